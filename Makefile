@@ -1,0 +1,61 @@
+# Everything happens in .venv; a stamp there says which extras are installed, and is renewed
+# when pyproject.toml changes.  PYTHON chooses the interpreter that .venv is made from, DEMO holds
+# options for the demo.
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test check format bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo     a cluster of nodes on this machine runs a few jobs (installs what it needs)'
+	@echo 'make test     style, types and all tests that need no special rights'
+	@echo 'make check    style and types only'
+	@echo 'make format   put the sources into the form that make check asks for'
+	@echo 'make bench    the measurements in benchmarks/'
+	@echo 'make clean    remove what was built, and .venv'
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dispy-nb needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	    echo 'no virtual environment could be made; on Debian and Ubuntu: apt install python3-venv'; \
+	    exit 1; }
+
+.venv/.core: pyproject.toml | $(BIN)/python
+	$(PIP) install -e .
+	@touch $@
+
+.venv/.test: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[test]'
+	@touch .venv/.core $@
+
+demo: .venv/.core
+	@$(BIN)/dispy demo $(DEMO)
+
+check: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Notebook tests start kernels: in a process of their own they neither slow nor warm the others.
+test: check
+	$(BIN)/python -m tests.support.rows --forget
+	$(BIN)/python -m pytest -n $(WORKERS) -q -m 'not netns and not notebook'
+	$(BIN)/python -m pytest -q -m notebook || [ $$? -eq 5 ]  # 5: there are none
+	$(BIN)/python -m tests.support.rows --brief
+
+format: .venv/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.test
+	@if ls benchmarks/*.py >/dev/null 2>&1; then \
+	    $(BIN)/python -m benchmarks; \
+	else echo 'no benchmarks yet: benchmarks/README.md says what will be measured'; fi
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

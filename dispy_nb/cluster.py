@@ -1,0 +1,342 @@
+"""`JobCluster`: one function, the nodes that run it, and the jobs submitted to it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from dispy_nb import closing, runtime
+from dispy_nb.job import DispyJob
+from dispy_nb.local import with_local_nodes
+from dispy_nb.log import set_level
+from dispy_nb.nodes import DispyNode
+from dispy_nb.options import ClusterOptions
+from dispy_nb.packaging import declare
+from dispy_nb.progress import ProgressLine
+from dispy_nb.shell import ClusterShell
+from dispy_nb.snapshot import Snapshot, take_snapshot
+from dispy_nb.table import status_table
+from nodeserver.core.errors import ClusterClosed, UsageError
+from nodeserver.core.events import CancelAsked, CloseAsked
+from nodeserver.core.messages import Message
+from nodeserver.core.status import SETTLED
+from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
+from nodeserver.payload import dump_call
+
+_log = logging.getLogger('dispy_nb')
+
+CLOSE_TIMEOUT = 15.0  # seconds that nodes may take to tidy up
+
+
+class JobCluster:
+    """Run a function on the nodes of a network (section A).
+
+    The cluster finds nodes that run `dispynode`, sends them the function, and schedules the
+    jobs submitted to it.  A `with` block closes it; so does the end of the program.
+
+    Parameters
+    ----------
+    computation : callable
+        The function to run; it travels by value with the globals it refers to.
+    nodes : list, default ['*']
+        Which nodes to use: host names, IP addresses, patterns such as ``'192.168.3.*'``,
+        ``(host, port)`` pairs, or `NodeAllocate` objects.  ``'*'`` looks on the local network.
+    callback : callable, optional
+        Called with a job each time it has sent a provisional result, and when it has ended.
+    cluster_status : callable, optional
+        Called as ``cluster_status(status, node, job)`` for each change of a job or node.
+    ip_addr : str or list of str, optional
+        Own addresses to use; every interface by default.
+    port, node_port : int, optional
+        UDP port on which nodes' announcements are heard (51347; None or 0: any free one), and
+        the port at which nodes are asked (51348).
+    dest_path : str, optional
+        Directory below the nodes' own one in which jobs run; by default one of its own.
+    loglevel : int
+        Least level of log messages of this package, such as ``dispy_nb.logger.DEBUG``.
+    cleanup : bool
+        Whether the directory is removed from the nodes when the cluster is closed.
+    pulse_interval : float, optional
+        Seconds between signs of life, 1 to 600 (5 by default); a node is lost after 5 of them.
+    ping_interval : float, optional
+        Look again for nodes every so many seconds, also when there are some.
+    reentrant : bool
+        Whether jobs of a lost node are run again on others; else they end as `Cancelled`.
+    secret : str
+        What nodes must know; by default this user's own key.
+    isolation : {'job', 'worker'}
+        A process for each job, or one for each cpu that runs job after job (D5).
+    insecure : bool
+        Neither encrypt nor authenticate.
+    name : str, optional
+        What to call the cluster; the function's name by default.
+    progress : bool, optional
+        Show a line of progress while waiting; by default only on a terminal.
+
+    Raises
+    ------
+    UsageError
+        An argument has a wrong value.
+    NotYetSupported
+        An argument asks for what this version cannot do: `depends`, `setup`, `recover_file`,
+        `ext_ip_addr`, `keyfile`, `certfile`.
+    PicklingFailed
+        The function refers to something that cannot travel.
+    """
+
+    def __init__(  # noqa: PLR0913 - the documented signature (A02)
+        self,
+        computation: Callable[..., Any],
+        nodes: Sequence[Any] = ['*'],  # noqa: B006 - the documented signature; never changed
+        depends: Sequence[Any] = [],  # noqa: B006
+        callback: Callable[..., Any] | None = None,
+        cluster_status: Callable[..., Any] | None = None,
+        ip_addr: str | list[str] | None = None,
+        ext_ip_addr: str | list[str] | None = None,
+        port: int | None = CLIENT_PORT,
+        node_port: int | None = NODE_PORT,
+        recover_file: str | None = None,
+        dest_path: str | None = None,
+        loglevel: int = logging.WARNING,
+        setup: Callable[[], Any] | None = None,
+        cleanup: bool | Callable[[], Any] = True,
+        pulse_interval: float | None = None,
+        ping_interval: float | None = None,
+        reentrant: bool = False,
+        secret: str = '',
+        keyfile: str | None = None,
+        certfile: str | None = None,
+        *,
+        isolation: str = 'job',
+        insecure: bool = False,
+        name: str | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        options = ClusterOptions(
+            computation,
+            with_local_nodes(nodes),
+            depends,
+            callback,
+            cluster_status,
+            ip_addr,
+            ext_ip_addr,
+            port,
+            node_port,
+            recover_file,
+            dest_path,
+            loglevel,
+            setup,
+            cleanup,
+            pulse_interval,
+            ping_interval,
+            reentrant,
+            secret,
+            keyfile,
+            certfile,
+            isolation,
+            insecure,
+            name,
+            progress,
+        )
+        options.check()
+        set_level(options.loglevel)
+        self._open(options)
+
+    def _open(self, options: ClusterOptions) -> None:
+        declared = declare(options)
+        self._options = options
+        self._computation = declared.computation
+        self.name = declared.name
+        self._made_at = time.time()
+        self._next = 0
+        self._submitting = threading.Lock()
+        self._is_closed = False
+        self._shell = ClusterShell(self, options, runtime.CALLBACKS)
+        self._runtime = runtime.acquire(options)
+        try:
+            self._seat = self._runtime.attach(declared, self._shell)
+        except BaseException:
+            runtime.release(self._runtime)
+            raise
+        closing.register(self)
+
+    # jobs
+
+    def submit(self, *args: Any, **kwargs: Any) -> DispyJob:
+        """Submit a job: a call of the function with these arguments, on any node.
+
+        Returns
+        -------
+        DispyJob
+            At once; call it to wait for the result (C01).
+
+        Raises
+        ------
+        PicklingFailed
+            An argument cannot travel; it is named, and other jobs are not disturbed (C04).
+        ClusterClosed
+            The cluster was closed.
+        """
+        return self._submit('', args, kwargs)
+
+    def submit_node(self, node: DispyNode | str, *args: Any, **kwargs: Any) -> DispyJob:
+        """Submit a job for one node only: a `DispyNode`, an address or a host name (C08).
+
+        The job waits until that node is there and has a cpu free.
+        """
+        if isinstance(node, DispyNode):
+            return self._submit(node.node_id, args, kwargs)
+        if not isinstance(node, str) or not node:
+            raise UsageError(f'node must be a DispyNode, an address or a name, not {node!r}')
+        return self._submit(node, args, kwargs)
+
+    def _submit(self, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
+        payload = dump_call(args, kwargs)
+        with self._submitting:
+            if self._is_closed:
+                raise ClusterClosed(f'cluster {self.name} is closed: no job can be submitted')
+            self._next = number = self._next + 1
+            job = DispyJob(self, number)
+            self._shell.add(job, number)
+            self._runtime.submit(self._seat, node, number, payload)
+        return job
+
+    def cancel(self, job: DispyJob) -> int:
+        """Take a job back: one that waits never runs, a running one is ended (C11, C12).
+
+        Returns
+        -------
+        int
+            0 if it was still pending, -1 if it had ended.
+        """
+        if not isinstance(job, DispyJob) or job._cluster is not self:
+            raise UsageError(f'{job!r} is not a job of cluster {self.name}')
+        if job._number not in self._shell.jobs:
+            return -1
+        self._runtime.post(self._seat, CancelAsked([job._number]))
+        return 0
+
+    def node_jobs(self, node: DispyNode | str) -> list[DispyJob]:
+        """List the jobs that are with a node now (C14)."""
+        wanted = node.node_id if isinstance(node, DispyNode) else node
+        return [
+            job
+            for job in list(self._shell.jobs.values())
+            if job.node is not None
+            and wanted in (job.node.node_id, job.node.ip_addr, job.node.name)
+        ]
+
+    # waiting
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all jobs have ended and their callbacks have run (C17, C18).
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Returns
+        -------
+        bool
+            Whether all jobs have ended.
+        """
+        with ProgressLine(self, self._options.progress):
+            return self._shell.wait_idle(timeout)
+
+    def __call__(self) -> bool:
+        """Wait until all jobs have ended."""
+        return self.wait()
+
+    def waiting(self) -> None:
+        """Note that somebody waits for a job; nothing needs to be done for it now."""
+
+    def close(self, timeout: float | None = None, terminate: bool = False) -> bool:
+        """Wait for pending jobs, then release the nodes; no job can be submitted after (C19-C21).
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for jobs at most.
+        terminate : bool
+            Whether jobs still pending then are cancelled.
+
+        Returns
+        -------
+        bool
+            True when the cluster is closed, whatever had to be cancelled (D15); False when jobs
+            are pending after `timeout`: it stays open then.
+        """
+        if self._is_closed:
+            return True
+        if not self.wait(timeout):
+            if not terminate:
+                return False
+            self._runtime.post(self._seat, CancelAsked(list(self._shell.jobs)))
+            self._shell.wait_idle(CLOSE_TIMEOUT)
+        with self._submitting:
+            if self._is_closed:
+                return True
+            self._is_closed = True
+        self._runtime.post(self._seat, CloseAsked())
+        if not self._shell.closed.wait(CLOSE_TIMEOUT):
+            _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
+        self._shell.wait_idle(CLOSE_TIMEOUT)
+        self._runtime.detach(self._seat, self._computation)
+        closing.forget(self)
+        runtime.release(self._runtime)
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close: after all jobs, or at once with pending jobs cancelled if the block failed."""
+        if kind is None:
+            self.close()
+        else:
+            self.close(timeout=0, terminate=True)
+
+    # looking
+
+    def explain(self, job: DispyJob | None = None) -> str:
+        """Say why jobs wait, node by node, in the scheduler's own words (Z06, D12)."""
+        if job is not None and job.status in SETTLED:
+            return f'job {job.id}: {job.status.name.lower()}. {job.exception or job.reason}'
+        if self._is_closed:
+            return f'{self.name}: the cluster is closed'
+        lines = self._runtime.explain(self._computation)
+        if job is not None:
+            where = f'with node {job.ip_addr}' if job.node is not None else 'waiting for a cpu'
+            lines.insert(0, f'job {job.id}: {where}')
+        return '\n'.join(lines)
+
+    def snapshot(self) -> Snapshot:
+        """Take a picture of the cluster's figures, for displays."""
+        return take_snapshot(self.name, self._shell, self._made_at, self._is_closed)
+
+    def print_status(self, wall_time: float | None = None) -> None:
+        """Print what each node has done (C23)."""
+        print(status_table(self.snapshot(), wall_time))  # noqa: T201 - what it is for
+
+    def stats(self) -> None:
+        """Print what each node has done: the older name of `print_status` (C24)."""
+        self.print_status()
+
+    def __repr__(self) -> str:
+        shell = self._shell
+        return f'<JobCluster {self.name}: {shell.submitted} jobs, {len(shell.jobs)} pending>'
+
+    # for the shell
+
+    def say(self, message: Callable[[int], Message]) -> None:
+        """Say something to the scheduler about this cluster's computation."""
+        if not self._is_closed:
+            self._runtime.send(self._seat, message(self._computation))

@@ -1,0 +1,312 @@
+"""`DispyJob`: what `submit` returns; a handle to one job, its status and its outcome."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar
+
+from nodeserver.core.status import SETTLED, JobStatus
+from nodeserver.payload import load_result
+from nodeserver.wire.outcome import decode_outcome
+
+_WAITERS = threading.Lock()  # guards every job's list of waiters, for a few instructions
+
+
+class _Outcome:
+    """What only an ended job has."""
+
+    __slots__ = ('exception', 'result', 'stderr', 'stdout')
+
+    def __init__(self, result: Any, stdout: Any, stderr: Any, exception: str | None) -> None:
+        self.result = result
+        self.stdout = stdout
+        self.stderr = stderr
+        self.exception = exception
+
+
+class DispyJob:
+    """A job: call it to wait for its result, `await` it, or read its attributes.
+
+    Attributes
+    ----------
+    id : object
+        Yours to set; counts from 1 unless set.
+    status : int
+        One of `Created`, `Running`, `ProvisionalResult`, `Finished`, `Terminated`, `Cancelled`,
+        `Abandoned` (D9).
+    result : object
+        What the function returned, or the latest provisional result; None after a failure.
+    stdout, stderr : str or None
+        What the job wrote, once it has ended.
+    exception : str or None
+        Traceback of the user's frames, or how the process died, or 'Cancelled'.
+    reason : str
+        Why the job was cancelled, or came back to the queue, in words.
+    ip_addr : str or None
+        Address of the node on which it runs or ran.
+    submit_time, start_time, end_time : float or None
+        Seconds since the epoch: submitted; handed to a node; results here.
+    """
+
+    Created: ClassVar[int] = JobStatus.CREATED
+    Running: ClassVar[int] = JobStatus.RUNNING
+    ProvisionalResult: ClassVar[int] = JobStatus.PROVISIONAL
+    Cancelled: ClassVar[int] = JobStatus.CANCELLED
+    Terminated: ClassVar[int] = JobStatus.TERMINATED
+    Abandoned: ClassVar[int] = JobStatus.ABANDONED
+    Finished: ClassVar[int] = JobStatus.FINISHED
+
+    __slots__ = (
+        '__dict__',
+        '__weakref__',
+        '_cluster',
+        '_end_time',
+        '_id',
+        '_node',
+        '_number',
+        '_outcome',
+        '_reason',
+        '_start_time',
+        '_status',
+        '_submit_time',
+        '_waiters',
+    )
+
+    def __init__(self, cluster: Any, number: int) -> None:
+        self._cluster = cluster
+        self._number = number
+        self._id: Any = number
+        self._status = JobStatus.CREATED
+        self._node: Any = None
+        self._outcome: _Outcome | bytes | None = None
+        self._reason = ''
+        self._submit_time = time.time()
+        self._start_time: float | None = None
+        self._end_time: float | None = None
+        self._waiters: tuple[Callable[[], object], ...] = ()
+
+    # what users read
+
+    @property
+    def id(self) -> Any:
+        """Yours to set (D01)."""
+        return self._id
+
+    @id.setter
+    def id(self, value: Any) -> None:
+        self._id = value
+
+    @property
+    def status(self) -> JobStatus:
+        """Where the job stands (D03)."""
+        return self._status
+
+    @property
+    def result(self) -> Any:
+        """The return value, or the latest provisional result, or None."""
+        return self._decoded().result
+
+    @property
+    def stdout(self) -> Any:
+        """What it wrote to standard output; None unless its process reported (D09)."""
+        return self._decoded().stdout
+
+    @property
+    def stderr(self) -> Any:
+        """What it wrote to standard error; None unless its process reported (D09)."""
+        return self._decoded().stderr
+
+    @property
+    def exception(self) -> str | None:
+        """What went wrong, or None (D10)."""
+        return self._decoded().exception
+
+    @property
+    def reason(self) -> str:
+        """Why it was cancelled or queued again, in words; '' otherwise."""
+        return self._reason
+
+    @property
+    def node(self) -> Any:
+        """The `DispyNode` it is or was on, or None."""
+        return self._node
+
+    @property
+    def ip_addr(self) -> str | None:
+        """Address of its node (D06)."""
+        return self._node.ip_addr if self._node is not None else None
+
+    @property
+    def submit_time(self) -> float:
+        """When it was submitted."""
+        return self._submit_time
+
+    @property
+    def start_time(self) -> float | None:
+        """When it was handed to a node (D11)."""
+        return self._start_time
+
+    @property
+    def end_time(self) -> float | None:
+        """When its results were here (D11)."""
+        return self._end_time
+
+    def __call__(self, clear: bool = False) -> Any:
+        """Wait until the job has ended and return its result (D07).
+
+        `clear` is accepted for programs written for dispy and has no effect.
+        """
+        self.wait()
+        return self.result
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the job has ended, at most `timeout` seconds; whether it has."""
+        lock = threading.Lock()
+        lock.acquire()
+        if self._add_waiter(lock.release):
+            self._cluster.waiting()
+            return lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        return True
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        def finish() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(finish)
+
+        if self._add_waiter(wake):
+            yield from ended
+        return self.result
+
+    def explain(self) -> str:
+        """Say why the job waits, or what became of it (Z06)."""
+        return str(self._cluster.explain(self))
+
+    def __hash__(self) -> int:
+        return hash((self._cluster, self._number))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DispyJob):
+            return NotImplemented
+        return self._cluster is other._cluster and self._number == other._number
+
+    def __repr__(self) -> str:
+        return f'<DispyJob {self.id}: {self._status.name.capitalize()}>'
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f'job {self.id} is a handle of this program and cannot travel: send job.result'
+        )
+
+    # what the shell of its cluster does to it, on the loop's thread
+
+    def _started(self, node: Any, now: float) -> None:
+        self._node, self._start_time, self._status = node, now, JobStatus.RUNNING
+
+    def _requeued(self, reason: str) -> None:
+        self._node, self._reason, self._status = None, reason, JobStatus.CREATED
+
+    def _settle(self, status: JobStatus, outcome: bytes, reason: str, now: float) -> None:
+        self._outcome = outcome
+        self._reason = reason
+        self._end_time = now
+        self._status = status  # last: who sees it may read the rest
+        if self._waiters:
+            with _WAITERS:
+                waiters, self._waiters = self._waiters, ()
+            for wake in waiters:
+                wake()
+
+    def _add_waiter(self, wake: Callable[[], object]) -> bool:
+        """Have `wake` called at the end; False if the job has ended already."""
+        with _WAITERS:
+            if self._status in SETTLED:
+                return False
+            self._waiters = (*self._waiters, wake)
+        if self._status in SETTLED:
+            # it ended between the look and the note: `_settle` may have missed the note
+            with _WAITERS:
+                missed = wake in self._waiters
+                self._waiters = tuple(waiter for waiter in self._waiters if waiter != wake)
+            return not missed
+        return True
+
+    def _decoded(self) -> _Outcome:
+        outcome = self._outcome
+        if isinstance(outcome, _Outcome):
+            return outcome
+        if self._status not in SETTLED:
+            return _NOTHING
+        self._outcome = decoded = decode(self._status, outcome or b'', self._reason)
+        return decoded
+
+
+class JobView(DispyJob):
+    """A job frozen at one moment, for its callback: equal to the job and hash-equal."""
+
+    __slots__ = ('_origin',)
+
+    def __init__(self, origin: DispyJob, status: JobStatus, outcome: Any) -> None:
+        for name in ('_cluster', '_number', '_node', '_reason'):
+            setattr(self, name, getattr(origin, name))
+        for name in ('_submit_time', '_start_time', '_end_time'):
+            setattr(self, name, getattr(origin, name))
+        self._origin = origin
+        self._status = status
+        self._outcome = outcome
+        self._waiters = ()
+
+    @property
+    def id(self) -> Any:
+        """The job's id as it is now."""
+        return self._origin.id
+
+    @id.setter
+    def id(self, value: Any) -> None:
+        self._origin.id = value
+
+    def __getattr__(self, name: str) -> Any:
+        """Find what the user hung on the job itself."""
+        return getattr(object.__getattribute__(self, '_origin'), name)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the job itself."""
+        return self._origin.wait(timeout)
+
+
+_NOTHING = _Outcome(None, None, None, None)
+
+
+def provisional_outcome(result: bytes) -> _Outcome:
+    """Return the outcome that a job shows while it has sent a provisional result."""
+    try:
+        return _Outcome(load_result(result), None, None, None)
+    except Exception as exc:
+        # user code runs in unpickling; what it raises belongs to the job
+        return _Outcome(None, None, None, f'the provisional result cannot be unpickled: {exc!r}')
+
+
+def decode(status: JobStatus, outcome: bytes, reason: str) -> _Outcome:
+    """Open what the job's process wrote, under the rules of its status (D9)."""
+    if not outcome:
+        exception = 'Cancelled' if status == JobStatus.CANCELLED else reason or None
+        return _Outcome(None, None, None, exception)
+    opened = decode_outcome(outcome)
+    exception = opened.exception or reason or None
+    if status == JobStatus.CANCELLED:
+        return _Outcome(None, opened.stdout, opened.stderr, 'Cancelled')
+    if status != JobStatus.FINISHED or not opened.result:
+        return _Outcome(None, opened.stdout, opened.stderr, exception)
+    try:
+        result = load_result(opened.result)
+    except Exception as exc:
+        # user code runs in unpickling; what it raises belongs to the job
+        exception = f'the result cannot be unpickled here: {exc!r}'
+        return _Outcome(None, opened.stdout, opened.stderr, exception)
+    return _Outcome(result, opened.stdout, opened.stderr, exception)

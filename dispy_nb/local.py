@@ -1,0 +1,191 @@
+"""Node servers on this machine, started by a program for itself."""
+
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nodeserver.core.errors import NodesNotStarted, UsageError
+from nodeserver.io.sysinfo import processor_count
+
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 5.0
+LOOPBACK = '127.0.0.1'
+
+_running: dict[int, 'LocalNodes'] = {}
+_registry = threading.Lock()
+
+
+class LocalNodes:
+    """`n` node servers on this machine that end with this program (or with the `with` block).
+
+    Clusters of this program use them without further ado; `nodes` names them for
+    ``JobCluster(function, nodes=local.nodes)``, which uses them and no others.  They listen on
+    the loopback interface only.  If the program is killed they finish their running jobs first,
+    for at most 10 minutes (V02).
+
+    Parameters
+    ----------
+    n : int, default 1
+        How many node servers to start.
+    cpus : int, optional
+        Cpus of each; by default the machine's are divided among them.
+    secret : str
+        What clusters must know; by default this user's own key.
+
+    Raises
+    ------
+    UsageError
+        `n` or `cpus` is out of range.
+    NodesNotStarted
+        A server did not come up; the text has what it said.
+    """
+
+    def __init__(self, n: int = 1, cpus: int | None = None, *, secret: str = '') -> None:
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise UsageError(f'n must be a number of node servers from 1 on, not {n!r}')
+        present = processor_count()
+        if cpus is not None and (not isinstance(cpus, int) or not 1 <= cpus <= present):
+            raise UsageError(f'cpus must be from 1 to {present} (this machine), not {cpus!r}')
+        self._cpus = cpus or max(1, present // n)
+        self._secret = secret
+        self._directory = tempfile.TemporaryDirectory(prefix='dispy-nodes-')
+        self._programs: list[_Program] = []
+        try:
+            for number in range(n):
+                self._programs.append(self._start(number))
+            deadline = time.monotonic() + START_TIMEOUT
+            for program in self._programs:
+                program.await_port(deadline)
+        except BaseException:
+            self.close()
+            raise
+        with _registry:
+            _running[id(self)] = self
+
+    @property
+    def nodes(self) -> list[tuple[str, int]]:
+        """Addresses and ports, as `JobCluster` takes them in `nodes`."""
+        return [(LOOPBACK, program.port) for program in self._programs]
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the servers."""
+        return [program.process.pid for program in self._programs]
+
+    def close(self) -> None:
+        """End the servers; jobs still running on them are ended after a few seconds."""
+        with _registry:
+            _running.pop(id(self), None)
+        for program in self._programs:
+            program.ask_to_end()
+        for program in self._programs:
+            program.end()
+        self._programs = []
+        self._directory.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f'<LocalNodes {self.nodes}, {self._cpus} cpus each>'
+
+    def _start(self, number: int) -> '_Program':
+        prefix = Path(self._directory.name) / f'node-{number + 1}'
+        options = ['--name', f'local-{number + 1}', '--cpus', str(self._cpus)]
+        options += ['-i', LOOPBACK, '-p', '0', '--dest_path_prefix', str(prefix)]
+        return _Program(options, Path(self._directory.name) / f'node-{number + 1}.log', self._secret)
+
+
+class _Program:
+    """One `dispynode` process: its port comes up one pipe, our end is seen at the other."""
+
+    def __init__(self, options: list[str], log: Path, secret: str) -> None:
+        self.port = 0
+        self._log = log
+        ready, tell = os.pipe()
+        end, self._owner = os.pipe()
+        command = [sys.executable, '-m', 'nodeserver.cli.dispynode', *options]
+        command += ['--owner_fd', str(end), '--ready_fd', str(tell)]
+        environ = os.environ | ({'DISPY_SECRET': secret} if secret else {})
+        try:
+            with log.open('wb') as output:
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(end, tell),
+                    env=environ,
+                    start_new_session=True,  # Ctrl-C at our terminal is ours to handle
+                )
+        except BaseException:
+            os.close(ready)
+            os.close(self._owner)
+            raise
+        finally:
+            os.close(tell)
+            os.close(end)
+        self._ready = ready
+
+    def await_port(self, deadline: float) -> None:
+        """Wait until the server listens."""
+        left = max(0.0, deadline - time.monotonic())
+        readable, _, _ = select.select([self._ready], [], [], left)
+        text = os.read(self._ready, 64) if readable else b''
+        if not text:
+            said = self._log.read_text(errors='replace').strip() or 'it said nothing'
+            raise NodesNotStarted(f'a node server on this machine did not come up: {said}')
+        self.port = int(text)
+
+    def ask_to_end(self) -> None:
+        """First signal: end after running jobs."""
+        if self.process.poll() is None:
+            self.process.terminate()
+
+    def end(self) -> None:
+        """Wait for the end, with more and more emphasis."""
+        for step in (self.process.terminate, self.process.kill, None):
+            try:
+                self.process.wait(STOP_TIMEOUT)
+                break
+            except subprocess.TimeoutExpired:
+                if step is not None:
+                    step()
+        os.close(self._ready)
+        os.close(self._owner)
+
+
+def start_nodes(n: int = 1, cpus: int | None = None, *, secret: str = '') -> LocalNodes:
+    """Start `n` node servers on this machine that end with this program; see `LocalNodes`."""
+    return LocalNodes(n, cpus, secret=secret)
+
+
+def with_local_nodes(nodes: Sequence[Any]) -> Sequence[Any]:
+    """Add the nodes of this program to `nodes` where that says "any"."""
+    if not isinstance(nodes, list) or '*' not in nodes:
+        return nodes
+    with _registry:
+        local = [address for group in _running.values() for address in group.nodes]
+    return [*nodes, *local]
+
+
+def close_all() -> None:
+    """End all servers of this program; called at its end, after the clusters were closed."""
+    for group in list(_running.values()):
+        group.close()

@@ -1,0 +1,147 @@
+"""What users hold of nodes: `NodeAllocate` to choose them, `DispyNode` to look at them."""
+
+import time
+from typing import Any, ClassVar
+
+from nodeserver.core.errors import UsageError
+from nodeserver.core.messages import Availability, NodeChanged
+from nodeserver.core.status import NodeStatus
+from nodeserver.io.udp import NODE_PORT
+
+
+class DispyNodeAvailInfo:
+    """What a node has to spare; read-only.
+
+    Attributes
+    ----------
+    cpu : float
+        Available processor time in per cent; near 100 on an idle node (E09).
+    memory : int
+        Bytes that applications can use (E09).
+    disk : int
+        Free bytes where the node stores files (E10).
+    swap : float
+        Swap in use in per cent (E11).
+    """
+
+    __slots__ = ('_values',)
+
+    def __init__(self, cpu: float, memory: int, disk: int, swap: float) -> None:
+        self._values = (cpu, memory, disk, swap)
+
+    cpu = property(lambda self: self._values[0])
+    memory = property(lambda self: self._values[1])
+    disk = property(lambda self: self._values[2])
+    swap = property(lambda self: self._values[3])
+
+    def __repr__(self) -> str:
+        return 'DispyNodeAvailInfo(cpu={}, memory={}, disk={}, swap={})'.format(*self._values)
+
+
+class NodeAllocate:
+    """Which nodes to use, and how many of their cpus (E01-E07).
+
+    Override `allocate` to decide for each node as it is found.
+
+    Parameters
+    ----------
+    host : str
+        Host name, IP address, or a pattern in which `*` matches part of an address.
+    port : int, optional
+        The node's port; 51348 by default.
+    cpus : int
+        Most cpus to use on each node; 0 means all that it offers.
+
+    Raises
+    ------
+    UsageError
+        A value is of a wrong type or out of range.
+    """
+
+    def __init__(self, host: str, port: int | None = None, cpus: int = 0) -> None:
+        if not isinstance(host, str) or not host.strip():
+            raise UsageError(f'host must be a host name, an address or a pattern, not {host!r}')
+        if isinstance(cpus, bool) or not isinstance(cpus, int) or cpus < 0:
+            raise UsageError(f'cpus must be 0 (all) or a positive number, not {cpus!r}')
+        if port is not None and (not isinstance(port, int) or not 0 < port <= 65535):
+            raise UsageError(f'port must be a number from 1 to 65535, not {port!r}')
+        self.host = host
+        self.port = port
+        self.cpus = cpus
+
+    def allocate(
+        self,
+        cluster: Any,
+        ip_addr: str,
+        name: str,
+        cpus: int,
+        avail_info: DispyNodeAvailInfo | None = None,
+        platform: str | None = None,
+    ) -> int:
+        """Return how many of a node's `cpus` to use; 0 leaves it unused (E04, E06, E07)."""
+        return min(cpus, self.cpus) if self.cpus else cpus
+
+    @property
+    def decides_itself(self) -> bool:
+        """Whether a subclass overrides `allocate`, so that it must be asked."""
+        return type(self).allocate is not NodeAllocate.allocate
+
+    def port_or(self, node_port: int) -> int:
+        """The port at which to ask for the node."""
+        return self.port or node_port or NODE_PORT
+
+
+class DispyNode:
+    """A node as its cluster sees it; given to `cluster_status`, accepted by `submit_node`.
+
+    Attributes
+    ----------
+    ip_addr, name : str
+        Where it is, and what it calls itself.
+    cpus : int
+        Cpus that this cluster may use; `avail_cpus` is the same number.
+    busy : int
+        Jobs of this cluster that are with it.
+    jobs_done : int
+        Jobs of this cluster that ended on it.
+    cpu_time : float
+        Seconds that it spent in jobs of this cluster.
+    avail_info : DispyNodeAvailInfo or None
+        What it had to spare at `update_time` (seconds since the epoch).
+    """
+
+    Initialized: ClassVar[int] = NodeStatus.INITIALIZED
+    Closed: ClassVar[int] = NodeStatus.CLOSED
+    AvailInfo: ClassVar[int] = NodeStatus.AVAIL_INFO
+
+    def __init__(self, change: NodeChanged) -> None:
+        self.node_id = change.node
+        self.ip_addr = change.address
+        self.name = change.name
+        self.platform = change.platform
+        self.busy = 0
+        self.jobs_done = 0
+        self.cpu_time = 0.0
+        self.closed = False
+        self.update(change)
+
+    def update(self, change: NodeChanged) -> None:
+        """Take in what the scheduler tells of it."""
+        if change.cpus:
+            self.cpus = self.avail_cpus = change.cpus
+        elif not hasattr(self, 'cpus'):
+            self.cpus = self.avail_cpus = 0
+        self.closed = change.status == NodeStatus.CLOSED
+        self.avail_info = avail_info(change.availability)
+        self.update_time = time.time()
+
+    def __repr__(self) -> str:
+        return f'<DispyNode {self.name} at {self.ip_addr}, {self.cpus} cpus, {self.busy} busy>'
+
+
+def avail_info(availability: Availability | None) -> DispyNodeAvailInfo | None:
+    """Return a node's figures under the names that users know."""
+    if availability is None:
+        return None
+    a = availability
+    return DispyNodeAvailInfo(a.cpu, a.memory, a.disk, a.swap)

@@ -1,0 +1,1 @@
+"""Displays in Jupyter; the only part that imports Jupyter packages."""

@@ -1,0 +1,141 @@
+"""What a cluster is made with: the documented parameters, checked and gathered."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispy_nb.nodes import NodeAllocate
+from nodeserver.core.errors import NotYetSupported, UsageError
+from nodeserver.core.scheduler import PULSE_INTERVAL
+from nodeserver.io.netif import resolve
+from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
+
+ISOLATIONS = ('job', 'worker')
+
+
+@dataclass(slots=True)
+class ClusterOptions:
+    """The parameters of `JobCluster`, under its names; `check()` says what is wrong with them."""
+
+    computation: Callable[..., Any]
+    nodes: Sequence[Any]
+    depends: Sequence[Any] = ()
+    callback: Callable[..., Any] | None = None
+    cluster_status: Callable[..., Any] | None = None
+    ip_addr: str | list[str] | None = None
+    ext_ip_addr: str | list[str] | None = None
+    port: int | None = CLIENT_PORT
+    node_port: int | None = NODE_PORT
+    recover_file: str | None = None
+    dest_path: str | None = None
+    loglevel: int = logging.WARNING
+    setup: Callable[[], Any] | None = None
+    cleanup: bool | Callable[[], Any] = True
+    pulse_interval: float | None = None
+    ping_interval: float | None = None
+    reentrant: bool = False
+    secret: str = ''
+    keyfile: str | None = None
+    certfile: str | None = None
+    isolation: str = 'job'
+    insecure: bool = False
+    name: str | None = None
+    progress: bool | None = None
+    allocations: list[NodeAllocate] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise `UsageError` for a wrong value and `NotYetSupported` for a feature to come."""
+        self._check_supported()
+        if not callable(self.computation):
+            raise UsageError(
+                f'computation must be a function, not {self.computation!r} '
+                f'({type(self.computation).__name__})'
+            )
+        for name in ('callback', 'cluster_status'):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise UsageError(f'{name} must be a function or None, not {value!r}')
+        self.port = _port('port', self.port, 0)
+        self.node_port = _port('node_port', self.node_port, NODE_PORT)
+        _seconds('pulse_interval', self.pulse_interval, 1, 600)
+        _seconds('ping_interval', self.ping_interval, 1, 86_400)
+        for name in ('reentrant', 'cleanup', 'insecure'):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f'{name} must be True or False, not {getattr(self, name)!r}')
+        if self.isolation not in ISOLATIONS:
+            raise UsageError(f"isolation must be 'job' or 'worker', not {self.isolation!r}")
+        if self.dest_path is not None and not isinstance(self.dest_path, str):
+            raise UsageError(f'dest_path must be a string or None, not {self.dest_path!r}')
+        if not isinstance(self.loglevel, int):
+            raise UsageError(f'loglevel must be one of dispy.logger.DEBUG..., not {self.loglevel!r}')
+        self.ip_addr = _addresses(self.ip_addr)
+        self.allocations = [as_allocation(element) for element in _elements(self.nodes)]
+
+    @property
+    def pulse(self) -> float:
+        """Seconds between pulses (D17)."""
+        return float(self.pulse_interval or PULSE_INTERVAL)
+
+    def _check_supported(self) -> None:
+        if isinstance(self.computation, str):
+            raise NotYetSupported(f'a program ({self.computation!r}) as computation')
+        for name in ('depends', 'setup', 'ext_ip_addr', 'recover_file', 'keyfile', 'certfile'):
+            if getattr(self, name):
+                raise NotYetSupported(f'{name}={getattr(self, name)!r}')
+        if callable(self.cleanup):
+            raise NotYetSupported('a function as cleanup')
+
+
+def as_allocation(element: Any) -> NodeAllocate:
+    """Turn an element of `nodes` into a `NodeAllocate` (A08-A10).
+
+    Raises
+    ------
+    UsageError
+        It is neither a host, a `(host, port)` pair nor a `NodeAllocate`.
+    """
+    if isinstance(element, NodeAllocate):
+        return element
+    if isinstance(element, str):
+        return NodeAllocate(element)
+    if isinstance(element, tuple | list) and 1 <= len(element) <= 3:
+        return NodeAllocate(*element)
+    raise UsageError(
+        f'an element of nodes must be a host name, an IP address, a pattern with *, '
+        f'a (host, port) tuple or a NodeAllocate, not {element!r}'
+    )
+
+
+def _elements(nodes: Any) -> Iterable[Any]:
+    if isinstance(nodes, str | NodeAllocate) or not isinstance(nodes, Iterable):
+        raise UsageError(f'nodes must be a list, not {nodes!r}: write [{nodes!r}]')
+    elements = list(nodes)
+    if not elements:
+        raise UsageError("nodes is empty: no node would be used; leave it out, or give ['*']")
+    return elements
+
+
+def _addresses(value: Any) -> str | list[str] | None:
+    """Resolve the client's own addresses (A18)."""
+    if value is None:
+        return None
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(a, str) for a in given):
+        raise UsageError(f'ip_addr must be a string or a list of strings, not {value!r}')
+    return [resolve(address)[0] for address in given]
+
+
+def _port(name: str, value: Any, default: int) -> int:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
+        raise UsageError(f'{name} must be a number from 0 to 65535, not {value!r}')
+    return value
+
+
+def _seconds(name: str, value: Any, least: float, most: float) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise UsageError(f'{name} must be from {least} to {most} seconds, not {value!r}')

@@ -1,0 +1,70 @@
+"""From what the user gives to what travels: a declared computation, and who we are in words."""
+
+import getpass
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dispy_nb.nodes import NodeAllocate
+from dispy_nb.options import ClusterOptions
+from nodeserver.core.messages import DeclareComputation, NodeSpec
+from nodeserver.io.netif import resolve
+from nodeserver.io.sysinfo import python_version
+from nodeserver.payload import dump_package
+
+
+def declare(options: ClusterOptions) -> DeclareComputation:
+    """Make the declaration of a new computation.
+
+    Raises
+    ------
+    PicklingFailed
+        The function refers to something that cannot travel.
+    UsageError
+        A host name in `nodes` has no address.
+    """
+    return DeclareComputation(
+        secrets.randbits(63) | 1,
+        options.name or function_name(options.computation),
+        owner(),
+        python_version(),
+        dump_package(options.computation),
+        [_spec(allocation, options.node_port or 0) for allocation in options.allocations],
+        options.node_port or 0,
+        options.isolation,
+        options.reentrant,
+        options.dest_path or '',
+        bool(options.cleanup),
+        options.pulse,
+        float(options.ping_interval or 0),
+    )
+
+
+def function_name(computation: Callable[..., Any]) -> str:
+    """Return the name by which people know a function."""
+    name = getattr(computation, '__name__', '') or type(computation).__name__
+    return 'lambda' if name == '<lambda>' else name
+
+
+def owner() -> str:
+    """Say who this program is, for others who wait for its nodes."""
+    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else 'an interactive session'
+    return f'{_user()} at {socket.gethostname()}, process {os.getpid()} ({program})'
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no entry for this uid, as in some containers
+        return f'uid {os.getuid()}' if hasattr(os, 'getuid') else 'somebody'
+
+
+def _spec(allocation: NodeAllocate, node_port: int) -> NodeSpec:
+    host = allocation.host
+    pattern = host if '*' in host else resolve(host)[0]
+    asks = allocation.decides_itself
+    return NodeSpec(pattern, allocation.port_or(node_port), allocation.cpus, asks)

@@ -1,0 +1,213 @@
+"""The loop thread of a client process: a scheduler and the clusters it serves.
+
+    user's threads ── outbox, wake-up ──▶ loop thread: ClusterCore, SchedulerCore ──▶ nodes
+
+One runtime for each secret; it starts with the first cluster and ends with the last.
+"""
+
+import asyncio
+import concurrent.futures
+import logging
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from dispy_nb.callbacks import CallbackThread
+from dispy_nb.options import ClusterOptions
+from dispy_nb.shell import ClusterShell
+from nodeserver.core.errors import UsageError
+from nodeserver.core.events import Event, JobsSubmitted
+from nodeserver.core.messages import DeclareComputation, Message
+from nodeserver.core.effects import Send
+from nodeserver.io.driver import Driver, Seat
+from nodeserver.io.keys import Secret, choose_secret
+from nodeserver.services.scheduler import SCHEDULER, SchedulerOptions, SchedulerService
+
+_log = logging.getLogger('dispy_nb')
+
+Result = TypeVar('Result')
+
+MOST_PER_TURN = 4096  # jobs taken from the outbox at once
+
+CALLBACKS = CallbackThread()
+_runtimes: dict[Secret, 'Runtime'] = {}
+_registry = threading.Lock()
+
+
+class Runtime:
+    """One loop thread with a scheduler on it."""
+
+    def __init__(self, secret: Secret, options: ClusterOptions) -> None:
+        self.secret = secret
+        self.ip_addr = options.ip_addr
+        self.port = options.port or 0
+        self.clusters = 0
+        self._outbox: deque[tuple[Seat, str, int, bytes]] = deque()
+        self._signalled = False
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._run, name='dispy-loop', daemon=True)
+        self._thread.start()
+        try:
+            self._started.result()
+        except BaseException:
+            self._thread.join()
+            self._close_pipe()
+            raise
+
+    # called by users' threads
+
+    def attach(self, declared: DeclareComputation, shell: ClusterShell) -> Seat:
+        """Seat a cluster."""
+        return self.call(lambda: self._service.attach(declared, shell.performers()))
+
+    def submit(self, seat: Seat, node: str, number: int, payload: bytes) -> None:
+        """Put a job into the outbox, and wake the loop if it may be asleep."""
+        self._outbox.append((seat, node, number, payload))
+        if not self._signalled:
+            self._signalled = True
+            os.write(self._wake_write, b'x')
+
+    def post(self, seat: Seat, event: Event) -> None:
+        """Hand a cluster's core an event, behind all jobs submitted before."""
+        self._loop.call_soon_threadsafe(self._post, seat, event)
+
+    def send(self, seat: Seat, message: Message) -> None:
+        """Have a cluster say something to its scheduler."""
+        effect = Send(SCHEDULER, message)
+        self._loop.call_soon_threadsafe(lambda: seat.performers[Send](effect))
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Run a function on the loop's thread and return what it returns."""
+        future: concurrent.futures.Future[Result] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as exc:
+                future.set_exception(exc)  # it is the caller's to handle
+
+        self._loop.call_soon_threadsafe(run)
+        return future.result()
+
+    def explain(self, computation: int) -> list[str]:
+        """Say where a computation stands."""
+        return self.call(lambda: self._service.explain(computation))
+
+    def detach(self, seat: Seat, computation: int) -> None:
+        """Take a closed cluster out."""
+
+        def leave() -> None:
+            seat.leave()
+            self._service.detach(computation)
+
+        self.call(leave)
+
+    def stop(self) -> None:
+        """End the loop and its thread; nodes are told."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._close_pipe()
+
+    # on the loop's thread
+
+    def _run(self) -> None:
+        self._loop = loop = asyncio.new_event_loop()
+        try:
+            self._driver = Driver(loop)
+            options = SchedulerOptions(
+                secrets.token_hex(16), self.secret, self.ip_addr, self.port
+            )
+            self._service = SchedulerService(self._driver, options)
+            loop.add_reader(self._wake_read, self._woken)
+        except BaseException as exc:
+            loop.close()
+            self._started.set_exception(exc)  # raised in the user's thread
+            return
+        self._started.set_result(None)
+        try:
+            loop.run_forever()
+            self._service.close('the program has closed its clusters')
+            self._driver.close()
+            loop.remove_reader(self._wake_read)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        except Exception:
+            _log.exception('the loop of this program failed while closing')
+        finally:
+            loop.close()
+
+    def _woken(self) -> None:
+        os.read(self._wake_read, 64)
+        self._signalled = False  # before the look into the outbox: a late job signals again
+        self._drain_outbox()
+
+    def _drain_outbox(self) -> None:
+        outbox = self._outbox
+        batches: dict[tuple[Seat, str], tuple[list[int], list[bytes]]] = {}
+        for _ in range(min(len(outbox), MOST_PER_TURN)):
+            seat, node, number, payload = outbox.popleft()
+            ids, payloads = batches.setdefault((seat, node), ([], []))
+            ids.append(number)
+            payloads.append(payload)
+        for (seat, node), (ids, payloads) in batches.items():
+            seat.post(JobsSubmitted(node, ids, payloads))
+        if outbox:
+            self._loop.call_soon(self._drain_outbox)
+
+    def _post(self, seat: Seat, event: Event) -> None:
+        while self._outbox:
+            self._drain_outbox()
+        seat.post(event)
+
+    def _close_pipe(self) -> None:
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+def acquire(options: ClusterOptions) -> Runtime:
+    """Return the runtime for a new cluster, starting it if there is none for its secret.
+
+    Raises
+    ------
+    UsageError
+        Open clusters of this program use another `ip_addr` or `port`.
+    """
+    secret = choose_secret(options.secret, None, options.insecure)
+    with _registry:
+        runtime = _runtimes.get(secret)
+        if runtime is None:
+            runtime = _runtimes[secret] = Runtime(secret, options)
+        else:
+            _check_same_place(runtime, options)
+        runtime.clusters += 1
+        return runtime
+
+
+def release(runtime: Runtime) -> None:
+    """Note that a cluster is closed; with the last one the runtime ends."""
+    with _registry:
+        runtime.clusters -= 1
+        if runtime.clusters:
+            return
+        del _runtimes[runtime.secret]
+        last = not _runtimes
+    runtime.stop()
+    if last:
+        CALLBACKS.stop()
+
+
+def _check_same_place(runtime: Runtime, options: ClusterOptions) -> None:
+    for name, ours, wanted in (
+        ('ip_addr', runtime.ip_addr, options.ip_addr),
+        ('port', runtime.port, options.port or runtime.port),
+    ):
+        if wanted != ours:
+            raise UsageError(
+                f'{name}={wanted!r}: open clusters of this program use {name}={ours!r}, and all '
+                f'clusters of a program share one: close them first, or give the same'
+            )

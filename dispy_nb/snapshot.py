@@ -1,0 +1,99 @@
+"""A picture of a cluster's figures at one moment: what every display is made from."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from dispy_nb.shell import ClusterShell
+from nodeserver.core.status import JobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSnapshot:
+    """One node's share in a cluster."""
+
+    name: str
+    address: str
+    cpus: int
+    busy: int
+    jobs_done: int
+    cpu_time: float  # seconds spent in jobs
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailureSnapshot:
+    """One job that did not finish: its id, status, and the last line of what went wrong."""
+
+    id: str
+    status: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A cluster at one moment; times in seconds."""
+
+    name: str
+    submitted: int
+    waiting: int
+    running: int
+    finished: int
+    failed: int  # terminated or abandoned
+    cancelled: int
+    provisional: int  # provisional results so far
+    latest_provisional: Any
+    elapsed: float  # since the first job was submitted, until the last one ended
+    rate: float  # jobs ended per second
+    nodes: tuple[NodeSnapshot, ...]
+    failures: tuple[FailureSnapshot, ...]  # the latest ones
+    notice: str  # why nothing happens, in words
+    closed: bool
+
+    @property
+    def ended(self) -> int:
+        """Jobs that are not pending any more."""
+        return self.finished + self.failed + self.cancelled
+
+    @property
+    def pending(self) -> int:
+        """Jobs that have not ended."""
+        return self.submitted - self.ended
+
+
+def take_snapshot(name: str, shell: ClusterShell, made_at: float, closed: bool) -> Snapshot:
+    """Read a cluster's figures; from any thread."""
+    counts = shell.counts
+    ended = sum(counts.values())
+    pending = max(0, shell.submitted - ended)
+    began = shell.first_submit or made_at
+    until = time.time() if pending or shell.last_settle is None else shell.last_settle
+    elapsed = max(0.0, until - began) if shell.submitted else 0.0
+    running = min(max(0, shell.started), pending)
+    return Snapshot(
+        name,
+        ended + pending,
+        pending - running,
+        running,
+        counts[JobStatus.FINISHED],
+        counts[JobStatus.TERMINATED] + counts[JobStatus.ABANDONED],
+        counts[JobStatus.CANCELLED],
+        shell.provisional,
+        shell.latest_provisional,
+        elapsed,
+        ended / elapsed if elapsed else 0.0,
+        tuple(
+            NodeSnapshot(n.name, n.ip_addr, n.cpus, n.busy, n.jobs_done, n.cpu_time, n.closed)
+            for n in list(shell.nodes.values())
+        ),
+        tuple(
+            FailureSnapshot(
+                str(job.id),
+                job.status.name.lower(),
+                (job.exception or job.reason or '').strip().rpartition('\n')[2],
+            )
+            for job in list(shell.failures)
+        ),
+        shell.notice,
+        closed,
+    )

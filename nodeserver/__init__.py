@@ -1,0 +1,1 @@
+"""Node servers, schedulers and relays: the headless half of dispy-nb."""

@@ -1,0 +1,152 @@
+"""A program and its surroundings: messages, signals and exit statuses (D13)."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from nodeserver.core.errors import (
+    DispyError,
+    KeyFileError,
+    NodesNotStarted,
+    PeerRefused,
+    PortBusy,
+    UsageError,
+)
+
+EXIT_FINE: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNREACHABLE: Final = 69
+EXIT_CONFIGURATION: Final = 78
+_EXIT_SIGNAL: Final = 128
+
+_STATUSES: Final[dict[type[DispyError], int]] = {
+    UsageError: EXIT_USAGE,
+    KeyFileError: EXIT_CONFIGURATION,
+    PortBusy: EXIT_CONFIGURATION,
+    NodesNotStarted: EXIT_UNREACHABLE,
+    PeerRefused: EXIT_UNREACHABLE,
+}
+
+Main = Callable[[], int | None] | Coroutine[Any, Any, int | None]
+
+_log = logging.getLogger(__name__)
+
+
+def set_up_logging(level: str = 'info', log_format: str = 'text', debug: bool = False) -> None:
+    """Send messages to standard error, which leaves standard output to results."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == 'json' else TextFormatter())
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        if isinstance(old.formatter, JsonFormatter | TextFormatter):  # ours, of an earlier call
+            root.removeHandler(old)
+    root.addHandler(handler)
+    chosen = 'DEBUG' if debug else level.upper()
+    for name in ('nodeserver', 'dispy_nb'):
+        logging.getLogger(name).setLevel(chosen)
+
+
+class TextFormatter(logging.Formatter):
+    """Writes time, level and message: what a person at a terminal reads."""
+
+    def __init__(self) -> None:
+        super().__init__('%(asctime)s %(levelname)s %(message)s', '%Y-%m-%d %H:%M:%S')
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes one JSON object a line: what a collector of logs reads."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        whole, fraction = divmod(record.created, 1)
+        moment = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))
+        line = {
+            'time': f'{moment}.{int(fraction * 1000):03d}Z',
+            'level': record.levelname.lower(),
+            'logger': record.name,
+            'message': record.getMessage(),
+        }
+        if record.exc_info:
+            line['traceback'] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def run_program(main: Main, *, debug: bool = False) -> int:
+    """Run a program to its end and return its exit status; errors become one line (D13)."""
+    try:
+        status = main() if callable(main) else asyncio.run(main)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return signal_status(signal.SIGINT)
+    except BrokenPipeError:
+        # whoever read our output has ended; the interpreter's own flush must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return signal_status(signal.SIGPIPE)
+    except (DispyError, OSError) as exc:
+        report_error(exc, debug=debug)
+        return exit_status(exc)
+    except Exception as exc:  # noqa: BLE001 - the edge of a program: a bug is shown whole
+        report_error(exc, debug=True)
+        return EXIT_FAILED
+    return EXIT_FINE if status is None else status
+
+
+def exit_status(error: BaseException) -> int:
+    """Return the exit status that tells this kind of error from others."""
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            return status
+    return EXIT_FAILED
+
+
+def signal_status(number: int) -> int:
+    """Return the exit status of a program that a signal has ended."""
+    return _EXIT_SIGNAL + number
+
+
+def report_error(error: BaseException, *, debug: bool) -> None:
+    """Tell people on standard error what went wrong, and with `debug` where."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    if debug:
+        text += '\n' + ''.join(traceback.format_exception(error)).rstrip()
+    sys.stderr.write(f'{Path(sys.argv[0]).name}: {text}\n')
+    sys.stderr.flush()
+
+
+class StopSignals:
+    """Turns SIGINT and SIGTERM into a wish to stop, and a second one into an order.
+
+    `ask(at_once, reason)` is called on the loop: the first time with False, then with True.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ask: Callable[[bool, str], None]) -> None:
+        self._loop, self._ask = loop, ask
+        self._first: signal.Signals | None = None
+        self._numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in self._numbers:
+            loop.add_signal_handler(number, self._arrived, number)
+
+    def status(self, otherwise: int = EXIT_FINE) -> int:
+        """Return 128+n when a signal asked the program to end, else `otherwise`."""
+        return otherwise if self._first is None else signal_status(self._first)
+
+    def close(self) -> None:
+        """Give the signals back to Python."""
+        for number in self._numbers:
+            self._loop.remove_signal_handler(number)
+
+    def _arrived(self, number: signal.Signals) -> None:
+        at_once = self._first is not None
+        if self._first is None:
+            self._first = number
+            _log.info('%s: stopping; a second one stops at once', number.name)
+        self._ask(at_once, f'{number.name} received')

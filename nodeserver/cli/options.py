@@ -1,0 +1,178 @@
+"""What the command lines of all programs have in common (D14).
+
+An option has one documented name, with underscores, and is understood with hyphens as well.
+"""
+
+import argparse
+import importlib.metadata
+import logging
+import re
+from typing import Any, Final, NoReturn
+
+LEVELS: Final = ('debug', 'info', 'warning', 'error')
+LOG_FORMATS: Final = ('text', 'json')
+
+_UNITS: Final = {'': 1, 'k': 1 << 10, 'm': 1 << 20, 'g': 1 << 30, 't': 1 << 40}
+
+_log = logging.getLogger(__name__)
+
+
+class OptionParser(argparse.ArgumentParser):
+    """A parser without abbreviations (`--dest` today, two options tomorrow), and with aliases."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault('allow_abbrev', False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """End with 2 and one line that says what is wrong, and where the rest is to be read."""
+        self.exit(2, f'{self.prog}: {message} (`{self.prog} -h` lists the options)\n')
+
+
+def add_option(group: argparse._ActionsContainer, *names: str, **details: Any) -> argparse.Action:
+    """Add an option under its names and, unseen in the help, under their other spellings."""
+    action = group.add_argument(*names, *_other_spellings(names), **details)
+    action.option_strings = list(names)  # what help and errors call it; parsing knows them all
+    return action
+
+
+def new_parser(program: str, description: str) -> OptionParser:
+    """Return a program's parser, with the options that every program has."""
+    parser = OptionParser(prog=program, description=description)
+    version = f'{program} (dispy-nb) {package_version()}'
+    parser.add_argument('--version', action='version', version=version)
+    add_log_options(parser)
+    return parser
+
+
+def add_log_options(parser: argparse.ArgumentParser) -> None:
+    """Add what rules the messages on standard error."""
+    group = parser.add_argument_group('messages')
+    add_option(
+        group,
+        '--log_level',
+        type=str.lower,
+        choices=LEVELS,
+        default='info',
+        help='least important messages to show: %(choices)s (default: %(default)s)',
+    )
+    add_option(
+        group,
+        '--log_format',
+        choices=LOG_FORMATS,
+        default='text',
+        help='how messages are written: %(choices)s, one JSON object a line (default: %(default)s)',
+    )
+    group.add_argument(
+        '-d', '--debug', action='store_true', help='show debug messages, and where errors arise'
+    )
+
+
+def add_secret_options(parser: argparse.ArgumentParser) -> None:
+    """Add the ways to say whom this program trusts; without any it is this user's own key."""
+    group = parser.add_argument_group(
+        'secret', "whom to work with; programs that use this user's own key need none of these"
+    )
+    add_option(
+        group,
+        '-s',
+        '--secret',
+        default='',
+        metavar='TEXT',
+        help='passphrase that all machines share; others on this machine can see it in the list '
+        'of processes, so better use --secret_file, or set DISPY_SECRET',
+    )
+    add_option(
+        group,
+        '--secret_file',
+        metavar='FILE',
+        help='file of mode 0600 that holds the passphrase, or a key made by `dispy key export`',
+    )
+    add_option(
+        group,
+        '--insecure',
+        action='store_true',
+        help='neither encrypt nor authenticate: whoever reaches a port can run programs here',
+    )
+
+
+def hint_at_secret_file(arguments: argparse.Namespace) -> None:
+    """Tell who gave `-s` that there is a way that others cannot read; call it with logging up."""
+    if arguments.secret:
+        _log.warning(
+            'other users of this machine can read the secret given by -s in the list of '
+            'processes: put it in a file of mode 0600 and give --secret_file, or set DISPY_SECRET'
+        )
+
+
+def package_version() -> str:
+    """Return the installed version, or say that there is none (a source tree on the path)."""
+    try:
+        return importlib.metadata.version('dispy-nb')
+    except importlib.metadata.PackageNotFoundError:
+        return 'not installed'
+
+
+# types of options: a text in, a value out, and words for what is wrong
+
+
+def port_number(text: str) -> int:
+    """Read a port; 0 has a free one taken."""
+    return _whole_number(text, 0, 65535)
+
+
+def count(text: str) -> int:
+    """Read a whole number from 0 on."""
+    return _whole_number(text, 0, None)
+
+
+def seconds(text: str) -> float:
+    """Read a length of time above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0')
+    return value
+
+
+def file_size(text: str) -> int:
+    """Read a number of bytes with an optional k, m, g or t (L20); 0 means no limit."""
+    match = re.fullmatch(r'(\d+)([kmgt]?)', text.strip().lower(), re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a size: give a whole number of bytes, or one with k, m, g or t'
+        )
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def time_of_day(text: str) -> int:
+    """Read HH:MM as minutes since midnight (L25)."""
+    match = re.fullmatch(r'(\d\d?):(\d\d)', text.strip(), re.ASCII)
+    if match is None or int(match[1]) > 23 or int(match[2]) > 59:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a time of day: give HH:MM from 00:00 to 23:59'
+        )
+    return int(match[1]) * 60 + int(match[2])
+
+
+def _whole_number(text: str, least: int, most: int | None) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least or (most is not None and value > most):
+        allowed = f'from {least} on' if most is None else f'from {least} to {most}'
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number {allowed}')
+    return value
+
+
+def _other_spellings(names: tuple[str, ...]) -> list[str]:
+    """Return `--dest-path` for `--dest_path`, and the other way round."""
+    other = []
+    for name in names:
+        if name.startswith('--'):
+            word = name[2:]
+            other += ['--' + word.replace('_', '-'), '--' + word.replace('-', '_')]
+    return [name for name in dict.fromkeys(other) if name not in names]

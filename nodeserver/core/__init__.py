@@ -1,0 +1,1 @@
+"""Decisions only: no socket, file, thread, clock, random number or log."""

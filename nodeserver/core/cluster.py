@@ -1,0 +1,167 @@
+"""The client's half of a cluster: which jobs are pending, and which letters were seen.
+
+JobsSubmitted ──▶ Send(SubmitJobs)
+JobsDone ──▶ SettleJobs, then AcknowledgeOutcomes
+"""
+
+from nodeserver.core import levels
+from collections.abc import Callable
+from typing import Any
+
+from nodeserver.core.effects import (
+    AskAllocation,
+    DeliverProvisional,
+    Effect,
+    MarkRequeued,
+    MarkStarted,
+    Report,
+    SayClosed,
+    Send,
+    SettleJobs,
+    SettleUnrun,
+    TellNode,
+)
+from nodeserver.core.events import (
+    CancelAsked,
+    CloseAsked,
+    Event,
+    JobsSubmitted,
+    MessageArrived,
+    PeerConnected,
+    PeerLost,
+)
+from nodeserver.core.messages import (
+    AcknowledgeOutcomes,
+    AllocateAsk,
+    CancelJobs,
+    CloseComputation,
+    ComputationClosed,
+    DeclareComputation,
+    JobsDone,
+    JobsProvisional,
+    JobsRequeued,
+    JobsSettled,
+    JobsStarted,
+    NodeChanged,
+    Notice,
+    SubmitJobs,
+)
+
+
+class SeenLetters:
+    """Numbers of one node's letters that were settled: all up to one, and a few beyond."""
+
+    __slots__ = ('_beyond', '_upto')
+
+    def __init__(self) -> None:
+        self._upto = 0
+        self._beyond: set[int] = set()
+
+    def add(self, letter: int) -> bool:
+        """Note a letter; False if it was seen before."""
+        if letter <= self._upto or letter in self._beyond:
+            return False
+        self._beyond.add(letter)
+        while self._upto + 1 in self._beyond:
+            self._upto += 1
+            self._beyond.discard(self._upto)
+        return True
+
+
+class ClusterCore:
+    """One cluster in the user's program."""
+
+    def __init__(self, scheduler: str, declared: DeclareComputation) -> None:
+        self._scheduler = scheduler
+        self._declared = declared
+        self._pending: set[int] = set()
+        self._seen: dict[str, SeenLetters] = {}
+        self._out: list[Effect] = [Send(scheduler, declared)]
+        self._events: dict[type[Any], Callable[[Any, float], None]] = {
+            JobsSubmitted: self._submitted,
+            CancelAsked: self._cancel_asked,
+            CloseAsked: self._close_asked,
+            MessageArrived: self._message_arrived,
+            PeerConnected: lambda event, now: None,
+            PeerLost: self._scheduler_lost,
+        }
+        self._messages: dict[type[Any], Callable[[Any], None]] = {
+            JobsStarted: self._started,
+            JobsRequeued: self._requeued,
+            JobsDone: self._done,
+            JobsProvisional: self._provisional,
+            JobsSettled: self._settled,
+            NodeChanged: lambda message: self._out.append(TellNode(message)),
+            AllocateAsk: lambda message: self._out.append(AskAllocation(message)),
+            Notice: lambda message: self._out.append(Report(message.level, message.text)),
+            ComputationClosed: lambda message: self._out.append(SayClosed()),
+        }
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take in what happened and answer what is to be done."""
+        self._events[type(event)](event, now)
+        effects = self._out[:]
+        self._out.clear()
+        return effects
+
+    def end_turn(self, now: float) -> list[Effect]:
+        """Nothing is decided at the end of a turn but what was there from the start."""
+        effects = self._out[:]
+        self._out.clear()
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """The client's half wants no waking."""
+        return None
+
+    def _send(self, message: Any) -> None:
+        self._out.append(Send(self._scheduler, message))
+
+    def _message_arrived(self, event: MessageArrived, now: float) -> None:
+        handler = self._messages.get(type(event.message))
+        if handler is None:
+            text = f'unexpected {type(event.message).__name__} from the scheduler'
+            self._out.append(Report(levels.WARNING, text))
+        else:
+            handler(event.message)
+
+    def _scheduler_lost(self, event: PeerLost, now: float) -> None:
+        self._out.append(Report(levels.ERROR, f'the scheduler is gone: {event.reason}'))
+
+    # the user's wishes
+
+    def _submitted(self, event: JobsSubmitted, now: float) -> None:
+        self._pending.update(event.ids)
+        self._send(SubmitJobs(self._declared.computation, event.node, event.ids, event.payloads))
+
+    def _cancel_asked(self, event: CancelAsked, now: float) -> None:
+        ids = [job for job in event.ids if job in self._pending]
+        if ids:
+            self._send(CancelJobs(self._declared.computation, ids))
+
+    def _close_asked(self, event: CloseAsked, now: float) -> None:
+        self._send(CloseComputation(self._declared.computation))
+
+    # the scheduler's answers
+
+    def _started(self, message: JobsStarted) -> None:
+        self._out.append(MarkStarted(message.node, message.ids))
+
+    def _requeued(self, message: JobsRequeued) -> None:
+        self._out.append(MarkRequeued(message.ids, message.reason))
+
+    def _done(self, message: JobsDone) -> None:
+        if self._seen.setdefault(message.node, SeenLetters()).add(message.letter):
+            self._pending.difference_update(message.ids)
+            self._out.append(SettleJobs(message))
+        letters = [message.letter]
+        self._send(AcknowledgeOutcomes(message.computation, message.node, letters))
+
+    def _provisional(self, message: JobsProvisional) -> None:
+        self._out.append(DeliverProvisional(message))
+
+    def _settled(self, message: JobsSettled) -> None:
+        ids = [job for job in message.ids if job in self._pending]
+        self._pending.difference_update(ids)
+        if ids:
+            self._out.append(SettleUnrun(ids, message.status, message.reason))

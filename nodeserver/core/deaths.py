@@ -1,0 +1,25 @@
+"""How a process ended, in words."""
+
+import signal
+
+_WORDS = {
+    signal.SIGSEGV: 'segmentation fault',
+    signal.SIGABRT: 'abort',
+    signal.SIGBUS: 'bus error',
+    signal.SIGFPE: 'arithmetic error',
+    signal.SIGILL: 'illegal instruction',
+}
+
+
+def describe_death(exit_status: int) -> str:
+    """Say how a job's process ended that left no outcome; negative means killed by a signal."""
+    if exit_status >= 0:
+        return f'its process ended with exit status {exit_status} before the function returned'
+    try:
+        number = signal.Signals(-exit_status)
+    except ValueError:
+        return f'its process was killed by signal {-exit_status}'
+    if number in _WORDS:
+        return f'its process crashed: {_WORDS[number]} ({number.name})'
+    hint = ' (from outside, or for want of memory)' if number is signal.SIGKILL else ''
+    return f'its process was killed by {number.name}{hint}'

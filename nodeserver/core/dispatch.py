@@ -1,0 +1,152 @@
+"""Handing out jobs: whose turn it is, which node gets the job, and what is taken back.
+
+Computations with waiting jobs stand in a ring and place a few jobs at each turn (deficit round
+robin), so that one with a million jobs does not hold up one with ten.
+"""
+
+from collections.abc import Callable
+
+from nodeserver.core.computation import Computation
+from nodeserver.core.effects import Effect, Send
+from nodeserver.core.fleet import NodeRecord, UseState
+from nodeserver.core.messages import JobsStarted, RecallJobs, RunJobs
+from nodeserver.core.policy import Placement
+from nodeserver.core.recruiting import Recruiting
+
+QUANTUM = 4  # jobs a computation may place before the next one has its turn
+
+Plan = dict[tuple[str, int], list[int]]
+
+
+class Dispatch:
+    """Places waiting jobs on the nodes of a fleet."""
+
+    def __init__(self, fleet: Recruiting, emit: Callable[[Effect], None]) -> None:
+        self._fleet = fleet
+        self._emit = emit
+        self._placement = Placement()
+        self._ring: dict[int, None] = {}  # computations with waiting jobs, in turn
+        self._recalled: set[str] = set()  # nodes that were asked to give jobs back
+
+    def enlist(self, comp: Computation) -> None:
+        """A computation has waiting jobs."""
+        self._ring[comp.id] = None
+
+    def withdraw(self, comp: Computation) -> None:
+        """A computation has no jobs to place any more."""
+        self._ring.pop(comp.id, None)
+
+    def place(self, node: NodeRecord) -> None:
+        """Enter a node where its load belongs, or take it out if nothing can run on it."""
+        if any(use.state is UseState.READY for use in node.uses.values()):
+            self._placement.put(node.id, node.load, node.cpus)
+        else:
+            self._placement.discard(node.id)
+
+    def forget(self, node: NodeRecord) -> None:
+        """A node is gone."""
+        self._placement.discard(node.id)
+        self._recalled.discard(node.id)
+
+    def unload(self, node: NodeRecord, comp: Computation, count: int) -> None:
+        """Jobs of a computation are no longer with a node."""
+        use = node.uses.get(comp.id)
+        if use is not None and count:
+            use.load -= count
+            node.load -= count
+            self.place(node)
+
+    def returned(self, node: NodeRecord) -> None:
+        """A node has answered a recall."""
+        self._recalled.discard(node.id)
+
+    def run(self) -> None:
+        """Place what waits; where nothing waits, take back what an idle node could run."""
+        if self._ring:
+            self._allocate()
+        if not self._ring:
+            self._recall()
+
+    def _allocate(self) -> None:
+        plan: Plan = {}
+        ring, stuck = self._ring, 0
+        while ring and stuck < len(ring):
+            computation = next(iter(ring))
+            del ring[computation]
+            comp = self._fleet.computations[computation]
+            placed = self._place_some(comp, plan)
+            if comp.waiting:
+                ring[computation] = None
+                stuck = 0 if placed else stuck + 1
+        for (node, computation), ids in plan.items():
+            self._announce(self._fleet.computations[computation], node, ids)
+
+    def _announce(self, comp: Computation, node: str, ids: list[int]) -> None:
+        records = [comp.jobs[job] for job in ids]
+        attempts = [record.attempt for record in records]
+        payloads = [record.payload for record in records]
+        self._emit(Send(node, RunJobs(comp.id, ids, attempts, payloads)))
+        self._emit(Send(comp.client, JobsStarted(comp.id, node, ids)))
+
+    def _place_some(self, comp: Computation, plan: Plan) -> int:
+        """Place one turn's worth of jobs of a computation; how many found a place."""
+        rounds = comp.pace.jobs_per_cpu()
+        placed = sum(self._place_pinned(comp, node, rounds, plan) for node in comp.pinned_nodes())
+        for _ in range(1 if rounds == 1 else QUANTUM):
+            job = comp.next_for_any()
+            node = self._best(comp, rounds) if job is not None else None
+            if job is None or node is None:
+                break
+            self._assign(comp, job, node, plan)
+            placed += 1
+        return placed
+
+    def _place_pinned(self, comp: Computation, name: str, rounds: int, plan: Plan) -> int:
+        node, placed = self._fleet.named(name, comp), 0
+        while node is not None and self._has_room(comp, node, rounds):
+            job = comp.next_for(name)
+            if job is None:
+                break
+            self._assign(comp, job, node, plan)
+            placed += 1
+        return placed
+
+    def _best(self, comp: Computation, rounds: int) -> NodeRecord | None:
+        nodes = self._fleet.nodes
+        for node_id in self._placement.candidates(rounds):
+            node = nodes[node_id]
+            if self._has_room(comp, node, rounds):
+                return node
+        return None
+
+    def _has_room(self, comp: Computation, node: NodeRecord, rounds: int) -> bool:
+        use = node.uses.get(comp.id)
+        return (
+            use is not None
+            and use.state is UseState.READY
+            and use.load < use.cpus * rounds
+            and node.load < node.cpus * rounds
+        )
+
+    def _assign(self, comp: Computation, job: int, node: NodeRecord, plan: Plan) -> None:
+        comp.dispatch(job, node.id)
+        node.uses[comp.id].load += 1
+        node.load += 1
+        self._placement.put(node.id, node.load, node.cpus)
+        plan.setdefault((node.id, comp.id), []).append(job)
+
+    def _recall(self) -> None:
+        """Estimates err: ask the fullest node for jobs it has not begun if another one idles."""
+        full_id, idle_id = self._placement.fullest(), self._placement.idlest()
+        if full_id is None or idle_id is None or full_id in self._recalled:
+            return
+        full, idle = self._fleet.nodes[full_id], self._fleet.nodes[idle_id]
+        spare, surplus = idle.cpus - idle.load, full.load - full.cpus
+        if spare <= 0 or surplus <= 0:
+            return
+        for computation, use in full.uses.items():
+            other = idle.uses.get(computation)
+            if use.load and other is not None and other.state is UseState.READY:
+                self._recalled.add(full_id)
+                self._emit(Send(full_id, RecallJobs(computation, min(spare, surplus))))
+                return

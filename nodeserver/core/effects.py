@@ -1,0 +1,201 @@
+"""What is to be done: the values with which cores answer, named in the imperative."""
+
+from dataclasses import dataclass
+
+from nodeserver.core.messages import AllocateAsk, JobsDone, JobsProvisional, Message, NodeChanged
+
+# any role
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Hand this to the peer; it is kept and sent again until the peer has it."""
+
+    peer: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the people who run this: `level` is a number of the logging module."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Forget the peer and close the connection to it."""
+
+    peer: str
+
+
+# scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask for nodes: at these addresses (with ports), and by broadcast to `broadcast_port`."""
+
+    targets: list[tuple[str, int]]
+    broadcast_port: int  # 0: no broadcast
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Open a connection to a node that was found; `local_path` wins where it is given."""
+
+    node: str
+    address: str
+    port: int
+    local_path: str
+
+
+# node
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTemplate:
+    """Make a directory and a template process, and unpack the computation in it."""
+
+    computation: int
+    name: str
+    package: bytes
+    isolation: str
+    dest_path: str
+    cleanup: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTemplate:
+    """Kill what is left of the computation's processes, and remove its files."""
+
+    computation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkWorkers:
+    """Fork so many fresh processes from the template."""
+
+    computation: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveJobs:
+    """Hand jobs to a worker: exactly one under `isolation='job'`."""
+
+    computation: int
+    worker: int
+    ids: list[int]
+    attempts: list[int]
+    payloads: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SignalWorker:
+    """Send a signal to the worker's whole process tree."""
+
+    computation: int
+    worker: int
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class DismissWorker:
+    """Let an idle worker end; its process is not needed any more."""
+
+    computation: int
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The program can end now."""
+
+    reason: str
+
+
+# a cluster in the user's program
+
+
+@dataclass(frozen=True, slots=True)
+class MarkStarted:
+    """These jobs are with a node now."""
+
+    node: str
+    ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkRequeued:
+    """These jobs wait again; `reason` is for people."""
+
+    ids: list[int]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettleJobs:
+    """Give these jobs their outcomes: columns of a letter that is believed."""
+
+    done: JobsDone
+
+
+@dataclass(frozen=True, slots=True)
+class SettleUnrun:
+    """End these jobs, of which no node reports: all with one status and reason."""
+
+    ids: list[int]
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverProvisional:
+    """Show these provisional results."""
+
+    results: JobsProvisional
+
+
+@dataclass(frozen=True, slots=True)
+class TellNode:
+    """A node joined, left, or told how it is."""
+
+    change: NodeChanged
+
+
+@dataclass(frozen=True, slots=True)
+class AskAllocation:
+    """Call the user's `NodeAllocate.allocate` for a node."""
+
+    ask: AllocateAsk
+
+
+@dataclass(frozen=True, slots=True)
+class SayClosed:
+    """The cluster is closed: nothing of it is left anywhere."""
+
+
+Effect = (
+    Send
+    | Report
+    | Disconnect
+    | Ping
+    | Connect
+    | OpenTemplate
+    | CloseTemplate
+    | ForkWorkers
+    | GiveJobs
+    | SignalWorker
+    | DismissWorker
+    | Stop
+    | MarkStarted
+    | MarkRequeued
+    | SettleJobs
+    | SettleUnrun
+    | DeliverProvisional
+    | TellNode
+    | AskAllocation
+    | SayClosed
+)

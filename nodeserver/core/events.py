@@ -1,0 +1,205 @@
+"""What happened: the values that shells hand to cores, named in the past tense."""
+
+from dataclasses import dataclass
+
+from nodeserver.core.messages import Availability, Message
+
+# links
+
+
+@dataclass(frozen=True, slots=True)
+class MessageArrived:
+    """A peer said something; each numbered message arrives once and in its lane's order."""
+
+    peer: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A peer's greeting was accepted; also after a reconnect that lost nothing."""
+
+    peer: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    """The peer is certainly gone: its port refuses, or it came back as another incarnation."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRefusedUs:
+    """Talking to that peer is not possible: other key, other protocol version."""
+
+    peer: str
+    address: str
+    reason: str
+
+
+# discovery
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFound:
+    """A node answered a ping under our key; `local_path` is its ipc socket if we may use it."""
+
+    node: str
+    address: str
+    port: int
+    local_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherKeySeen:
+    """Somebody at that address has another key than ours."""
+
+    address: str
+
+
+# time
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The moment that `next_deadline()` named has come."""
+
+
+# processes on a node
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateReady:
+    """The computation is unpacked: workers can be forked."""
+
+    computation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFailed:
+    """The computation could not be unpacked, or its template died; it runs no more jobs here."""
+
+    computation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateClosed:
+    """The template and all its workers are gone, and its files as asked for."""
+
+    computation: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerForked:
+    """A fresh process waits for work."""
+
+    computation: int
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobsReported:
+    """A worker wrote these outcomes, in the order in which it was given the jobs."""
+
+    computation: int
+    worker: int
+    ids: list[int]
+    raised: list[bool]
+    outcomes: list[bytes]
+    seconds: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionalReported:
+    """The job that a worker is in sent a provisional result."""
+
+    computation: int
+    worker: int
+    id: int
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """A worker's process is gone and reaped; `outcome` holds the output it left unreported."""
+
+    computation: int
+    worker: int
+    exit_status: int  # negative: the signal that killed it
+    outcome: bytes
+    peak_memory: int  # bytes above the template's own
+
+
+# a cluster in the user's program
+
+
+@dataclass(frozen=True, slots=True)
+class JobsSubmitted:
+    """The user's threads submitted these, for any node or (`node`) for one."""
+
+    node: str
+    ids: list[int]
+    payloads: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """The user takes these jobs back."""
+
+    ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAsked:
+    """The user is done with the cluster; what is still pending is cancelled."""
+
+
+# a node as a whole
+
+
+@dataclass(frozen=True, slots=True)
+class AvailabilityMeasured:
+    """What the machine has to spare."""
+
+    availability: Availability
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """The program is to end: after telling everyone, or (`at_once`) with running jobs killed."""
+
+    at_once: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerGone:
+    """The program that started this node for itself has ended."""
+
+
+Event = (
+    MessageArrived
+    | PeerConnected
+    | PeerLost
+    | PeerRefusedUs
+    | NodeFound
+    | OtherKeySeen
+    | DeadlinePassed
+    | TemplateReady
+    | TemplateFailed
+    | TemplateClosed
+    | WorkerForked
+    | JobsReported
+    | ProvisionalReported
+    | WorkerEnded
+    | JobsSubmitted
+    | CancelAsked
+    | CloseAsked
+    | AvailabilityMeasured
+    | StopAsked
+    | OwnerGone
+)

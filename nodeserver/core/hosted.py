@@ -1,0 +1,159 @@
+"""A computation as a node sees it: jobs that wait for a cpu, workers, and letters to be sent.
+
+queue ──▶ worker.held ──▶ outcomes of this turn ──▶ letter ──▶ (acknowledged) forgotten
+"""
+
+from collections import deque
+from enum import StrEnum
+
+from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
+from nodeserver.core.pace import Pace
+
+
+class HostedState(StrEnum):
+    """How far a computation is on this node."""
+
+    OPENING = 'opening'
+    READY = 'ready'
+    CLOSING = 'closing'
+
+
+class NodeJob:
+    """One attempt of a job on this node."""
+
+    __slots__ = ('attempt', 'id', 'kill_at', 'kill_step', 'payload', 'stopping')
+
+    def __init__(self, job: int, attempt: int, payload: bytes) -> None:
+        self.id = job
+        self.attempt = attempt
+        self.payload = payload
+        self.stopping = False
+        self.kill_step = 0
+        self.kill_at = 0.0
+
+
+class Worker:
+    """A forked process and the jobs it was given, the first of which it is in."""
+
+    __slots__ = ('held', 'id')
+
+    def __init__(self, worker: int) -> None:
+        self.id = worker
+        self.held: deque[NodeJob] = deque()
+
+
+class Hosted:
+    """One computation on this node."""
+
+    __slots__ = (
+        '_done',
+        '_letter',
+        '_provisional',
+        'forking',
+        'id',
+        'idle',
+        'letters',
+        'opened',
+        'orphaned',
+        'pace',
+        'queue',
+        'scheduler',
+        'state',
+        'stopped_ahead',
+        'workers',
+    )
+
+    def __init__(self, scheduler: str, opened: OpenComputation) -> None:
+        self.id = opened.computation
+        self.scheduler = scheduler
+        self.opened = opened
+        self.state = HostedState.OPENING
+        self.orphaned = False  # its scheduler is gone
+        self.queue: deque[NodeJob] = deque()
+        self.workers: dict[int, Worker] = {}
+        self.idle: dict[int, None] = {}  # workers without a job, oldest first
+        self.forking = 0
+        self.pace = Pace()
+        self.stopped_ahead: dict[int, int] = {}  # job -> attempt told to stop before it came
+        self.letters: dict[int, JobsDone] = {}  # sent, not acknowledged
+        self._letter = 0
+        self._done = JobsDone(self.id, '', 0, [], [], [], [], [], [])
+        self._provisional = JobsProvisional(self.id, '', [], [], [])
+
+    @property
+    def lasting(self) -> bool:
+        """Whether workers run job after job."""
+        return self.opened.isolation == 'worker'
+
+    @property
+    def busy(self) -> int:
+        """Cpus in use: workers that hold a job (one that has ended its only job is forgotten)."""
+        return len(self.workers) - len(self.idle)
+
+    @property
+    def running(self) -> int:
+        """Jobs that were given to workers."""
+        return sum(len(worker.held) for worker in self.workers.values())
+
+    def find(self, job: int, attempt: int) -> tuple[Worker | None, NodeJob] | None:
+        """Where an attempt is: with a worker, or (None) in the queue."""
+        for worker in self.workers.values():
+            for held in worker.held:
+                if held.id == job and held.attempt == attempt:
+                    return worker, held
+        for waiting in self.queue:
+            if waiting.id == job and waiting.attempt == attempt:
+                return None, waiting
+        return None
+
+    def record(
+        self,
+        job: NodeJob,
+        status: int,
+        outcome: bytes = b'',
+        reason: str = '',
+        seconds: float = 0.0,
+    ) -> None:
+        """Put a job's end into this turn's letter."""
+        done = self._done
+        done.ids.append(job.id)
+        done.attempts.append(job.attempt)
+        done.statuses.append(status)
+        done.outcomes.append(outcome)
+        done.reasons.append(reason)
+        done.seconds.append(seconds)
+
+    def record_provisional(self, job: NodeJob, result: bytes) -> None:
+        """Put a provisional result into this turn's message."""
+        self._provisional.ids.append(job.id)
+        self._provisional.attempts.append(job.attempt)
+        self._provisional.results.append(result)
+
+    def take_provisional(self, node: str) -> JobsProvisional | None:
+        """The provisional results of this turn, if there are any."""
+        taken = self._provisional
+        if not taken.ids:
+            return None
+        self._provisional = JobsProvisional(self.id, '', [], [], [])
+        return JobsProvisional(self.id, node, taken.ids, taken.attempts, taken.results)
+
+    def take_letter(self, node: str) -> JobsDone | None:
+        """This turn's outcomes as a letter, kept until it is acknowledged."""
+        done = self._done
+        if not done.ids:
+            return None
+        self._letter += 1
+        letter = JobsDone(
+            self.id,
+            node,
+            self._letter,
+            done.ids,
+            done.attempts,
+            done.statuses,
+            done.outcomes,
+            done.reasons,
+            done.seconds,
+        )
+        self.letters[self._letter] = letter
+        self._done = JobsDone(self.id, '', 0, [], [], [], [], [], [])
+        return letter

@@ -1,0 +1,347 @@
+"""What roles say to each other: one frozen value for many jobs, never one per job.
+
+A message of jobs carries *columns*: parallel lists, the i-th entry of each belonging to the i-th
+job.  It concerns one computation.  A computation's id is 63 random bits made by its client; a
+job's id is that client's own small counter; nodes and clients are named by their peer id.
+
+    cluster ── Declare, SubmitJobs, CancelJobs, Acknowledge, Close ──▶ scheduler
+    cluster ◀── JobsStarted, JobsDone, JobsProvisional, JobsSettled, NodeChanged ── scheduler
+    scheduler ── OpenComputation, RunJobs, StopJobs, Recall, Acknowledge, Close ──▶ node
+    scheduler ◀── NodeDetails, ComputationReady, JobsDone, JobsProvisional, NodePulse ── node
+
+`JobsDone` and `JobsProvisional` pass through the scheduler unchanged; nobody between the job's
+process and the client opens the payloads in them.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """What a node has to spare (E08-E11): per cents for cpu and swap, bytes for the others."""
+
+    cpu: float
+    memory: int
+    disk: int
+    swap: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One element of `nodes`: an address, or a pattern with `*`, and how much of it to use."""
+
+    pattern: str
+    port: int
+    cpus: int
+    asks_client: bool  # its `allocate` is overridden: the client is asked for each node
+
+
+# cluster -> scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareComputation:
+    """A cluster was made: what to send to which nodes, and how to run its jobs."""
+
+    computation: int
+    name: str
+    owner: str  # who holds a node, in words, for others who wait for it
+    python: str  # '3.11': functions travel as this version's bytecode
+    package: bytes
+    specs: list[NodeSpec]
+    node_port: int
+    isolation: str  # 'job' or 'worker'
+    reentrant: bool
+    dest_path: str
+    cleanup: bool
+    pulse_interval: float
+    ping_interval: float  # 0: no repeated pings beyond those at the start
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitJobs:
+    """Jobs to run, on any node (`node == ''`) or on one only."""
+
+    computation: int
+    node: str
+    ids: list[int]
+    payloads: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJobs:
+    """The user takes these jobs back, wherever they are."""
+
+    computation: int
+    ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseComputation:
+    """The cluster is closed: jobs left are ended, files removed, nodes freed (also to a node)."""
+
+    computation: int
+
+
+@dataclass(frozen=True, slots=True)
+class AcknowledgeOutcomes:
+    """These letters of this node have been settled and need not be kept (also to the node)."""
+
+    computation: int
+    node: str
+    letters: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class AllocateAnswer:
+    """How many cpus of a node a `NodeAllocate` subclass wants; 0 leaves the node unused."""
+
+    computation: int
+    node: str
+    cpus: int
+
+
+# scheduler -> cluster
+
+
+@dataclass(frozen=True, slots=True)
+class AllocateAsk:
+    """A node was found: what does this cluster's `NodeAllocate` say?"""
+
+    computation: int
+    node: str
+    spec: int  # index into the computation's specs
+    address: str
+    name: str
+    cpus: int
+    availability: Availability | None
+    platform: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobsStarted:
+    """These jobs were handed to a node."""
+
+    computation: int
+    node: str
+    ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class JobsRequeued:
+    """These jobs came back unrun, or lost their node and are reentrant: they wait again."""
+
+    computation: int
+    ids: list[int]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobsSettled:
+    """The scheduler itself ended these jobs: cancelled in the queue, or their node was lost."""
+
+    computation: int
+    ids: list[int]
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """A node joined, left, or told how it is; `status` is a `NodeStatus`."""
+
+    computation: int
+    status: int
+    node: str
+    address: str
+    name: str
+    cpus: int
+    platform: str
+    availability: Availability | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know; `level` is a number of the logging module."""
+
+    computation: int
+    level: int
+    text: str
+
+
+# scheduler -> node
+
+
+@dataclass(frozen=True, slots=True)
+class OpenComputation:
+    """Unpack this and be ready to run its jobs, if the node is free for this scheduler."""
+
+    computation: int
+    name: str
+    owner: str
+    python: str
+    package: bytes
+    isolation: str
+    dest_path: str
+    cleanup: bool
+    pulse_interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunJobs:
+    """Run these; `attempts` tells a late answer from the current one."""
+
+    computation: int
+    ids: list[int]
+    attempts: list[int]
+    payloads: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class StopJobs:
+    """End these attempts: forget them when they wait, interrupt and then kill when they run."""
+
+    computation: int
+    ids: list[int]
+    attempts: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class RecallJobs:
+    """Give back up to `count` jobs that have not begun; another node is idle."""
+
+    computation: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerPulse:
+    """The scheduler lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """The sender leaves for good (both directions); `reason` is for people."""
+
+    reason: str
+
+
+# node -> scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDetails:
+    """What the node is; sent first on every connection and again when something changed."""
+
+    name: str
+    cpus: int
+    platform: str
+    python: str  # '3.11'
+    availability: Availability | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComputationReady:
+    """The node can run this computation's jobs now."""
+
+    computation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ComputationRefused:
+    """The node cannot: `kind` is 'busy' (it tells when it is free) or 'failed'."""
+
+    computation: int
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFree:
+    """The node, refused as busy before, can be asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobsDone:
+    """Jobs that ended on a node, a *letter* the node keeps until the client acknowledges it.
+
+    `outcomes` holds what the job's process wrote (`wire.codec.Outcome`, b'' when it died before),
+    `reasons` what the node has to say of it ('' for an ordinary end).
+    """
+
+    computation: int
+    node: str
+    letter: int
+    ids: list[int]
+    attempts: list[int]
+    statuses: list[int]
+    outcomes: list[bytes]
+    reasons: list[str]
+    seconds: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class JobsProvisional:
+    """Provisional results, in the order in which the jobs sent them."""
+
+    computation: int
+    node: str
+    ids: list[int]
+    attempts: list[int]
+    results: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class JobsReturned:
+    """Jobs that the node has not begun and will not run."""
+
+    computation: int
+    ids: list[int]
+    attempts: list[int]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComputationClosed:
+    """Nothing of this computation is left on the node."""
+
+    computation: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodePulse:
+    """The node lives, and has this to spare."""
+
+    availability: Availability | None
+
+
+Message = (
+    DeclareComputation
+    | SubmitJobs
+    | CancelJobs
+    | CloseComputation
+    | AcknowledgeOutcomes
+    | AllocateAnswer
+    | AllocateAsk
+    | JobsStarted
+    | JobsRequeued
+    | JobsSettled
+    | NodeChanged
+    | Notice
+    | OpenComputation
+    | RunJobs
+    | StopJobs
+    | RecallJobs
+    | SchedulerPulse
+    | Farewell
+    | NodeDetails
+    | ComputationReady
+    | ComputationRefused
+    | NodeFree
+    | JobsDone
+    | JobsProvisional
+    | JobsReturned
+    | ComputationClosed
+    | NodePulse
+)

@@ -1,0 +1,283 @@
+"""How nodes come to a scheduler: found, connected, matched, asked, opened; and how they go.
+
+    Ping ──▶ NodeFound ──▶ Connect ──▶ PeerConnected ──▶ NodeDetails
+         ──▶ (AllocateAsk ──▶ AllocateAnswer) ──▶ OpenComputation ──▶ ComputationReady
+
+Each computation walks this way with each node on its own; `NodeUse.state` says how far it came.
+"""
+
+from nodeserver.core import levels
+from collections.abc import Callable
+
+from nodeserver.core.computation import Computation
+from nodeserver.core.effects import Connect, Effect, Ping, Send
+from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
+from nodeserver.core.fleet import NodeRecord, NodeUse, UseState, matching_spec
+from nodeserver.core.messages import (
+    AllocateAnswer,
+    AllocateAsk,
+    CloseComputation,
+    ComputationReady,
+    ComputationRefused,
+    NodeChanged,
+    NodeDetails,
+    NodeFree,
+    NodePulse,
+    Notice,
+    OpenComputation,
+)
+from nodeserver.core.status import NodeStatus
+
+FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
+LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
+MOST_NODES = 10_000
+MOST_STRANGERS = 1_000
+
+
+class Recruiting:
+    """The fleet, and the computations that use it."""
+
+    def __init__(
+        self,
+        emit: Callable[[Effect], None],
+        use_changed: Callable[[NodeRecord], None],
+    ) -> None:
+        self.nodes: dict[str, NodeRecord] = {}
+        self.computations: dict[int, Computation] = {}
+        self.other_keys: dict[str, float] = {}  # address -> when it was seen last
+        self.refusals: dict[str, str] = {}  # address -> why no link could be made
+        self._emit = emit
+        self._use_changed = use_changed
+
+    # discovery
+
+    def ping_due(self, comp: Computation, now: float) -> None:
+        """Ask for nodes if this computation's next ping is due, and set the one after."""
+        if now < comp.ping_at or comp.closing:
+            return
+        declared = comp.declared
+        targets = [(s.pattern, s.port) for s in declared.specs if '*' not in s.pattern]
+        wild = any('*' in s.pattern for s in declared.specs)
+        self._emit(Ping(targets, declared.node_port if wild else 0))
+        comp.ping_at = now + self._ping_pause(comp)
+        comp.pings += 1
+
+    def _ping_pause(self, comp: Computation) -> float:
+        if comp.pings < len(FIRST_PINGS):
+            return FIRST_PINGS[comp.pings]
+        wanted = comp.declared.ping_interval or float('inf')
+        return wanted if self.ready_count(comp) else min(wanted, LONELY_PING_INTERVAL)
+
+    def ready_count(self, comp: Computation) -> int:
+        """How many nodes can run this computation's jobs now."""
+        uses = (node.uses.get(comp.id) for node in self.nodes.values())
+        return sum(1 for use in uses if use and use.state is UseState.READY)
+
+    def named(self, name: str, comp: Computation) -> NodeRecord | None:
+        """The node with this id, address or name that runs this computation's jobs."""
+        if name in self.nodes:
+            return self.nodes[name]
+        for node in self.nodes.values():
+            if comp.id in node.uses and node.details and name in (node.address, node.details.name):
+                return node
+        return None
+
+    def found(self, event: NodeFound, now: float) -> None:
+        """A node answered: connect to it if some computation may want it."""
+        node = self.nodes.get(event.node)
+        if node is None:
+            if len(self.nodes) >= MOST_NODES:
+                return
+            node = NodeRecord(event.node, event.address, event.port, event.local_path, now)
+            self.nodes[event.node] = node
+            self._connect_if_wanted(node, now)
+
+    def _connect_if_wanted(self, node: NodeRecord, now: float) -> None:
+        wanted = any(
+            matching_spec(comp.declared.specs, node) is not None
+            for comp in self.computations.values()
+        )
+        if wanted and not node.asked:
+            node.asked = True
+            node.heard_at = now
+            self._emit(Connect(node.id, node.address, node.port, node.local_path))
+
+    def other_key(self, event: OtherKeySeen, now: float) -> None:
+        """Somebody there has another key: remembered for `explain()`."""
+        if len(self.other_keys) < MOST_STRANGERS or event.address in self.other_keys:
+            self.other_keys[event.address] = now
+
+    def refused(self, event: PeerRefusedUs, now: float) -> None:
+        """No link can be made to that address, for a reason that people should read."""
+        node = self.nodes.get(event.peer)
+        if node is not None:
+            node.refusal = event.reason
+        elif len(self.refusals) < MOST_STRANGERS:
+            self.refusals[event.address] = event.reason
+
+    # from connection to use
+
+    def connected(self, event: PeerConnected, now: float) -> None:
+        """The link stands; the node's details follow by themselves."""
+        node = self.nodes.get(event.peer)
+        if node is not None:
+            node.connected = True
+            node.refusal = ''
+            node.heard_at = now
+
+    def details(self, node: NodeRecord, message: NodeDetails, now: float) -> None:
+        """A node told about itself: offer it to each computation that has not met it."""
+        node.details = message
+        node.availability = message.availability
+        for comp in list(self.computations.values()):
+            use = node.uses.get(comp.id)
+            if use is None:
+                self.offer(node, comp)
+            else:
+                use.cpus = min(use.cpus, node.cpus) or node.cpus
+        self._use_changed(node)
+
+    def pulse(self, node: NodeRecord, message: NodePulse, now: float) -> None:
+        """The node lives; its clients learn what it has to spare."""
+        node.availability = message.availability
+        for computation, use in node.uses.items():
+            if use.state is UseState.READY:
+                self.tell(node, self.computations[computation], NodeStatus.AVAIL_INFO, '')
+
+    def declare(self, comp: Computation, now: float) -> None:
+        """A new computation: offer it the nodes that are known, and look for others."""
+        self.computations[comp.id] = comp
+        for node in list(self.nodes.values()):
+            if node.details:
+                self.offer(node, comp)
+            else:
+                self._connect_if_wanted(node, now)
+        self.ping_due(comp, now)
+
+    def offer(self, node: NodeRecord, comp: Computation) -> None:
+        """Match a node against `nodes`; open the computation there, or ask the client first."""
+        if comp.closing or node.details is None:
+            return
+        details, specs = node.details, comp.declared.specs
+        index = matching_spec(specs, node)
+        if index is None:
+            return
+        spec = specs[index]
+        if not spec.asks_client:
+            cpus = min(details.cpus, spec.cpus) if spec.cpus > 0 else details.cpus
+            self._open(node, comp, cpus)
+            return
+        node.uses[comp.id] = NodeUse(UseState.ASKING, 0)
+        ask = AllocateAsk(
+            comp.id,
+            node.id,
+            index,
+            node.address,
+            details.name,
+            details.cpus,
+            node.availability,
+            details.platform,
+        )
+        self._emit(Send(comp.client, ask))
+
+    def answered(self, message: AllocateAnswer) -> None:
+        """The client's `allocate` said how many cpus it wants of a node."""
+        node = self.nodes.get(message.node)
+        comp = self.computations.get(message.computation)
+        use = node.uses.get(message.computation) if node else None
+        if node is None or comp is None or use is None or use.state is not UseState.ASKING:
+            return
+        if message.cpus <= 0:
+            use.state, use.reason = UseState.UNWANTED, 'allocate() returned 0 for it'
+        else:
+            self._open(node, comp, min(message.cpus, node.cpus))
+
+    def _open(self, node: NodeRecord, comp: Computation, cpus: int) -> None:
+        if cpus <= 0:
+            node.uses[comp.id] = use = NodeUse(UseState.UNWANTED, 0)
+            use.reason = 'it offers no cpus'
+            return
+        node.uses[comp.id] = NodeUse(UseState.OPENING, cpus)
+        declared = comp.declared
+        message = OpenComputation(
+            declared.computation,
+            declared.name,
+            declared.owner,
+            declared.python,
+            declared.package,
+            declared.isolation,
+            declared.dest_path,
+            declared.cleanup,
+            declared.pulse_interval,
+        )
+        self._emit(Send(node.id, message))
+
+    def ready(self, node: NodeRecord, message: ComputationReady) -> None:
+        """The node can run this computation's jobs."""
+        use = node.uses.get(message.computation)
+        if use is not None and use.state is UseState.OPENING:
+            use.state, use.reason = UseState.READY, ''
+            self._use_changed(node)
+            comp = self.computations[message.computation]
+            self.tell(node, comp, NodeStatus.INITIALIZED, '')
+
+    def node_refused(self, node: NodeRecord, message: ComputationRefused) -> None:
+        """The node is held by somebody else, or cannot run this computation."""
+        use = node.uses.get(message.computation)
+        comp = self.computations.get(message.computation)
+        if use is None or comp is None or use.state is UseState.CLOSING:
+            return
+        was_ready = use.state is UseState.READY
+        use.reason = message.reason
+        if message.kind == 'busy':
+            use.state = UseState.BUSY
+        else:
+            use.state = UseState.FAILED
+            text = f'node {node.title} cannot run {comp.declared.name}: {message.reason}'
+            self._emit(Send(comp.client, Notice(comp.id, levels.WARNING, text)))
+        if was_ready:
+            self._use_changed(node)
+            self.tell(node, comp, NodeStatus.CLOSED, message.reason)
+
+    def node_free(self, node: NodeRecord, message: NodeFree) -> None:
+        """A node that was held by somebody else can be asked again."""
+        for computation, use in list(node.uses.items()):
+            if use.state is UseState.BUSY:
+                self._open(node, self.computations[computation], use.cpus)
+
+    # leaving
+
+    def close(self, comp: Computation) -> bool:
+        """Have every node forget a computation; True when none has anything of it."""
+        comp.closing = True
+        for node in self.nodes.values():
+            use = node.uses.get(comp.id)
+            if use is None:
+                continue
+            if use.state in (UseState.ASKING, UseState.UNWANTED):
+                del node.uses[comp.id]
+            elif use.state is not UseState.CLOSING:
+                use.state = UseState.CLOSING
+                self._use_changed(node)
+                self._emit(Send(node.id, CloseComputation(comp.id)))
+        return self.is_unused(comp)
+
+    def is_unused(self, comp: Computation) -> bool:
+        """Whether no node has anything of this computation."""
+        return not any(comp.id in node.uses for node in self.nodes.values())
+
+    def tell(self, node: NodeRecord, comp: Computation, status: NodeStatus, reason: str) -> None:
+        """Let the client know of a change of a node it uses."""
+        details, use = node.details, node.uses.get(comp.id)
+        change = NodeChanged(
+            comp.id,
+            int(status),
+            node.id,
+            node.address,
+            details.name if details else '',
+            use.cpus if use else 0,
+            details.platform if details else '',
+            node.availability,
+            reason,
+        )
+        self._emit(Send(comp.client, change))

@@ -1,0 +1,395 @@
+"""The scheduler's decisions: which job goes to which node, and which answers are believed.
+
+    client ── SubmitJobs ──▶ Computation.queue ── end_turn: Placement ──▶ RunJobs ──▶ node
+    client ◀── JobsDone (unchanged) ── is the attempt current? ◀── JobsDone ── node
+
+`JobCluster` embeds this core, a shared scheduler serves it to many; there is no other.
+"""
+
+from nodeserver.core import levels
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import compress
+from typing import Any
+
+from nodeserver.core.computation import Computation
+from nodeserver.core.dispatch import Dispatch
+from nodeserver.core.effects import Disconnect, Effect, Send
+from nodeserver.core.errors import InvariantBroken
+from nodeserver.core.events import (
+    DeadlinePassed,
+    Event,
+    MessageArrived,
+    NodeFound,
+    OtherKeySeen,
+    PeerConnected,
+    PeerLost,
+    PeerRefusedUs,
+    StopAsked,
+)
+from nodeserver.core.explain import explain
+from nodeserver.core.fleet import NodeRecord, UseState
+from nodeserver.core.messages import (
+    AcknowledgeOutcomes,
+    AllocateAnswer,
+    CancelJobs,
+    CloseComputation,
+    ComputationClosed,
+    ComputationReady,
+    ComputationRefused,
+    DeclareComputation,
+    Farewell,
+    JobsDone,
+    JobsProvisional,
+    JobsRequeued,
+    JobsReturned,
+    JobsSettled,
+    NodeDetails,
+    NodeFree,
+    NodePulse,
+    Notice,
+    SchedulerPulse,
+    StopJobs,
+    SubmitJobs,
+)
+from nodeserver.core.recruiting import Recruiting
+from nodeserver.core.status import JobStatus, NodeStatus
+
+PULSE_INTERVAL = 5.0  # seconds (D17)
+MISSED_PULSES = 5
+CLOSE_TIMEOUT = 10.0  # how long a node may take to tidy up before its client stops waiting
+NOTICE_INTERVAL = 60.0
+
+
+class SchedulerCore:
+    """Jobs of many computations on many nodes."""
+
+    def __init__(self) -> None:
+        self._out: list[Effect] = []
+        self._fleet = Recruiting(self._out.append, self._node_changed)
+        self._dispatch = Dispatch(self._fleet, self._out.append)
+        self._closing: dict[int, float] = {}  # computation -> when its client stops waiting
+        self._pulse_at = 0.0
+        self._events: dict[type[Any], Callable[[Any, float], None]] = {
+            MessageArrived: self._message_arrived,
+            NodeFound: self._fleet.found,
+            OtherKeySeen: self._fleet.other_key,
+            PeerConnected: self._fleet.connected,
+            PeerRefusedUs: self._fleet.refused,
+            PeerLost: self._peer_lost,
+            DeadlinePassed: self._deadline_passed,
+            StopAsked: self._stop_asked,
+        }
+        self._from_client: dict[type[Any], Callable[[str, Any, float], None]] = {
+            DeclareComputation: self._declare,
+            SubmitJobs: self._submit,
+            CancelJobs: self._cancel,
+            CloseComputation: self._close,
+            AcknowledgeOutcomes: self._acknowledge,
+            AllocateAnswer: lambda peer, message, now: self._fleet.answered(message),
+        }
+        self._from_node: dict[type[Any], Callable[[NodeRecord, Any, float], None]] = {
+            NodeDetails: self._fleet.details,
+            NodePulse: self._fleet.pulse,
+            ComputationReady: lambda node, message, now: self._fleet.ready(node, message),
+            ComputationRefused: self._node_refused,
+            NodeFree: lambda node, message, now: self._fleet.node_free(node, message),
+            JobsDone: self._jobs_done,
+            JobsProvisional: self._jobs_provisional,
+            JobsReturned: self._jobs_returned,
+            ComputationClosed: self._computation_closed,
+            Farewell: lambda node, message, now: self._lose(node, message.reason, now),
+        }
+
+    # the doors
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take in what happened and answer what is to be done."""
+        self._events[type(event)](event, now)
+        return self._take()
+
+    def end_turn(self, now: float) -> list[Effect]:
+        """Hand out waiting jobs, once everything that has arrived is known."""
+        self._dispatch.run()
+        return self._take()
+
+    def next_deadline(self) -> float | None:
+        """When the core wants a `DeadlinePassed`, or None."""
+        times = [comp.ping_at for comp in self._fleet.computations.values() if not comp.closing]
+        times += [comp.notice_at for comp in self._fleet.computations.values() if not comp.closing]
+        times += self._closing.values()
+        if self._fleet.nodes:
+            times.append(self._pulse_at)
+        return min((t for t in times if t != float('inf')), default=None)
+
+    def explain(self, computation: int, now: float) -> list[str]:
+        """Say in words where a computation and each node stand (D12)."""
+        comp = self._fleet.computations.get(computation)
+        return explain(self._fleet, comp, now) if comp else ['the cluster is closed']
+
+    def check(self) -> None:
+        """Raise `InvariantBroken` if the books do not balance."""
+        for node in self._fleet.nodes.values():
+            loads = {c.id: len(c.on_node(node.id)) for c in self._fleet.computations.values()}
+            if node.load != sum(use.load for use in node.uses.values()):
+                raise InvariantBroken(f'node {node.title}: load {node.load} is not its uses sum')
+            for computation, use in node.uses.items():
+                if use.load != loads.get(computation, 0):
+                    raise InvariantBroken(f'node {node.title}: {use.load} jobs, {loads} recorded')
+
+    def _node_changed(self, node: NodeRecord) -> None:
+        self._dispatch.place(node)
+
+    def _take(self) -> list[Effect]:
+        effects = self._out[:]
+        self._out.clear()
+        return effects
+
+    def _send(self, peer: str, message: Any) -> None:
+        self._out.append(Send(peer, message))
+
+    def _message_arrived(self, event: MessageArrived, now: float) -> None:
+        node = self._fleet.nodes.get(event.peer)
+        kind = type(event.message)
+        if node is not None:
+            node.heard_at = now
+            if kind in self._from_node:
+                self._from_node[kind](node, event.message, now)
+        elif kind in self._from_client:
+            self._from_client[kind](event.peer, event.message, now)
+
+    # from clients
+
+    def _declare(self, peer: str, message: DeclareComputation, now: float) -> None:
+        self._fleet.declare(Computation(peer, message, now), now)
+
+    def _submit(self, peer: str, message: SubmitJobs, now: float) -> None:
+        comp = self._fleet.computations.get(message.computation)
+        if comp is not None and not comp.closing:
+            comp.submit(message.node, message.ids, message.payloads)
+            self._dispatch.enlist(comp)
+
+    def _cancel(self, peer: str, message: CancelJobs, now: float) -> None:
+        comp = self._fleet.computations.get(message.computation)
+        if comp is not None:
+            queued = [job for job in message.ids if job in comp.waiting]
+            for job in queued:
+                del comp.waiting[job]
+            self._settle(comp, queued, JobStatus.CANCELLED, 'cancelled before it started')
+            self._stop_running(comp, [job for job in message.ids if job in comp.jobs])
+
+    def _stop_running(self, comp: Computation, jobs: list[int]) -> None:
+        by_node: dict[str, list[int]] = {}
+        for job in jobs:
+            record = comp.jobs[job]
+            if not record.stopping:
+                record.stopping = True
+                by_node.setdefault(record.node, []).append(job)
+        for node, ids in by_node.items():
+            attempts = [comp.jobs[job].attempt for job in ids]
+            self._send(node, StopJobs(comp.id, ids, attempts))
+
+    def _close(self, peer: str, message: CloseComputation, now: float) -> None:
+        comp = self._fleet.computations.get(message.computation)
+        if comp is None:
+            self._send(peer, ComputationClosed(message.computation))
+            return
+        left = [*comp.waiting, *comp.jobs]
+        comp.waiting.clear()
+        self._settle(comp, left, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
+        for node in self._fleet.nodes.values():
+            self._unload_all(node, comp)
+        comp.jobs.clear()
+        self._dispatch.withdraw(comp)
+        if self._fleet.close(comp):
+            self._finish_close(comp)
+        else:
+            self._closing[comp.id] = now + CLOSE_TIMEOUT
+
+    def _unload_all(self, node: NodeRecord, comp: Computation) -> None:
+        use = node.uses.get(comp.id)
+        self._dispatch.unload(node, comp, use.load if use else 0)
+
+    def _computation_closed(self, node: NodeRecord, message: ComputationClosed, now: float) -> None:
+        comp = self._fleet.computations.get(message.computation)
+        use = node.uses.get(message.computation)
+        if comp is not None and use is not None and use.state is UseState.CLOSING:
+            del node.uses[message.computation]
+            self._finish_close_if_unused(comp)
+
+    def _finish_close_if_unused(self, comp: Computation) -> None:
+        if comp.closing and self._fleet.is_unused(comp):
+            self._finish_close(comp)
+
+    def _finish_close(self, comp: Computation) -> None:
+        self._closing.pop(comp.id, None)
+        for node in self._fleet.nodes.values():
+            node.uses.pop(comp.id, None)
+        del self._fleet.computations[comp.id]
+        self._send(comp.client, ComputationClosed(comp.id))
+
+    def _acknowledge(self, peer: str, message: AcknowledgeOutcomes, now: float) -> None:
+        if message.node in self._fleet.nodes:
+            self._send(message.node, message)
+
+    # from nodes
+
+    def _jobs_done(self, node: NodeRecord, message: JobsDone, now: float) -> None:
+        comp = self._fleet.computations.get(message.computation)
+        if comp is None or comp.closing:
+            self._send(node.id, _acknowledgement(message))
+            return
+        current = [
+            comp.is_current(job, attempt, node.id)
+            for job, attempt in zip(message.ids, message.attempts, strict=True)
+        ]
+        if not all(current):
+            if not any(current):
+                self._send(node.id, _acknowledgement(message))
+                return
+            message = _only(message, current)
+        for job in message.ids:
+            del comp.jobs[job]
+        self._dispatch.unload(node, comp, len(message.ids))
+        comp.pace.learn(message.seconds)
+        self._send(comp.client, message)
+
+    def _jobs_provisional(self, node: NodeRecord, message: JobsProvisional, now: float) -> None:
+        comp = self._fleet.computations.get(message.computation)
+        if comp is not None and all(
+            comp.is_current(job, attempt, node.id)
+            for job, attempt in zip(message.ids, message.attempts, strict=True)
+        ):
+            self._send(comp.client, message)
+
+    def _jobs_returned(self, node: NodeRecord, message: JobsReturned, now: float) -> None:
+        self._dispatch.returned(node)
+        comp = self._fleet.computations.get(message.computation)
+        if comp is None:
+            return
+        ids = [
+            job
+            for job, attempt in zip(message.ids, message.attempts, strict=True)
+            if comp.is_current(job, attempt, node.id)
+        ]
+        self._dispatch.unload(node, comp, len(ids))
+        self._requeue(comp, ids, message.reason)
+
+    def _requeue(self, comp: Computation, ids: list[int], reason: str) -> None:
+        """Let jobs wait again, but for those that the user has taken back meanwhile."""
+        stopped = [job for job in ids if comp.jobs[job].stopping]
+        for job in stopped:
+            del comp.jobs[job]
+        self._settle(comp, stopped, JobStatus.CANCELLED, 'cancelled before it started')
+        again = [job for job in ids if job in comp.jobs]
+        if again:
+            comp.requeue(again)
+            self._dispatch.enlist(comp)
+            self._send(comp.client, JobsRequeued(comp.id, again, reason))
+
+    def _node_refused(self, node: NodeRecord, message: ComputationRefused, now: float) -> None:
+        comp = self._fleet.computations.get(message.computation)
+        if comp is not None:
+            self._give_up_jobs(node, comp, f'node {node.title} failed: {message.reason}')
+        self._fleet.node_refused(node, message)
+
+    def _give_up_jobs(self, node: NodeRecord, comp: Computation, reason: str) -> None:
+        """Jobs that a node will not answer any more: again elsewhere if reentrant, else ended."""
+        ids = comp.on_node(node.id)
+        self._unload_all(node, comp)
+        if comp.declared.reentrant:
+            self._requeue(comp, ids, reason)
+            return
+        for job in ids:
+            del comp.jobs[job]
+        self._settle(comp, ids, JobStatus.CANCELLED, reason)
+
+    def _settle(self, comp: Computation, ids: list[int], status: JobStatus, reason: str) -> None:
+        if ids:
+            self._send(comp.client, JobsSettled(comp.id, ids, int(status), reason))
+
+    # nodes that go
+
+    def _peer_lost(self, event: PeerLost, now: float) -> None:
+        node = self._fleet.nodes.get(event.peer)
+        if node is not None:
+            self._lose(node, event.reason, now)
+
+    def _lose(self, node: NodeRecord, reason: str, now: float) -> None:
+        """A node is gone: its jobs go elsewhere or end, and its clients are told."""
+        del self._fleet.nodes[node.id]
+        for computation, use in node.uses.items():
+            comp = self._fleet.computations[computation]
+            self._give_up_jobs(node, comp, f'node {node.title} was lost: {reason}')
+            unrun = comp.give_up_pinned(node.id)
+            self._settle(comp, unrun, JobStatus.CANCELLED, f'node {node.title} was lost: {reason}')
+            if use.state is UseState.READY:
+                self._fleet.tell(node, comp, NodeStatus.CLOSED, reason)
+            if not comp.closing:
+                text = f'node {node.title} was lost: {reason}'
+                self._send(comp.client, Notice(comp.id, levels.WARNING, text))
+            comp.ping_at = min(comp.ping_at, now + 1.0)
+            self._finish_close_if_unused(comp)
+        self._dispatch.forget(node)
+        self._out.append(Disconnect(node.id))
+
+    def _stop_asked(self, event: StopAsked, now: float) -> None:
+        for node in self._fleet.nodes.values():
+            if node.connected:
+                self._send(node.id, Farewell(event.reason))
+
+    # time
+
+    def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
+        if self._fleet.nodes and now >= self._pulse_at:
+            self._pulse(now)
+        for comp in list(self._fleet.computations.values()):
+            self._fleet.ping_due(comp, now)
+            self._notice_due(comp, now)
+            if self._closing.get(comp.id, now + 1) <= now:
+                self._finish_close(comp)
+
+    def _pulse(self, now: float) -> None:
+        late = max(0.0, now - self._pulse_at) if self._pulse_at else 0.0
+        interval = min(
+            (c.declared.pulse_interval for c in self._fleet.computations.values()),
+            default=PULSE_INTERVAL,
+        )
+        self._pulse_at = now + interval
+        for node in list(self._fleet.nodes.values()):
+            node.heard_at += late  # a turn that came late is our fault, not the node's (D17)
+            if now - node.heard_at > MISSED_PULSES * interval:
+                seconds = round(now - node.heard_at)
+                self._lose(node, f'nothing was heard of it for {seconds} s', now)
+            elif node.connected:
+                self._send(node.id, SchedulerPulse())
+
+    def _notice_due(self, comp: Computation, now: float) -> None:
+        """Say why nothing happens, when no node can be used (D12)."""
+        if now < comp.notice_at or comp.closing:
+            return
+        comp.notice_at = now + NOTICE_INTERVAL
+        if not self._fleet.ready_count(comp):
+            text = '\n  '.join(explain(self._fleet, comp, now))
+            self._send(comp.client, Notice(comp.id, levels.WARNING, text))
+
+
+def _acknowledgement(message: JobsDone) -> AcknowledgeOutcomes:
+    return AcknowledgeOutcomes(message.computation, message.node, [message.letter])
+
+
+def _only(message: JobsDone, keep: list[bool]) -> JobsDone:
+    """A letter without the attempts that are no longer current."""
+
+    def kept(column: list[Any]) -> list[Any]:
+        return list(compress(column, keep))
+
+    return replace(
+        message,
+        ids=kept(message.ids),
+        attempts=kept(message.attempts),
+        statuses=kept(message.statuses),
+        outcomes=kept(message.outcomes),
+        reasons=kept(message.reasons),
+        seconds=kept(message.seconds),
+    )

@@ -1,0 +1,42 @@
+"""The states of a job, and the moves between them that are allowed.
+
+The table is the rule (D9); the manual's table is generated from it.
+"""
+
+from enum import IntEnum
+
+
+class JobStatus(IntEnum):
+    """What became of a job so far; the numbers are dispy's own."""
+
+    CREATED = 5
+    RUNNING = 6
+    PROVISIONAL = 7
+    CANCELLED = 8
+    TERMINATED = 9
+    ABANDONED = 10
+    FINISHED = 11
+
+
+class NodeStatus(IntEnum):
+    """What a `cluster_status` callback is told of a node; the numbers are dispy's own."""
+
+    INITIALIZED = 4
+    CLOSED = 16
+    AVAIL_INFO = 17
+
+
+SETTLED = frozenset(
+    (JobStatus.CANCELLED, JobStatus.TERMINATED, JobStatus.ABANDONED, JobStatus.FINISHED)
+)
+
+ALLOWED_MOVES: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.CREATED: frozenset((JobStatus.RUNNING, *SETTLED)),
+    # back to CREATED: the job came back unstarted, or its node died and it is reentrant
+    JobStatus.RUNNING: frozenset((JobStatus.CREATED, JobStatus.PROVISIONAL, *SETTLED)),
+    JobStatus.PROVISIONAL: frozenset((JobStatus.CREATED, JobStatus.PROVISIONAL, *SETTLED)),
+    JobStatus.CANCELLED: frozenset(),
+    JobStatus.TERMINATED: frozenset(),
+    JobStatus.ABANDONED: frozenset(),
+    JobStatus.FINISHED: frozenset(),
+}

@@ -1,0 +1,1 @@
+"""The outside world: sockets, processes, files, keys."""

@@ -1,0 +1,219 @@
+"""The processes of a node: performs what the core wants of them, and posts what becomes of it.
+
+OpenTemplate ──▶ zygote ─fork─▶ template ──▶ TemplateReady | TemplateFailed
+ForkWorkers ──▶ template ─fork─▶ worker ──▶ WorkerForked
+GiveJobs ──▶ worker ──▶ ProvisionalReported, JobsReported, at last WorkerEnded
+CloseTemplate ──▶ WorkerEnded of each worker ──▶ files removed ──▶ TemplateClosed
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+from nodeserver.core.deaths import describe_death
+from nodeserver.core.effects import (
+    CloseTemplate,
+    DismissWorker,
+    ForkWorkers,
+    GiveJobs,
+    OpenTemplate,
+    SignalWorker,
+)
+from nodeserver.core.errors import UsageError
+from nodeserver.core.events import Event, TemplateClosed, TemplateFailed
+from nodeserver.io import workdir
+from nodeserver.io.templateend import CLEANUP_SECONDS, Surroundings, TemplateEnd
+from nodeserver.io.watcher import Watcher
+from nodeserver.io.workerend import WorkerEnd
+from nodeserver.io.zygote import Zygote
+from nodeserver.wire.lane import TemplateSettings
+
+_LOOK_INTERVAL = 0.5  # seconds between looks at how much the jobs have printed
+
+logger = logging.getLogger(__name__)
+
+
+class Processes:
+    """Templates and workers of one node, in its asyncio loop's thread."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        post: Callable[[Event], None],
+        prefix: Path,
+        node_name: str,
+        node_address: str,
+    ) -> None:
+        self._loop, self._post = loop, post
+        self._prefix = prefix
+        self._names = (node_name, node_address)
+        self._watcher = Watcher(loop)
+        self._around = Surroundings(loop, self._watcher, post, count(1))
+        self._templates: dict[int, TemplateEnd] = {}
+        self._zygote: Zygote | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._all_closed = asyncio.Event()
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the interpreter that templates come from, so that it is warm when one is wanted."""
+        self._living_zygote()
+        self._look()
+
+    # what the core wants
+
+    def open_template(self, effect: OpenTemplate) -> None:
+        """Make a directory and a template in it; `TemplateReady` or `TemplateFailed` follows."""
+        computation = effect.computation
+        try:
+            directory = workdir.make_directory(
+                self._prefix, computation, effect.name, effect.dest_path
+            )
+        except (OSError, UsageError) as error:
+            self._post(TemplateFailed(computation, f'no directory for it: {error}'))
+            return
+        template = TemplateEnd(
+            computation, directory, effect.cleanup, self._around, self._template_exited
+        )
+        self._templates[computation] = template
+        settings = TemplateSettings(computation, str(directory), effect.isolation, *self._names)
+
+        def forked(pid: int, control: int) -> None:
+            if pid:
+                template.started(pid, control)
+            else:
+                template.reason = 'the node could not start a process for it'
+                self._template_gone(template, 0)
+
+        try:
+            self._living_zygote().fork(settings, effect.package, forked)
+        except OSError as error:
+            template.reason = f'the node could not start a process for it: {error}'
+            self._template_gone(template, 0)
+
+    def close_template(self, effect: CloseTemplate) -> None:
+        """End everything of a computation; `TemplateClosed` follows."""
+        template = self._templates.get(effect.computation)
+        if template is None:  # its directory could not be made
+            self._post(TemplateClosed(effect.computation))
+        elif not template.gone:
+            template.close()
+        elif not template.closing:
+            template.closing = True
+            self._remove(template)
+
+    def fork_workers(self, effect: ForkWorkers) -> None:
+        """Fork fresh workers; a `WorkerForked` follows for each."""
+        template = self._templates.get(effect.computation)
+        if template is not None:
+            template.fork(effect.count)
+
+    def give_jobs(self, effect: GiveJobs) -> None:
+        """Hand jobs to a worker; one that died meanwhile answers by its `WorkerEnded`."""
+        worker = self._worker(effect.computation, effect.worker)
+        if worker is not None:
+            worker.give(effect.ids, effect.attempts, effect.payloads)
+
+    def signal_worker(self, effect: SignalWorker) -> None:
+        """Send a signal to the worker and the group of processes that it leads."""
+        worker = self._worker(effect.computation, effect.worker)
+        if worker is not None:
+            worker.signal(effect.signal)
+
+    def dismiss_worker(self, effect: DismissWorker) -> None:
+        """Let an idle worker end; its `WorkerEnded` follows."""
+        worker = self._worker(effect.computation, effect.worker)
+        if worker is not None:
+            worker.dismiss()
+
+    # the end
+
+    async def aclose(self) -> None:
+        """Close each computation in order, so that its cleanup function is run; then `close`."""
+        for computation in list(self._templates):
+            self.close_template(CloseTemplate(computation))
+        self._look_for_end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * CLEANUP_SECONDS):
+                await self._all_closed.wait()
+        self.close()
+
+    def close(self) -> None:
+        """End every process and remove every file, at once; nothing is posted any more."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        for template in self._templates.values():
+            template.abandon()
+        if self._zygote is not None:
+            self._zygote.close()
+        self._watcher.close()
+        for template in self._templates.values():
+            if template.cleanup:
+                workdir.remove_directory(template.directory, self._prefix)
+        self._templates.clear()
+
+    # inside
+
+    def _worker(self, computation: int, worker: int) -> WorkerEnd | None:
+        template = self._templates.get(computation)
+        return template.workers.get(worker) if template is not None else None
+
+    def _living_zygote(self) -> Zygote:
+        if self._zygote is None or not self._zygote.alive:
+            self._prefix.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._zygote = Zygote(self._prefix, self._watcher, self._zygote_exited)
+        return self._zygote
+
+    def _zygote_exited(self) -> None:
+        logger.warning('the process that starts the jobs was ended; another is started when needed')
+
+    def _template_exited(self, template: TemplateEnd) -> None:
+        """A template's process has ended and so have its workers: reap it."""
+        if self._zygote is not None and self._zygote.alive:
+            self._zygote.reap(template.pid, lambda status: self._template_gone(template, status))
+        else:
+            self._template_gone(template, 0)
+
+    def _template_gone(self, template: TemplateEnd, status: int) -> None:
+        template.gone = True
+        if template.closing:
+            self._remove(template)
+        else:
+            reason = template.reason or f'its template: {describe_death(status)}'
+            self._post(TemplateFailed(template.computation, reason))
+
+    def _remove(self, template: TemplateEnd) -> None:
+        """Remove a computation's files, away from the loop as they may be many."""
+        if template.cleanup:
+            removal = self._loop.run_in_executor(
+                None, workdir.remove_directory, template.directory, self._prefix
+            )
+            removal.add_done_callback(lambda done: self._removed(template, done.exception()))
+        else:
+            self._removed(template, None)
+
+    def _removed(self, template: TemplateEnd, error: BaseException | None) -> None:
+        if error is not None:
+            logger.warning('%s was not removed: %s', template.directory, error)
+        self._templates.pop(template.computation, None)
+        if not self._closed:
+            self._post(TemplateClosed(template.computation))
+            self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        if not self._templates:
+            self._all_closed.set()
+
+    def _look(self) -> None:
+        """Keep very long outputs from filling the memory."""
+        for template in self._templates.values():
+            for worker in template.workers.values():
+                if worker.unreported:
+                    worker.spare_memory()
+        self._look_timer = self._loop.call_later(_LOOK_INTERVAL, self._look)

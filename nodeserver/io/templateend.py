@@ -1,0 +1,277 @@
+"""The node's end of a template: workers come from it, and it tells how they ended.
+
+ordered ──▶ forked by the zygote ──▶ READY ──▶ workers ──▶ closed in order ──▶ reaped
+                      └─▶ FAILED, or killed: workers die with it ──▶ reaped
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from nodeserver.core.events import (
+    Event,
+    JobsReported,
+    ProvisionalReported,
+    TemplateReady,
+    WorkerEnded,
+    WorkerForked,
+)
+from nodeserver.io.control import Control
+from nodeserver.io.watcher import Watcher
+from nodeserver.io.workerend import WorkerEnd
+from nodeserver.wire import lane
+from nodeserver.wire.lane import Ended, Report
+
+CLEANUP_SECONDS = 10.0  # how long a `cleanup` function may take
+_RETRY_SECONDS = 1.0  # after a fork that the system refused
+_REAPS_A_MESSAGE = 1000
+_LAST_MESSAGES = 10000  # whatever is still in the socket
+_KILLED = -int(signal.SIGKILL)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all processes of a node have in common."""
+
+    loop: asyncio.AbstractEventLoop
+    watcher: Watcher
+    post: Callable[[Event], None]
+    worker_ids: 'count[int]'
+
+
+class TemplateEnd:
+    """One computation's template and its workers; `on_exit` is told when all are gone."""
+
+    def __init__(
+        self,
+        computation: int,
+        directory: Path,
+        cleanup: bool,
+        around: Surroundings,
+        on_exit: Callable[['TemplateEnd'], None],
+    ) -> None:
+        self.computation = computation
+        self.directory, self.cleanup = directory, cleanup
+        self.reason = ''  # why it could not unpack the computation
+        self.closing = False
+        self.gone = False
+        self.pid = 0
+        self.workers: dict[int, WorkerEnd] = {}
+        self._around = around
+        self._on_exit = on_exit
+        self._control: Control | None = None
+        self._pidfd = -1
+        self._ready = False
+        self._exited = False
+        self._by_pid: dict[int, WorkerEnd] = {}
+        self._forks = 0
+        self._reaps: list[int] = []
+        self._work_due = False
+        self._fork_timer: asyncio.TimerHandle | None = None
+        self._kill_timer: asyncio.TimerHandle | None = None
+        self._messages: dict[bytes, Callable[[bytes, list[int]], None]] = {
+            lane.READY: self._is_ready,
+            lane.FAILED: self._failed,
+            lane.FORKED: self._forked,
+            lane.FORK_FAILED: self._fork_failed,
+            lane.ENDED: self._ended,
+        }
+
+    # what the node wants
+
+    def started(self, pid: int, control: int) -> None:
+        """The zygote has forked it."""
+        self.pid = pid
+        self._control = Control(control, self._around.watcher, self._message)
+        self._pidfd = os.pidfd_open(pid)
+        self._around.watcher.watch(self._pidfd, self._process_exited)
+        if self.closing:
+            self._kill()
+
+    def fork(self, count: int) -> None:
+        """Have so many workers forked."""
+        self._forks += count
+        self._work()
+
+    def close(self) -> None:
+        """End the workers, then the template, in order."""
+        if self.closing:
+            return
+        self.closing = True
+        for worker in self.workers.values():
+            worker.signal(signal.SIGKILL)
+        if not self._ready:
+            self._kill()
+        self._go_on_closing()
+
+    def abandon(self) -> None:
+        """Close every descriptor at once; the processes are being ended by others."""
+        self._cancel_timers()
+        for worker in self.workers.values():
+            worker.signal(signal.SIGKILL)
+            worker.close()
+        if self._control is not None:
+            self._control.close()
+        self._close_pidfd()
+
+    # what the template tells
+
+    def _message(self, message: bytes, fds: list[int]) -> None:
+        self._messages[message[:1]](message, fds)
+
+    def _is_ready(self, message: bytes, fds: list[int]) -> None:
+        self._ready = True
+        if not self.closing:
+            self._around.post(TemplateReady(self.computation))
+
+    def _failed(self, message: bytes, fds: list[int]) -> None:
+        self.reason = message[1:].decode()
+
+    def _forked(self, message: bytes, fds: list[int]) -> None:
+        pid = lane.decode_forked(message)
+        try:
+            if len(fds) < 3:
+                raise OSError('this process has no descriptors left')
+            worker = WorkerEnd(
+                next(self._around.worker_ids),
+                pid,
+                fds,
+                self._around.watcher,
+                self._reported,
+                self._worker_exited,
+            )
+        except OSError as error:
+            for fd in fds:
+                os.close(fd)
+            self._forked_in_vain(pid, error)
+            return
+        self.workers[worker.id] = self._by_pid[pid] = worker
+        if self.closing:
+            worker.signal(signal.SIGKILL)
+        else:
+            self._around.post(WorkerForked(self.computation, worker.id))
+
+    def _ended(self, message: bytes, fds: list[int]) -> None:
+        for ended in lane.decode_ended(message):
+            worker = self._by_pid.get(ended.pid)
+            if worker is not None:
+                self._worker_gone(worker, ended)
+        self._go_on_closing()
+
+    # workers
+
+    def _reported(self, worker: WorkerEnd, reports: list[Report]) -> None:
+        """Post reports in their order, those of ended jobs together."""
+        done: list[Report] = []
+        for report in reports:
+            if report.kind == lane.PROVISIONAL:
+                self._post_done(worker.id, done)
+                done = []
+                event = ProvisionalReported(self.computation, worker.id, report.job, report.body)
+                self._around.post(event)
+            else:
+                done.append(report)
+        self._post_done(worker.id, done)
+
+    def _post_done(self, worker: int, reports: list[Report]) -> None:
+        if reports:
+            kinds, ids, seconds, outcomes = map(list, zip(*reports, strict=True))
+            raised = [kind == lane.RAISED for kind in kinds]
+            event = JobsReported(self.computation, worker, ids, raised, outcomes, seconds)
+            self._around.post(event)
+
+    def _worker_exited(self, worker: WorkerEnd) -> None:
+        if self._exited:
+            self._worker_gone(worker, Ended(worker.pid, _KILLED, 0))
+            self._report_if_gone()
+        else:
+            self._reaps.append(worker.pid)
+            self._work()
+
+    def _worker_gone(self, worker: WorkerEnd, ended: Ended) -> None:
+        del self.workers[worker.id], self._by_pid[worker.pid]
+        outcome = worker.leftover()
+        worker.close()
+        self._around.post(
+            WorkerEnded(self.computation, worker.id, ended.status, outcome, ended.peak_memory)
+        )
+
+    def _forked_in_vain(self, pid: int, error: OSError) -> None:
+        """A worker came that cannot be held: without its lane it ends, and another is asked for."""
+        logger.warning('%s: cannot take a new process: %s', self.directory.name, error)
+        self._reaps.append(pid)
+        self._work()
+        self._fork_later()
+
+    def _fork_failed(self, message: bytes, fds: list[int]) -> None:
+        logger.warning('%s: cannot fork: %s', self.directory.name, message[1:].decode())
+        self._fork_later()
+
+    def _fork_later(self) -> None:
+        self._fork_timer = self._around.loop.call_later(_RETRY_SECONDS, self.fork, 1)
+
+    # orders, gathered for one turn of the loop
+
+    def _work(self) -> None:
+        if not self._work_due:
+            self._work_due = True
+            self._around.loop.call_soon(self._send_work)
+
+    def _send_work(self) -> None:
+        self._work_due = False
+        if self._control is None or self._exited:
+            return
+        while self._forks or self._reaps:
+            reaps, self._reaps = self._reaps[:_REAPS_A_MESSAGE], self._reaps[_REAPS_A_MESSAGE:]
+            self._control.send(lane.encode_work(self._forks, reaps))
+            self._forks = 0
+
+    # its end
+
+    def _go_on_closing(self) -> None:
+        """Once the workers are gone, let the template run its cleanup and end."""
+        if self.closing and self._ready and not self.workers and self._control is not None:
+            self._control.close()
+            self._control = None
+            self._kill_timer = self._around.loop.call_later(CLEANUP_SECONDS, self._kill)
+
+    def _kill(self) -> None:
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _process_exited(self, mask: int) -> None:
+        self._exited = True
+        self._cancel_timers()
+        if self._control is not None:
+            self._control.receive(_LAST_MESSAGES)
+            self._control.close()
+        self._close_pidfd()
+        for worker in list(self.workers.values()):
+            if worker.exited:  # its status died with the template
+                self._worker_gone(worker, Ended(worker.pid, _KILLED, 0))
+            else:
+                worker.signal(signal.SIGKILL)
+        self._report_if_gone()
+
+    def _report_if_gone(self) -> None:
+        if not self.workers:
+            self._on_exit(self)
+
+    def _close_pidfd(self) -> None:
+        if self._pidfd >= 0:
+            self._around.watcher.close_fd(self._pidfd)
+            self._pidfd = -1
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._fork_timer, self._kill_timer):
+            if timer is not None:
+                timer.cancel()

@@ -1,0 +1,82 @@
+"""Directories of computations on a node: private, below one prefix, and gone afterwards (D7)."""
+
+import os
+import re
+import shutil
+import stat
+import tempfile
+from pathlib import Path, PurePath
+
+from nodeserver.core.errors import UsageError
+
+_MODE = 0o700
+
+
+def default_prefix(port: int) -> Path:
+    """Make the directory below which a node keeps its files when no other is given."""
+    own = Path(tempfile.gettempdir()) / f'dispy-nb-{os.getuid()}'
+    prefix = own / f'node-{port}'
+    for directory in (own, prefix):
+        _make_own(directory)
+        if stat.S_IMODE(directory.lstat().st_mode) & 0o077:
+            raise UsageError(f'{directory} is open to other users: chmod 700 it, or remove it')
+    return prefix
+
+
+def make_directory(prefix: Path, computation: int, name: str, dest_path: str) -> Path:
+    """Make a computation's directory: its own, or the `dest_path` that it asked for."""
+    prefix = prefix.resolve()
+    prefix.mkdir(mode=_MODE, parents=True, exist_ok=True)
+    if not dest_path:
+        safe_name = re.sub(r'[^A-Za-z0-9_.-]+', '_', name).lstrip('.')[:40] or 'computation'
+        dest_path = f'{safe_name}_{computation:x}'
+    wanted = PurePath(dest_path)
+    if wanted.is_absolute() or '..' in wanted.parts or not wanted.parts or '\0' in dest_path:
+        raise UsageError(
+            f'dest_path must be a path below the node\'s own directory, without "..": {dest_path!r}'
+        )
+    directory = prefix
+    for part in wanted.parts:
+        directory /= part
+        _make_own(directory)
+    return directory
+
+
+def remove_directory(directory: Path, prefix: Path) -> None:
+    """Remove a computation's directory, and those above it that are empty then."""
+    prefix = prefix.resolve()
+    if prefix not in directory.parents:
+        raise UsageError(f'{directory} is not below {prefix}')
+    if directory.is_symlink():
+        directory.unlink()
+    elif directory.exists():
+        _remove_tree(directory)
+    for above in directory.parents:
+        if above == prefix:
+            return
+        try:
+            above.rmdir()
+        except OSError:  # it holds something else
+            return
+
+
+def _make_own(directory: Path) -> None:
+    """Make a directory, or take one that exists if it is really ours."""
+    try:
+        directory.mkdir(mode=_MODE)
+    except FileExistsError:
+        found = directory.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise UsageError(f'{directory} is in the way: it is no directory') from None
+        if found.st_uid != os.getuid():
+            raise UsageError(f'{directory} belongs to another user') from None
+
+
+def _remove_tree(directory: Path) -> None:
+    """Remove it with what a job has left without write permission; links are never followed."""
+    try:
+        shutil.rmtree(directory)
+    except PermissionError:
+        for path, _, _ in os.walk(directory):
+            Path(path).chmod(_MODE)
+        shutil.rmtree(directory)

@@ -1,0 +1,168 @@
+"""The node's end of a worker: its lane, its printed output, its life and death."""
+
+import os
+import select
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from nodeserver.io import memfile
+from nodeserver.io.watcher import Watcher
+from nodeserver.wire import lane
+from nodeserver.wire.outcome import encode_outcome
+
+_READ = 65536
+_READ_BIG = 1 << 20
+_READS_A_TURN = 16
+_LAST_READS = 1000  # a bound, should a child of the job write on
+_READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
+
+
+class WorkerEnd:
+    """A forked process, seen from the node; never blocks, whatever the sizes."""
+
+    __slots__ = (
+        '_backlog',
+        '_files',
+        '_lane',
+        '_on_exit',
+        '_on_reports',
+        '_pidfd',
+        '_reader',
+        '_watcher',
+        'exited',
+        'id',
+        'pid',
+        'unreported',
+    )
+
+    def __init__(
+        self,
+        id: int,
+        pid: int,
+        fds: Sequence[int],
+        watcher: Watcher,
+        on_reports: Callable[['WorkerEnd', list[lane.Report]], None],
+        on_exit: Callable[['WorkerEnd'], None],
+    ) -> None:
+        self.id, self.pid = id, pid
+        self.exited = False
+        self.unreported = 0  # jobs given that no outcome has come of
+        self._lane, *self._files = fds
+        self._watcher = watcher
+        self._on_reports, self._on_exit = on_reports, on_exit
+        self._reader = lane.ReportReader()
+        self._backlog: deque[memoryview] = deque()
+        self._pidfd = os.pidfd_open(pid)  # not reaped before we ask: it is this very process
+        os.set_blocking(self._lane, False)
+        watcher.watch(self._lane, self._lane_ready)
+        watcher.watch(self._pidfd, self._process_exited)
+
+    # jobs and reports
+
+    def give(self, ids: Sequence[int], attempts: Sequence[int], payloads: Sequence[bytes]) -> None:
+        """Write jobs to the worker; one that has died answers by its exit."""
+        self.unreported += len(ids)
+        if self._lane >= 0:
+            waiting = bool(self._backlog)
+            self._backlog.extend(map(memoryview, lane.encode_batch(ids, attempts, payloads)))
+            if not waiting:
+                self._flush()
+
+    def dismiss(self) -> None:
+        """Let it end, as it has nothing to do."""
+        self._close_lane()
+
+    def _flush(self) -> None:
+        while self._backlog:
+            piece = self._backlog[0]
+            try:
+                sent = os.write(self._lane, piece[:_READ_BIG])
+            except BlockingIOError:
+                self._watcher.watch_writing(self._lane, True)
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                self._backlog.clear()
+                return
+            if sent < len(piece):
+                self._backlog[0] = piece[sent:]
+            else:
+                self._backlog.popleft()
+
+    def _lane_ready(self, mask: int) -> None:
+        if mask & select.EPOLLOUT:
+            self._flush()
+            if not self._backlog:
+                self._watcher.watch_writing(self._lane, False)
+        if mask & _READABLE:
+            self._read(_READS_A_TURN)
+
+    def _read(self, turns: int) -> None:
+        for _ in range(turns):
+            if self._read_once() < _READ:
+                return
+
+    def _read_once(self) -> int:
+        """Take one piece and hand on what it completes; 0 when there is nothing now."""
+        try:
+            data = os.read(self._lane, _READ_BIG if self._reader.missing else _READ)
+        except BlockingIOError:
+            return 0
+        except ConnectionResetError:  # it died with jobs unread
+            data = b''
+        if not data:
+            self._close_lane()
+            return 0
+        reports = self._reader.feed(data)
+        if reports:
+            self.unreported -= sum(report.kind != lane.PROVISIONAL for report in reports)
+            self._on_reports(self, reports)
+        return len(data)
+
+    # death
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and its group."""
+        if self.exited:
+            return
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:  # not a group of its own yet
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def spare_memory(self) -> None:
+        """Free the middle of an output that has become very long."""
+        for file in self._files:
+            memfile.give_back_middle(file, os.fstat(file).st_size)
+
+    def leftover(self) -> bytes:
+        """Make an outcome of what the process printed in a job that it did not end."""
+        if not self.unreported:
+            return b''
+        texts = [memfile.read_text(file, os.fstat(file).st_size) for file in self._files]
+        return encode_outcome(b'', *texts) if any(texts) else b''
+
+    def close(self) -> None:
+        """Give back all descriptors."""
+        self._close_lane()
+        for fd in (self._pidfd, *self._files):
+            if fd >= 0:
+                self._watcher.close_fd(fd)
+        self._pidfd, self._files = -1, []
+
+    def _process_exited(self, mask: int) -> None:
+        self.exited = True
+        for _ in range(_LAST_READS):  # all of what the socket holds
+            if self._lane < 0 or not self._read_once():
+                break
+        self._watcher.close_fd(self._pidfd)
+        self._pidfd = -1
+        self._on_exit(self)
+
+    def _close_lane(self) -> None:
+        if self._lane >= 0:
+            self._backlog.clear()
+            self._watcher.close_fd(self._lane)
+            self._lane = -1

@@ -1,0 +1,134 @@
+"""The link between processes: DEALERs to the peers we connect to, ROUTERs for those that do.
+
+    ZmqLink ┬─ Dialer (DEALER, one peer, its session)   ─┐
+            ├─ Listener (ROUTER, many peers)            ─┼─▶ post(event)
+            └─ Doorkeeper (who may connect)             ─┘
+
+A peer id is 16 random bytes written as 32 hex characters; this text is also its routing id.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import zmq
+
+from nodeserver.core.events import Event, PeerLost
+from nodeserver.core.messages import Message
+from nodeserver.io.zap import Doorkeeper
+from nodeserver.io.zmqdial import Dialer, Target
+from nodeserver.io.zmqlisten import Listener
+from nodeserver.io.zmqsocket import LinkOptions, Surroundings
+from nodeserver.wire.linkkeys import LinkKeys
+
+_MAX_SOCKETS = 65535
+_DISCONNECT_LINGER = 1.0
+
+
+class ZmqLink:
+    """Carries messages over ZeroMQ; made, called and closed on the loop's thread."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        post: Callable[[Event], None],
+        peer_id: str,
+        role: str,
+        keys: LinkKeys | None,
+        options: LinkOptions | None = None,
+    ) -> None:
+        # The library's own limit of 1023 sockets would end at 500 peers.
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
+        us = (peer_id, role)
+        self._around = Surroundings(loop, context, post, us, keys, options or LinkOptions())
+        self._doorkeeper = Doorkeeper(self._around, keys) if keys else None
+        self._dialers: dict[str, Dialer] = {}
+        self._listeners: list[Listener] = []
+
+    def listen(self, address: str, port: int, option: str = '--port') -> int:
+        """Take connections at an address ('': all, port 0: any); answers with the port.
+
+        Raises `PortBusy`, which names `option`, when another program has the port.
+        """
+        listener = Listener(self._around, self._admits)
+        try:
+            bound = listener.bind(address, port, option)
+        except (OSError, zmq.ZMQError):
+            listener.close(0, '')
+            raise
+        self._listeners.append(listener)
+        return bound
+
+    def listen_local(self, path: str) -> None:
+        """Take connections at an ipc path, without keys: its directory must be ours alone."""
+        listener = Listener(self._around, self._admits)
+        self._listeners.append(listener)
+        listener.bind_local(path)
+
+    def connect(self, peer: str, address: str, port: int, local_path: str = '') -> None:
+        """Connect to a peer, and keep at it until it is lost or `disconnect` is called."""
+        target = Target(address, port, local_path)
+        dialer = self._dialers.get(peer)
+        if self._listener_of(peer) or (dialer and dialer.target == target):
+            return
+        self.disconnect(peer)
+        self._dialers[peer] = Dialer(self._around, peer, target, self._on_gone)
+
+    def send(self, peer: str, message: Message) -> None:
+        """Hand the message over; one for a peer that is not known any more is dropped."""
+        route = self._dialers.get(peer)
+        if route is not None:
+            route.send(message)
+            return
+        listener = self._listener_of(peer)
+        if listener is not None:
+            listener.send(peer, message)
+
+    def disconnect(self, peer: str) -> None:
+        """Close the connection to a peer and forget what it was still to get."""
+        dialer = self._dialers.pop(peer, None)
+        if dialer is not None:
+            dialer.close(_DISCONNECT_LINGER, 'it closed the connection')
+        listener = self._listener_of(peer)
+        if listener is not None:
+            listener.forget(peer, 'it closed the connection')
+
+    def close(self, linger: float = 1.0) -> None:
+        """Send what can be sent within `linger` seconds, then leave nothing behind."""
+        for dialer in self._dialers.values():
+            dialer.close(linger, 'it ended')
+        for listener in self._listeners:
+            listener.close(linger, 'it ended')
+        self._dialers.clear()
+        self._listeners.clear()
+        if self._doorkeeper is not None:
+            self._doorkeeper.close()
+            self._doorkeeper = None
+        self._around.context.term()
+
+    def _listener_of(self, peer: str) -> Listener | None:
+        for listener in self._listeners:
+            if listener.has(peer):
+                return listener
+        return None
+
+    def _on_gone(self, peer: str) -> None:
+        self._dialers.pop(peer, None)
+
+    def _admits(self, peer: str, here: Listener) -> str:
+        """Decide over a peer that connects while there is another way to it; '' admits it.
+
+        When both dial each other, the connection of the one with the higher id stays.
+        """
+        dialer = self._dialers.get(peer)
+        if dialer is not None:
+            ours_stays = dialer.is_greeted or (dialer.is_up and self._around.us[0] > peer)
+            if ours_stays:
+                return 'it is connected the other way round already'
+            del self._dialers[peer]
+            dialer.close(0, 'it is connected the other way round already')
+        other = self._listener_of(peer)
+        if other is not None and other is not here:
+            other.forget(peer, 'it connected at another address')
+            self._around.post(PeerLost(peer, 'it connected at another address'))
+        return ''

@@ -1,0 +1,1 @@
+"""Shells: each owns one core, one loop and the I/O, and decides nothing."""

@@ -1,0 +1,172 @@
+"""The node's shell: its core on a loop, with a listening link, a beacon and processes.
+
+    scheduler ◀── ZmqLink ──▶ NodeCore ◀── Processes ──▶ template ──▶ jobs
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeserver.core.effects import (
+    CloseTemplate,
+    Disconnect,
+    ForkWorkers,
+    GiveJobs,
+    OpenTemplate,
+    Report,
+    Send,
+    SignalWorker,
+    Stop,
+)
+from nodeserver.core.errors import PortBusy
+from nodeserver.core.events import AvailabilityMeasured, OwnerGone, StopAsked
+from nodeserver.core.node import NodeCore, NodeFacts
+from nodeserver.io import netif
+from nodeserver.io.driver import Driver
+from nodeserver.io.keys import Secret
+from nodeserver.io.procs import Processes
+from nodeserver.io.sysinfo import measure, platform_name, python_version
+from nodeserver.io.udp import BeaconPlace, NodeBeacon
+from nodeserver.io.zmqlink import ZmqLink
+from nodeserver.services.report import write_report
+from nodeserver.wire.beacon import NodeContact
+
+MEASURE_INTERVAL = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How a node was started; `address` '' means every interface."""
+
+    peer_id: str
+    name: str
+    cpus: int
+    address: str
+    port: int
+    port_given: bool
+    secret: Secret
+    prefix: Path
+    owner_fd: int = -1  # end of file on it: the program that started this node is gone
+
+
+class NodeService:
+    """A node in this process, from start to stop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: NodeOptions) -> None:
+        self._loop = loop
+        self._options = options
+        self._stopped: asyncio.Future[str] = loop.create_future()
+        self._driver = Driver(loop)
+        facts = NodeFacts(
+            options.peer_id, options.name, options.cpus, platform_name(), python_version()
+        )
+        self._table: dict[type, object] = {}
+        self._seat = self._driver.add(NodeCore(facts), self._table)  # type: ignore[arg-type]
+        self._local_path: Path | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> tuple[str, int]:
+        """Open sockets and start processes; where the node listens.
+
+        Raises
+        ------
+        PortBusy
+            The user named a port that is taken.
+        """
+        options = self._options
+        self._link = ZmqLink(
+            self._loop, self._seat.post, options.peer_id, 'node', options.secret.link_keys()
+        )
+        port = self._listen()
+        contact = NodeContact(options.peer_id, port, netif.host_fingerprint(), self._listen_local())
+        self._beacon = NodeBeacon(
+            self._loop, options.secret, contact, BeaconPlace(options.address, options.port or port)
+        )
+        self._procs = Processes(
+            self._loop, self._seat.post, options.prefix, options.name, options.address
+        )
+        self._procs.start()
+        self._fill_table()
+        self._measure()
+        if options.owner_fd >= 0:
+            self._loop.add_reader(options.owner_fd, self._owner_readable)
+        self._beacon.announce()
+        return options.address or '*', port
+
+    def stop(self, at_once: bool, reason: str) -> None:
+        """End after the running jobs, or at once."""
+        self._seat.post(StopAsked(at_once, reason))
+
+    async def run(self) -> str:
+        """Serve until stopped; the reason of the end."""
+        try:
+            return await self._stopped
+        finally:
+            await self._close()
+
+    def _fill_table(self) -> None:
+        procs, link = self._procs, self._link
+        self._table.update(
+            {
+                Send: lambda effect: link.send(effect.peer, effect.message),
+                Disconnect: lambda effect: link.disconnect(effect.peer),
+                Report: write_report,
+                OpenTemplate: procs.open_template,
+                CloseTemplate: procs.close_template,
+                ForkWorkers: procs.fork_workers,
+                GiveJobs: procs.give_jobs,
+                SignalWorker: procs.signal_worker,
+                Stop: self._stop,
+            }
+        )
+
+    def _listen(self) -> int:
+        options = self._options
+        try:
+            return self._link.listen(options.address, options.port, '--node_port')
+        except PortBusy:
+            if options.port_given:
+                raise
+            port = self._link.listen(options.address, 0, '--node_port')
+            _log.info('port %d is in use: port %d was taken instead', options.port, port)
+            return port
+
+    def _listen_local(self) -> str:
+        """Open the socket for this user's programs on this machine, where D7 allows it."""
+        if not self._options.secret.is_own:
+            return ''
+        name = f'node-{self._options.peer_id[:16]}'
+        self._local_path = netif.runtime_directory() / name
+        self._link.listen_local(str(self._local_path))
+        return name
+
+    def _measure(self) -> None:
+        self._seat.post(AvailabilityMeasured(measure(self._options.prefix)))
+        self._timer = self._loop.call_later(MEASURE_INTERVAL, self._measure)
+
+    def _owner_readable(self) -> None:
+        if not os.read(self._options.owner_fd, 1024):
+            self._loop.remove_reader(self._options.owner_fd)
+            self._seat.post(OwnerGone())
+
+    def _stop(self, effect: Stop) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(effect.reason)
+
+    async def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._options.owner_fd >= 0:
+            self._loop.remove_reader(self._options.owner_fd)
+        self._beacon.close()
+        await self._procs.aclose()
+        self._link.close()
+        self._driver.close()
+        if self._local_path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._local_path.unlink()

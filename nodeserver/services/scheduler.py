@@ -1,0 +1,104 @@
+"""The scheduler's shell: its core on a loop, with links to nodes and to clusters.
+
+    ClusterCore ◀── LocalLink ──▶ SchedulerCore ◀── ZmqLink ──▶ nodes
+                                       ▲── NodeFound ── ClientBeacon
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nodeserver.core.cluster import ClusterCore
+from nodeserver.core.effects import Connect, Disconnect, Ping, Report, Send
+from nodeserver.core.events import StopAsked
+from nodeserver.core.messages import DeclareComputation
+from nodeserver.core.scheduler import SchedulerCore
+from nodeserver.io.driver import Driver, Performers, Seat
+from nodeserver.io.keys import Secret
+from nodeserver.io.locallink import LocalLink
+from nodeserver.io.udp import ClientBeacon
+from nodeserver.io.zmqlink import ZmqLink
+from nodeserver.services.report import write_report
+from nodeserver.wire.beacon import Asker, Role
+
+SCHEDULER = 'scheduler'  # its name on links within the process
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerOptions:
+    """Who the scheduler is and where it listens; `port` 0 means any free one."""
+
+    peer_id: str
+    secret: Secret
+    ip_addr: str | list[str] | None
+    port: int
+
+
+class SchedulerService:
+    """A scheduler in this process."""
+
+    def __init__(self, driver: Driver, options: SchedulerOptions) -> None:
+        self._driver = driver
+        self._core = SchedulerCore()
+        self._seat = driver.add(
+            self._core,
+            {
+                Send: self._send,
+                Ping: self._ping,
+                Connect: self._connect,
+                Disconnect: self._disconnect,
+                Report: write_report,
+            },
+        )
+        self._local: dict[str, LocalLink] = {}
+        self._nodes = ZmqLink(
+            driver.loop,
+            self._seat.post,
+            options.peer_id,
+            'scheduler',
+            options.secret.link_keys(),
+        )
+        asker = Asker(options.peer_id, Role.CLIENT)
+        self._beacon = ClientBeacon(
+            driver.loop, self._seat.post, options.secret, asker, options.ip_addr, options.port
+        )
+
+    def attach(self, declared: DeclareComputation, performers: Performers) -> Seat:
+        """Seat a cluster of this process beside the scheduler, linked in memory."""
+        name = f'cluster-{declared.computation:x}'
+        table: dict[type[Any], Any] = {}
+        seat = self._driver.add(ClusterCore(SCHEDULER, declared), table)
+        near, far = LocalLink.pair(self._seat.post, seat.post, SCHEDULER, name)
+        self._local[name] = near
+        table.update(performers)
+        table[Send] = lambda effect: far.send(effect.peer, effect.message)
+        return seat
+
+    def explain(self, computation: int) -> list[str]:
+        """Say where a computation stands; on the loop's thread only."""
+        return self._core.explain(computation, self._driver.clock())
+
+    def detach(self, computation: int) -> None:
+        """Forget a cluster that is closed."""
+        self._local.pop(f'cluster-{computation:x}', None)
+
+    def close(self, reason: str) -> None:
+        """Take leave of the nodes and close every socket."""
+        self._seat.post(StopAsked(False, reason))
+        self._driver.turn()
+        self._beacon.close()
+        self._nodes.close()
+        self._seat.leave()
+
+    def _send(self, effect: Send) -> None:
+        local = self._local.get(effect.peer)
+        (local or self._nodes).send(effect.peer, effect.message)
+
+    def _ping(self, effect: Ping) -> None:
+        self._beacon.ping(effect.targets, effect.broadcast_port)
+
+    def _connect(self, effect: Connect) -> None:
+        self._nodes.connect(effect.node, effect.address, effect.port, effect.local_path)
+
+    def _disconnect(self, effect: Disconnect) -> None:
+        self._nodes.disconnect(effect.peer)

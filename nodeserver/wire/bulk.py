@@ -1,0 +1,70 @@
+"""Large messages in parts, so that neither a pulse waits for them nor a frame meets a limit.
+
+frames ─ split ─▶ BULK [sizes], PART [pieces], PART [pieces] ... ─▶ Assembly ─▶ frames
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from nodeserver.core.errors import ProtocolError
+from nodeserver.wire.codec import INSIDE_LIMIT, Frame
+from nodeserver.wire.envelope import Kind
+
+_SIZES = msgspec.msgpack.Decoder(list[int])
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def split(frames: Sequence[Frame], part_size: int) -> Iterator[tuple[Kind, list[Frame]]]:
+    """Yield the announcement, then parts of at most `part_size` bytes; nothing is copied."""
+    yield Kind.BULK, [_ENCODER.encode([len(frame) for frame in frames])]
+    pieces: list[Frame] = []
+    room = part_size
+    for frame in frames:
+        view = memoryview(frame)
+        while len(view):
+            piece, view = view[:room], view[room:]
+            pieces.append(piece)
+            room -= len(piece)
+            if not room:
+                yield Kind.PART, pieces
+                pieces, room = [], part_size
+    if pieces:
+        yield Kind.PART, pieces
+
+
+class Assembly:
+    """Puts one announced message together; memory is taken only as its parts arrive."""
+
+    def __init__(self, announcement: Frame, largest: int) -> None:
+        try:
+            self._sizes = _SIZES.decode(announcement)
+        except msgspec.DecodeError as error:
+            raise ProtocolError(f'a malformed announcement: {error}') from error
+        total = sum(self._sizes)
+        if not self._sizes or min(self._sizes) <= 0:
+            raise ProtocolError('a message with empty frames was announced')
+        if total > largest:
+            raise ProtocolError(f'a message of {total} bytes was announced, {largest} are allowed')
+        if len(self._sizes) > 2 + total // INSIDE_LIMIT:
+            raise ProtocolError(f'{len(self._sizes)} frames were announced for {total} bytes')
+        self._frames: list[bytes] = []
+        self._pieces: list[Frame] = []
+        self._missing = self._sizes[0]
+
+    def add(self, pieces: Sequence[Frame]) -> list[bytes] | None:
+        """Take a part's pieces; answers with all frames once the last byte is there."""
+        for piece in pieces:
+            if not len(piece) or len(piece) > self._missing:
+                raise ProtocolError('a part does not fit what was announced')
+            self._pieces.append(piece)
+            self._missing -= len(piece)
+            if not self._missing:
+                self._finish_frame()
+        return self._frames if len(self._frames) == len(self._sizes) else None
+
+    def _finish_frame(self) -> None:
+        self._frames.append(b''.join(self._pieces))
+        self._pieces = []
+        if len(self._frames) < len(self._sizes):
+            self._missing = self._sizes[len(self._frames)]

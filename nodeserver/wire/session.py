@@ -1,0 +1,286 @@
+"""One peer's session, the same on both ends: messages in, envelopes out, and the other way.
+
+    send(message) ─▶ small queue ─┐ credit            ┌─▶ due() ─▶ socket
+                  └▶ bulk lane ───┴─ numbered, kept ──┤
+                     pulses ──────────────────────────┘ overtake what waits
+    socket ─▶ receive(envelope) ─▶ believed once, in order ─▶ messages
+
+It does no I/O and knows no clock: whoever owns the socket puts `due()` on the wire after each
+call, says when the connection broke (`pause`) and hands greetings over (`greeted`).
+"""
+
+import platform
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from nodeserver.core.delivery import Inbound, Outbound, Verdict
+from nodeserver.core.errors import ProtocolError, UsageError
+from nodeserver.core.messages import Message, NodePulse, SchedulerPulse
+from nodeserver.wire import bulk, codec
+from nodeserver.wire.codec import Frame
+from nodeserver.wire.envelope import (
+    HEADER_SIZE,
+    Introduction,
+    Kind,
+    head,
+    open_header,
+    write_greeting,
+)
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may be under way; both ends of a link should have the same."""
+
+    credit: int = 32 * MIB  # unacknowledged bytes in flight, each direction
+    unacknowledged: int = 256  # messages after which the receiver acknowledges by itself
+    bulk_above: int = 4 * MIB  # larger messages travel in parts
+    part: int = MIB
+    # Only so many parts are under way: what was handed to the socket cannot be overtaken.
+    parts_in_flight: int = 4
+    largest: int = 4 * 1024 * MIB
+
+
+class Greeting(Enum):
+    """What a greeting turned out to be."""
+
+    FIRST = 'first'
+    AGAIN = 'again'  # a reconnect, nothing lost
+    RESTARTED = 'restarted'  # the other side lost its state: everything starts anew
+
+
+@dataclass(frozen=True, slots=True)
+class _Envelope:
+    """A numbered envelope as it is kept: the header is written anew each time it goes out."""
+
+    kind: Kind
+    frames: list[Frame]
+
+
+class Session:
+    """What one side knows of a peer: who it is, what it has, what it lacks."""
+
+    def __init__(self, us: tuple[str, str], incarnation: str, limits: Limits) -> None:
+        self._peer_id, self._role = us
+        self._incarnation = incarnation
+        self._limits = limits
+        self._small: deque[list[bytes]] = deque()
+        self._bulk: deque[Iterator[tuple[Kind, list[Frame]]]] = deque()
+        self.is_open = False
+        self.theirs: Introduction | None = None
+        self._connections = 0
+        self._start_counting()
+
+    def _start_counting(self) -> None:
+        self._outbound: Outbound[_Envelope] = Outbound()
+        self._inbound = Inbound()
+        self._parts = 0  # of them in flight
+        self._assembly: bulk.Assembly | None = None
+        self._urgent: list[list[Frame]] = []
+        self._owed_bytes = 0
+        self._owed_messages = 0
+        self._owes_now = False
+
+    # greetings
+
+    def connected(self) -> None:
+        """Note a fresh connection, on the connecting side: the next HELLO speaks of it."""
+        self._connections += 1
+
+    def greeting(self, kind: Kind) -> list[bytes]:
+        """Write our HELLO or WELCOME as things stand now."""
+        theirs = self.theirs
+        introduction = Introduction(
+            peer=self._peer_id,
+            role=self._role,
+            python=platform.python_version(),
+            incarnation=self._incarnation,
+            knows=theirs.incarnation if theirs else '',
+            connection=self._connections,
+        )
+        return write_greeting(kind, introduction, self._inbound.received)
+
+    def is_stale(self, welcome: Introduction) -> bool:
+        """Whether a WELCOME answers the HELLO of a connection that is gone by now."""
+        return welcome.connection != self._connections
+
+    def greeted(self, theirs: Introduction, received: int) -> Greeting:
+        """Believe the other side's greeting, and send again what it has not received."""
+        before, self.theirs = self.theirs, theirs
+        self._connections = theirs.connection  # the listening side's WELCOME repeats it
+        if before is None or before.incarnation != theirs.incarnation:
+            if before is not None:
+                self._small.clear()
+                self._bulk.clear()
+                self._start_counting()
+            self.is_open = True
+            return Greeting.FIRST if before is None else Greeting.RESTARTED
+        # A greeting repeated on one connection is no loss: nothing has to go out twice for it.
+        repeated = self.is_open and before.connection == theirs.connection
+        if not repeated:
+            self._acknowledged(received if theirs.knows == self._incarnation else 0)
+            self._send_again()
+        self.is_open = True
+        return Greeting.AGAIN
+
+    def pause(self) -> None:
+        """Note that nothing can go out: keep everything until the next greeting.
+
+        What still comes in was sent before the connection broke, and is believed as ever.
+        """
+        self.is_open = False
+        self._urgent.clear()
+
+    # out
+
+    def send(self, message: Message) -> None:
+        """Queue a message; pulses are only worth something now, so they are never kept."""
+        frames = codec.encode(message)
+        if isinstance(message, NodePulse | SchedulerPulse):
+            if self.is_open:
+                self._urgent.append(self._enveloped(Kind.PULSE, self._outbound.last, frames))
+            return
+        size = sum(map(len, frames))
+        if size > self._limits.largest:
+            raise UsageError(
+                f'{type(message).__name__} has {size} bytes, {self._limits.largest} are allowed: '
+                'write large data to files that the nodes can read'
+            )
+        if size > self._limits.bulk_above:
+            self._bulk.append(bulk.split(frames, self._limits.part))
+        else:
+            self._small.append(frames)
+
+    def due(self) -> list[list[Frame]]:
+        """Take the envelopes that are to go on the wire now, in this order."""
+        if not self.is_open:
+            return []
+        envelopes, self._urgent = self._urgent, []
+        if self._small or self._bulk:
+            self._fill(envelopes)
+        if self._owes_acknowledgement():
+            envelopes.append([self._head(Kind.ACK, 0)])
+        return envelopes
+
+    def acknowledgement(self) -> list[Frame]:
+        """Write an ACK, as a sign of life that needs no answer."""
+        return [self._head(Kind.ACK, 0)]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is queued that was not put on the wire yet."""
+        return bool(self._small or self._bulk)
+
+    def _fill(self, envelopes: list[list[Frame]]) -> None:
+        """Number what credit allows, taking turns between small messages and parts."""
+        credit, outbound = self._limits.credit, self._outbound
+        while outbound.in_flight < credit:
+            has_part = bool(self._bulk) and self._parts < self._limits.parts_in_flight
+            if not (self._small or has_part):
+                return
+            if self._small:
+                envelopes.append(self._numbered(Kind.MESSAGE, [*self._small.popleft()]))
+            if has_part:
+                self._add_part(envelopes)
+
+    def _add_part(self, envelopes: list[list[Frame]]) -> None:
+        following = next(self._bulk[0], None)
+        if following is None:
+            self._bulk.popleft()
+            return
+        self._parts += 1
+        envelopes.append(self._numbered(*following))
+
+    def _numbered(self, kind: Kind, frames: list[Frame]) -> list[Frame]:
+        size = HEADER_SIZE + sum(map(len, frames))
+        number = self._outbound.number(_Envelope(kind, frames), size)
+        return self._enveloped(kind, number, frames)
+
+    def _enveloped(self, kind: Kind, number: int, frames: Sequence[Frame]) -> list[Frame]:
+        """Join header and first frame; parts keep theirs apart, a copy of 1 MiB costs more."""
+        header = self._head(kind, number)
+        if kind is Kind.PART:
+            return [header, *frames]
+        return [header + frames[0], *frames[1:]]
+
+    def _head(self, kind: Kind, number: int) -> bytes:
+        """Write a header, which acknowledges everything received so far."""
+        self._owed_bytes = self._owed_messages = 0
+        self._owes_now = False
+        return head(kind, number, self._inbound.received)
+
+    def _owes_acknowledgement(self) -> bool:
+        limits = self._limits
+        return (
+            self._owes_now
+            or self._owed_messages >= limits.unacknowledged
+            or self._owed_bytes >= limits.credit // 4
+        )
+
+    def _acknowledged(self, received: int) -> None:
+        for envelope in self._outbound.acknowledge(received):
+            if envelope.kind is not Kind.MESSAGE:
+                self._parts -= 1
+
+    def _send_again(self) -> None:
+        for number, envelope in self._outbound.kept():
+            self._urgent.append(self._enveloped(envelope.kind, number, envelope.frames))
+
+    # in
+
+    def receive(self, frames: Sequence[Frame]) -> list[Message]:
+        """Take an envelope that is no greeting; answers with the messages it brings.
+
+        Before the greeting nothing is believed: it is of a session that one side has forgotten.
+        """
+        kind, number, received = open_header(frames[0])
+        if self.theirs is None:
+            return []
+        self._acknowledged(received)
+        if kind == Kind.MESSAGE or kind == Kind.PART or kind == Kind.BULK:
+            return self._believe(kind, number, frames)
+        if kind == Kind.PULSE:
+            if self._inbound.misses(number):
+                self._urgent.append([self._head(Kind.RESEND, 0)])
+            return [codec.decode([memoryview(frames[0])[HEADER_SIZE:], *frames[1:]])]
+        if kind == Kind.RESEND:
+            self._send_again()
+        elif kind != Kind.ACK:
+            raise ProtocolError(f'an envelope of the unknown kind {kind} came in')
+        return []
+
+    def _believe(self, kind: int, number: int, frames: Sequence[Frame]) -> list[Message]:
+        verdict = self._inbound.believe(number)
+        if verdict is Verdict.GAP and self._inbound.asks_again():
+            self._urgent.append([self._head(Kind.RESEND, 0)])
+        if verdict is not Verdict.NEW:
+            self._owes_now = self._owes_now or verdict is Verdict.REPEATED
+            return []
+        self._owed_messages += 1
+        self._owed_bytes += sum(map(len, frames))
+        first = memoryview(frames[0])[HEADER_SIZE:]
+        if kind == Kind.MESSAGE:
+            return [codec.decode([first, *frames[1:]])]
+        self._owes_now = True
+        if kind == Kind.BULK:
+            return self._announced(first)
+        return self._assembled(frames[1:])
+
+    def _announced(self, announcement: Frame) -> list[Message]:
+        if self._assembly is not None:
+            raise ProtocolError('a message was announced inside another')
+        self._assembly = bulk.Assembly(announcement, self._limits.largest)
+        return []
+
+    def _assembled(self, pieces: Sequence[Frame]) -> list[Message]:
+        if self._assembly is None:
+            raise ProtocolError('a part came in that nobody announced')
+        frames = self._assembly.add(pieces)
+        if frames is None:
+            return []
+        self._assembly = None
+        return [codec.decode(frames)]

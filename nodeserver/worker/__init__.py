@@ -1,0 +1,1 @@
+"""What runs in template and job processes."""

@@ -1,0 +1,114 @@
+"""Parents and children: who dies with whom, and who sweeps up what is left (Linux).
+
+Zygote, templates and workers each die with their parent and adopt the orphans below them, so that
+nothing a job starts can outlive it: what escapes the job's group falls to its template.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from nodeserver.wire.lane import Ended
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PAGE = resource.getpagesize()
+
+libc = ctypes.CDLL(None)
+
+
+def set_name(name: str) -> None:
+    """Show this in `ps` and `top`, which cut it at 15 bytes."""
+    if sys.platform == 'linux':
+        libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def join_family(parent: int) -> None:
+    """Die with the parent, which may be dead already, and adopt orphans."""
+    if sys.platform == 'linux':
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def resident_size() -> int:
+    """Measure this process: the part of a fork's peak that is not its own."""
+    return int(Path('/proc/self/statm').read_text().split()[1]) * _PAGE
+
+
+def reap(pids: Iterable[int], children: set[int], own_size: int) -> list[Ended]:
+    """Take the exit statuses of children that have ended, and kill what they left behind."""
+    ended = []
+    for pid in pids:
+        _, status, usage = os.wait4(pid, 0)
+        children.discard(pid)
+        peak = max(0, usage.ru_maxrss * 1024 - own_size)
+        ended.append(Ended(pid, os.waitstatus_to_exitcode(status), peak))
+    sweep(children)
+    return ended
+
+
+def sweep(ours: Collection[int]) -> None:
+    """Kill every child that we have not forked ourselves, until none comes any more."""
+    while left := _children() - set(ours):
+        _kill_and_wait(left)
+
+
+def kill_all(children: Collection[int]) -> None:
+    """Kill these and everything below them."""
+    for pid in children:
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has no group of its own (yet)
+            continue
+    _kill_and_wait(children)
+    sweep(())
+
+
+def has_children() -> bool:
+    """Say whether any child is left, running or not; much quicker than listing them."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _children() -> set[int]:
+    me = os.getpid()
+    found: set[int] = set()
+    try:
+        with open(f'/proc/self/task/{me}/children', 'rb') as file:  # noqa: PTH123 - 5 us quicker
+            found.update(map(int, file.read().split()))
+    except FileNotFoundError:  # a kernel without that file
+        for path in Path('/proc').glob('[0-9]*/stat'):
+            found.update(_child_in(path, me))
+    return found
+
+
+def _child_in(path: Path, parent: int) -> list[int]:
+    try:
+        fields = path.read_text(errors='replace').rpartition(')')[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [int(path.parent.name)] if int(fields[1]) == parent else []
+
+
+def _kill_and_wait(pids: Iterable[int]) -> None:
+    pids = list(pids)
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    for pid in pids:
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            continue

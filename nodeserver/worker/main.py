@@ -1,0 +1,90 @@
+"""The zygote: an interpreter kept warm, of which templates are forked (D5).
+
+Started by exec, with one control socket; it has neither threads nor ZeroMQ nor asyncio, so that
+its forks are cheap and safe.  At the end of that socket it ends with everything below it.
+"""
+
+import faulthandler
+import gc
+import io
+import os
+import signal
+import socket
+import sys
+
+from nodeserver.wire import lane
+from nodeserver.worker import ancestry, template
+
+# libraries that start a thread per cpu would fight over the cpus with the other jobs
+_QUIET = {
+    'OMP_NUM_THREADS': '1',
+    'OPENBLAS_NUM_THREADS': '1',
+    'MKL_NUM_THREADS': '1',
+    'NUMEXPR_NUM_THREADS': '1',
+    'MPLBACKEND': 'Agg',
+}
+
+
+def main() -> None:
+    """Obey the node until it closes the control socket."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    _prepare()
+    gc.collect()
+    gc.freeze()
+    children: set[int] = set()
+    try:
+        _serve(control, children)
+    finally:
+        ancestry.kill_all(children)
+
+
+def _prepare() -> None:
+    ancestry.join_family(int(sys.argv[2]))
+    ancestry.set_name('dispy zygote')
+    # workers inherit it blocked, and let it through only while the user's code runs
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = os.environ.pop(lane.PYTHONPATH, None)
+    os.environ.pop('PYTHONPATH', None)
+    if before:
+        os.environ['PYTHONPATH'] = before
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(encoding='utf-8', errors='backslashreplace', line_buffering=True)
+    faulthandler.enable(2)  # the number: whatever a worker's standard error will be
+
+
+def _serve(control: socket.socket, children: set[int]) -> None:
+    while True:
+        data, fds, _, _ = socket.recv_fds(control, lane.MAX_MESSAGE, 1)
+        if not data:
+            return
+        if data[:1] == lane.OPEN:
+            _fork_template(control, lane.decode_open(data), fds[0], children)
+            continue
+        _, reaps = lane.decode_work(data)
+        control.send(lane.encode_ended(ancestry.reap(reaps, children, 0)))
+
+
+def _fork_template(
+    control: socket.socket, settings: lane.TemplateSettings, package: int, children: set[int]
+) -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    me = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        control.send(lane.FORK_FAILED + str(error).encode())
+    else:
+        if pid == 0:
+            control.close()
+            near.close()
+            template.become(far, settings, package, me)
+        children.add(pid)
+        socket.send_fds(control, [lane.encode_forked(pid)], [near.fileno()])
+    finally:
+        os.close(package)
+    near.close()
+    far.close()

@@ -1,0 +1,1 @@
+"""What tests share: clocks, networks, programs, and checks that nothing is left behind."""

@@ -1,0 +1,330 @@
+"""Two sessions in memory: greetings, credit, bulk, and a wire that loses things."""
+
+import random
+
+import pytest
+
+from nodeserver.core.errors import ProtocolError, UsageError
+from nodeserver.core.messages import Farewell, Message, NodePulse, SubmitJobs
+from nodeserver.wire.codec import Frame
+from nodeserver.wire.envelope import (
+    Kind,
+    head,
+    objection,
+    open_header,
+    read_greeting,
+    read_refusal,
+    write_refusal,
+)
+from nodeserver.wire.session import Greeting, Limits, Session
+
+A, B = 'a' * 32, 'b' * 32
+TINY = Limits(credit=4000, unacknowledged=8, bulk_above=500, part=100, largest=50_000)
+
+
+class Pair:
+    """A dialling and a listening session, and what is on the wire between them."""
+
+    def __init__(self, limits: Limits = TINY) -> None:
+        self.limits = limits
+        self.a = Session((A, 'scheduler'), 'first a', limits)
+        self.b = Session((B, 'node'), 'first b', limits)
+        self.to_a: list[list[Frame]] = []
+        self.to_b: list[list[Frame]] = []
+        self.at_a: list[Message] = []
+        self.at_b: list[Message] = []
+
+    def greet(self) -> tuple[Greeting, Greeting]:
+        """Connect: HELLO and WELCOME."""
+        self.a.connected()
+        hello = self.a.greeting(Kind.HELLO)
+        assert not objection(hello)
+        at_b = self.b.greeted(*read_greeting(hello))
+        at_a = self.a.greeted(*read_greeting(self.b.greeting(Kind.WELCOME)))
+        return at_a, at_b
+
+    def cut(self) -> None:
+        """Lose what is on the wire, as a broken connection does."""
+        self.to_a.clear()
+        self.to_b.clear()
+        self.a.pause()
+
+    def collect(self) -> None:
+        """Put on the wire what is due."""
+        self.to_b += self.a.due()
+        self.to_a += self.b.due()
+
+    def deliver(self, count: int = 1_000_000) -> None:
+        """Hand over at most so many envelopes in each direction."""
+        for _ in range(min(count, len(self.to_b))):
+            self.at_b += self.b.receive(self.to_b.pop(0))
+        for _ in range(min(count, len(self.to_a))):
+            self.at_a += self.a.receive(self.to_a.pop(0))
+
+    def settle(self) -> None:
+        """Go on until nothing moves any more."""
+        for _ in range(10_000):
+            self.collect()
+            if not (self.to_a or self.to_b):
+                return
+            self.deliver()
+        raise AssertionError('the two sessions talk for ever')
+
+
+def _large(size: int, name: int = 0) -> SubmitJobs:
+    payload = random.Random(name).randbytes(size)
+    return SubmitJobs(name, '', [1], [payload])
+
+
+def test_messages_go_both_ways_in_order() -> None:
+    pair = Pair()
+    assert pair.greet() == (Greeting.FIRST, Greeting.FIRST)
+    there = [Farewell(f'a {i}') for i in range(100)]
+    back = [Farewell(f'b {i}') for i in range(100)]
+    for one, other in zip(there, back, strict=True):
+        pair.a.send(one)
+        pair.b.send(other)
+    pair.settle()
+    assert pair.at_b == there
+    assert pair.at_a == back
+
+
+def test_nothing_is_sent_or_believed_before_the_greeting() -> None:
+    pair = Pair()
+    pair.a.send(Farewell('early'))
+    assert pair.a.due() == []
+    pair.b.send(Farewell('early too'))
+    assert pair.a.receive([head(Kind.MESSAGE, 1, 0) + b'junk']) == []
+    pair.greet()
+    pair.settle()
+    assert pair.at_b == [Farewell('early')]
+    assert pair.at_a == [Farewell('early too')]
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_connections_that_break_lose_and_repeat_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    pair = Pair()
+    sent_a: list[Message] = []
+    sent_b: list[Message] = []
+    pair.greet()
+    for number in range(200):
+        if chance.random() < 0.8:
+            sent_a.append(Farewell(f'a {number}' * chance.randrange(1, 20)))
+            pair.a.send(sent_a[-1])
+        if chance.random() < 0.8:
+            sent_b.append(Farewell(f'b {number}'))
+            pair.b.send(sent_b[-1])
+        pair.collect()
+        pair.deliver(chance.randrange(4))
+        if chance.random() < 0.1:
+            pair.cut()
+            pair.collect()
+            assert pair.greet() == (Greeting.AGAIN, Greeting.AGAIN)
+    pair.settle()
+    assert pair.at_b == sent_a
+    assert pair.at_a == sent_b
+
+
+@pytest.mark.parametrize('seed', range(10))
+def test_large_messages_survive_breaking_connections(seed: int) -> None:
+    chance = random.Random(seed)
+    pair = Pair()
+    pair.greet()
+    large = [_large(chance.randrange(400, 5000), name) for name in range(8)]
+    for message in large:
+        pair.a.send(message)
+    for _ in range(100):
+        pair.collect()
+        pair.deliver(chance.randrange(4))
+        if chance.random() < 0.1:
+            pair.cut()
+            pair.greet()
+    pair.settle()
+    assert sorted(pair.at_b, key=lambda one: getattr(one, 'computation', -1)) == large
+
+
+def test_a_lost_tail_is_noticed_by_the_next_pulse() -> None:
+    pair = Pair()
+    pair.greet()
+    pair.a.send(Farewell('lost'))
+    pair.a.due()
+    pair.a.send(NodePulse(None))
+    pair.settle()
+    assert pair.at_b == [NodePulse(None), Farewell('lost')]
+
+
+def test_a_pulse_is_neither_kept_nor_held_up() -> None:
+    pair = Pair()
+    pair.a.send(NodePulse(None))
+    pair.greet()
+    pair.a.send(_large(20_000))
+    pair.collect()
+    pair.a.send(NodePulse(None))
+    pair.collect()
+    parts_before = len(pair.to_b) - 1
+    assert open_header(pair.to_b[-1][0])[0] == Kind.PULSE
+    assert parts_before <= TINY.parts_in_flight
+    pair.settle()
+    assert [type(message) for message in pair.at_b] == [NodePulse, SubmitJobs]
+
+
+def test_small_messages_overtake_large_ones() -> None:
+    pair = Pair()
+    pair.greet()
+    large = _large(20_000)
+    pair.a.send(large)
+    pair.a.send(Farewell('small'))
+    pair.settle()
+    assert pair.at_b == [Farewell('small'), large]
+
+
+def test_large_messages_keep_their_order_among_themselves() -> None:
+    pair = Pair()
+    pair.greet()
+    large = [_large(3000 - 500 * name, name) for name in range(4)]
+    for message in large:
+        pair.a.send(message)
+    pair.settle()
+    assert pair.at_b == large
+
+
+def test_bytes_in_flight_stay_within_credit() -> None:
+    pair = Pair()
+    pair.greet()
+    for number in range(1000):
+        pair.a.send(Farewell(f'{number:100}'))
+    pair.collect()
+    on_the_wire = sum(len(frame) for frames in pair.to_b for frame in frames)
+    assert TINY.credit / 2 < on_the_wire < TINY.credit + 1000
+    assert pair.a.waiting
+    pair.settle()
+    assert len(pair.at_b) == 1000
+
+
+def test_a_receiver_that_is_silent_acknowledges_by_itself() -> None:
+    pair = Pair()
+    pair.greet()
+    for _ in range(TINY.unacknowledged):
+        pair.a.send(Farewell(''))
+    pair.collect()
+    pair.deliver()
+    pair.collect()
+    assert [open_header(frames[0])[0] for frames in pair.to_a] == [Kind.ACK]
+
+
+def test_a_restarted_listener_starts_anew() -> None:
+    pair = Pair()
+    pair.greet()
+    for number in range(5):
+        pair.a.send(Farewell(f'to the old one {number}'))
+    pair.settle()
+    pair.cut()
+    pair.b = Session((B, 'node'), 'second b', TINY)
+    assert pair.greet() == (Greeting.RESTARTED, Greeting.FIRST)
+    pair.at_b.clear()
+    pair.a.send(Farewell('to the new one'))
+    pair.b.send(Farewell('from the new one'))
+    pair.settle()
+    assert pair.at_b == [Farewell('to the new one')]
+    assert pair.at_a == [Farewell('from the new one')]
+
+
+def test_a_restarted_dialler_starts_anew() -> None:
+    pair = Pair()
+    pair.greet()
+    pair.b.send(Farewell('to the old one'))
+    pair.collect()
+    pair.cut()
+    pair.a = Session((A, 'scheduler'), 'second a', TINY)
+    assert pair.greet() == (Greeting.FIRST, Greeting.RESTARTED)
+    pair.b.send(Farewell('to the new one'))
+    pair.settle()
+    assert pair.at_a == [Farewell('to the new one')]
+
+
+def test_a_welcome_that_was_lost_after_a_restart_does_no_harm() -> None:
+    pair = Pair()
+    pair.greet()
+    for _ in range(5):
+        pair.b.send(Farewell('old'))
+    pair.settle()
+    pair.cut()
+    pair.b = Session((B, 'node'), 'second b', TINY)
+    pair.a.connected()
+    pair.b.greeted(*read_greeting(pair.a.greeting(Kind.HELLO)))
+    pair.b.send(Farewell('new'))
+    pair.collect()
+    pair.cut()
+    pair.at_a.clear()
+    assert pair.greet() == (Greeting.RESTARTED, Greeting.AGAIN)
+    pair.settle()
+    assert pair.at_a == [Farewell('new')]
+
+
+def test_a_hello_repeated_on_one_connection_sends_nothing_twice() -> None:
+    pair = Pair()
+    pair.greet()
+    pair.b.send(Farewell('once'))
+    pair.collect()
+    pair.b.greeted(*read_greeting(pair.a.greeting(Kind.HELLO)))
+    assert pair.b.due() == []
+
+
+def test_a_welcome_of_an_earlier_connection_is_known_as_such() -> None:
+    pair = Pair()
+    pair.greet()
+    late, _ = read_greeting(pair.b.greeting(Kind.WELCOME))
+    assert not pair.a.is_stale(late)
+    pair.cut()
+    pair.a.connected()
+    assert pair.a.is_stale(late)
+
+
+def test_another_protocol_version_is_refused_in_words() -> None:
+    text = objection([head(Kind.HELLO, 99, 0) + b'whatever comes then'])
+    assert 'version 99' in text
+    assert 'version 1' in text
+    assert read_refusal(write_refusal(text)) == text
+
+
+def test_a_refusal_is_printable_and_short() -> None:
+    assert read_refusal(write_refusal('a\x1b[2Jb\n' + 'x' * 10_000)).startswith('a?[2Jb?xxx')
+    assert len(read_refusal(write_refusal('x' * 10_000))) <= 2000
+
+
+ANNOUNCED = head(Kind.BULK, 1, 0) + b'\x91\xcd\x0f\xff'  # one frame of 4095 bytes
+
+
+@pytest.mark.parametrize(
+    ('envelopes', 'words'),
+    [
+        ([[b'short']], '5 bytes'),
+        ([[head(77, 1, 0)]], 'unknown kind 77'),
+        ([[head(Kind.MESSAGE, 1, 0) + b'\x7f']], 'unknown type'),
+        ([[head(Kind.ACK, 0, 9)]], 'number 9'),
+        ([[head(Kind.BULK, 1, 0) + b'\x91\xce\x7f\xff\xff\xff']], 'are allowed'),
+        ([[head(Kind.BULK, 1, 0) + b'\x91\x00']], 'empty frames'),
+        ([[head(Kind.BULK, 1, 0) + b'\x90']], 'empty frames'),
+        ([[head(Kind.BULK, 1, 0) + b'\x93\x01\x01\x01']], '3 frames'),
+        ([[head(Kind.BULK, 1, 0) + b'junk']], 'malformed'),
+        ([[head(Kind.PART, 1, 0), b'x']], 'nobody announced'),
+        ([[ANNOUNCED], [head(Kind.BULK, 2, 0) + b'\x91\x01']], 'inside another'),
+        ([[ANNOUNCED], [head(Kind.PART, 2, 0), b'x' * 5000]], 'does not fit'),
+        ([[ANNOUNCED], [head(Kind.PART, 2, 0), b'']], 'does not fit'),
+    ],
+)
+def test_what_no_correct_peer_sends_is_a_protocol_error(
+    envelopes: list[list[Frame]], words: str
+) -> None:
+    pair = Pair()
+    pair.greet()
+    with pytest.raises(ProtocolError, match=words):
+        for frames in envelopes:
+            pair.b.receive(frames)
+
+
+def test_sending_more_than_the_other_side_takes_is_the_callers_fault() -> None:
+    pair = Pair()
+    with pytest.raises(UsageError, match='50000 are allowed'):
+        pair.a.send(_large(60_000))
