@@ -1,10 +1,10 @@
 """Run functions on the machines of a network, from a notebook or a script.
 
-    import dispy_nb as dispy
+import dispy_nb as dispy
 
-    cluster = dispy.JobCluster(function)
-    job = cluster.submit(argument)
-    print(job())
+cluster = dispy.JobCluster(function)
+job = cluster.submit(argument)
+print(job())
 """
 
 from dispy_nb.cluster import JobCluster

@@ -55,7 +55,7 @@ class CallbackThread:
             value = None
             try:
                 value = function(*args)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # the user's own function: its error is his to read, and the next call goes on
                 _log.exception('%s raised', getattr(function, '__qualname__', function))
             finally:

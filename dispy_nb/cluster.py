@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from dispy_nb import closing, runtime
 from dispy_nb.job import DispyJob
-from dispy_nb.local import with_local_nodes
 from dispy_nb.log import set_level
 from dispy_nb.nodes import DispyNode
 from dispy_nb.options import ClusterOptions
@@ -86,11 +85,11 @@ class JobCluster:
         The function refers to something that cannot travel.
     """
 
-    def __init__(  # noqa: PLR0913 - the documented signature (A02)
+    def __init__(
         self,
         computation: Callable[..., Any],
-        nodes: Sequence[Any] = ['*'],  # noqa: B006 - the documented signature; never changed
-        depends: Sequence[Any] = [],  # noqa: B006
+        nodes: Sequence[Any] = ['*'],
+        depends: Sequence[Any] = [],
         callback: Callable[..., Any] | None = None,
         cluster_status: Callable[..., Any] | None = None,
         ip_addr: str | list[str] | None = None,
@@ -114,32 +113,9 @@ class JobCluster:
         name: str | None = None,
         progress: bool | None = None,
     ) -> None:
-        options = ClusterOptions(
-            computation,
-            with_local_nodes(nodes),
-            depends,
-            callback,
-            cluster_status,
-            ip_addr,
-            ext_ip_addr,
-            port,
-            node_port,
-            recover_file,
-            dest_path,
-            loglevel,
-            setup,
-            cleanup,
-            pulse_interval,
-            ping_interval,
-            reentrant,
-            secret,
-            keyfile,
-            certfile,
-            isolation,
-            insecure,
-            name,
-            progress,
-        )
+        given = dict(locals())  # first of all: exactly the parameters
+        del given['self']
+        options = ClusterOptions(**given)
         options.check()
         set_level(options.loglevel)
         self._open(options)

@@ -287,7 +287,7 @@ def provisional_outcome(result: bytes) -> _Outcome:
     """Return the outcome that a job shows while it has sent a provisional result."""
     try:
         return _Outcome(load_result(result), None, None, None)
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001
         # user code runs in unpickling; what it raises belongs to the job
         return _Outcome(None, None, None, f'the provisional result cannot be unpickled: {exc!r}')
 
@@ -305,7 +305,7 @@ def decode(status: JobStatus, outcome: bytes, reason: str) -> _Outcome:
         return _Outcome(None, opened.stdout, opened.stderr, exception)
     try:
         result = load_result(opened.result)
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001
         # user code runs in unpickling; what it raises belongs to the job
         exception = f'the result cannot be unpickled here: {exc!r}'
         return _Outcome(None, opened.stdout, opened.stderr, exception)

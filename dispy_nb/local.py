@@ -109,7 +109,9 @@ class LocalNodes:
         prefix = Path(self._directory.name) / f'node-{number + 1}'
         options = ['--name', f'local-{number + 1}', '--cpus', str(self._cpus)]
         options += ['-i', LOOPBACK, '-p', '0', '--dest_path_prefix', str(prefix)]
-        return _Program(options, Path(self._directory.name) / f'node-{number + 1}.log', self._secret)
+        return _Program(
+            options, Path(self._directory.name) / f'node-{number + 1}.log', self._secret
+        )
 
 
 class _Program:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import NodeAllocate
 from nodeserver.core.errors import NotYetSupported, UsageError
 from nodeserver.core.scheduler import PULSE_INTERVAL
@@ -47,6 +48,7 @@ class ClusterOptions:
     def check(self) -> None:
         """Raise `UsageError` for a wrong value and `NotYetSupported` for a feature to come."""
         self._check_supported()
+        self.nodes = with_local_nodes(self.nodes)
         if not callable(self.computation):
             raise UsageError(
                 f'computation must be a function, not {self.computation!r} '
@@ -68,7 +70,9 @@ class ClusterOptions:
         if self.dest_path is not None and not isinstance(self.dest_path, str):
             raise UsageError(f'dest_path must be a string or None, not {self.dest_path!r}')
         if not isinstance(self.loglevel, int):
-            raise UsageError(f'loglevel must be one of dispy.logger.DEBUG..., not {self.loglevel!r}')
+            raise UsageError(
+                f'loglevel must be one of dispy.logger.DEBUG..., not {self.loglevel!r}'
+            )
         self.ip_addr = _addresses(self.ip_addr)
         self.allocations = [as_allocation(element) for element in _elements(self.nodes)]
 

@@ -13,15 +13,15 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.options import ClusterOptions
 from dispy_nb.shell import ClusterShell
+from nodeserver.core.effects import Send
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, JobsSubmitted
 from nodeserver.core.messages import DeclareComputation, Message
-from nodeserver.core.effects import Send
 from nodeserver.io.driver import Driver, Seat
 from nodeserver.io.keys import Secret, choose_secret
 from nodeserver.services.scheduler import SCHEDULER, SchedulerOptions, SchedulerService
@@ -89,7 +89,7 @@ class Runtime:
         def run() -> None:
             try:
                 future.set_result(function())
-            except BaseException as exc:
+            except BaseException as exc:  # noqa: BLE001
                 future.set_exception(exc)  # it is the caller's to handle
 
         self._loop.call_soon_threadsafe(run)
@@ -120,12 +120,10 @@ class Runtime:
         self._loop = loop = asyncio.new_event_loop()
         try:
             self._driver = Driver(loop)
-            options = SchedulerOptions(
-                secrets.token_hex(16), self.secret, self.ip_addr, self.port
-            )
+            options = SchedulerOptions(secrets.token_hex(16), self.secret, self.ip_addr, self.port)
             self._service = SchedulerService(self._driver, options)
             loop.add_reader(self._wake_read, self._woken)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001
             loop.close()
             self._started.set_exception(exc)  # raised in the user's thread
             return
@@ -136,7 +134,7 @@ class Runtime:
             self._driver.close()
             loop.remove_reader(self._wake_read)
             loop.run_until_complete(loop.shutdown_asyncgens())
-        except Exception:
+        except Exception:  # noqa: BLE001
             _log.exception('the loop of this program failed while closing')
         finally:
             loop.close()

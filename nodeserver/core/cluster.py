@@ -4,10 +4,10 @@ JobsSubmitted ──▶ Send(SubmitJobs)
 JobsDone ──▶ SettleJobs, then AcknowledgeOutcomes
 """
 
-from nodeserver.core import levels
 from collections.abc import Callable
 from typing import Any
 
+from nodeserver.core import levels
 from nodeserver.core.effects import (
     AskAllocation,
     DeliverProvisional,

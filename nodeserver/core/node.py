@@ -6,11 +6,11 @@
 A node serves one scheduler at a time, as long as that has a computation open here (A25).
 """
 
-from nodeserver.core import levels
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from nodeserver.core import levels
 from nodeserver.core.effects import (
     CloseTemplate,
     Disconnect,
@@ -38,7 +38,7 @@ from nodeserver.core.events import (
     WorkerEnded,
     WorkerForked,
 )
-from nodeserver.core.hosted import Hosted, HostedState, NodeJob
+from nodeserver.core.hosted import Hosted, HostedState
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
     Availability,
@@ -57,7 +57,6 @@ from nodeserver.core.messages import (
     SchedulerPulse,
     StopJobs,
 )
-from nodeserver.core.status import JobStatus
 from nodeserver.core.workplace import Workplace
 
 PULSE_INTERVAL = 5.0
@@ -167,6 +166,10 @@ class NodeCore:
                 if not hosted.lasting and len(worker.held) > 1:
                     raise InvariantBroken(f'worker {worker.id} has {len(worker.held)} jobs')
 
+    @property
+    def _ending(self) -> str:
+        return f'the node is ending: {self._stopping}'
+
     def _take(self) -> list[Effect]:
         effects = self._out[:]
         self._out.clear()
@@ -230,7 +233,7 @@ class NodeCore:
         if message.computation in self._hosted:
             return
         if self._stopping:
-            self._refuse(peer, message, 'failed', f'the node is ending: {self._stopping}')
+            self._refuse(peer, message, 'failed', self._ending)
         elif message.python != self._facts.python:
             text = (
                 f'it runs Python {self._facts.python} and the program Python {message.python}: '
@@ -265,8 +268,7 @@ class NodeCore:
     def _template_failed(self, event: TemplateFailed, now: float) -> None:
         hosted = self._hosted.get(event.computation)
         if hosted is not None and hosted.state is not HostedState.CLOSING:
-            self._return(hosted, list(hosted.queue), event.reason)
-            hosted.queue.clear()
+            self._workplace.give_back(hosted, len(hosted.queue), event.reason)
             self._send(hosted.scheduler, ComputationRefused(hosted.id, 'failed', event.reason))
             self._drop(hosted)
 
@@ -302,34 +304,21 @@ class NodeCore:
 
     def _run(self, peer: str, message: RunJobs, now: float) -> None:
         hosted = self._hosted.get(message.computation)
-        jobs = list(map(NodeJob, message.ids, message.attempts, message.payloads))
         if hosted is None or hosted.scheduler != peer or hosted.state is HostedState.CLOSING:
             reason = 'the computation is not open on this node'
-            self._send(
-                peer, JobsReturned(message.computation, message.ids, message.attempts, reason)
-            )
-        elif self._stopping:
-            self._return(hosted, jobs, f'the node is ending: {self._stopping}')
-        else:
-            for job in jobs:
-                if hosted.stopped_ahead.pop(job.id, None) == job.attempt:
-                    hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
-                else:
-                    hosted.queue.append(job)
-
-    def _return(self, hosted: Hosted, jobs: list[NodeJob], reason: str) -> None:
-        ids, attempts = [job.id for job in jobs], [job.attempt for job in jobs]
-        self._send(hosted.scheduler, JobsReturned(hosted.id, ids, attempts, reason))
+            back = JobsReturned(message.computation, message.ids, message.attempts, reason)
+            self._send(peer, back)
+            return
+        self._workplace.accept(hosted, message)
+        if self._stopping:
+            self._workplace.give_back(hosted, len(hosted.queue), self._ending)
 
     def _recall(self, peer: str, message: RecallJobs, now: float) -> None:
         hosted = self._hosted.get(message.computation)
         if hosted is None or hosted.scheduler != peer:
             self._send(peer, JobsReturned(message.computation, [], [], ''))
-            return
-        count = min(message.count, len(hosted.queue))
-        jobs = [hosted.queue.pop() for _ in range(count)]
-        jobs.reverse()
-        self._return(hosted, jobs, 'another node is idle')
+        else:
+            self._workplace.give_back(hosted, message.count, 'another node is idle')
 
     def _acknowledged(self, peer: str, message: AcknowledgeOutcomes, now: float) -> None:
         hosted = self._hosted.get(message.computation)
@@ -384,9 +373,8 @@ class NodeCore:
         """Take no more jobs and give back those that wait; what runs may end."""
         self._stopping = reason
         for hosted in self._hosted.values():
-            if hosted.queue and not hosted.orphaned:
-                self._return(hosted, list(hosted.queue), f'the node is ending: {reason}')
-            hosted.queue.clear()
+            if hosted.queue:
+                self._workplace.give_back(hosted, len(hosted.queue), self._ending)
 
     def _stop_if_done(self, now: float) -> None:
         """End once nothing runs and every outcome was taken, or nobody is left to take it."""

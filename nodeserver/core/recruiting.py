@@ -6,9 +6,9 @@
 Each computation walks this way with each node on its own; `NodeUse.state` says how far it came.
 """
 
-from nodeserver.core import levels
 from collections.abc import Callable
 
+from nodeserver.core import levels
 from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Connect, Effect, Ping, Send
 from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs

@@ -6,12 +6,12 @@
 `JobCluster` embeds this core, a shared scheduler serves it to many; there is no other.
 """
 
-from nodeserver.core import levels
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import compress
 from typing import Any
 
+from nodeserver.core import levels
 from nodeserver.core.computation import Computation
 from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Disconnect, Effect, Send

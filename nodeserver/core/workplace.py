@@ -9,9 +9,10 @@ from collections.abc import Callable
 from math import ceil
 
 from nodeserver.core.deaths import describe_death
-from nodeserver.core.effects import Effect, ForkWorkers, GiveJobs, SignalWorker
+from nodeserver.core.effects import Effect, ForkWorkers, GiveJobs, Send, SignalWorker
 from nodeserver.core.events import JobsReported, ProvisionalReported, WorkerEnded, WorkerForked
 from nodeserver.core.hosted import Hosted, HostedState, NodeJob, Worker
+from nodeserver.core.messages import JobsReturned, RunJobs
 from nodeserver.core.status import JobStatus
 
 # seconds to wait, then the signal to send: interrupt, terminate, kill
@@ -38,6 +39,24 @@ class Workplace:
     def next_kill(self) -> float:
         """When the next step of a kill ladder is due."""
         return min((job.kill_at for job in self._kills.values()), default=float('inf'))
+
+    # what waits
+
+    def accept(self, hosted: Hosted, message: RunJobs) -> None:
+        """Queue jobs, but for those that were told to stop before they came."""
+        for job in map(NodeJob, message.ids, message.attempts, message.payloads):
+            if hosted.stopped_ahead.pop(job.id, None) == job.attempt:
+                hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
+            else:
+                hosted.queue.append(job)
+
+    def give_back(self, hosted: Hosted, count: int, reason: str) -> None:
+        """Return up to `count` jobs from the end of the queue to the scheduler, also none."""
+        jobs = [hosted.queue.pop() for _ in range(min(count, len(hosted.queue)))]
+        jobs.reverse()
+        ids, attempts = [job.id for job in jobs], [job.attempt for job in jobs]
+        if not hosted.orphaned:
+            self._emit(Send(hosted.scheduler, JobsReturned(hosted.id, ids, attempts, reason)))
 
     # giving out
 

@@ -119,7 +119,7 @@ class Driver:
             if seat in seats:
                 try:
                     effects = seat.core.handle(event, now)
-                except Exception:
+                except Exception:  # noqa: BLE001
                     # a bug of ours must not silence a server: it is shown whole, the rest goes on
                     _log.exception('%s failed on %r', type(seat.core).__name__, type(event))
                 else:
@@ -129,7 +129,7 @@ class Driver:
         for effect in effects:
             try:
                 seat.performers[type(effect)](effect)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 _log.exception('%s could not be performed', type(effect).__name__)
 
     def _set_timer(self, now: float) -> None:

@@ -1,6 +1,6 @@
 """The node's shell: its core on a loop, with a listening link, a beacon and processes.
 
-    scheduler ◀── ZmqLink ──▶ NodeCore ◀── Processes ──▶ template ──▶ jobs
+scheduler ◀── ZmqLink ──▶ NodeCore ◀── Processes ──▶ template ──▶ jobs
 """
 
 import asyncio

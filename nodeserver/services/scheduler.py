@@ -1,10 +1,9 @@
 """The scheduler's shell: its core on a loop, with links to nodes and to clusters.
 
-    ClusterCore ◀── LocalLink ──▶ SchedulerCore ◀── ZmqLink ──▶ nodes
-                                       ▲── NodeFound ── ClientBeacon
+ClusterCore ◀── LocalLink ──▶ SchedulerCore ◀── ZmqLink ──▶ nodes
+                                   ▲── NodeFound ── ClientBeacon
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 

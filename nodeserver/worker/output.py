@@ -4,7 +4,6 @@ The two are memory files that the node holds too: nothing needs draining while t
 what a dead process printed is still there.
 """
 
-import contextlib
 import fcntl
 import io
 import os
@@ -13,46 +12,56 @@ import sys
 from nodeserver.io.memfile import read_text
 from nodeserver.worker.ancestry import libc
 
-_SAFE_FD = 200  # a job that closes "all" of its low descriptors does not reach ours
+# above those that a job closes which means "all of them"; for lane, standard output and error
+LANE, _STDOUT, _STDERR = 200, 201, 202
 
 
 class Capture:
     """Standard output and error of this process, as files that are read job by job."""
 
-    def __init__(self, stdout: int, stderr: int) -> None:
-        """Turn 1 and 2 over to these files, which are taken and moved out of the way."""
-        self._files = (_connect(1, stdout), _connect(2, stderr))
+    def __init__(self) -> None:
         self._streams = (sys.stdout, sys.stderr)
+
+    def begin(self, stdout: int, stderr: int) -> None:
+        """Turn 1 and 2 over to these files, which are taken and moved out of the way."""
+        os.dup2(stdout, _STDOUT, False)
+        os.dup2(stderr, _STDERR, False)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.close(stdout)
+        os.close(stderr)
+
+    def flush(self) -> None:
+        """Hand everything printed to the files."""
+        for stream in self._streams:
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # the job closed it
+                continue
+        libc.fflush(None)
 
     def take(self) -> tuple[str, str]:
         """Read what was printed since the last time, and start again with empty files."""
-        for stream in self._streams:
-            with contextlib.suppress(OSError, ValueError):  # the job closed it
-                stream.flush()
-        libc.fflush(None)
-        return _take(self._files[0]), _take(self._files[1])
+        self.flush()
+        out, err = os.lseek(_STDOUT, 0, os.SEEK_END), os.lseek(_STDERR, 0, os.SEEK_END)
+        return (_take(_STDOUT, out) if out else '', _take(_STDERR, err) if err else '')
 
     def restore(self) -> None:
         """Undo what a job did to descriptors 1 and 2 and to the streams of `sys`."""
-        os.dup2(self._files[0], 1)
-        os.dup2(self._files[1], 2)
+        os.dup2(_STDOUT, 1)
+        os.dup2(_STDERR, 2)
         if self._streams[0].closed or self._streams[1].closed:
             self._streams = (_open_stream(1), _open_stream(2))
         sys.stdout, sys.stderr = self._streams
 
 
-def out_of_the_way(fd: int) -> int:
-    """Move a descriptor above those that programs close without asking."""
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SAFE_FD)
-    os.close(fd)
-    return moved
-
-
-def _connect(fd: int, file: int) -> int:
-    # a child of the job may open /dev/stdout anew: without O_APPEND it would write from the start
-    fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)
-    os.dup2(file, fd)
-    return out_of_the_way(file)
+def new_files() -> list[int]:
+    """Make the files that a process prints to."""
+    files = [os.memfd_create('stdout'), os.memfd_create('stderr')]
+    for file in files:
+        # a child of the job may open /dev/stdout anew, and would write over its start otherwise
+        fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)
+    return files
 
 
 def _open_stream(fd: int) -> io.TextIOWrapper:
@@ -60,10 +69,7 @@ def _open_stream(fd: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, 'utf-8', 'backslashreplace', line_buffering=True)
 
 
-def _take(file: int) -> str:
-    size = os.lseek(file, 0, os.SEEK_END)
-    if not size:
-        return ''
+def _take(file: int, size: int) -> str:
     text = read_text(file, size)
     os.ftruncate(file, 0)
     return text

@@ -13,8 +13,10 @@ from typing import NoReturn
 from nodeserver.payload import Package, load_package
 from nodeserver.wire import lane
 from nodeserver.wire.lane import TemplateSettings
-from nodeserver.worker import ancestry, helpers, run
-from nodeserver.worker.output import Capture
+from nodeserver.worker import ancestry, helpers, quietforks
+from nodeserver.worker.lanefile import LaneFile
+from nodeserver.worker.output import Capture, new_files
+from nodeserver.worker.run import Worker
 from nodeserver.worker.tracebacks import describe
 
 _BIG = 256 << 20  # bytes above which collapsing pages pays for itself with the first forks
@@ -39,25 +41,29 @@ def _unpack_and_serve(control: socket.socket, settings: TemplateSettings, packag
     with open(package_file, 'rb') as file:
         file.seek(0)
         data = file.read()
-    capture = Capture(os.memfd_create('stdout'), os.memfd_create('stderr'))
+    capture, file = Capture(), LaneFile()
+    capture.begin(*new_files())
     try:
-        package = _unpack(settings, data)
+        package = _unpack(settings, data, file)
     except BaseException as error:  # noqa: BLE001 - user code: the node is told
         control.send(lane.FAILED + _failure(error, capture).encode()[-lane.MAX_MESSAGE // 2 :])
         return 1
+    worker = Worker(settings, package, file, capture)
+    quietforks.quieten()
     gc.collect()
     gc.freeze()
     control.send(lane.READY)
-    _serve(control, settings, package)
+    _serve(control, worker, capture)
+    quietforks.restore()
     return _clean_up(package.cleanup)
 
 
-def _unpack(settings: TemplateSettings, data: bytes) -> Package:
+def _unpack(settings: TemplateSettings, data: bytes, file: LaneFile) -> Package:
     """Load the package into a fresh `__main__`, and let `setup` prepare it."""
     os.chdir(settings.directory)
     sys.path.insert(0, settings.directory)
     main = sys.modules['__main__'] = types.ModuleType('__main__')
-    helpers.install(settings)
+    helpers.install(settings, file)
     package = load_package(data)
     for companion in package.depends:
         name = getattr(companion, '__name__', None)
@@ -92,7 +98,7 @@ def _clean_up(cleanup: Callable[[], object] | None) -> int:
     return 0
 
 
-def _serve(control: socket.socket, settings: TemplateSettings, package: Package) -> None:
+def _serve(control: socket.socket, worker: Worker, capture: Capture) -> None:
     """Fork workers and reap them as the node says, until it closes the control socket."""
     size = ancestry.resident_size()
     children: set[int] = set()
@@ -100,7 +106,8 @@ def _serve(control: socket.socket, settings: TemplateSettings, package: Package)
         while command := control.recv(lane.MAX_MESSAGE):
             forks, reaps = lane.decode_work(command)
             for _ in range(forks):
-                _fork_worker(control, settings, package, children)
+                capture.flush()  # else every child would print the template's text again
+                _fork_worker(control, worker, children)
             if reaps:
                 control.send(lane.encode_ended(ancestry.reap(reaps, children, size)))
     except (BrokenPipeError, ConnectionResetError):  # closed while we were answering
@@ -109,20 +116,16 @@ def _serve(control: socket.socket, settings: TemplateSettings, package: Package)
         ancestry.kill_all(children)
 
 
-def _fork_worker(
-    control: socket.socket, settings: TemplateSettings, package: Package, children: set[int]
-) -> None:
+def _fork_worker(control: socket.socket, worker: Worker, children: set[int]) -> None:
     me = os.getpid()
     near, far = socket.socketpair()
-    files = [os.memfd_create('stdout'), os.memfd_create('stderr')]
+    files = new_files()
     try:
-        sys.stdout.flush()
-        ancestry.libc.fflush(None)
         pid = os.fork()
         if pid == 0:
             control.close()
             near.close()
-            run.become(far, files, settings, package, me)
+            worker.become(far.detach(), files, me)
         children.add(pid)
         socket.send_fds(control, [lane.encode_forked(pid)], [near.fileno(), *files])
     except OSError as error:

@@ -1,6 +1,7 @@
 """What only a link between processes has to stand: cuts, deaths, strangers and nonsense."""
 
 import asyncio
+import dataclasses
 import logging
 import os
 import signal
@@ -17,10 +18,12 @@ import zmq
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import PeerConnected, PeerLost
 from nodeserver.core.messages import Farewell, NodePulse, SubmitJobs
+from nodeserver.io.zmqsocket import LinkOptions
 from nodeserver.wire.envelope import Introduction, Kind, head, write_greeting
 from nodeserver.wire.linkkeys import LinkKeys
 from tests.contract.ends import (
     End,
+    QUICK,
     Proxy,
     ZmqEnd,
     make_keys,
@@ -32,7 +35,7 @@ from tests.contract.ends import (
 
 Loop = asyncio.AbstractEventLoop
 HOST = '127.0.0.1'
-LIMIT = 20.0
+PATIENT = dataclasses.replace(QUICK, gone_after=10.0)  # for cuts in quick succession
 
 
 class Made:
@@ -42,14 +45,16 @@ class Made:
         self._loop = loop
         self._ends: list[End] = []
 
-    def __call__(self, keys: LinkKeys | None = None, name: str = '') -> ZmqEnd:
-        end = ZmqEnd(self._loop, keys, name=name)
+    def __call__(
+        self, keys: LinkKeys | None = None, options: LinkOptions = QUICK, name: str = ''
+    ) -> ZmqEnd:
+        end = ZmqEnd(self._loop, keys, options, name)
         self._ends.append(end)
         return end
 
-    def listening(self, keys: LinkKeys | None = None) -> ZmqEnd:
+    def listening(self, keys: LinkKeys | None = None, options: LinkOptions = QUICK) -> ZmqEnd:
         """Make an end that listens."""
-        end = self(keys)
+        end = self(keys, options)
         end.port = end.zmq.listen(HOST, 0)
         return end
 
@@ -83,7 +88,7 @@ def _works(loop: Loop, a: ZmqEnd, b: ZmqEnd) -> None:
 def test_cut_connections_lose_and_repeat_nothing(
     loop: Loop, made: Made, keys: LinkKeys | None
 ) -> None:
-    a, b = made(keys), made.listening(keys)
+    a, b = made(keys), made.listening(keys, PATIENT)
     proxy = Proxy(loop, b.port)
     a.zmq.connect(b.name, HOST, proxy.port)
     until(loop, lambda: b.connected())
@@ -104,7 +109,7 @@ def test_cut_connections_lose_and_repeat_nothing(
 
 
 def test_a_large_message_survives_cuts(loop: Loop, made: Made) -> None:
-    a, b = made(our_keys()), made.listening(our_keys())
+    a, b = made(our_keys()), made.listening(our_keys(), PATIENT)
     proxy = Proxy(loop, b.port)
     a.zmq.connect(b.name, HOST, proxy.port)
     large = SubmitJobs(1, '', [1], [os.urandom(20_000_000)])
