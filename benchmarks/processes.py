@@ -7,12 +7,14 @@ Each round measures both in turn; trust the ratios, not the figures.
 
 import asyncio
 import multiprocessing
+import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from nodeserver.core.effects import ForkWorkers, GiveJobs, OpenTemplate
@@ -107,29 +109,68 @@ async def ours(isolation: str, jobs: int) -> float:
 
 def pool(jobs: int, tasks: int | None) -> float:
     """Answer the jobs per second of a pool, each submitted by `apply_async`."""
-    with multiprocessing.get_context('fork').Pool(CPUS, maxtasksperchild=tasks) as workers:
-        workers.apply(nothing, (1,))
-        started = time.perf_counter()
-        for answer in [workers.apply_async(nothing, (1,)) for _ in range(jobs)]:
-            answer.get()
-        return jobs / (time.perf_counter() - started)
+    workers = multiprocessing.get_context('fork').Pool(CPUS, maxtasksperchild=tasks)
+    workers.apply(nothing, (1,))
+    started = time.perf_counter()
+    for answer in [workers.apply_async(nothing, (1,)) for _ in range(jobs)]:
+        answer.get()
+    seconds = time.perf_counter() - started
+    workers.close()
+    workers.join()
+    return jobs / seconds
 
 
-def rounds(count: int) -> Iterator[tuple[str, float, float]]:
+@dataclass
+class Figures:
+    """What one measurement gave; CPU time is that of all processes, user and system."""
+
+    jobs_per_second: float
+    cpu_us_per_job: float
+
+
+def measured(run: Callable[[int], float], jobs: int) -> Figures:
+    """Measure one of the two."""
+    before = cpu_seconds()
+    rate = run(jobs)
+    return Figures(rate, (cpu_seconds() - before) / jobs * 1e6)
+
+
+def cpu_seconds() -> float:
+    """Answer what this process and its ended children have used."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def rounds(count: int) -> Iterator[tuple[str, Figures, Figures]]:
     """Measure in turn: (isolation, ours, pool's)."""
     for _ in range(count):
-        yield 'job', asyncio.run(ours('job', 1000)), pool(500, 1)
-        yield 'worker', asyncio.run(ours('worker', 50_000)), pool(20_000, None)
+        yield (
+            'job',
+            measured(lambda jobs: asyncio.run(ours('job', jobs)), 1000),
+            measured(lambda jobs: pool(jobs, 1), 500),
+        )
+        yield (
+            'worker',
+            measured(lambda jobs: asyncio.run(ours('worker', jobs)), 50_000),
+            measured(lambda jobs: pool(jobs, None), 20_000),
+        )
 
 
 def main() -> None:
     """Print each round, and the median of the ratios."""
-    ratios: dict[str, list[float]] = {'job': [], 'worker': []}
+    ratios: dict[str, list[tuple[float, float]]] = {'job': [], 'worker': []}
     for isolation, mine, theirs in rounds(int(sys.argv[1]) if len(sys.argv) > 1 else 3):
-        ratios[isolation].append(mine / theirs)
-        print(f'{isolation:7} {mine:9,.0f} jobs/s   Pool {theirs:9,.0f}   {mine / theirs:5.2f}')
+        rate = mine.jobs_per_second / theirs.jobs_per_second
+        cpu = mine.cpu_us_per_job / theirs.cpu_us_per_job
+        ratios[isolation].append((rate, cpu))
+        print(f'{isolation:7}{_line(mine)}   Pool{_line(theirs)}   {rate:5.2f} / {cpu:4.2f}')
     for isolation, found in ratios.items():
-        print(f'{isolation:7} median ratio {statistics.median(found):.2f}')
+        rate, cpu = (statistics.median(column) for column in zip(*found, strict=True))
+        print(f'{isolation:7} median: {rate:.2f} times the jobs/s, {cpu:.2f} of the CPU per job')
+
+
+def _line(figures: Figures) -> str:
+    return f'{figures.jobs_per_second:9,.0f} jobs/s {figures.cpu_us_per_job:7,.1f} us'
 
 
 if __name__ == '__main__':

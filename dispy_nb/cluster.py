@@ -10,7 +10,7 @@ from typing import Any, Self
 from dispy_nb import closing, runtime
 from dispy_nb.job import DispyJob
 from dispy_nb.log import set_level
-from dispy_nb.nodes import DispyNode
+from dispy_nb.nodes import DispyNode, pin_names
 from dispy_nb.options import ClusterOptions
 from dispy_nb.packaging import declare
 from dispy_nb.progress import ProgressLine
@@ -22,7 +22,7 @@ from nodeserver.core.events import CancelAsked, CloseAsked
 from nodeserver.core.messages import Message
 from nodeserver.core.status import SETTLED
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
-from nodeserver.payload import dump_call
+from nodeserver.payload import dump_call, modules_by_value
 
 _log = logging.getLogger('dispy_nb')
 
@@ -124,6 +124,7 @@ class JobCluster:
         declared = declare(options)
         self._options = options
         self._computation = declared.computation
+        self._by_value = frozenset(modules_by_value(options.computation))
         self.name = declared.name
         self._made_at = time.time()
         self._next = 0
@@ -140,7 +141,7 @@ class JobCluster:
 
     # jobs
 
-    def submit(self, *args: Any, **kwargs: Any) -> DispyJob:
+    def submit(self, /, *args: Any, **kwargs: Any) -> DispyJob:
         """Submit a job: a call of the function with these arguments, on any node.
 
         Returns
@@ -157,19 +158,15 @@ class JobCluster:
         """
         return self._submit('', args, kwargs)
 
-    def submit_node(self, node: DispyNode | str, *args: Any, **kwargs: Any) -> DispyJob:
+    def submit_node(self, /, node: DispyNode | str, *args: Any, **kwargs: Any) -> DispyJob:
         """Submit a job for one node only: a `DispyNode`, an address or a host name (C08).
 
         The job waits until that node is there and has a cpu free.
         """
-        if isinstance(node, DispyNode):
-            return self._submit(node.node_id, args, kwargs)
-        if not isinstance(node, str) or not node:
-            raise UsageError(f'node must be a DispyNode, an address or a name, not {node!r}')
-        return self._submit(node, args, kwargs)
+        return self._submit(pin_names(node, self._shell.nodes.values()), args, kwargs)
 
     def _submit(self, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
-        payload = dump_call(args, kwargs)
+        payload = dump_call(args, kwargs, self._by_value)
         with self._submitting:
             if self._is_closed:
                 raise ClusterClosed(f'cluster {self.name} is closed: no job can be submitted')

@@ -1,11 +1,13 @@
 """What users hold of nodes: `NodeAllocate` to choose them, `DispyNode` to look at them."""
 
 import time
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from nodeserver.core.errors import UsageError
 from nodeserver.core.messages import Availability, NodeChanged
 from nodeserver.core.status import NodeStatus
+from nodeserver.io.netif import resolve
 from nodeserver.io.udp import NODE_PORT
 
 
@@ -137,6 +139,26 @@ class DispyNode:
 
     def __repr__(self) -> str:
         return f'<DispyNode {self.name} at {self.ip_addr}, {self.cpus} cpus, {self.busy} busy>'
+
+
+def pin_names(node: object, known: Iterable[DispyNode]) -> str:
+    """Return what the scheduler may know a node by: its id, else its name and its addresses.
+
+    Raises
+    ------
+    UsageError
+        It is neither a `DispyNode` nor a text.
+    """
+    if isinstance(node, DispyNode):
+        return node.node_id
+    if not isinstance(node, str) or not node.strip():
+        raise UsageError(f'node must be a DispyNode, an address or a host name, not {node!r}')
+    if any(node in (other.name, other.ip_addr) for other in list(known)):
+        return node
+    try:
+        return '\n'.join(dict.fromkeys((node, *resolve(node))))
+    except UsageError:  # it may still be what a node calls itself with `--name`
+        return node
 
 
 def avail_info(availability: Availability | None) -> DispyNodeAvailInfo | None:

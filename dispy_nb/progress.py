@@ -1,15 +1,16 @@
 """One line of progress on a terminal; plain lines elsewhere, if asked for (V19)."""
 
+import shutil
 import sys
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO, cast
 
 from dispy_nb.snapshot import Snapshot
 
 INTERVAL = 0.2  # seconds between updates on a terminal
 PLAIN_INTERVAL = 2.0
-BAR = 24
+BAR = 16  # characters; the whole line fits on 80 columns
 
 _showing = threading.Lock()  # one line at a time: nested waits show the outer one
 
@@ -23,13 +24,15 @@ class ProgressLine:
     def __init__(self, cluster: Any, wanted: bool | None) -> None:
         self._cluster = cluster
         self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._asked = wanted is True
         self._wanted = self._terminal if wanted is None else wanted
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         if self._wanted and self._cluster.snapshot().pending and _showing.acquire(blocking=False):
-            self._thread = threading.Thread(target=self._run, name='dispy-progress', daemon=True)
+            run = self._run_on_terminal if self._terminal else self._run_plain
+            self._thread = threading.Thread(target=run, name='dispy-progress', daemon=True)
             self._thread.start()
         return self
 
@@ -44,19 +47,84 @@ class ProgressLine:
             self._thread.join()
             _showing.release()
 
-    def _run(self) -> None:
-        interval = INTERVAL if self._terminal else PLAIN_INTERVAL
-        while not self._stop.wait(interval):
-            self._show()
-        self._show()
-        if self._terminal:
-            sys.stderr.write('\n')
+    def _run_plain(self) -> None:
+        going_on = True
+        while going_on:
+            going_on = not self._stop.wait(PLAIN_INTERVAL)
+            sys.stderr.write(progress_text(self._cluster.snapshot(), bar=False) + '\n')
             sys.stderr.flush()
 
-    def _show(self) -> None:
-        text = progress_text(self._cluster.snapshot(), bar=self._terminal)
-        sys.stderr.write(f'\r\x1b[K{text}' if self._terminal else f'{text}\n')
-        sys.stderr.flush()
+    def _run_on_terminal(self) -> None:
+        with _Terminal() as terminal:
+            shown = self._asked
+            while not self._stop.wait(INTERVAL):
+                terminal.draw(progress_text(self._cluster.snapshot()))
+                shown = True
+            if shown:  # a look with a short time limit is not worth a line
+                terminal.draw(progress_text(self._cluster.snapshot()), last=True)
+
+
+class _Terminal:
+    """The last line of a terminal: what callbacks and the log write meanwhile stays above it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._error = sys.stderr
+        self._in_line = False  # whether somebody has written half a line
+        self._drawn = False
+
+    def __enter__(self) -> Self:
+        self._streams = sys.stdout, sys.stderr
+        self._own = cast(TextIO, _Above(self, sys.stdout)), cast(TextIO, _Above(self, sys.stderr))
+        if sys.stdout.isatty():
+            sys.stdout = self._own[0]
+        sys.stderr = self._own[1]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # whoever has put another stream there meanwhile keeps it
+        if sys.stdout is self._own[0]:
+            sys.stdout = self._streams[0]
+        if sys.stderr is self._own[1]:
+            sys.stderr = self._streams[1]
+
+    def draw(self, text: str, last: bool = False) -> None:
+        """Show the text in place of what was shown before, shortened to one line."""
+        with self._lock:
+            if not self._in_line:
+                text = text[: shutil.get_terminal_size().columns - 1]
+                self._error.write(f'\r\x1b[K{text}' + ('\n' if last else ''))
+                self._error.flush()
+                self._drawn = not last
+
+    def write_above(self, stream: TextIO, text: str) -> int:
+        """Write somebody's text where the line was; the line comes back below it."""
+        with self._lock:
+            if self._drawn:
+                self._error.write('\r\x1b[K')
+                self._error.flush()
+                self._drawn = False
+            self._in_line = not text.endswith('\n') if text else self._in_line
+            return stream.write(text)
+
+
+class _Above:
+    """Stands in for a standard stream while there is a line of progress."""
+
+    def __init__(self, terminal: _Terminal, stream: TextIO) -> None:
+        self._terminal = terminal
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._terminal.write_above(self._stream, text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def progress_text(snapshot: Snapshot, bar: bool = True) -> str:

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from nodeserver.core.errors import (
     DispyError,
@@ -41,18 +41,39 @@ Main = Callable[[], int | None] | Coroutine[Any, Any, int | None]
 _log = logging.getLogger(__name__)
 
 
-def set_up_logging(level: str = 'info', log_format: str = 'text', debug: bool = False) -> None:
-    """Send messages to standard error, which leaves standard output to results."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == 'json' else TextFormatter())
+def set_up_logging(
+    level: str = 'info',
+    log_format: str = 'text',
+    debug: bool = False,
+    ordinary: TextIO | None = None,
+) -> None:
+    """Send messages to standard error, which leaves standard output to results.
+
+    A server has no results: its `ordinary` messages, those below a warning, go to standard
+    output, so that whatever is on standard error wants to be read (Z13).
+    """
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old.formatter, JsonFormatter | TextFormatter):  # ours, of an earlier call
             root.removeHandler(old)
-    root.addHandler(handler)
+    urgent = _add_handler(root, sys.stderr, log_format)
+    if ordinary is not None:
+        urgent.setLevel(logging.WARNING)
+        _add_handler(root, ordinary, log_format).addFilter(_is_ordinary)
     chosen = 'DEBUG' if debug else level.upper()
     for name in ('nodeserver', 'dispy_nb'):
         logging.getLogger(name).setLevel(chosen)
+
+
+def _add_handler(log: logging.Logger, stream: TextIO, log_format: str) -> logging.Handler:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter() if log_format == 'json' else TextFormatter())
+    log.addHandler(handler)
+    return handler
+
+
+def _is_ordinary(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.WARNING
 
 
 class TextFormatter(logging.Formatter):

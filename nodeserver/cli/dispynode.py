@@ -24,7 +24,7 @@ from nodeserver.cli.options import (
 from nodeserver.core.errors import UsageError
 from nodeserver.io import netif
 from nodeserver.io.keys import choose_secret
-from nodeserver.io.prefix import choose_prefix, clean
+from nodeserver.io.prefix import choose_prefix, clean, leave
 from nodeserver.io.sysinfo import processor_count
 from nodeserver.io.udp import NODE_PORT
 from nodeserver.services.node import NodeOptions, NodeService
@@ -67,22 +67,18 @@ def cpus_to_offer(wanted: int, present: int) -> int:
     return wanted if wanted > 0 else present + wanted
 
 
-def options_of(arguments: argparse.Namespace) -> NodeOptions:
+def options_of(arguments: argparse.Namespace, prefix: Path) -> NodeOptions:
     """Check the command line's values and gather them."""
     address = ''
     if arguments.ip_addr:
         address = netif.resolve(arguments.ip_addr)[0]
         netif.check_bindable(address)
-    port = NODE_PORT if arguments.node_port is None else arguments.node_port
-    prefix, lock = choose_prefix(arguments.dest_path_prefix, port)
-    if arguments.clean:
-        clean(prefix, lock)
     return NodeOptions(
         secrets.token_hex(16),
         arguments.name or socket.gethostname(),
         cpus_to_offer(arguments.cpus, processor_count()),
         address,
-        port,
+        _port(arguments),
         arguments.node_port is not None,
         choose_secret(arguments.secret, arguments.secret_file, arguments.insecure),
         prefix,
@@ -119,7 +115,7 @@ async def serve(options: NodeOptions, ready_fd: int = -1) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the program; its exit status (D13)."""
     arguments = parser().parse_args(argv)
-    set_up_logging(arguments.log_level, arguments.log_format, arguments.debug)
+    set_up_logging(arguments.log_level, arguments.log_format, arguments.debug, sys.stdout)
     if arguments.daemon:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
@@ -129,7 +125,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     hint_at_secret_file(arguments)
-    return asyncio.run(serve(options_of(arguments), arguments.ready_fd))
+    prefix, lock = choose_prefix(arguments.dest_path_prefix, _port(arguments))
+    try:
+        if arguments.clean:
+            clean(prefix, lock)
+        return asyncio.run(serve(options_of(arguments, prefix), arguments.ready_fd))
+    finally:
+        leave(prefix, lock)
+
+
+def _port(arguments: argparse.Namespace) -> int:
+    return NODE_PORT if arguments.node_port is None else int(arguments.node_port)
 
 
 if __name__ == '__main__':

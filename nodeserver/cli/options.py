@@ -46,7 +46,7 @@ def new_parser(program: str, description: str) -> OptionParser:
 
 
 def add_log_options(parser: argparse.ArgumentParser) -> None:
-    """Add what rules the messages on standard error."""
+    """Add what rules the messages that people read."""
     group = parser.add_argument_group('messages')
     add_option(
         group,

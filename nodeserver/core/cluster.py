@@ -1,4 +1,4 @@
-"""The client's half of a cluster: which jobs are pending, and which letters were seen.
+"""The client's half of a cluster: which of its jobs are pending.
 
 JobsSubmitted ──▶ Send(SubmitJobs)
 JobsDone ──▶ SettleJobs, then AcknowledgeOutcomes
@@ -30,8 +30,8 @@ from nodeserver.core.events import (
     PeerConnected,
     PeerLost,
 )
+from nodeserver.core.letters import acknowledgement, part_of
 from nodeserver.core.messages import (
-    AcknowledgeOutcomes,
     AllocateAsk,
     CancelJobs,
     CloseComputation,
@@ -48,26 +48,6 @@ from nodeserver.core.messages import (
 )
 
 
-class SeenLetters:
-    """Numbers of one node's letters that were settled: all up to one, and a few beyond."""
-
-    __slots__ = ('_beyond', '_upto')
-
-    def __init__(self) -> None:
-        self._upto = 0
-        self._beyond: set[int] = set()
-
-    def add(self, letter: int) -> bool:
-        """Note a letter; False if it was seen before."""
-        if letter <= self._upto or letter in self._beyond:
-            return False
-        self._beyond.add(letter)
-        while self._upto + 1 in self._beyond:
-            self._upto += 1
-            self._beyond.discard(self._upto)
-        return True
-
-
 class ClusterCore:
     """One cluster in the user's program."""
 
@@ -75,7 +55,6 @@ class ClusterCore:
         self._scheduler = scheduler
         self._declared = declared
         self._pending: set[int] = set()
-        self._seen: dict[str, SeenLetters] = {}
         self._out: list[Effect] = [Send(scheduler, declared)]
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             JobsSubmitted: self._submitted,
@@ -151,11 +130,12 @@ class ClusterCore:
         self._out.append(MarkRequeued(message.ids, message.reason))
 
     def _done(self, message: JobsDone) -> None:
-        if self._seen.setdefault(message.node, SeenLetters()).add(message.letter):
+        """Settle what is pending; a letter that comes again finds nothing, and is acknowledged."""
+        pending = [job in self._pending for job in message.ids]
+        if any(pending):
             self._pending.difference_update(message.ids)
-            self._out.append(SettleJobs(message))
-        letters = [message.letter]
-        self._send(AcknowledgeOutcomes(message.computation, message.node, letters))
+            self._out.append(SettleJobs(message if all(pending) else part_of(message, pending)))
+        self._send(acknowledgement(message))
 
     def _provisional(self, message: JobsProvisional) -> None:
         self._out.append(DeliverProvisional(message))

@@ -60,7 +60,7 @@ class DeclareComputation:
 
 @dataclass(frozen=True, slots=True)
 class SubmitJobs:
-    """Jobs to run, on any node (`node == ''`) or on one only."""
+    """Jobs to run, on any node (`node == ''`) or on one only: its id, or lines of its names."""
 
     computation: int
     node: str
@@ -186,6 +186,7 @@ class OpenComputation:
     dest_path: str
     cleanup: bool
     pulse_interval: float
+    cpus: int  # how many of the node's to use at most (E03)
 
 
 @dataclass(frozen=True, slots=True)

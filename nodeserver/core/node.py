@@ -7,7 +7,6 @@ A node serves one scheduler at a time, as long as that has a computation open he
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from nodeserver.core import levels
@@ -57,22 +56,12 @@ from nodeserver.core.messages import (
     SchedulerPulse,
     StopJobs,
 )
+from nodeserver.core.nodefacts import NodeFacts
 from nodeserver.core.workplace import Workplace
 
-PULSE_INTERVAL = 5.0
+ZOMBIE_LOOK_INTERVAL = 60.0
 ZOMBIE_SECONDS = 3600.0  # silence after which a scheduler is taken for dead (D17)
 ORPHAN_SECONDS = 600.0  # how long a node outlives the program that started it (V02)
-
-
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """What a node says of itself."""
-
-    id: str
-    name: str
-    cpus: int
-    platform: str
-    python: str  # '3.11'
 
 
 class Peer:
@@ -95,7 +84,7 @@ class NodeCore:
         self._hosted: dict[int, Hosted] = {}
         self._out: list[Effect] = []
         self._workplace = Workplace(facts.cpus, self._hosted, self._out.append)
-        self._pulse_at = 0.0
+        self._look_at = 0.0
         self._stopping = ''  # why the node ends, in words
         self._stopped = False
         self._stop_by = float('inf')
@@ -122,7 +111,9 @@ class NodeCore:
             RecallJobs: self._recall,
             AcknowledgeOutcomes: self._acknowledged,
             CloseComputation: self._close,
-            SchedulerPulse: lambda peer, message, now: None,
+            SchedulerPulse: lambda peer, message, now: self._send(
+                peer, NodePulse(self._availability)
+            ),
             Farewell: self._farewell,
         }
 
@@ -152,7 +143,7 @@ class NodeCore:
         """When the core wants a `DeadlinePassed`, or None."""
         times = [self._stop_by, self._workplace.next_kill()]
         if self._peers:
-            times.append(self._pulse_at)
+            times.append(self._look_at)
         return min((t for t in times if t != float('inf')), default=None)
 
     def check(self) -> None:
@@ -230,7 +221,8 @@ class NodeCore:
 
     def _open(self, peer: str, message: OpenComputation, now: float) -> None:
         holder = self._holder()
-        if message.computation in self._hosted:
+        before = self._hosted.get(message.computation)
+        if before is not None and not before.orphaned and before.state is not HostedState.CLOSING:
             return
         if self._stopping:
             self._refuse(peer, message, 'failed', self._ending)
@@ -240,6 +232,11 @@ class NodeCore:
                 f'start dispynode with Python {message.python}'
             )
             self._refuse(peer, message, 'failed', text)
+        elif before is not None:
+            # the scheduler lost us meanwhile and has given up the jobs that run here
+            self._drop(before)
+            self._peers[peer].waits = True
+            self._refuse(peer, message, 'busy', 'it ends what it ran before the connection broke')
         elif holder is not None and holder.scheduler != peer:
             self._peers[peer].waits = True
             self._refuse(peer, message, 'busy', f'held by {holder.opened.owner}')
@@ -340,17 +337,18 @@ class NodeCore:
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
         self._workplace.kill_due(now)
-        if self._peers and now >= self._pulse_at:
-            self._pulse(now)
+        if self._peers and now >= self._look_at:
+            self._look_for_zombies(now)
         if now >= self._stop_by:
             self._stop_now()
 
-    def _pulse(self, now: float) -> None:
-        """Tell that this node lives, and give up schedulers that were silent for too long."""
-        intervals = [hosted.opened.pulse_interval for hosted in self._hosted.values()]
-        self._pulse_at = now + min(intervals, default=PULSE_INTERVAL)
+    def _pulsed(self, peer: str, message: SchedulerPulse, now: float) -> None:
+        self._send(peer, NodePulse(self._availability))
+
+    def _look_for_zombies(self, now: float) -> None:
+        """Give up schedulers that were silent for too long."""
+        self._look_at = now + ZOMBIE_LOOK_INTERVAL
         for name, peer in list(self._peers.items()):
-            self._send(name, NodePulse(self._availability))
             if now - peer.heard_at > ZOMBIE_SECONDS:
                 self._peer_lost(PeerLost(name, 'nothing was heard of it for an hour'), now)
 

@@ -74,11 +74,14 @@ class Recruiting:
         return sum(1 for use in uses if use and use.state is UseState.READY)
 
     def named(self, name: str, comp: Computation) -> NodeRecord | None:
-        """The node with this id, address or name that runs this computation's jobs."""
+        """The node with this id, or one of these lines as address or name, used by this one."""
         if name in self.nodes:
             return self.nodes[name]
+        names = name.split('\n')
         for node in self.nodes.values():
-            if comp.id in node.uses and node.details and name in (node.address, node.details.name):
+            if comp.id not in node.uses or node.details is None:
+                continue
+            if node.address in names or node.details.name in names:
                 return node
         return None
 
@@ -209,6 +212,7 @@ class Recruiting:
             declared.dest_path,
             declared.cleanup,
             declared.pulse_interval,
+            cpus,
         )
         self._emit(Send(node.id, message))
 

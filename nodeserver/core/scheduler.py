@@ -7,8 +7,6 @@
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import compress
 from typing import Any
 
 from nodeserver.core import levels
@@ -29,6 +27,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.explain import explain
 from nodeserver.core.fleet import NodeRecord, UseState
+from nodeserver.core.letters import acknowledgement, part_of
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
     AllocateAnswer,
@@ -237,7 +236,7 @@ class SchedulerCore:
     def _jobs_done(self, node: NodeRecord, message: JobsDone, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         if comp is None or comp.closing:
-            self._send(node.id, _acknowledgement(message))
+            self._send(node.id, acknowledgement(message))
             return
         current = [
             comp.is_current(job, attempt, node.id)
@@ -245,9 +244,9 @@ class SchedulerCore:
         ]
         if not all(current):
             if not any(current):
-                self._send(node.id, _acknowledgement(message))
+                self._send(node.id, acknowledgement(message))
                 return
-            message = _only(message, current)
+            message = part_of(message, current)
         for job in message.ids:
             del comp.jobs[job]
         self._dispatch.unload(node, comp, len(message.ids))
@@ -372,24 +371,3 @@ class SchedulerCore:
         if not self._fleet.ready_count(comp):
             text = '\n  '.join(explain(self._fleet, comp, now))
             self._send(comp.client, Notice(comp.id, levels.WARNING, text))
-
-
-def _acknowledgement(message: JobsDone) -> AcknowledgeOutcomes:
-    return AcknowledgeOutcomes(message.computation, message.node, [message.letter])
-
-
-def _only(message: JobsDone, keep: list[bool]) -> JobsDone:
-    """A letter without the attempts that are no longer current."""
-
-    def kept(column: list[Any]) -> list[Any]:
-        return list(compress(column, keep))
-
-    return replace(
-        message,
-        ids=kept(message.ids),
-        attempts=kept(message.attempts),
-        statuses=kept(message.statuses),
-        outcomes=kept(message.outcomes),
-        reasons=kept(message.reasons),
-        seconds=kept(message.seconds),
-    )

@@ -64,7 +64,7 @@ class Workplace:
         """Give out what can be given out now, a cpu at a time, each computation in turn."""
         ready = [h for h in self._hosted.values() if h.state is HostedState.READY]
         free = self._cpus - self.busy
-        hungry = [h for h in ready if h.queue and h.idle]
+        hungry = [h for h in ready if self._can_give(h)]
         if len(hungry) > 1:
             self._first = (self._first + 1) % len(hungry)
             hungry = hungry[self._first :] + hungry[: self._first]
@@ -72,15 +72,22 @@ class Workplace:
             for hosted in hungry[:free]:
                 self._give(hosted, hosted.workers[next(iter(hosted.idle))])
                 free -= 1
-            hungry = [h for h in hungry if h.queue and h.idle]
+            hungry = [h for h in hungry if self._can_give(h)]
         for hosted in ready:
             if hosted.lasting and hosted.queue:
                 self._refill(hosted)
             self._fork_ahead(hosted)
 
+    def _can_give(self, hosted: Hosted) -> bool:
+        return bool(hosted.queue and hosted.idle) and hosted.busy < self._limit(hosted)
+
+    def _limit(self, hosted: Hosted) -> int:
+        """How many cpus the computation may use here."""
+        return min(self._cpus, hosted.opened.cpus)
+
     def _give(self, hosted: Hosted, worker: Worker) -> None:
         depth = hosted.pace.jobs_per_worker() if hosted.lasting else 1
-        share = ceil(len(hosted.queue) / self._cpus)
+        share = ceil(len(hosted.queue) / self._limit(hosted))
         count = min(depth - len(worker.held), share)
         jobs = [hosted.queue.popleft() for _ in range(count)]
         hosted.idle.pop(worker.id, None)
@@ -97,7 +104,7 @@ class Workplace:
     def _fork_ahead(self, hosted: Hosted) -> None:
         """Keep a process ready for each cpu; a lasting one serves job after job."""
         have = len(hosted.workers) if hosted.lasting else len(hosted.idle)
-        missing = self._cpus - have - hosted.forking
+        missing = self._limit(hosted) - have - hosted.forking
         if missing > 0:
             hosted.forking += missing
             self._emit(ForkWorkers(hosted.id, missing))

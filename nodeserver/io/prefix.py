@@ -56,7 +56,18 @@ def claim(prefix: Path) -> int:
     except OSError:
         os.close(mark)
         return -1
+    if not os.fstat(mark).st_nlink:  # its node has just left, and taken it along
+        os.close(mark)
+        return claim(own(prefix))
     return mark
+
+
+def leave(prefix: Path, lock: int) -> None:
+    """Give the directory up at the node's end; an empty one needs no mark."""
+    if lock >= 0:
+        if [entry.name for entry in prefix.iterdir()] == [MARK]:
+            (prefix / MARK).unlink()
+        os.close(lock)
 
 
 def clean(prefix: Path, lock: int) -> None:

@@ -88,7 +88,7 @@ class Dialer:
 
     @property
     def is_greeted(self) -> bool:
-        """Whether the peer has ever been welcomed us."""
+        """Whether the peer has ever welcomed us."""
         return self._session.theirs is not None
 
     def send(self, message: Message) -> None:

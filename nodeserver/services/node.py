@@ -23,7 +23,8 @@ from nodeserver.core.effects import (
 )
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import AvailabilityMeasured, OwnerGone, StopAsked
-from nodeserver.core.node import NodeCore, NodeFacts
+from nodeserver.core.node import NodeCore
+from nodeserver.core.nodefacts import NodeFacts
 from nodeserver.io import netif
 from nodeserver.io.driver import Driver
 from nodeserver.io.keys import Secret

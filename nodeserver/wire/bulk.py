@@ -1,6 +1,6 @@
 """Large messages in parts, so that neither a pulse waits for them nor a frame meets a limit.
 
-frames ─ split ─▶ BULK [sizes], PART [pieces], PART [pieces] ... ─▶ Assembly ─▶ frames
+frames ─ split ─▶ BULK [sizes], PART [pieces], PART [pieces] ... ─▶ Assembler ─▶ frames
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ def split(frames: Sequence[Frame], part_size: int) -> Iterator[tuple[Kind, list[
         yield Kind.PART, pieces
 
 
-class Assembly:
+class _Assembly:
     """Puts one announced message together; memory is taken only as its parts arrive."""
 
     def __init__(self, announcement: Frame, largest: int) -> None:
@@ -68,3 +68,25 @@ class Assembly:
         self._pieces = []
         if len(self._frames) < len(self._sizes):
             self._missing = self._sizes[len(self._frames)]
+
+
+class Assembler:
+    """Takes the bulk lane's envelopes in order and answers with whole messages' frames."""
+
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+        self._current: _Assembly | None = None
+
+    def take(self, kind: int, frames: Sequence[Frame]) -> list[bytes] | None:
+        """Take an announcement or a part, without header; all frames after the last part."""
+        if kind == Kind.BULK:
+            if self._current is not None:
+                raise ProtocolError('a message was announced inside another')
+            self._current = _Assembly(frames[0], self._largest)
+            return None
+        if self._current is None:
+            raise ProtocolError('a part came in that nobody announced')
+        whole = self._current.add(frames[1:])
+        if whole is not None:
+            self._current = None
+        return whole

@@ -38,6 +38,8 @@ BIG_BODY = 262144  # bodies above are gathered on their own instead of in the pa
 _ended = struct.Struct('<iiQ')
 _pid = struct.Struct('<i')
 _count = struct.Struct('<I')
+_one_job = struct.Struct('<IQIQ')  # a batch of one: count, id, attempt, size
+_ROW = _one_job.size - _count.size
 
 
 class ByteStream(Protocol):
@@ -129,16 +131,19 @@ def encode_batch(
 
 def read_batch(stream: ByteStream) -> list[tuple[int, int, bytes]]:
     """Wait for jobs, as (id, attempt, payload); empty when the node has closed the lane."""
-    head = stream.read(4)
-    if len(head) < 4:
+    head = stream.read(_one_job.size)
+    if len(head) < _one_job.size:
         return []
-    count = _count.unpack(head)[0]
-    table = stream.read(20 * count)
-    if len(table) < 20 * count:
+    count, job, attempt, size = _one_job.unpack(head)
+    if count == 1:  # the common case of a fork that has all this to learn anew
+        payload = stream.read(size)
+        return [(job, attempt, payload)] if len(payload) == size else []
+    table = head[_count.size :] + stream.read(_ROW * (count - 1))
+    if len(table) < _ROW * count:
         return []
     numbers = struct.unpack(f'<{count}Q{count}I{count}Q', table)
     payloads = [stream.read(size) for size in numbers[2 * count :]]
-    if payloads and len(payloads[-1]) < numbers[-1]:
+    if len(payloads[-1]) < numbers[-1]:
         return []
     return list(zip(numbers[:count], numbers[count : 2 * count], payloads, strict=True))
 

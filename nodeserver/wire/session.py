@@ -79,7 +79,7 @@ class Session:
         self._outbound: Outbound[_Envelope] = Outbound()
         self._inbound = Inbound()
         self._parts = 0  # of them in flight
-        self._assembly: bulk.Assembly | None = None
+        self._assembler = bulk.Assembler(self._limits.largest)
         self._urgent: list[list[Frame]] = []
         self._owed_bytes = 0
         self._owed_messages = 0
@@ -169,11 +169,6 @@ class Session:
     def acknowledgement(self) -> list[Frame]:
         """Write an ACK, as a sign of life that needs no answer."""
         return [self._head(Kind.ACK, 0)]
-
-    @property
-    def waiting(self) -> bool:
-        """Whether something is queued that was not put on the wire yet."""
-        return bool(self._small or self._bulk)
 
     def _fill(self, envelopes: list[list[Frame]]) -> None:
         """Number what credit allows, taking turns between small messages and parts."""
@@ -266,21 +261,5 @@ class Session:
         if kind == Kind.MESSAGE:
             return [codec.decode([first, *frames[1:]])]
         self._owes_now = True
-        if kind == Kind.BULK:
-            return self._announced(first)
-        return self._assembled(frames[1:])
-
-    def _announced(self, announcement: Frame) -> list[Message]:
-        if self._assembly is not None:
-            raise ProtocolError('a message was announced inside another')
-        self._assembly = bulk.Assembly(announcement, self._limits.largest)
-        return []
-
-    def _assembled(self, pieces: Sequence[Frame]) -> list[Message]:
-        if self._assembly is None:
-            raise ProtocolError('a part came in that nobody announced')
-        frames = self._assembly.add(pieces)
-        if frames is None:
-            return []
-        self._assembly = None
-        return [codec.decode(frames)]
+        whole = self._assembler.take(kind, [first, *frames[1:]])
+        return [] if whole is None else [codec.decode(whole)]

@@ -3,11 +3,10 @@
 Made in the template, before the forks: a worker of which nothing is new copies fewer pages.
 """
 
+import _signal  # type: ignore[import-not-found]  # `signal` makes enums, for 2 µs each time
 import os
 import signal
 import threading
-
-import _signal  # type: ignore[import-not-found]  # `signal` makes enums, for 2 µs each time
 
 from nodeserver.wire.lane import BIG_BODY, REPORT_HEAD
 

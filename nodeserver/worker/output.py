@@ -10,7 +10,7 @@ import os
 import sys
 
 from nodeserver.io.memfile import read_text
-from nodeserver.worker.ancestry import libc
+from nodeserver.worker.ancestry import fflush
 
 # above those that a job closes which means "all of them"; for lane, standard output and error
 LANE, _STDOUT, _STDERR = 200, 201, 202
@@ -38,7 +38,7 @@ class Capture:
                 stream.flush()
             except (OSError, ValueError):  # the job closed it
                 continue
-        libc.fflush(None)
+        fflush(None)
 
     def take(self) -> tuple[str, str]:
         """Read what was printed since the last time, and start again with empty files."""

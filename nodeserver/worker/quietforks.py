@@ -2,42 +2,52 @@
 
 These hooks make locks anew that other threads may have held at the fork.  A template has no other
 threads, so there is nothing to repair; leaving the hooks out halves the pages that a fork copies.
-A worker puts them back first thing, for the forks of its job.
+They are left out in forks of the template only, not in those that its workers' jobs make.
 """
 
 import logging
+import os
 import sys
 import threading
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 ENABLED = sys.version_info < (3, 13)  # where the hooks are the two below
 
-# logging takes its lock before each fork: this hook has to let go of it at least
-_release = compile('def hook():\n    _lock.release()', __file__, 'exec').co_consts[0]
-_nothing = compile('def hook():\n    pass', __file__, 'exec').co_consts[0]
+# what is done instead; logging takes its lock before each fork, and has to let go of it at least
 _HOOKS = (
-    (threading, '_after_fork', _nothing),
-    (logging, '_after_at_fork_child_reinit_locks', _release),
+    (threading, '_after_fork', 'pass'),
+    (logging, '_after_at_fork_child_reinit_locks', '_lock.release()'),
 )
-
-_noisy: list[tuple[FunctionType, CodeType]] = []
+_QUIET = """
+def hook():
+    if _dispy_getppid() == _dispy_template:
+        {instead}
+    else:
+        _dispy_hook()
+"""
 
 
 def quieten() -> None:
-    """Leave the hooks out from now on, if this process has one thread and hooks as we know them."""
-    hooks = [getattr(module, name, None) for module, name, _ in _HOOKS]
-    if not ENABLED or _noisy or threading.active_count() > 1:
-        return
-    if not all(isinstance(hook, FunctionType) for hook in hooks):
-        return
-    for hook, (_, _, code) in zip(hooks, _HOOKS, strict=True):
-        assert isinstance(hook, FunctionType)
-        _noisy.append((hook, hook.__code__))
-        hook.__code__ = code
+    """Leave the hooks out of this process's forks, if it has one thread and hooks as we know."""
+    hooks = [vars(module).get(name) for module, name, _ in _HOOKS]
+    known = all(isinstance(hook, FunctionType) for hook in hooks)
+    if ENABLED and known and threading.active_count() == 1:
+        for hook in _HOOKS:
+            _replace(*hook)
 
 
-def restore() -> None:
-    """Put the hooks back, in the process just forked."""
-    for hook, code in _noisy:
-        hook.__code__ = code
-    _noisy.clear()
+def _replace(module: ModuleType, name: str, instead: str) -> None:
+    """Give a registered hook other code; the function itself is held by the interpreter."""
+    hook: Any = vars(module)[name]
+    names = vars(module)
+    if '_dispy_hook' not in names:
+        original = FunctionType(hook.__code__, names, name)
+        names.update(_dispy_hook=original, _dispy_getppid=os.getppid)
+        hook.__code__ = _code(_QUIET.format(instead=instead))
+    names['_dispy_template'] = os.getpid()
+
+
+def _code(source: str) -> CodeType:
+    codes = compile(source, __file__, 'exec').co_consts
+    return next(code for code in codes if isinstance(code, CodeType))

@@ -14,7 +14,7 @@ from typing import NoReturn
 from nodeserver.payload import Package, dump_result, load_call
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
-from nodeserver.worker import ancestry, quietforks
+from nodeserver.worker import ancestry
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
 from nodeserver.worker.output import LANE, Capture
 from nodeserver.worker.surroundings import Surroundings
@@ -40,7 +40,6 @@ class Worker:
         """Be a worker in a process just forked; the template's code is never returned to."""
         status = 1
         try:
-            quietforks.restore()
             ancestry.join_family(parent)
             os.setsid()
             self._pid = os.getpid()
@@ -107,7 +106,7 @@ def _at_exit() -> None:
 def seed_generators(job: int, attempt: int) -> None:
     """Give each attempt random numbers of its own: forks would all draw the same ones."""
     super(random.Random, _shared_random).seed(job << 32 | attempt)
-    _shared_random.gauss_next = None
+    _shared_random.gauss_next = None  # type: ignore[attr-defined]
     numpy_random = sys.modules.get('numpy.random')
     if numpy_random is not None:
         numpy_random.seed([job & 0xFFFFFFFF, job >> 32, attempt])

@@ -41,20 +41,19 @@ def _unpack_and_serve(control: socket.socket, settings: TemplateSettings, packag
     with open(package_file, 'rb') as file:
         file.seek(0)
         data = file.read()
-    capture, file = Capture(), LaneFile()
+    capture, lane_file = Capture(), LaneFile()
     capture.begin(*new_files())
     try:
-        package = _unpack(settings, data, file)
+        package = _unpack(settings, data, lane_file)
     except BaseException as error:  # noqa: BLE001 - user code: the node is told
         control.send(lane.FAILED + _failure(error, capture).encode()[-lane.MAX_MESSAGE // 2 :])
         return 1
-    worker = Worker(settings, package, file, capture)
+    worker = Worker(settings, package, lane_file, capture)
     quietforks.quieten()
     gc.collect()
     gc.freeze()
     control.send(lane.READY)
     _serve(control, worker, capture)
-    quietforks.restore()
     return _clean_up(package.cleanup)
 
 

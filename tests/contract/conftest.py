@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.contract.ends import Made
+
 
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
@@ -16,3 +18,11 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert failures == []
+
+
+@pytest.fixture
+def made(loop: asyncio.AbstractEventLoop) -> Iterator[Made]:
+    """Make ends that are closed after the test."""
+    made = Made(loop)
+    yield made
+    made.close()

@@ -12,13 +12,14 @@ import zmq
 from zmq.utils import z85
 
 from nodeserver.core.events import Event, MessageArrived, PeerConnected, PeerLost, PeerRefusedUs
-from nodeserver.core.messages import Message
+from nodeserver.core.messages import Farewell, Message
 from nodeserver.io.link import Link
 from nodeserver.io.locallink import LocalLink
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.io.zmqsocket import LinkOptions
 from nodeserver.wire.linkkeys import LinkKeys
 
+HOST = '127.0.0.1'
 LIMIT = 20.0
 QUICK = LinkOptions(
     heartbeat_interval=0.5,
@@ -148,7 +149,7 @@ def zmq_pair(
                 b.zmq.listen_local(f'{directory}/s')
                 a.zmq.connect(b.name, '', 0, f'{directory}/s')
             else:
-                a.zmq.connect(b.name, '127.0.0.1', b.zmq.listen('127.0.0.1', 0))
+                a.zmq.connect(b.name, HOST, b.zmq.listen(HOST, 0))
             until(loop, lambda: a.events and b.events)
             yield a, b
         finally:
@@ -156,21 +157,56 @@ def zmq_pair(
             b.close()
 
 
+def works(loop: asyncio.AbstractEventLoop, one: ZmqEnd, other: ZmqEnd) -> None:
+    """Show that two connected ends talk."""
+    before = len(other.messages)
+    one.send(other, Farewell('still here'))
+    until(loop, lambda: len(other.messages) > before)
+    assert other.messages[-1] == Farewell('still here')
+
+
+class Made:
+    """Makes ends that are closed when the test is over."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ends: list[End] = []
+
+    def __call__(
+        self, keys: LinkKeys | None = None, options: LinkOptions = QUICK, name: str = ''
+    ) -> ZmqEnd:
+        end = ZmqEnd(self._loop, keys, options, name)
+        self._ends.append(end)
+        return end
+
+    def listening(self, keys: LinkKeys | None = None, options: LinkOptions = QUICK) -> ZmqEnd:
+        """Make an end that listens."""
+        end = self(keys, options)
+        end.port = end.zmq.listen(HOST, 0)
+        return end
+
+    def close(self) -> None:
+        """Close them all."""
+        for end in self._ends:
+            end.close()
+            pass_time(self._loop, 0.01)  # else the next ones linger for those that are gone
+
+
 class Proxy:
     """A TCP relay between two ends whose connections a test can cut."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, port: int) -> None:
         self._loop = loop
-        self._target = port
+        self.target = port
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = loop.run_until_complete(asyncio.start_server(self._joined, '127.0.0.1', 0))
+        self._server = loop.run_until_complete(asyncio.start_server(self._joined, HOST, 0))
         self.port = int(self._server.sockets[0].getsockname()[1])
         self.carried = 0
 
     async def _joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        there, back = await asyncio.open_connection('127.0.0.1', self._target)
+        there, back = await asyncio.open_connection(HOST, self.target)
         self._writers.append(back)
         for source, sink in ((reader, back), (there, writer)):
             task = self._loop.create_task(self._pump(source, sink))

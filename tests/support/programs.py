@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 T = TypeVar('T')
 
@@ -60,16 +60,17 @@ def free_port() -> int:
 
 
 class Program:
-    """A running program whose standard error is read while it runs, and kept when it ended."""
+    """A running program whose words are read while it runs, and kept when it ended."""
 
     def __init__(self, command: list[str], env: Mapping[str, str] | None = None) -> None:
         self.command = command
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
-        self._kept: str | None = None
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._kept: tuple[str, str] | None = None
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=self._errors,
+            stdout=self._output,
             stderr=self._errors,
             env={**os.environ, **(env or {})},
             start_new_session=True,
@@ -80,12 +81,17 @@ class Program:
         """The process id of the program itself."""
         return self.process.pid
 
+    def output(self) -> str:
+        """Answer what the program has written so far to standard output."""
+        return self._kept[0] if self._kept is not None else _written(self._output)
+
+    def errors(self) -> str:
+        """Answer what the program has written so far to standard error."""
+        return self._kept[1] if self._kept is not None else _written(self._errors)
+
     def log(self) -> str:
-        """Answer what the program has written so far, to standard output and error."""
-        if self._kept is not None:
-            return self._kept
-        size = os.fstat(self._errors.fileno()).st_size
-        return os.pread(self._errors.fileno(), size, 0).decode(errors='replace')
+        """Answer what the program has written so far, to standard output and then to error."""
+        return self.output() + self.errors()
 
     def wait_for_log(self, text: str, timeout: float = 10) -> str:
         """Wait until the program has written the text, and answer the whole log."""
@@ -128,9 +134,15 @@ class Program:
                 self.process.kill()
                 self.process.wait(END_LIMIT)
         finally:
-            self._kept = self.log()
+            self._kept = self.output(), self.errors()
+            self._output.close()
             self._errors.close()
-        assert obeyed, f'{self.command} did not end within {END_LIMIT} s:\n{self._kept}'
+        assert obeyed, f'{self.command} did not end within {END_LIMIT} s:\n{self.log()}'
+
+
+def _written(file: BinaryIO) -> str:
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), size, 0).decode(errors='replace')
 
 
 @contextmanager
@@ -148,9 +160,11 @@ def program(
 
 
 @contextmanager
-def node_program(*options: object, env: Mapping[str, str] | None = None) -> Iterator[Program]:
+def node_program(
+    *options: object, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
+) -> Iterator[Program]:
     """Run `dispynode` with these options; the block begins when it serves."""
-    command = (sys.executable, '-m', 'nodeserver.cli.dispynode', *options)
+    command = (*within, sys.executable, '-m', 'nodeserver.cli.dispynode', *options)
     with program(*command, ready='serving', env=env) as running:
         yield running
 
@@ -160,17 +174,19 @@ def client_program(
     timeout: float = 30,
     env: Mapping[str, str] | None = None,
     check: bool = True,
+    within: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in a fresh interpreter, from a file in an empty directory, to its end.
 
     With `check`, a script that fails fails the test with all that it wrote; one that takes too
-    long does so in any case, with the stacks of its threads.
+    long does so in any case, with the stacks of its threads.  `within` are words that run the
+    command elsewhere: `host.command([])` does so on a host of `tests.support.netns`.
     """
     with tempfile.TemporaryDirectory(prefix='client') as directory:
         script = Path(directory, 'script.py')
         script.write_text(source, encoding='utf-8')
         process = subprocess.Popen(
-            [sys.executable, '-X', 'faulthandler', str(script)],
+            [*within, sys.executable, '-X', 'faulthandler', str(script)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

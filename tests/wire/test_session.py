@@ -197,7 +197,7 @@ def test_bytes_in_flight_stay_within_credit() -> None:
     pair.collect()
     on_the_wire = sum(len(frame) for frames in pair.to_b for frame in frames)
     assert TINY.credit / 2 < on_the_wire < TINY.credit + 1000
-    assert pair.a.waiting
+    assert pair.a.due() == []
     pair.settle()
     assert len(pair.at_b) == 1000
 
