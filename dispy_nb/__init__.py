@@ -7,6 +7,7 @@ job = cluster.submit(argument)
 print(job())
 """
 
+from dispy_nb import display
 from dispy_nb.cluster import JobCluster
 from dispy_nb.job import DispyJob
 from dispy_nb.local import LocalNodes, start_nodes
@@ -44,3 +45,5 @@ __all__ = [
     'recover_jobs',
     'start_nodes',
 ]
+
+display.register()

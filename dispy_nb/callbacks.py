@@ -15,18 +15,20 @@ class CallbackThread:
     """Calls users' functions one after the other; what they raise is shown and stops nothing."""
 
     def __init__(self) -> None:
+        # a queue for each thread: one that is ended inside a callback takes none of the next's
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._start = threading.Lock()
+        self._lock = threading.Lock()
         self.current: Callable[..., Any] | None = None  # what runs now, for messages
 
     def put(
         self, function: Callable[..., Any], args: tuple[Any, ...], then: Callable[[Any], None]
     ) -> None:
         """Have `function(*args)` called, and `then(value)` after it (None if it raised)."""
-        if self._thread is None:
-            self._start_thread()
-        self._calls.put((function, args, then))
+        with self._lock:
+            if self._thread is None:
+                self._start_thread()
+            self._calls.put((function, args, then))
 
     def is_current(self) -> bool:
         """Whether the caller is itself in a callback."""
@@ -34,22 +36,23 @@ class CallbackThread:
 
     def stop(self) -> None:
         """End the thread once what was put has been called."""
-        with self._start:
+        with self._lock:
             thread, self._thread = self._thread, None
-        if thread is not None:
-            self._calls.put(None)
-            if thread is not threading.current_thread():
-                thread.join(timeout=5)
+            if thread is not None:
+                self._calls.put(None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=5)
 
     def _start_thread(self) -> None:
-        with self._start:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name='dispy-callbacks', daemon=True)
-                self._thread = thread
-                thread.start()
+        calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._calls = calls
+        self._thread = threading.Thread(
+            target=self._run, args=(calls,), name='dispy-callbacks', daemon=True
+        )
+        self._thread.start()
 
-    def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
+    def _run(self, calls: SimpleQueue[Call | None]) -> None:
+        while (call := calls.get()) is not None:
             function, args, then = call
             self.current = function
             value = None

@@ -37,8 +37,10 @@ class JobCluster:
 
     Parameters
     ----------
-    computation : callable
-        The function to run; it travels by value with the globals it refers to.
+    computation : callable or str
+        The function to run; it travels by value with the globals it refers to.  Or the path of
+        an executable file, which travels too; its arguments are strings and its result is the
+        exit status.
     nodes : list, default ['*']
         Which nodes to use: host names, IP addresses, patterns such as ``'192.168.3.*'``,
         ``(host, port)`` pairs, or `NodeAllocate` objects.  ``'*'`` looks on the local network.
@@ -87,7 +89,7 @@ class JobCluster:
 
     def __init__(
         self,
-        computation: Callable[..., Any],
+        computation: Callable[..., Any] | str,
         nodes: Sequence[Any] = ['*'],
         depends: Sequence[Any] = [],
         callback: Callable[..., Any] | None = None,
@@ -166,6 +168,8 @@ class JobCluster:
         return self._submit(pin_names(node, self._shell.nodes.values()), args, kwargs)
 
     def _submit(self, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
+        if isinstance(self._options.computation, str):
+            _check_program_arguments(args, kwargs)
         payload = dump_call(args, kwargs, self._by_value)
         with self._submitting:
             if self._is_closed:
@@ -313,3 +317,15 @@ class JobCluster:
         """Say something to the scheduler about this cluster's computation."""
         if not self._is_closed:
             self._runtime.send(self._seat, message(self._computation))
+
+
+def _check_program_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A program takes strings, in order (C05)."""
+    if kwargs:
+        raise UsageError(f'a program takes no keyword arguments: {sorted(kwargs)}')
+    for position, value in enumerate(args, 1):
+        if not isinstance(value, str):
+            raise UsageError(
+                f'argument {position} of a program must be a string, not {value!r} '
+                f'({type(value).__name__})'
+            )

@@ -1,8 +1,10 @@
 """What a cluster is made with: the documented parameters, checked and gathered."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dispy_nb.local import with_local_nodes
@@ -19,7 +21,7 @@ ISOLATIONS = ('job', 'worker')
 class ClusterOptions:
     """The parameters of `JobCluster`, under its names; `check()` says what is wrong with them."""
 
-    computation: Callable[..., Any]
+    computation: Callable[..., Any] | str
     nodes: Sequence[Any]
     depends: Sequence[Any] = ()
     callback: Callable[..., Any] | None = None
@@ -49,10 +51,12 @@ class ClusterOptions:
         """Raise `UsageError` for a wrong value and `NotYetSupported` for a feature to come."""
         self._check_supported()
         self.nodes = with_local_nodes(self.nodes)
-        if not callable(self.computation):
+        if isinstance(self.computation, str):
+            _check_program(self.computation)
+        elif not callable(self.computation):
             raise UsageError(
-                f'computation must be a function, not {self.computation!r} '
-                f'({type(self.computation).__name__})'
+                f'computation must be a function or the path of a program, not '
+                f'{self.computation!r} ({type(self.computation).__name__})'
             )
         for name in ('callback', 'cluster_status'):
             value = getattr(self, name)
@@ -82,13 +86,18 @@ class ClusterOptions:
         return float(self.pulse_interval or PULSE_INTERVAL)
 
     def _check_supported(self) -> None:
-        if isinstance(self.computation, str):
-            raise NotYetSupported(f'a program ({self.computation!r}) as computation')
         for name in ('depends', 'setup', 'ext_ip_addr', 'recover_file', 'keyfile', 'certfile'):
             if getattr(self, name):
                 raise NotYetSupported(f'{name}={getattr(self, name)!r}')
         if callable(self.cleanup):
             raise NotYetSupported('a function as cleanup')
+
+
+def _check_program(path: str) -> None:
+    if not Path(path).is_file():
+        raise UsageError(f'computation {path!r}: there is no such file')
+    if not os.access(path, os.X_OK):
+        raise UsageError(f'computation {path!r} is not executable: `chmod +x` it')
 
 
 def as_allocation(element: Any) -> NodeAllocate:

@@ -15,6 +15,7 @@ from nodeserver.core.messages import DeclareComputation, NodeSpec
 from nodeserver.io.netif import resolve
 from nodeserver.io.sysinfo import python_version
 from nodeserver.payload import dump_package
+from nodeserver.worker.program import Program
 
 
 def declare(options: ClusterOptions) -> DeclareComputation:
@@ -29,10 +30,10 @@ def declare(options: ClusterOptions) -> DeclareComputation:
     """
     return DeclareComputation(
         secrets.randbits(63) | 1,
-        options.name or function_name(options.computation),
+        options.name or computation_name(options.computation),
         owner(),
         python_version(),
-        dump_package(options.computation),
+        _package(options.computation),
         [_spec(allocation, options.node_port or 0) for allocation in options.allocations],
         options.node_port or 0,
         options.isolation,
@@ -44,8 +45,18 @@ def declare(options: ClusterOptions) -> DeclareComputation:
     )
 
 
-def function_name(computation: Callable[..., Any]) -> str:
-    """Return the name by which people know a function."""
+def _package(computation: Callable[..., Any] | str) -> bytes:
+    if isinstance(computation, str):
+        path = Path(computation)
+        program = Program(path.name, path.read_bytes())
+        return dump_package(program, setup=program.install)
+    return dump_package(computation)
+
+
+def computation_name(computation: Callable[..., Any] | str) -> str:
+    """Return the name by which people know a function or program."""
+    if isinstance(computation, str):
+        return Path(computation).name
     name = getattr(computation, '__name__', '') or type(computation).__name__
     return 'lambda' if name == '<lambda>' else name
 

@@ -140,12 +140,17 @@ def progress_text(snapshot: Snapshot, bar: bool = True) -> str:
         parts.append(f'{s.failed} failed')
     if s.cancelled:
         parts.append(f'{s.cancelled} cancelled')
-    parts.append(f'{s.rate:.1f} jobs/s' if s.rate < 1000 else f'{s.rate:,.0f} jobs/s')
+    parts.append(rate_text(s.rate))
     parts.append(clock_text(s.elapsed))
     parts.append(f'{sum(1 for node in s.nodes if not node.closed)} nodes')
     if s.pending and not s.nodes and s.notice:
         parts.append('no node can be used: see cluster.explain()')
     return ', '.join(parts)
+
+
+def rate_text(rate: float) -> str:
+    """Write how many jobs end in a second."""
+    return f'{rate:.1f} jobs/s' if rate < 1000 else f'{rate:,.0f} jobs/s'
 
 
 def clock_text(seconds: float) -> str:

@@ -176,6 +176,11 @@ def acquire(options: ClusterOptions) -> Runtime:
         Open clusters of this program use another `ip_addr` or `port`.
     """
     secret = choose_secret(options.secret, None, options.insecure)
+    if secret.is_insecure:
+        _log.warning(
+            'INSECURE: nothing is encrypted; who reaches the network can read the jobs, pretend '
+            'to be a node, and run programs as this user'
+        )
     with _registry:
         runtime = _runtimes.get(secret)
         if runtime is None:

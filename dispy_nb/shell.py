@@ -36,6 +36,10 @@ FAILURES_KEPT = 20
 BLOCKED_CALLBACK_SECONDS = 5.0
 
 
+def _title(node: DispyNode | None) -> str:
+    return f'{node.name} ({node.ip_addr})' if node is not None else 'a node'
+
+
 class ClusterShell:
     """Jobs, nodes and figures of one cluster."""
 
@@ -106,12 +110,14 @@ class ClusterShell:
 
     def _perform_started(self, effect: MarkStarted) -> None:
         node, now = self.nodes.get(effect.node), time.time()
-        jobs, count = self.jobs, 0
+        jobs, count, debug = self.jobs, 0, _log.isEnabledFor(logging.DEBUG)
         for number in effect.ids:
             job = jobs.get(number)
             if job is not None:
                 job._started(node, now)
                 count += 1
+                if debug:
+                    _log.debug('%s: job %s runs at %s', self.cluster.name, job.id, _title(node))
                 if self._options.cluster_status is not None:
                     view = JobView(job, JobStatus.RUNNING, None)
                     self._tell(DispyJob.Running, node, view)
@@ -125,6 +131,9 @@ class ClusterShell:
             if job is not None:
                 self._leave_node(job)
                 job._requeued(effect.reason)
+                _log.debug('%s: job %s waits again: %s', self.cluster.name, job.id, effect.reason)
+                if self._options.cluster_status is not None:
+                    self._tell(DispyJob.Created, None, JobView(job, JobStatus.CREATED, None))
 
     def _leave_node(self, job: DispyJob) -> None:
         """A job that was with a node is not any more."""
@@ -168,6 +177,8 @@ class ClusterShell:
         self.counts[status] += 1
         options = self._options
         job._settle(status, outcome, reason, now)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug('%s: job %s %s', self.cluster.name, job.id, status.name.lower())
         if status != JobStatus.FINISHED:
             self.failures.append(job)
         if options.callback is not None:
@@ -177,7 +188,7 @@ class ClusterShell:
 
     def _settled(self, now: float) -> None:
         self.last_settle = now
-        if not self.jobs and not self._calls_left:
+        if not self.jobs:  # with calls left, it is the one who waits inside a callback
             with self._idle:
                 self._idle.notify_all()
 

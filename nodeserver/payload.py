@@ -206,7 +206,7 @@ def _is_users_own(name: str) -> bool:
 @contextlib.contextmanager
 def _by_value(names: Iterable[str]) -> Iterator[None]:
     """Have cloudpickle send these modules' functions and classes by value meanwhile."""
-    names = set(names)
+    names = set(names) & sys.modules.keys()
     if not names:
         yield
         return

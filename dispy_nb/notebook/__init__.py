@@ -1,1 +1,1 @@
-"""Displays in Jupyter; the only part that imports Jupyter packages."""
+"""Clusters in notebooks: what a cell shows of them while jobs run, and what is saved."""

@@ -359,7 +359,8 @@ class NodeCore:
             return
         running = sum(hosted.running for hosted in self._hosted.values())
         if running and not self._stopping:
-            text = f'ending after {running} running jobs; interrupt again to end at once'
+            jobs = '1 running job' if running == 1 else f'{running} running jobs'
+            text = f'ending after {jobs}; interrupt again to end at once'
             self._out.append(Report(levels.WARNING, text))
         self._begin_stop(event.reason)
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from nodeserver.core.effects import Effect
 from nodeserver.core.events import DeadlinePassed, Event
+from nodeserver.io.trace import in_words
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class Driver:
         while inbox:
             seat, event = inbox.popleft()
             if seat in seats:
+                _trace(seat, '<-', event)
                 try:
                     effects = seat.core.handle(event, now)
                 except Exception:  # noqa: BLE001
@@ -127,6 +129,7 @@ class Driver:
 
     def _perform(self, seat: Seat, effects: list[Effect]) -> None:
         for effect in effects:
+            _trace(seat, '->', effect)
             try:
                 seat.performers[type(effect)](effect)
             except Exception:  # noqa: BLE001
@@ -153,3 +156,9 @@ class Driver:
             due = seat.core.next_deadline()
             if due is not None and due <= now + 0.001:
                 self.post(seat, DeadlinePassed())
+
+
+def _trace(seat: Seat, arrow: str, what: object) -> None:
+    """Show at DEBUG what a core was told and what it answered (L05)."""
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug('%s %s %s', type(seat.core).__name__, arrow, in_words(what))

@@ -25,7 +25,7 @@ from nodeserver.core.effects import (
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, TemplateClosed, TemplateFailed
 from nodeserver.io import workdir
-from nodeserver.io.templateend import CLEANUP_SECONDS, Surroundings, TemplateEnd
+from nodeserver.io.templateend import CLEANUP_SECONDS, Shared, TemplateEnd
 from nodeserver.io.watcher import Watcher
 from nodeserver.io.workerend import WorkerEnd
 from nodeserver.io.zygote import Zygote
@@ -51,7 +51,7 @@ class Processes:
         self._prefix = prefix
         self._names = (node_name, node_address)
         self._watcher = Watcher(loop)
-        self._around = Surroundings(loop, self._watcher, post, count(1))
+        self._shared = Shared(loop, self._watcher, post, count(1))
         self._templates: dict[int, TemplateEnd] = {}
         self._zygote: Zygote | None = None
         self._look_timer: asyncio.TimerHandle | None = None
@@ -76,7 +76,7 @@ class Processes:
             self._post(TemplateFailed(computation, f'no directory for it: {error}'))
             return
         template = TemplateEnd(
-            computation, directory, effect.cleanup, self._around, self._template_exited
+            computation, directory, effect.cleanup, self._shared, self._template_exited
         )
         self._templates[computation] = template
         settings = TemplateSettings(computation, str(directory), effect.isolation, *self._names)

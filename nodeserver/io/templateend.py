@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Shared:
     """What all processes of a node have in common."""
 
     loop: asyncio.AbstractEventLoop
@@ -55,7 +55,7 @@ class TemplateEnd:
         computation: int,
         directory: Path,
         cleanup: bool,
-        around: Surroundings,
+        shared: Shared,
         on_exit: Callable[['TemplateEnd'], None],
     ) -> None:
         self.computation = computation
@@ -65,7 +65,7 @@ class TemplateEnd:
         self.gone = False
         self.pid = 0
         self.workers: dict[int, WorkerEnd] = {}
-        self._around = around
+        self._shared = shared
         self._on_exit = on_exit
         self._control: Control | None = None
         self._pidfd = -1
@@ -90,9 +90,9 @@ class TemplateEnd:
     def started(self, pid: int, control: int) -> None:
         """The zygote has forked it."""
         self.pid = pid
-        self._control = Control(control, self._around.watcher, self._message)
+        self._control = Control(control, self._shared.watcher, self._message)
         self._pidfd = os.pidfd_open(pid)
-        self._around.watcher.watch(self._pidfd, self._process_exited)
+        self._shared.watcher.watch(self._pidfd, self._process_exited)
         if self.closing:
             self._kill()
 
@@ -130,7 +130,7 @@ class TemplateEnd:
     def _is_ready(self, message: bytes, fds: list[int]) -> None:
         self._ready = True
         if not self.closing:
-            self._around.post(TemplateReady(self.computation))
+            self._shared.post(TemplateReady(self.computation))
 
     def _failed(self, message: bytes, fds: list[int]) -> None:
         self.reason = message[1:].decode()
@@ -141,10 +141,10 @@ class TemplateEnd:
             if len(fds) < 3:
                 raise OSError('this process has no descriptors left')
             worker = WorkerEnd(
-                next(self._around.worker_ids),
+                next(self._shared.worker_ids),
                 pid,
                 fds,
-                self._around.watcher,
+                self._shared.watcher,
                 self._reported,
                 self._worker_exited,
             )
@@ -157,7 +157,7 @@ class TemplateEnd:
         if self.closing:
             worker.signal(signal.SIGKILL)
         else:
-            self._around.post(WorkerForked(self.computation, worker.id))
+            self._shared.post(WorkerForked(self.computation, worker.id))
 
     def _ended(self, message: bytes, fds: list[int]) -> None:
         for ended in lane.decode_ended(message):
@@ -176,7 +176,7 @@ class TemplateEnd:
                 self._post_done(worker.id, done)
                 done = []
                 event = ProvisionalReported(self.computation, worker.id, report.job, report.body)
-                self._around.post(event)
+                self._shared.post(event)
             else:
                 done.append(report)
         self._post_done(worker.id, done)
@@ -186,7 +186,7 @@ class TemplateEnd:
             kinds, ids, seconds, outcomes = map(list, zip(*reports, strict=True))
             raised = [kind == lane.RAISED for kind in kinds]
             event = JobsReported(self.computation, worker, ids, raised, outcomes, seconds)
-            self._around.post(event)
+            self._shared.post(event)
 
     def _worker_exited(self, worker: WorkerEnd) -> None:
         if self._exited:
@@ -200,7 +200,7 @@ class TemplateEnd:
         del self.workers[worker.id], self._by_pid[worker.pid]
         outcome = worker.leftover()
         worker.close()
-        self._around.post(
+        self._shared.post(
             WorkerEnded(self.computation, worker.id, ended.status, outcome, ended.peak_memory)
         )
 
@@ -216,14 +216,14 @@ class TemplateEnd:
         self._fork_later()
 
     def _fork_later(self) -> None:
-        self._fork_timer = self._around.loop.call_later(_RETRY_SECONDS, self.fork, 1)
+        self._fork_timer = self._shared.loop.call_later(_RETRY_SECONDS, self.fork, 1)
 
     # orders, gathered for one turn of the loop
 
     def _work(self) -> None:
         if not self._work_due:
             self._work_due = True
-            self._around.loop.call_soon(self._send_work)
+            self._shared.loop.call_soon(self._send_work)
 
     def _send_work(self) -> None:
         self._work_due = False
@@ -241,7 +241,7 @@ class TemplateEnd:
         if self.closing and self._ready and not self.workers and self._control is not None:
             self._control.close()
             self._control = None
-            self._kill_timer = self._around.loop.call_later(CLEANUP_SECONDS, self._kill)
+            self._kill_timer = self._shared.loop.call_later(CLEANUP_SECONDS, self._kill)
 
     def _kill(self) -> None:
         if self._pidfd >= 0:
@@ -268,7 +268,7 @@ class TemplateEnd:
 
     def _close_pidfd(self) -> None:
         if self._pidfd >= 0:
-            self._around.watcher.close_fd(self._pidfd)
+            self._shared.watcher.close_fd(self._pidfd)
             self._pidfd = -1
 
     def _cancel_timers(self) -> None:

@@ -10,6 +10,11 @@ from collections.abc import Callable
 
 _BATCH = 128
 
+# of <sys/epoll.h>: the `select` module has them on Linux only
+READABLE = 0x1
+WRITABLE = 0x4
+FAILED = 0x8 | 0x10
+
 
 class Watcher:
     """Calls back, in the loop's thread, when watched descriptors are ready."""
@@ -25,11 +30,11 @@ class Watcher:
     def watch(self, fd: int, callback: Callable[[int], None]) -> None:
         """Call back with the epoll mask whenever the descriptor can be read."""
         self._callbacks[fd] = callback
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, READABLE)
 
     def watch_writing(self, fd: int, wanted: bool) -> None:
         """Call back also when the descriptor can be written, or no more."""
-        self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+        self._epoll.modify(fd, READABLE | (WRITABLE if wanted else 0))
 
     def close_fd(self, fd: int) -> None:
         """Watch this descriptor no more, and close it."""

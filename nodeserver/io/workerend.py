@@ -1,14 +1,13 @@
 """The node's end of a worker: its lane, its printed output, its life and death."""
 
 import os
-import select
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from nodeserver.io import memfile
-from nodeserver.io.watcher import Watcher
+from nodeserver.io.watcher import FAILED, READABLE, WRITABLE, Watcher
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
 
@@ -16,7 +15,6 @@ _READ = 65536
 _READ_BIG = 1 << 20
 _READS_A_TURN = 16
 _LAST_READS = 1000  # a bound, should a child of the job write on
-_READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 
 
 class WorkerEnd:
@@ -91,11 +89,11 @@ class WorkerEnd:
                 self._backlog.popleft()
 
     def _lane_ready(self, mask: int) -> None:
-        if mask & select.EPOLLOUT:
+        if mask & WRITABLE:
             self._flush()
             if not self._backlog:
                 self._watcher.watch_writing(self._lane, False)
-        if mask & _READABLE:
+        if mask & (READABLE | FAILED):
             self._read(_READS_A_TURN)
 
     def _read(self, turns: int) -> None:

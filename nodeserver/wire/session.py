@@ -17,7 +17,7 @@ from enum import Enum
 
 from nodeserver.core.delivery import Inbound, Outbound, Verdict
 from nodeserver.core.errors import ProtocolError, UsageError
-from nodeserver.core.messages import Message, NodePulse, SchedulerPulse
+from nodeserver.core.messages import JobsDone, JobsProvisional, Message, NodePulse, SchedulerPulse
 from nodeserver.wire import bulk, codec
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
@@ -61,6 +61,14 @@ class _Envelope:
     frames: list[Frame]
 
 
+@dataclass(frozen=True, slots=True)
+class _Large:
+    """A message on the bulk lane; later results of `results_of` may not overtake it."""
+
+    parts: Iterator[tuple[Kind, list[Frame]]]
+    results_of: int | None  # a computation
+
+
 class Session:
     """What one side knows of a peer: who it is, what it has, what it lacks."""
 
@@ -69,7 +77,7 @@ class Session:
         self._incarnation = incarnation
         self._limits = limits
         self._small: deque[list[bytes]] = deque()
-        self._bulk: deque[Iterator[tuple[Kind, list[Frame]]]] = deque()
+        self._bulk: deque[_Large] = deque()
         self.is_open = False
         self.theirs: Introduction | None = None
         self._connections = 0
@@ -150,10 +158,20 @@ class Session:
                 f'{type(message).__name__} has {size} bytes, {self._limits.largest} are allowed: '
                 'write large data to files that the nodes can read'
             )
-        if size > self._limits.bulk_above:
-            self._bulk.append(bulk.split(frames, self._limits.part))
+        if size > self._limits.bulk_above or self._must_wait(message):
+            results_of = message.computation if isinstance(message, JobsProvisional) else None
+            self._bulk.append(_Large(bulk.split(frames, self._limits.part), results_of))
         else:
             self._small.append(frames)
+
+    def _must_wait(self, message: Message) -> bool:
+        """Whether it tells of jobs whose provisional results are still on the bulk lane.
+
+        A job's provisional results arrive in their order, and all before its end (G02, G04).
+        """
+        if not self._bulk or not isinstance(message, JobsDone | JobsProvisional):
+            return False
+        return any(large.results_of == message.computation for large in self._bulk)
 
     def due(self) -> list[list[Frame]]:
         """Take the envelopes that are to go on the wire now, in this order."""
@@ -183,7 +201,7 @@ class Session:
                 self._add_part(envelopes)
 
     def _add_part(self, envelopes: list[list[Frame]]) -> None:
-        following = next(self._bulk[0], None)
+        following = next(self._bulk[0].parts, None)
         if following is None:
             self._bulk.popleft()
             return

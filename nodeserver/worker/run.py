@@ -33,7 +33,7 @@ class Worker:
         self._lasting = settings.isolation == 'worker'
         self._computation = package.computation
         self._lane, self._capture = file, capture
-        self._surroundings = Surroundings(settings.directory, capture)
+        self._surroundings = Surroundings(settings.directory, capture, package.computation)
         self._pid = 0
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
@@ -90,9 +90,16 @@ class Worker:
         seconds = perf_counter() - started
         if os.getpid() != self._pid:  # the job forked, and the copy came back as well
             os._exit(0)
-        finish()
+        _report_trouble_in(finish)
         stdout, stderr = self._capture.take()
         self._lane.report(kind, encode_outcome(result, stdout, stderr, exception), seconds)
+
+
+def _report_trouble_in(finish: Callable[[], None]) -> None:
+    try:
+        finish()
+    except BaseException as error:  # noqa: BLE001 - user code: it must not cost the outcome
+        sys.stderr.write(f'{describe(error)}\n')
 
 
 def _at_exit() -> None:

@@ -1,23 +1,27 @@
 """What a lasting worker puts back after each job, so that the next one finds it as it was (D5)."""
 
+import contextlib
 import os
 import sys
+import types
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from nodeserver.worker import ancestry
 from nodeserver.worker.output import Capture
 
 
 class Surroundings:
-    """Names of `__main__`, working directory, environment and standard streams.
+    """Global names of the computation, working directory, environment and standard streams.
 
     Objects changed in place, modules' own state, signal handlers and threads are not put back.
     """
 
-    def __init__(self, directory: str, capture: Capture) -> None:
+    def __init__(self, directory: str, capture: Capture, computation: object) -> None:
         self._directory = directory
         self._capture = capture
-        self._globals = sys.modules['__main__'].__dict__
-        self._names = dict(self._globals)
+        self._globals = [(names, dict(names)) for names in namespaces(computation)]
         # the mapping below `os.environ`: comparing that itself decodes every variable
         self._environment: dict[object, object] = vars(os.environ)['_data']
         self._variables = dict(self._environment)
@@ -29,8 +33,9 @@ class Surroundings:
 
     def restore(self) -> None:
         """Put everything back; looking first whether it changed would cost more."""
-        self._globals.clear()
-        self._globals.update(self._names)
+        for names, before in self._globals:
+            names.clear()
+            names.update(before)
         os.chdir(self._directory)
         if self._environment != self._variables:
             self._restore_environment()
@@ -44,3 +49,40 @@ class Surroundings:
             assert isinstance(name, bytes)
             assert isinstance(value, bytes)
             os.environb[name] = value
+
+
+def namespaces(computation: object) -> list[dict[str, Any]]:
+    """Find the globals that came with a computation: `__main__`'s, and those of no module here.
+
+    Functions of a module of the user's own travel by value, and share a namespace on the node.
+    """
+    found = [vars(sys.modules['__main__'])]
+    waiting: list[object] = [computation, *found[0].values()]
+    while waiting:
+        for function in _functions(waiting.pop()):
+            names = function.__globals__
+            module = sys.modules.get(names.get('__name__', ''))
+            if any(names is other for other in (*found, vars(module) if module else None)):
+                continue
+            found.append(names)
+            waiting += names.values()
+    return found
+
+
+def _functions(part: Any) -> Iterator[types.FunctionType]:
+    """Functions that a value is or is made of."""
+    kind = type(part)  # `isinstance` would ask the value too, which may be anything
+    if kind is types.FunctionType:
+        yield part
+        for cell in part.__closure__ or ():
+            with contextlib.suppress(ValueError):  # an empty one
+                if type(cell.cell_contents) is types.FunctionType:
+                    yield cell.cell_contents
+    elif kind is partial:
+        yield from _functions(part.func)
+    elif kind is types.MethodType:
+        yield from _functions(part.__func__)
+    elif issubclass(kind, type):
+        yield from (each for each in vars(part).values() if type(each) is types.FunctionType)
+    elif callable(part):
+        yield from _functions(kind)

@@ -116,20 +116,23 @@ def test_a_jobs_id_is_the_programs_to_set_and_nothing_else_is(make_cluster: Make
 
 @pytest.mark.row('D02')
 def test_log_lines_show_the_id_as_its_own_class_writes_it(
-    make_cluster: MakeCluster, caplog: pytest.LogCaptureFixture
+    make_cluster: MakeCluster, own_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cluster = make_cluster(divide, loglevel=dispy.logger.DEBUG)
-    good, bad = cluster.submit(5), cluster.submit(0)
-    good.id, bad.id = Name('good'), Name('bad')
     with caplog.at_level(logging.DEBUG, 'dispy_nb'):
-        cluster.submit_node('127.0.0.2', 1).id = Name('third')
+        cluster = make_cluster(hold, loglevel=dispy.logger.DEBUG)
+        eventually(lambda: len(cluster.snapshot().nodes) == 2)
+        holding = [cluster.submit_node(name, str(own_home / 'gate')) for name in ('alpha', 'beta')]
+        good, bad = cluster.submit_node('alpha', '/'), cluster.submit()  # these wait for a cpu
+        good.id, bad.id = Name('good'), Name('bad')
+        (own_home / 'gate').touch()
         assert cluster.wait(LIMIT)
     lines = [record.getMessage() for record in caplog.records]
-    assert any('job <name good> finished' in line for line in lines), lines
-    assert any('job <name bad> terminated' in line for line in lines), lines
-    assert any('job <name third> runs at alpha (127.0.0.2)' in line for line in lines), lines
+    assert 'hold: job <name good> runs at alpha (127.0.0.2)' in lines
+    assert 'hold: job <name good> finished' in lines
+    assert 'hold: job <name bad> terminated' in lines
+    assert 'hold: job 1 finished' in lines
     assert '<name bad>' in {failure.id for failure in cluster.snapshot().failures}
-    dispy.logger.setLevel(logging.WARNING)
+    assert {job.status for job in holding} == {DispyJob.Finished}
 
 
 @pytest.mark.row('D03')
@@ -161,7 +164,9 @@ def half_and_whole(number):
 @pytest.mark.row('D04')
 def test_provisional_result_is_a_status_of_its_own(make_cluster: MakeCluster) -> None:
     seen: list[tuple[int, Any]] = []
-    cluster = make_cluster(half_and_whole, callback=lambda job: seen.append((job.status, job.result)))
+    cluster = make_cluster(
+        half_and_whole, callback=lambda job: seen.append((job.status, job.result))
+    )
     assert cluster.submit(8)() == 8
     assert cluster.wait(LIMIT)
     assert seen == [(DispyJob.ProvisionalResult, 4.0), (DispyJob.Finished, 8)]
@@ -180,11 +185,33 @@ def test_a_job_is_created_then_running_then_finished(
             assert job.status == status
             seen.setdefault(job, []).append(status)
 
-    cluster = make_cluster(divide, cluster_status=note, isolation=isolation)
+    cluster = make_cluster(divide, nodes=['127.0.0.2'], cluster_status=note, isolation=isolation)
     jobs = [cluster.submit(1) for _ in range(20)]
     assert cluster.wait(LIMIT)
     expected = [DispyJob.Created, DispyJob.Running, DispyJob.Finished]
     assert seen == {job: expected for job in jobs}
+
+
+@pytest.mark.row('D05', 'A16')
+@ISOLATIONS
+def test_a_job_taken_back_for_an_idle_node_is_created_anew_before_it_runs(
+    make_cluster: MakeCluster, isolation: str
+) -> None:
+    seen: dict[Any, list[int]] = {}
+
+    def note(status: int, node: Any, job: Any) -> None:
+        if job is not None:
+            assert job.status == status
+            seen.setdefault(job, []).append(status)
+
+    cluster = make_cluster(divide, cluster_status=note, isolation=isolation)
+    jobs = [cluster.submit(1) for _ in range(500)]  # more than a few at a time for each cpu
+    assert cluster.wait(LIMIT)
+    turn = [DispyJob.Created, DispyJob.Running]
+    for job in jobs:
+        *turns, last = seen[job]
+        assert last == DispyJob.Finished
+        assert turns == turn * (len(turns) // 2)
 
 
 @pytest.mark.row('D06')

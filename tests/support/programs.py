@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 T = TypeVar('T')
 
@@ -119,6 +119,12 @@ class Program:
     def wait(self, timeout: float = END_LIMIT) -> int:
         """Wait for the end and answer the exit status."""
         return self.process.wait(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the program if it runs, and fail if it does not obey."""

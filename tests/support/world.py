@@ -88,7 +88,8 @@ class SimulatedProcesses:
         at = max(0.0, self.busy_until.get(effect.worker, now) - now)
         for job, attempt in zip(effect.ids, effect.attempts, strict=True):
             held.append((job, attempt))
-            self.world.job_starts(job, self.host)
+            if len(held) == 1:
+                self.world.job_starts(job, self.host)
             at += self.world.duration(job)
             report = seen.JobsReported(
                 effect.computation,
@@ -118,7 +119,10 @@ class SimulatedProcesses:
             if isinstance(event, seen.JobsReported):
                 if event.worker in self.gone or event.worker not in self.workers:
                     continue
-                self.workers[event.worker].pop(0)
+                held = self.workers[event.worker]
+                held.pop(0)
+                if held:
+                    self.world.job_starts(held[0][0], self.host)
             elif isinstance(event, seen.WorkerEnded):
                 self.workers.pop(event.worker, None)
             events.append(event)

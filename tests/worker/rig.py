@@ -1,4 +1,4 @@
-"""A node's processes with nothing else around: gives jobs as the core would, and keeps the events."""
+"""A node's processes with nothing else around: jobs given as the core would, events kept."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine

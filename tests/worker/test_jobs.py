@@ -1,6 +1,7 @@
 """What a job sees and gives back, in both kinds of isolation."""
 
 import ctypes
+import logging
 import os
 import random
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from nodeserver.core.events import TemplateReady
+from nodeserver.worker.run import seed_generators
 from tests.worker.rig import Bench, Ran, on_bench, run_job
 
 both = pytest.mark.parametrize('isolation', ['job', 'worker'])
@@ -118,7 +120,7 @@ def test_provisional_result_that_cannot_be_pickled_raises_in_the_job(tmp_path: P
 def test_job_finds_its_names_and_directory(tmp_path: Path) -> None:
     def work() -> tuple[Any, ...]:
         names = (dispy_node_name, dispy_node_ip_addr, dispy_job_path)  # type: ignore[name-defined]  # noqa: F821
-        return *names, os.getcwd(), os.environ['OMP_NUM_THREADS'], os.environ['MPLBACKEND']
+        return *names, str(Path.cwd()), os.environ['OMP_NUM_THREADS'], os.environ['MPLBACKEND']
 
     name, address, path, cwd, threads, backend = run_job(tmp_path, work).result
     assert (name, address, threads, backend) == ('node-a', '10.0.0.1', '1', 'Agg')
@@ -166,7 +168,7 @@ def test_objects_changed_in_place_are_not_seen_by_later_jobs(tmp_path: Path) -> 
 
 def test_lasting_worker_puts_its_surroundings_back(tmp_path: Path) -> None:
     def work() -> tuple[Any, ...]:
-        seen = (os.getcwd(), 'ADDED' in os.environ, os.environ['MPLBACKEND'], sys.stdout.name)
+        seen = (str(Path.cwd()), 'ADDED' in os.environ, os.environ['MPLBACKEND'], sys.stdout.name)
         os.chdir('/')
         os.environ['ADDED'] = '1'
         os.environ['MPLBACKEND'] = 'other'
@@ -192,6 +194,37 @@ def test_each_attempt_draws_its_own_random_numbers(tmp_path: Path, isolation: st
 
     runs = one_after_another(tmp_path, isolation, work, (), (), ())
     assert len({ran.result for ran in runs}) == 3
+
+
+def test_same_attempt_draws_the_same_numbers() -> None:
+    drawn = []
+    for job, attempt in ((5, 1), (5, 2), (5, 1)):
+        seed_generators(job, attempt)
+        drawn.append((random.random(), random.gauss()))
+    random.seed()
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+@both
+def test_job_may_log_fork_and_start_threads(tmp_path: Path, isolation: str) -> None:
+    def log_and_fork() -> None:
+        logging.getLogger().error('from a thread')
+        pid = os.fork()
+        if pid == 0:
+            logging.getLogger().error('from its fork')
+            os._exit(threading.active_count())
+        dispy_provisional_result(os.waitpid(pid, 0)[1])  # type: ignore[name-defined]  # noqa: F821
+
+    def work() -> int:
+        thread = threading.Thread(target=log_and_fork)
+        thread.start()
+        thread.join(10)
+        return threading.active_count()
+
+    ran = run_job(tmp_path, work, isolation=isolation)
+    assert ran.result == 1
+    assert ran.outcome.stderr == 'from a thread\nfrom its fork\n'
+    assert isolation == 'worker' or ran.provisional == [1 << 8]  # one thread in the fork
 
 
 @both
