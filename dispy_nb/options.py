@@ -73,7 +73,11 @@ class ClusterOptions:
             raise UsageError(f"isolation must be 'job' or 'worker', not {self.isolation!r}")
         if self.dest_path is not None and not isinstance(self.dest_path, str):
             raise UsageError(f'dest_path must be a string or None, not {self.dest_path!r}')
-        if not isinstance(self.loglevel, int):
+        for name, kind in (('name', str), ('progress', bool)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise UsageError(f'{name} must be a {kind.__name__} or None, not {value!r}')
+        if isinstance(self.loglevel, bool) or not isinstance(self.loglevel, int):
             raise UsageError(
                 f'loglevel must be one of dispy.logger.DEBUG..., not {self.loglevel!r}'
             )

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from dispy_nb.nodes import DispyNode
 from dispy_nb.shell import ClusterShell
 from nodeserver.core.status import JobStatus
 
@@ -15,7 +16,7 @@ class NodeSnapshot:
     name: str
     address: str
     cpus: int
-    busy: int
+    busy: int  # cpus that run jobs of this cluster
     jobs_done: int
     cpu_time: float  # seconds spent in jobs
     closed: bool
@@ -69,7 +70,9 @@ def take_snapshot(name: str, shell: ClusterShell, made_at: float, closed: bool) 
     began = shell.first_submit or made_at
     until = time.time() if pending or shell.last_settle is None else shell.last_settle
     elapsed = max(0.0, until - began) if shell.submitted else 0.0
-    running = min(max(0, shell.started), pending)
+    nodes = tuple(_node(node) for node in list(shell.nodes.values()))
+    # a node holds more jobs than it runs, to be never idle: those wait as the others do
+    running = min(sum(node.busy for node in nodes), pending)
     return Snapshot(
         name,
         ended + pending,
@@ -82,10 +85,7 @@ def take_snapshot(name: str, shell: ClusterShell, made_at: float, closed: bool) 
         shell.latest_provisional,
         elapsed,
         ended / elapsed if elapsed else 0.0,
-        tuple(
-            NodeSnapshot(n.name, n.ip_addr, n.cpus, n.busy, n.jobs_done, n.cpu_time, n.closed)
-            for n in list(shell.nodes.values())
-        ),
+        nodes,
         tuple(
             FailureSnapshot(
                 str(job.id),
@@ -96,4 +96,11 @@ def take_snapshot(name: str, shell: ClusterShell, made_at: float, closed: bool) 
         ),
         shell.notice,
         closed,
+    )
+
+
+def _node(node: DispyNode) -> NodeSnapshot:
+    busy = 0 if node.closed else min(max(0, node.busy), node.cpus)
+    return NodeSnapshot(
+        node.name, node.ip_addr, node.cpus, busy, node.jobs_done, node.cpu_time, node.closed
     )

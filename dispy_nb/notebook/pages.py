@@ -74,7 +74,7 @@ def _row(node: NodeSnapshot, share: float) -> str:
         escape(node.name) + gone,
         escape(node.address),
         node.cpus,
-        min(node.busy, node.cpus),  # a node is given more jobs than it runs, to be never idle
+        node.busy,
         node.jobs_done,
         f'{mean:.3f}',
         _bar(share, _GREY if node.closed else _GREEN, '120px'),

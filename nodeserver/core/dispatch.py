@@ -38,7 +38,8 @@ class Dispatch:
 
     def place(self, node: NodeRecord) -> None:
         """Enter a node where its load belongs, or take it out if nothing can run on it."""
-        if any(use.state is UseState.READY for use in node.uses.values()):
+        ready = any(use.state is UseState.READY for use in node.uses.values())
+        if ready and not node.ending:
             self._placement.put(node.id, node.load, node.cpus)
         else:
             self._placement.discard(node.id)
@@ -123,6 +124,7 @@ class Dispatch:
         use = node.uses.get(comp.id)
         return (
             use is not None
+            and not node.ending
             and use.state is UseState.READY
             and use.load < use.cpus * rounds
             and node.load < node.cpus * rounds

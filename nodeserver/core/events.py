@@ -51,6 +51,7 @@ class NodeFound:
     address: str
     port: int
     local_path: str
+    asked_port: int = 0  # the UDP port that answered; not `port` where that was in use (D2)
 
 
 @dataclass(frozen=True, slots=True)

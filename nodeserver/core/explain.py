@@ -40,6 +40,8 @@ def _node_line(node: NodeRecord, comp: Computation) -> str:
 
 def _standing(node: NodeRecord, comp: Computation) -> str:
     use = node.uses.get(comp.id)
+    if node.ending:
+        return f'takes no more jobs: {node.ending}'
     if use is None:
         if node.refusal:
             return node.refusal

@@ -36,9 +36,11 @@ class NodeRecord:
     __slots__ = (
         'address',
         'asked',
+        'asked_port',
         'availability',
         'connected',
         'details',
+        'ending',
         'heard_at',
         'id',
         'load',
@@ -53,8 +55,10 @@ class NodeRecord:
         self.address = address
         self.port = port
         self.local_path = local_path
+        self.asked_port = 0  # where its beacon answers, if that was told
         self.asked = False  # a connection was asked for
         self.connected = False
+        self.ending = ''  # why it takes no more jobs, in words
         self.refusal = ''  # why the link could not be made, in words
         self.details: NodeDetails | None = None
         self.availability: Availability | None = None
@@ -81,7 +85,7 @@ def matching_spec(specs: list[NodeSpec], node: NodeRecord) -> int | None:
         if '*' in spec.pattern:
             if fnmatchcase(node.address, _only_stars(spec.pattern)):
                 return index
-        elif spec.pattern in (node.address, name) and spec.port == node.port:
+        elif spec.pattern in (node.address, name) and spec.port in (node.port, node.asked_port):
             return index
     return None
 

@@ -95,6 +95,10 @@ class Hosted:
         """Jobs that were given to workers."""
         return sum(len(worker.held) for worker in self.workers.values())
 
+    def held_ids(self) -> list[int]:
+        """Ids of those jobs."""
+        return [job.id for worker in self.workers.values() for job in worker.held]
+
     def find(self, job: int, attempt: int) -> tuple[Worker | None, NodeJob] | None:
         """Where an attempt is: with a worker, or (None) in the queue."""
         for worker in self.workers.values():

@@ -13,7 +13,7 @@ job's id is that client's own small counter; nodes and clients are named by thei
 process and the client opens the payloads in them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +226,17 @@ class Farewell:
     """The sender leaves for good (both directions); `reason` is for people."""
 
     reason: str
+    begun: dict[int, list[int]] = field(default_factory=dict)  # by computation: jobs it broke off
 
 
 # node -> scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEnding:
+    """The node takes no more jobs; those that run may end, then its farewell follows."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,4 +353,5 @@ Message = (
     | JobsReturned
     | ComputationClosed
     | NodePulse
+    | NodeEnding
 )

@@ -48,6 +48,7 @@ from nodeserver.core.messages import (
     Farewell,
     JobsReturned,
     NodeDetails,
+    NodeEnding,
     NodeFree,
     NodePulse,
     OpenComputation,
@@ -339,11 +340,6 @@ class NodeCore:
         self._workplace.kill_due(now)
         if self._peers and now >= self._look_at:
             self._look_for_zombies(now)
-        if now >= self._stop_by:
-            self._stop_now()
-
-    def _pulsed(self, peer: str, message: SchedulerPulse, now: float) -> None:
-        self._send(peer, NodePulse(self._availability))
 
     def _look_for_zombies(self, now: float) -> None:
         """Give up schedulers that were silent for too long."""
@@ -355,7 +351,7 @@ class NodeCore:
     def _stop_asked(self, event: StopAsked, now: float) -> None:
         if event.at_once:
             self._stopping = self._stopping or event.reason
-            self._stop_now()
+            self._stop_by = now
             return
         running = sum(hosted.running for hosted in self._hosted.values())
         if running and not self._stopping:
@@ -371,28 +367,28 @@ class NodeCore:
     def _begin_stop(self, reason: str) -> None:
         """Take no more jobs and give back those that wait; what runs may end."""
         self._stopping = reason
+        for peer in self._peers:
+            self._send(peer, NodeEnding(reason))
         for hosted in self._hosted.values():
             if hosted.queue:
                 self._workplace.give_back(hosted, len(hosted.queue), self._ending)
 
     def _stop_if_done(self, now: float) -> None:
         """End once nothing runs and every outcome was taken, or nobody is left to take it."""
-        if (
-            self._stopping
-            and not self._stopped
-            and not any(
+        if self._stopping and not self._stopped:
+            busy = any(
                 hosted.running or (hosted.letters and not hosted.orphaned)
                 for hosted in self._hosted.values()
             )
-        ):
-            self._stop_now()
+            if not busy or now >= self._stop_by:
+                self._stop_now()
 
     def _stop_now(self) -> None:
-        if not self._stopped:
-            self._stopped = True
-            self._stop_by = float('inf')
-            for peer in self._peers:
-                self._send(peer, Farewell(self._stopping or 'it was stopped'))
-            for hosted in self._hosted.values():
-                self._drop(hosted)
-            self._out.append(Stop(self._stopping))
+        self._stopped = True
+        self._stop_by = float('inf')
+        begun = {hosted.id: hosted.held_ids() for hosted in self._hosted.values()}
+        for peer in self._peers:
+            self._send(peer, Farewell(self._stopping, begun))
+        for hosted in self._hosted.values():
+            self._drop(hosted)
+        self._out.append(Stop(self._stopping))

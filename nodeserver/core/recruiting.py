@@ -21,6 +21,7 @@ from nodeserver.core.messages import (
     ComputationRefused,
     NodeChanged,
     NodeDetails,
+    NodeEnding,
     NodeFree,
     NodePulse,
     Notice,
@@ -70,7 +71,7 @@ class Recruiting:
 
     def ready_count(self, comp: Computation) -> int:
         """How many nodes can run this computation's jobs now."""
-        uses = (node.uses.get(comp.id) for node in self.nodes.values())
+        uses = (node.uses.get(comp.id) for node in self.nodes.values() if not node.ending)
         return sum(1 for use in uses if use and use.state is UseState.READY)
 
     def named(self, name: str, comp: Computation) -> NodeRecord | None:
@@ -92,6 +93,7 @@ class Recruiting:
             if len(self.nodes) >= MOST_NODES:
                 return
             node = NodeRecord(event.node, event.address, event.port, event.local_path, now)
+            node.asked_port = event.asked_port
             self.nodes[event.node] = node
             self._connect_if_wanted(node, now)
 
@@ -250,6 +252,14 @@ class Recruiting:
                 self._open(node, self.computations[computation], use.cpus)
 
     # leaving
+
+    def ending(self, node: NodeRecord, message: NodeEnding, now: float) -> None:
+        """The node takes no more jobs: others are looked for."""
+        node.ending = message.reason
+        self._use_changed(node)
+        for computation in node.uses:
+            comp = self.computations[computation]
+            comp.ping_at = min(comp.ping_at, now + 1.0)
 
     def close(self, comp: Computation) -> bool:
         """Have every node forget a computation; True when none has anything of it."""

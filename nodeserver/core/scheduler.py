@@ -44,6 +44,7 @@ from nodeserver.core.messages import (
     JobsReturned,
     JobsSettled,
     NodeDetails,
+    NodeEnding,
     NodeFree,
     NodePulse,
     Notice,
@@ -97,7 +98,8 @@ class SchedulerCore:
             JobsProvisional: self._jobs_provisional,
             JobsReturned: self._jobs_returned,
             ComputationClosed: self._computation_closed,
-            Farewell: lambda node, message, now: self._lose(node, message.reason, now),
+            NodeEnding: self._fleet.ending,
+            Farewell: self._farewell,
         }
 
     # the doors
@@ -308,6 +310,16 @@ class SchedulerCore:
             self._send(comp.client, JobsSettled(comp.id, ids, int(status), reason))
 
     # nodes that go
+
+    def _farewell(self, node: NodeRecord, message: Farewell, now: float) -> None:
+        """A node leaves: jobs that it never began wait again, whatever becomes of the others."""
+        for computation in node.uses:
+            comp = self._fleet.computations[computation]
+            begun = set(message.begun.get(computation, ()))
+            unbegun = [job for job in comp.on_node(node.id) if job not in begun]
+            self._dispatch.unload(node, comp, len(unbegun))
+            self._requeue(comp, unbegun, f'node {node.title} has left: {message.reason}')
+        self._lose(node, message.reason, now)
 
     def _peer_lost(self, event: PeerLost, now: float) -> None:
         node = self._fleet.nodes.get(event.peer)

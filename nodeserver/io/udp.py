@@ -305,7 +305,7 @@ class ClientBeacon:
         self._forget_old(now)
         if isinstance(packet, beacon.Pong):
             if packet.nonce in self._pinged:
-                self._post(self._found(packet.contact, printable(source)))
+                self._post(self._found(packet.contact, printable(source), source[1]))
         elif isinstance(packet, beacon.Here):
             if self._asked_back.allows(source[:2], now):
                 self._ping_one(printable(source), source[1])
@@ -327,8 +327,8 @@ class ClientBeacon:
         if self._seen.allows(address, now):
             self._post(OtherKeySeen(address))
 
-    def _found(self, contact: beacon.NodeContact, address: str) -> NodeFound:
-        return NodeFound(contact.node, address, contact.port, self._local_path(contact))
+    def _found(self, contact: beacon.NodeContact, address: str, port: int) -> NodeFound:
+        return NodeFound(contact.node, address, contact.port, self._local_path(contact), port)
 
     def _local_path(self, contact: beacon.NodeContact) -> str:
         """Return the node's ipc socket if it is this very machine's and user's, else ''."""

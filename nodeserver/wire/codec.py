@@ -52,6 +52,7 @@ TAGS: dict[type[Any], int] = {
     messages.JobsReturned: 25,
     messages.ComputationClosed: 26,
     messages.NodePulse: 27,
+    messages.NodeEnding: 28,
 }
 
 

@@ -31,6 +31,7 @@ class Worker:
         self, settings: lane.TemplateSettings, package: Package, file: LaneFile, capture: Capture
     ) -> None:
         self._lasting = settings.isolation == 'worker'
+        self._computation_id = settings.computation
         self._computation = package.computation
         self._lane, self._capture = file, capture
         self._surroundings = Surroundings(settings.directory, capture, package.computation)
@@ -74,7 +75,7 @@ class Worker:
 
     def _run(self, job: int, attempt: int, payload: bytes, finish: Callable[[], None]) -> None:
         self._lane.job = job
-        seed_generators(job, attempt)
+        seed_generators(self._computation_id, job, attempt)
         started = perf_counter()
         try:
             try:
@@ -110,13 +111,17 @@ def _at_exit() -> None:
         ending()
 
 
-def seed_generators(job: int, attempt: int) -> None:
-    """Give each attempt random numbers of its own: forks would all draw the same ones."""
-    super(random.Random, _shared_random).seed(job << 32 | attempt)
+def seed_generators(computation: int, job: int, attempt: int) -> None:
+    """Give each attempt random numbers of its own: forks would all draw the same ones.
+
+    The computation's id is random, so that the next run draws others.
+    """
+    seed = computation << 64 | job << 16 | attempt
+    super(random.Random, _shared_random).seed(seed)
     _shared_random.gauss_next = None  # type: ignore[attr-defined]
     numpy_random = sys.modules.get('numpy.random')
     if numpy_random is not None:
-        numpy_random.seed([job & 0xFFFFFFFF, job >> 32, attempt])
+        numpy_random.seed([seed >> shift & 0xFFFFFFFF for shift in range(0, 128, 32)])
     torch = sys.modules.get('torch')
     if torch is not None:
-        torch.manual_seed((job << 32 | attempt) & 0x7FFFFFFFFFFFFFFF)
+        torch.manual_seed((seed ^ seed >> 64) & 0x7FFFFFFFFFFFFFFF)

@@ -1,7 +1,6 @@
 """`dispy demo`: the main job on this machine alone, with real input, and nothing left of it."""
 
 import ast
-import os
 import re
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from dispy_nb import demo
 from tests.support.programs import Program, eventually, program
+from tests.support.terminal import on_terminal
 
 LIMIT = 150
 DEMO = (sys.executable, '-m', 'dispy_nb', 'demo', '--nodes', '2', '--cpus', '1')
@@ -149,29 +149,3 @@ def test_complexity_counts_the_ways_through_a_function():
     """)
     found = {f.name: (f.complexity, f.line) for f in demo.functions_of(ast.parse(source), 'x.py')}
     assert found == {'straight': (1, 3), 'forked': (9, 4), 'inner': (5, 9)}
-
-
-def on_terminal(command: list[str]) -> str:
-    """Run a program whose standard streams are a terminal; answer what that was sent."""
-    ours, theirs = os.openpty()
-    process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    )
-    os.close(theirs)
-    said = bytearray()
-    try:
-        while chunk := _read(ours):
-            said += chunk
-        assert process.wait(10) == 0, said.decode()
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-    return said.decode().replace('\r\n', '\n')
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # the last program has let go of the terminal
-        return b''

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import dispy_nb as dispy
 from nodeserver.io.sysinfo import processor_count
 from nodeserver.io.udp import NODE_PORT
 from tests.support.programs import (
-    Program,
     client_program,
     eventually,
     free_port,
@@ -32,10 +30,8 @@ SECRET = 'a passphrase of the tests'
 LIMIT = 20.0
 
 
-def facts() -> tuple[str, str, int]:
-    import os
-
-    return dispy_node_name, os.getcwd(), os.getpid()  # type: ignore[name-defined]  # noqa: F821
+def facts() -> tuple[str, str]:
+    return dispy_node_name, str(Path.cwd())  # type: ignore[name-defined]  # noqa: F821
 
 
 def hold(gate: str) -> str:
@@ -83,7 +79,8 @@ def test_d_prints_debug_messages_that_trace_execution() -> None:
     for options, traced in (((), False), (('-d',), True)):
         with node_program('-i', ADDRESS, '-p', port, *options) as node:
             assert cpus_seen(port)
-            eventually(lambda: not traced or 'TemplateClosed' in node.log())
+            if traced:
+                node.wait_for_log('TemplateClosed')
             for step in ('DEBUG NodeCore <- MessageArrived', 'RunJobs', 'GiveJobs', 'JobsDone'):
                 assert (step in node.log()) is traced
 
@@ -305,19 +302,11 @@ def test_warnings_and_errors_go_to_standard_error_alone() -> None:
         assert 'INFO' not in node.errors()
     with node_program('-i', ADDRESS, '-p', free_port(), '--log-format', 'json') as node:
         assert node.output().startswith('{"time": ')
-    with Program(
-        [*DISPYNODE, '-i', ADDRESS, '-p', str(free_port()), '--log-level', 'error']
-    ) as node:
-        eventually(lambda: Path(f'/proc/{node.pid}/cmdline').read_bytes() and listening(node.pid))
-        node.terminate()
-        assert node.wait() == 143
+    port = free_port()
+    quiet = (*DISPYNODE, '-i', ADDRESS, '-p', port, '--log-level', 'error')
+    with program(*quiet) as node, open_cluster(facts, port) as cluster:
+        assert cluster.submit()() is not None
         assert node.log() == ''
-
-
-def listening(pid: int) -> bool:
-    """Whether the program has opened a TCP port."""
-    found = subprocess.run(['true'], check=True)
-    return found.returncode == 0
 
 
 # signals
@@ -342,7 +331,8 @@ def test_the_first_signal_waits_for_running_jobs_and_says_so(
         assert running() == 'opened'
         assert node.wait() == 128 + number
         assert f'ended: {number.name} received' in node.output()
-        assert not waiting.wait(0.3)  # it never began, and waits for another node
+        eventually(lambda: not cluster.node_jobs(ADDRESS))
+        assert waiting.status == dispy.DispyJob.Created  # it waits for another node
         with node_program('-i', ADDRESS, '-p', port, '-c', 1):
             assert waiting() == 'opened'
 

@@ -28,6 +28,9 @@ def _value(hint: Any, name: str) -> Any:
     """Make some value of a field's type; columns have three entries."""
     if get_origin(hint) is list:
         return [_value(get_args(hint)[0], name) for _ in range(3)]
+    if get_origin(hint) is dict:
+        key, value = get_args(hint)
+        return {_value(key, name): _value(value, name)}
     if dataclasses.is_dataclass(hint):
         return _example(hint)
     if args := get_args(hint):

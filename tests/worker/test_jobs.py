@@ -196,13 +196,14 @@ def test_each_attempt_draws_its_own_random_numbers(tmp_path: Path, isolation: st
     assert len({ran.result for ran in runs}) == 3
 
 
-def test_same_attempt_draws_the_same_numbers() -> None:
+def test_only_the_same_attempt_of_the_same_computation_draws_the_same_numbers() -> None:
     drawn = []
-    for job, attempt in ((5, 1), (5, 2), (5, 1)):
-        seed_generators(job, attempt)
+    for computation, job, attempt in ((9, 5, 1), (9, 5, 2), (8, 5, 1), (9, 5, 1)):
+        seed_generators(computation, job, attempt)
         drawn.append((random.random(), random.gauss()))
     random.seed()
-    assert drawn[0] == drawn[2] != drawn[1]
+    assert drawn[0] == drawn[3]
+    assert len(set(drawn)) == 3
 
 
 @both

@@ -1,0 +1,86 @@
+"""A kernel whose every message is heard, also between cells: what a browser would know."""
+
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import Empty
+from typing import Any
+
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+WIDGET = 'application/vnd.jupyter.widget-view+json'
+LIMIT = 30.0
+
+
+class Kernel:
+    """Runs cells and keeps what the kernel has said: outputs, displays, states of widgets."""
+
+    def __init__(self, client: BlockingKernelClient) -> None:
+        self._client = client
+        self.states: dict[str, dict[str, Any]] = {}  # of widgets, by model id
+        self.displays: dict[str, dict[str, Any]] = {}  # latest bundle, by display id
+        self.updates: list[str] = []  # display ids, at each update
+        self.text: dict[str, str] = {'stdout': '', 'stderr': ''}
+        self.errors: list[str] = []
+        self.running = ''  # id of the cell now running
+
+    def run(self, source: str) -> None:
+        """Run a cell to its end; what it raises fails the test."""
+        self.running = self._client.execute(textwrap.dedent(source))
+        self.hear_until(lambda: not self.running)
+        assert self.errors == []
+
+    def hear_until(self, condition: Callable[[], object]) -> None:
+        """Take messages until the condition holds."""
+        end = time.monotonic() + LIMIT
+        while not condition():
+            assert time.monotonic() < end, f'{condition}, after {self.displays}, {self.states}'
+            try:
+                self._take(self._client.get_iopub_msg(timeout=0.2))
+            except Empty:
+                continue
+
+    def widgets_below(self, model_id: str) -> Iterator[dict[str, Any]]:
+        """Yield the states of a widget and all within it."""
+        state = self.states[model_id]
+        yield state
+        for child in state.get('children', ()):
+            yield from self.widgets_below(child.removeprefix('IPY_MODEL_'))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        content: dict[str, Any] = message['content']
+        kind, parent = message['msg_type'], message['parent_header'].get('msg_id')
+        if kind == 'comm_open':
+            self.states[content['comm_id']] = content['data'].get('state', {})
+        elif kind == 'comm_msg':
+            self.states[content['comm_id']] |= content['data'].get('state', {})
+        elif kind in ('display_data', 'update_display_data'):
+            name = content['transient']['display_id']
+            self.displays[name] = content['data']
+            if kind == 'update_display_data':
+                self.updates.append(name)
+        elif kind == 'stream':
+            self.text[content['name']] += content['text']
+        elif kind == 'error':
+            self.errors.append('\n'.join(content['traceback']))
+        elif content.get('execution_state') == 'idle' and self.running == parent:
+            self.running = ''
+
+
+@contextmanager
+def running_kernel() -> Iterator[Kernel]:
+    """Run a kernel of this interpreter until the block ends."""
+    manager = KernelManager(kernel_name='python3')
+    manager.start_kernel()
+    client = manager.blocking_client()
+    try:
+        client.start_channels()
+        client.wait_for_ready(timeout=LIMIT)
+        yield Kernel(client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+        manager.cleanup_resources()
+        manager.context.destroy(linger=0)
