@@ -94,11 +94,13 @@ class GiveJobs:
 
 @dataclass(frozen=True, slots=True)
 class SignalWorker:
-    """Send a signal to the worker's whole process tree."""
+    """Send a signal to the worker's whole process tree; an interrupt is for one job only."""
 
     computation: int
     worker: int
     signal: int
+    job: int = 0  # both 0: whichever the worker is in
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

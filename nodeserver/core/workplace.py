@@ -198,7 +198,8 @@ class Workplace:
     def _kill(self, hosted: Hosted, worker: Worker, now: float) -> None:
         """Climb one step of the ladder."""
         job = worker.held[0]
-        self._emit(SignalWorker(hosted.id, worker.id, int(KILL_LADDER[job.kill_step][1])))
+        number = int(KILL_LADDER[job.kill_step][1])
+        self._emit(SignalWorker(hosted.id, worker.id, number, job.id, job.attempt))
         job.kill_step += 1
         if job.kill_step < len(KILL_LADDER):
             job.kill_at = now + KILL_LADDER[job.kill_step][0]

@@ -8,6 +8,7 @@ CloseTemplate ──▶ WorkerEnded of each worker ──▶ files removed ─�
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -121,7 +122,10 @@ class Processes:
         """Send a signal to the worker and the group of processes that it leads."""
         worker = self._worker(effect.computation, effect.worker)
         if worker is not None:
-            worker.signal(effect.signal)
+            if effect.signal == signal.SIGINT:
+                worker.interrupt(effect.job, effect.attempt)
+            else:
+                worker.signal(effect.signal)
 
     def dismiss_worker(self, effect: DismissWorker) -> None:
         """Let an idle worker end; its `WorkerEnded` follows."""

@@ -26,6 +26,7 @@ class WorkerEnd:
         '_lane',
         '_on_exit',
         '_on_reports',
+        '_orders',
         '_pidfd',
         '_reader',
         '_watcher',
@@ -47,7 +48,8 @@ class WorkerEnd:
         self.id, self.pid = id, pid
         self.exited = False
         self.unreported = 0  # jobs given that no outcome has come of
-        self._lane, *self._files = fds
+        self._lane, *self._files = fds[:3]
+        self._orders = fds[3] if len(fds) > 3 else -1  # a lasting worker's
         self._watcher = watcher
         self._on_reports, self._on_exit = on_reports, on_exit
         self._reader = lane.ReportReader()
@@ -130,6 +132,15 @@ class WorkerEnd:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    def interrupt(self, job: int, attempt: int) -> None:
+        """Interrupt one job; a lasting worker that is in the next one by now goes on."""
+        if self._orders < 0:
+            self.signal(signal.SIGINT)
+        elif not self.exited:
+            os.pwrite(self._orders, lane.INTERRUPT_ORDER.pack(job, attempt), 0)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGINT)
+
     def spare_memory(self) -> None:
         """Free the middle of an output that has become very long."""
         for file in self._files:
@@ -145,10 +156,10 @@ class WorkerEnd:
     def close(self) -> None:
         """Give back all descriptors."""
         self._close_lane()
-        for fd in (self._pidfd, *self._files):
+        for fd in (self._pidfd, self._orders, *self._files):
             if fd >= 0:
                 self._watcher.close_fd(fd)
-        self._pidfd, self._files = -1, []
+        self._pidfd, self._orders, self._files = -1, -1, []
 
     def _process_exited(self, mask: int) -> None:
         self.exited = True

@@ -2,7 +2,7 @@
 
     node ── OPEN + settings [package], REAP ──▶ zygote ── FORKED [control], ENDED ──▶ node
     node ── WORK: so many forks, these to reap ──▶ template
-    node ◀── READY, FAILED, FORKED [lane, stdout, stderr], ENDED ── template
+    node ◀── READY, FAILED, FORKED [lane, stdout, stderr(, orders)], ENDED ── template
     node ── batches ──▶ worker ── reports ──▶ node
 
 Control messages keep their borders (SEQPACKET), with descriptors in brackets; a worker's lane is
@@ -35,6 +35,7 @@ PROVISIONAL = 3
 
 REPORT_HEAD = struct.Struct('<BQdQ')  # kind, job, seconds, size of the body
 BIG_BODY = 262144  # bodies above are gathered on their own instead of in the parser's buffer
+INTERRUPT_ORDER = struct.Struct('<QQ')  # job and attempt that an interrupt is meant for
 _ended = struct.Struct('<iiQ')
 _pid = struct.Struct('<i')
 _count = struct.Struct('<I')

@@ -6,9 +6,11 @@ lane ──▶ arguments ──▶ the user's function ──▶ result or excep
 import atexit
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable
 from time import perf_counter
+from types import FrameType
 from typing import NoReturn
 
 from nodeserver.payload import Package, dump_result, load_call
@@ -16,12 +18,14 @@ from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
 from nodeserver.worker import ancestry
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
-from nodeserver.worker.output import LANE, Capture
+from nodeserver.worker.output import LANE, ORDERS, Capture
 from nodeserver.worker.surroundings import Surroundings
 from nodeserver.worker.tracebacks import describe
 
 # the generator behind the functions of `random`; its own `seed` in C is 2 µs quicker
 _shared_random: random.Random = getattr(random.seed, '__self__', random.Random())
+
+_ANY = (0, 0)  # job and attempt
 
 
 class Worker:
@@ -30,12 +34,13 @@ class Worker:
     def __init__(
         self, settings: lane.TemplateSettings, package: Package, file: LaneFile, capture: Capture
     ) -> None:
-        self._lasting = settings.isolation == 'worker'
+        self.is_lasting = settings.isolation == 'worker'
         self._computation_id = settings.computation
         self._computation = package.computation
         self._lane, self._capture = file, capture
         self._surroundings = Surroundings(settings.directory, capture, package.computation)
         self._pid = 0
+        self._current = _ANY
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
         """Be a worker in a process just forked; the template's code is never returned to."""
@@ -44,11 +49,12 @@ class Worker:
             ancestry.join_family(parent)
             os.setsid()
             self._pid = os.getpid()
-            self._capture.begin(*files)
+            self._capture.begin(*files[:2])
             os.dup2(far, LANE, False)
             os.close(far)
             self._lane.fd = LANE
-            if self._lasting:
+            if self.is_lasting:
+                self._heed_orders(files[2])
                 self._run_all()
             else:
                 self._run_one()
@@ -73,8 +79,19 @@ class Worker:
                 self._run(job, attempt, payload, self._surroundings.sweep)
                 self._surroundings.restore()
 
+    def _heed_orders(self, file: int) -> None:
+        os.dup2(file, ORDERS, False)
+        os.close(file)
+        signal.signal(signal.SIGINT, self._interrupted)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt the job that the node means: by now this process may be in the next one."""
+        order = os.pread(ORDERS, lane.INTERRUPT_ORDER.size, 0)
+        if not order or lane.INTERRUPT_ORDER.unpack(order) in (_ANY, self._current):
+            raise KeyboardInterrupt
+
     def _run(self, job: int, attempt: int, payload: bytes, finish: Callable[[], None]) -> None:
-        self._lane.job = job
+        self._lane.job, self._current = job, (job, attempt)
         seed_generators(self._computation_id, job, attempt)
         started = perf_counter()
         try:

@@ -119,6 +119,8 @@ def _fork_worker(control: socket.socket, worker: Worker, children: set[int]) -> 
     me = os.getpid()
     near, far = socket.socketpair()
     files = new_files()
+    if worker.is_lasting:
+        files.append(os.memfd_create('orders'))
     try:
         pid = os.fork()
         if pid == 0:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 import dispy_nb as dispy
 from nodeserver.io.sysinfo import processor_count
 from nodeserver.io.udp import NODE_PORT
+from tests.support.netns import Lan
 from tests.support.programs import (
     client_program,
     eventually,
@@ -47,6 +47,15 @@ def hold(gate: str) -> str:
     return 'opened'
 
 
+def here(cluster: dispy.JobCluster) -> tuple[str, str]:
+    """Run one job, and answer the node's name and the job's directory."""
+    job = cluster.submit()
+    assert job.wait(LIMIT), cluster.explain()
+    assert job.exception is None, job.exception
+    found: tuple[str, str] = job.result
+    return found
+
+
 def open_cluster(function: Any, port: int, **options: Any) -> dispy.JobCluster:
     options = {'ip_addr': '127.0.0.1', 'port': 0, 'node_port': port, **options}
     return dispy.JobCluster(function, options.pop('nodes', [ADDRESS]), **options)
@@ -55,7 +64,7 @@ def open_cluster(function: Any, port: int, **options: Any) -> dispy.JobCluster:
 def cpus_seen(port: int) -> int:
     """Answer how many cpus the node offers to a cluster."""
     with open_cluster(facts, port) as cluster:
-        cluster.submit()()
+        here(cluster)
         (node,) = cluster.snapshot().nodes
         return node.cpus
 
@@ -136,7 +145,7 @@ def test_name_is_the_one_given_or_the_host_name() -> None:
             node_program('-i', ADDRESS, '-p', port, *options),
             open_cluster(facts, port) as cluster,
         ):
-            assert cluster.submit()()[0] == name
+            assert here(cluster)[0] == name
             assert [node.name for node in cluster.snapshot().nodes] == [name]
 
 
@@ -147,7 +156,7 @@ def test_secret_restricts_the_node_to_those_who_have_it(options: tuple[str, ...]
     with node_program('-i', ADDRESS, '-p', port, *options) as node:
         node.wait_for_log('--secret_file, or set DISPY_SECRET')  # nobody else can read those
         with open_cluster(facts, port, secret=SECRET) as cluster:
-            assert cluster.submit()() is not None
+            assert here(cluster)
         with open_cluster(facts, port) as other:
             job = other.submit()
             eventually(lambda: f'{ADDRESS}: uses another key' in other.explain())
@@ -161,7 +170,7 @@ def test_files_are_stored_below_the_directory_given(tmp_path: Path) -> None:
     port, prefix = free_port(), tmp_path / 'deep' / 'files'
     with node_program('-i', ADDRESS, '-p', port, f'--dest_path_prefix={prefix}'):
         with open_cluster(facts, port) as cluster:
-            directory = Path(cluster.submit()()[1])
+            directory = Path(here(cluster)[1])
             assert prefix in directory.parents
             assert directory.is_dir()
         eventually(lambda: not directory.exists())
@@ -175,7 +184,7 @@ def test_clean_removes_once_what_earlier_runs_have_left(tmp_path: Path) -> None:
     port, prefix = free_port(), tmp_path / 'files'
     options = ('-i', ADDRESS, '-p', port, '--dest_path_prefix', prefix)
     with node_program(*options), open_cluster(facts, port, cleanup=False) as cluster:
-        left = Path(cluster.submit()()[1])
+        left = Path(here(cluster)[1])
         (left / 'result').write_text('unsent')
         (left / 'link').symlink_to(tmp_path)
     with node_program(*options):
@@ -186,7 +195,7 @@ def test_clean_removes_once_what_earlier_runs_have_left(tmp_path: Path) -> None:
         assert not left.exists()
         assert mine.exists()  # links are not followed
         with open_cluster(facts, port, cleanup=False) as cluster:
-            fresh = Path(cluster.submit()()[1])
+            fresh = Path(here(cluster)[1])
         assert fresh.exists()  # once, at the start
         # another node is using it
         assert 'nothing was removed' in refused(
@@ -258,38 +267,43 @@ def test_the_default_port_being_busy_a_free_one_is_taken_and_told() -> None:
         assert f'serving at {address}:{told[1]} ' in node.output()
         # it is found at the default port all the same
         with open_cluster(facts, NODE_PORT, nodes=[address]) as cluster:
-            assert cluster.submit()() is not None
+            assert here(cluster)
             assert [node.address for node in cluster.snapshot().nodes] == [address]
 
 
 # messages
 
 
+QUIET = """
+import dispy_nb as dispy
+
+def compute(number):
+    return number
+
+with dispy.JobCluster(compute) as cluster:
+    assert sum(cluster.submit(number)() for number in range(3)) == 3
+    assert cluster.wait()
+with dispy.LocalNodes(1) as local, dispy.JobCluster(compute, local.nodes) as cluster:
+    assert cluster.submit(3)() == 3
+cluster = dispy.JobCluster(compute)
+job = cluster.submit(4)  # the end of the program waits for it
+"""
+
+
 @pytest.mark.row('Z13')
+@pytest.mark.netns
 def test_a_normal_run_writes_nothing_to_standard_error() -> None:
-    port = free_port()
-    script = textwrap.dedent(f"""
-        import dispy_nb as dispy
-
-        def compute(number):
-            return number
-
-        with dispy.JobCluster(compute, ['{ADDRESS}'], ip_addr='127.0.0.1', port=0,
-                              node_port={port}) as cluster:
-            assert sum(cluster.submit(number)() for number in range(3)) == 3
-            assert cluster.wait()
-        with dispy.LocalNodes(1) as local, dispy.JobCluster(
-            compute, local.nodes, ip_addr='127.0.0.1', port=0
-        ) as cluster:
-            assert cluster.submit(3)() == 3
-    """)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with node_program('-i', ADDRESS, '-p', port) as node:
-            assert client_program(script).stderr == ''
-            node.signal(number)
-            assert node.wait() == 128 + number
-            assert node.errors() == ''
-            assert f'INFO dispynode {socket.gethostname()} serving at' in node.output()
+    """On a host of its own: elsewhere, programs with another key may make themselves heard."""
+    with Lan(1) as lan:
+        within = lan[0].command([])
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with node_program(within=within) as node:
+                done = client_program(QUIET, within=within)
+                assert (done.stdout, done.stderr) == ('', '')
+                node.signal(number)
+                assert node.wait() == 128 + number
+                assert node.errors() == ''
+                assert f'INFO dispynode h0 serving at *:{NODE_PORT} with' in node.output()
     with program(sys.executable, '-m', 'dispy_nb', 'key', 'show') as key:
         assert key.wait() == 0
         assert key.errors() == ''
@@ -305,7 +319,7 @@ def test_warnings_and_errors_go_to_standard_error_alone() -> None:
     port = free_port()
     quiet = (*DISPYNODE, '-i', ADDRESS, '-p', port, '--log-level', 'error')
     with program(*quiet) as node, open_cluster(facts, port) as cluster:
-        assert cluster.submit()() is not None
+        assert here(cluster)
         assert node.log() == ''
 
 

@@ -43,7 +43,7 @@ def test_waiting_shows_one_line_on_a_terminal(shell: list[str], tmp_path: Path):
     script.write_text(PLAIN, encoding='utf-8')
     said = on_terminal([sys.executable, *shell, str(script)])
     lines = re.findall(LINES, said)
-    assert len(lines) > 2
+    assert len(lines) > 2, said
     assert '| 20/20, 1 failed, ' in lines[-1]
     assert max(map(len, lines)) < COLUMNS
     # \x07 ends the title that IPython gives the window
