@@ -9,7 +9,7 @@ from nodeserver.io.watcher import Watcher
 from nodeserver.wire.lane import MAX_MESSAGE
 
 _MESSAGES_A_TURN = 64
-_FDS_A_MESSAGE = 3
+_FDS_A_MESSAGE = 4
 
 
 class Control:

@@ -1,0 +1,227 @@
+"""A node's core as a table: what it is told, and what it answers."""
+
+import signal
+from typing import Any
+
+import pytest
+
+from nodeserver.core import effects as do
+from nodeserver.core import messages as m
+from nodeserver.core.events import (
+    DeadlinePassed,
+    JobsReported,
+    MessageArrived,
+    OwnerGone,
+    PeerConnected,
+    PeerLost,
+    StopAsked,
+    TemplateClosed,
+    TemplateReady,
+    WorkerEnded,
+    WorkerForked,
+)
+from nodeserver.core.node import NodeCore
+from nodeserver.core.nodefacts import NodeFacts
+from nodeserver.core.status import JobStatus
+
+
+def opening(
+    computation: int = 7, isolation: str = 'job', python: str = '3.11', cpus: int = 8
+) -> m.OpenComputation:
+    """The message with which a scheduler opens a computation."""
+    who = ('compute', 'Ann at box', python)
+    return m.OpenComputation(computation, *who, b'', isolation, '', True, 5.0, cpus)
+
+
+class Bench:
+    """A node core, its clock, and what it has answered since the last look."""
+
+    def __init__(self, cpus: int = 2) -> None:
+        self.core = NodeCore(NodeFacts('n', 'n', cpus, 'Linux', '3.11'))
+        self.now = 50.0
+        self.effects: list[Any] = []
+        self.tell(PeerConnected('s', ''))
+
+    def tell(self, event: Any) -> None:
+        """One turn with one event."""
+        self.effects += self.core.handle(event, self.now)
+        self.effects += self.core.end_turn(self.now)
+        self.core.check()
+
+    def hears(self, message: Any, peer: str = 's') -> None:
+        """One turn with one message."""
+        self.tell(MessageArrived(peer, message))
+
+    def open(self, isolation: str = 'job', workers: int = 2) -> None:
+        """Have a computation with workers that wait."""
+        self.hears(opening(isolation=isolation))
+        self.tell(TemplateReady(7))
+        for worker in range(1, workers + 1):
+            self.tell(WorkerForked(7, worker))
+
+    def run(self, *ids: int) -> None:
+        """Jobs come."""
+        self.hears(m.RunJobs(7, list(ids), [1] * len(ids), [b'x'] * len(ids)))
+
+    def reported(self, worker: int, job: int, seconds: float = 1.0) -> None:
+        """A worker has ended a job."""
+        self.tell(JobsReported(7, worker, [job], [False], [b'out'], [seconds]))
+
+    def take(self, kind: type[Any]) -> list[Any]:
+        """Effects of a kind, or messages sent of a kind, since the last look."""
+        found = [e for e in self.effects if isinstance(e, kind)]
+        sent = [e.message for e in self.effects if isinstance(e, do.Send)]
+        found += [message for message in sent if isinstance(message, kind)]
+        self.effects = [
+            e for e in self.effects if e not in found and getattr(e, 'message', None) not in found
+        ]
+        return found
+
+
+def test_no_cpu_gets_a_second_job_before_the_first_has_ended() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=2)
+    bench.run(1, 2)
+    assert [give.ids for give in bench.take(do.GiveJobs)] == [[1]]
+    bench.reported(1, 1)
+    assert [give.ids for give in bench.take(do.GiveJobs)] == [[2]]
+
+
+def test_the_outcome_frees_the_cpu_before_the_process_is_gone() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=2)
+    bench.run(1, 2)
+    bench.reported(1, 1)
+    assert bench.take(do.GiveJobs)[-1].worker == 2
+
+
+def test_a_worker_that_dies_takes_only_the_job_it_was_in() -> None:
+    bench = Bench(cpus=1)
+    bench.open('worker', workers=1)
+    bench.run(1)
+    bench.reported(1, 1, seconds=0.0001)
+    bench.run(2, 3, 4)
+    assert bench.take(do.GiveJobs)[-1].ids == [2, 3, 4]
+    bench.take(m.JobsDone)
+    bench.tell(WorkerEnded(7, 1, -signal.SIGSEGV, b'', 0))
+    (letter,) = bench.take(m.JobsDone)
+    assert letter.ids == [2]
+    assert letter.statuses == [JobStatus.TERMINATED]
+    assert 'segmentation fault' in letter.reasons[0]
+    bench.tell(WorkerForked(7, 2))
+    assert bench.take(do.GiveJobs)[-1].ids == [3, 4]
+
+
+def test_one_letter_a_turn_is_kept_until_it_is_acknowledged() -> None:
+    bench = Bench()
+    bench.open()
+    bench.run(1, 2)
+    bench.reported(1, 1)
+    bench.reported(2, 2)
+    assert [letter.letter for letter in bench.take(m.JobsDone)] == [1, 2]
+    bench.tell(StopAsked(False, 'SIGTERM received'))
+    assert not bench.take(do.Stop)
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [1, 2]))
+    assert bench.take(do.Stop)
+
+
+def test_a_job_is_interrupted_then_terminated_then_killed() -> None:
+    bench = Bench()
+    bench.open()
+    bench.run(1)
+    bench.hears(m.StopJobs(7, [1], [1]))
+    for pause, number in ((0, signal.SIGINT), (3, signal.SIGTERM), (2, signal.SIGKILL)):
+        bench.now += pause
+        bench.tell(DeadlinePassed())
+        assert [effect.signal for effect in bench.take(do.SignalWorker)] == [number]
+    bench.tell(WorkerEnded(7, 1, -signal.SIGKILL, b'', 0))
+    assert bench.take(m.JobsDone)[0].statuses == [JobStatus.CANCELLED]
+
+
+def test_a_stop_that_overtakes_its_job_is_remembered() -> None:
+    bench = Bench()
+    bench.open()
+    bench.hears(m.StopJobs(7, [1], [1]))
+    bench.run(1)
+    assert not bench.take(do.GiveJobs)
+    assert bench.take(m.JobsDone)[0].statuses == [JobStatus.CANCELLED]
+
+
+def test_a_second_scheduler_is_told_who_holds_the_node_and_when_it_is_free() -> None:
+    bench = Bench()
+    bench.open()
+    bench.tell(PeerConnected('t', ''))
+    bench.hears(opening(8), peer='t')
+    (refusal,) = bench.take(m.ComputationRefused)
+    assert (refusal.kind, refusal.reason) == ('busy', 'held by Ann at box')
+    bench.hears(m.CloseComputation(7))
+    assert not bench.take(m.NodeFree)
+    bench.tell(TemplateClosed(7))
+    assert bench.take(m.NodeFree)
+
+
+def test_a_second_computation_of_the_same_scheduler_is_accepted() -> None:
+    bench = Bench()
+    bench.open()
+    bench.hears(opening(8))
+    assert bench.take(do.OpenTemplate)[-1].computation == 8
+
+
+def test_another_python_is_refused_in_words() -> None:
+    bench = Bench()
+    bench.hears(opening(python='3.12'))
+    (refusal,) = bench.take(m.ComputationRefused)
+    assert 'Python 3.11 and the program Python 3.12' in refusal.reason
+
+
+def test_jobs_that_have_not_begun_are_given_back_from_the_end() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1, 2, 3, 4)
+    bench.hears(m.RecallJobs(7, 2))
+    assert bench.take(m.JobsReturned)[0].ids == [3, 4]
+
+
+def test_a_lost_schedulers_running_jobs_end_and_then_the_node_is_free() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1, 2)
+    bench.tell(PeerLost('s', 'its connection closed'))
+    assert not bench.take(do.CloseTemplate)
+    bench.reported(1, 1)
+    assert bench.take(do.CloseTemplate)
+    assert [give.ids for give in bench.take(do.GiveJobs)] == [[1]]
+
+
+@pytest.mark.parametrize('event', [StopAsked(False, 'SIGINT received'), OwnerGone()])
+def test_a_node_that_ends_gives_back_what_waits_and_lets_run_what_runs(event: Any) -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1, 2)
+    bench.tell(event)
+    assert bench.take(m.JobsReturned)[0].ids == [2]
+    assert not bench.take(do.Stop)
+    bench.reported(1, 1)
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [1]))
+    assert bench.take(do.Stop)
+    assert bench.take(m.Farewell)
+
+
+def test_a_second_interrupt_ends_at_once() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1)
+    bench.tell(StopAsked(False, 'SIGINT received'))
+    bench.tell(StopAsked(True, 'SIGINT received'))
+    assert bench.take(do.CloseTemplate)
+    assert bench.take(do.Stop)
+
+
+def test_an_owned_node_outlives_its_owner_by_ten_minutes_at_most() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1)
+    bench.tell(OwnerGone())
+    bench.now += 600.1
+    bench.tell(DeadlinePassed())
+    assert bench.take(do.Stop)

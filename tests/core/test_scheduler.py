@@ -1,0 +1,227 @@
+"""The scheduler's core as a table: what it is told, and what it answers."""
+
+from typing import Any
+
+from nodeserver.core import messages as m
+from nodeserver.core.effects import Connect, Effect, Ping, Send
+from nodeserver.core.events import (
+    DeadlinePassed,
+    MessageArrived,
+    NodeFound,
+    OtherKeySeen,
+    PeerConnected,
+    PeerLost,
+)
+from nodeserver.core.scheduler import SchedulerCore
+from nodeserver.core.status import JobStatus
+from tests.support.world import declaration
+
+CLIENT = 'client'
+
+
+class Desk:
+    """A scheduler core, its clock, and what it has sent to whom since the last look."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.core = SchedulerCore()
+        self.now = 50.0
+        self.effects: list[Effect] = []
+        self.hears(CLIENT, declaration(**changes))
+
+    def tell(self, event: Any) -> None:
+        """One turn with one event."""
+        self.effects += self.core.handle(event, self.now)
+        self.effects += self.core.end_turn(self.now)
+        self.core.check()
+
+    def hears(self, peer: str, message: Any) -> None:
+        """One turn with one message."""
+        self.tell(MessageArrived(peer, message))
+
+    def join(self, node: str, cpus: int = 2, address: str = '10.0.0.1') -> None:
+        """A node comes and is ready."""
+        self.tell(NodeFound(node, address, 51348, ''))
+        self.tell(PeerConnected(node, address))
+        self.hears(node, m.NodeDetails(node, cpus, 'Linux', '3.11', None))
+        self.hears(node, m.ComputationReady(7))
+
+    def submit(self, *ids: int, node: str = '') -> None:
+        """Jobs come from the client."""
+        self.hears(CLIENT, m.SubmitJobs(7, node, list(ids), [b'x'] * len(ids)))
+
+    def done(self, node: str, job: int, attempt: int = 1, seconds: float = 1.0) -> None:
+        """A node reports a job's end."""
+        columns = ([JobStatus.FINISHED], [b'out'], [''], [seconds])
+        self.hears(node, m.JobsDone(7, node, 1, [job], [attempt], *columns))
+
+    def sent(self, kind: type[Any], peer: str | None = None) -> list[Any]:
+        """Messages of a kind since the last look, which are then forgotten."""
+        found = [
+            e.message
+            for e in self.effects
+            if isinstance(e, Send) and isinstance(e.message, kind) and peer in (None, e.peer)
+        ]
+        self.effects = [e for e in self.effects if getattr(e, 'message', None) not in found]
+        return found
+
+
+def test_a_declared_computation_looks_for_nodes() -> None:
+    desk = Desk(
+        specs=[m.NodeSpec('10.0.0.9', 51350, 0, False), m.NodeSpec('10.*', 51348, 0, False)]
+    )
+    assert Ping([('10.0.0.9', 51350)], 51348) in desk.effects
+
+
+def test_without_a_pattern_nobody_is_asked_by_broadcast() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.0.0.9', 51350, 0, False)])
+    assert desk.effects == [Ping([('10.0.0.9', 51350)], 0)]
+
+
+def test_a_node_that_matches_nothing_is_not_even_connected() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.1.*', 51348, 0, False)])
+    desk.tell(NodeFound('n', '10.2.0.1', 51348, ''))
+    assert not [e for e in desk.effects if isinstance(e, Connect)]
+    assert 'matches no element' in '\n'.join(desk.core.explain(7, desk.now))
+
+
+def test_first_jobs_go_one_to_each_cpu() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.join('b', address='10.0.0.2')
+    desk.submit(1, 2, 3, 4, 5, 6)
+    runs = desk.sent(m.RunJobs)
+    assert sorted(job for run in runs for job in run.ids) == [1, 2, 3, 4]
+    assert [len(run.ids) for run in runs] == [2, 2]
+
+
+def test_late_attempt_is_not_believed() -> None:
+    desk = Desk(reentrant=True)
+    desk.join('a', cpus=1)
+    desk.submit(1)
+    desk.tell(PeerLost('a', 'its port refuses'))
+    desk.join('a', cpus=1)
+    assert desk.sent(m.RunJobs)[-1].attempts == [2]
+    desk.done('a', 1, attempt=1)
+    assert not desk.sent(m.JobsDone, CLIENT)
+    assert desk.sent(m.AcknowledgeOutcomes, 'a')
+    desk.done('a', 1, attempt=2)
+    assert desk.sent(m.JobsDone, CLIENT)[0].attempts == [2]
+
+
+def test_a_letter_that_is_current_passes_unchanged() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.submit(1)
+    desk.done('a', 1)
+    (letter,) = desk.sent(m.JobsDone, CLIENT)
+    assert (letter.node, letter.letter, letter.outcomes) == ('a', 1, [b'out'])
+
+
+def test_a_waiting_job_that_is_cancelled_never_runs() -> None:
+    desk = Desk()
+    desk.submit(1, 2)
+    desk.hears(CLIENT, m.CancelJobs(7, [1]))
+    assert desk.sent(m.JobsSettled)[0].ids == [1]
+    desk.join('a')
+    assert [run.ids for run in desk.sent(m.RunJobs)] == [[2]]
+
+
+def test_a_running_job_that_is_cancelled_is_stopped_once() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.submit(1)
+    for _ in range(2):
+        desk.hears(CLIENT, m.CancelJobs(7, [1]))
+    assert desk.sent(m.StopJobs, 'a') == [m.StopJobs(7, [1], [1])]
+
+
+def test_a_job_for_one_node_waits_for_that_node() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.submit(1, node='10.0.0.2')
+    assert not desk.sent(m.RunJobs)
+    desk.join('b', address='10.0.0.2')
+    assert desk.sent(m.RunJobs, 'b')[0].ids == [1]
+
+
+def test_short_jobs_are_handed_out_ahead_and_long_ones_are_not() -> None:
+    desk = Desk()
+    desk.join('a', cpus=1)
+    desk.submit(1, *range(10, 40))
+    desk.done('a', 1, seconds=0.001)
+    ahead = sum(len(run.ids) for run in desk.sent(m.RunJobs)) - 1
+    assert ahead == 11  # one that runs, and 10 ms of work
+    desk.done('a', 10, seconds=1.0)
+    assert not desk.sent(m.RunJobs)
+
+
+def test_what_waits_behind_a_long_job_is_recalled_when_another_node_idles() -> None:
+    desk = Desk()
+    desk.join('a', cpus=1)
+    desk.submit(1)
+    desk.done('a', 1, seconds=0.001)
+    desk.submit(2, 3, 4)
+    desk.join('b', cpus=1, address='10.0.0.2')
+    assert desk.sent(m.RecallJobs, 'a') == [m.RecallJobs(7, 1)]
+    desk.hears('a', m.JobsReturned(7, [4], [1], 'another node is idle'))
+    run = desk.sent(m.RunJobs, 'b')[0]
+    assert (run.ids, run.attempts) == ([4], [2])
+
+
+def test_two_computations_take_turns() -> None:
+    desk = Desk()
+    desk.hears(CLIENT, declaration(8))
+    desk.join('a', cpus=2)
+    desk.hears('a', m.ComputationReady(8))
+    desk.submit(*range(1, 50))
+    desk.sent(m.RunJobs)
+    desk.hears(CLIENT, m.SubmitJobs(8, '', [1, 2], [b'x', b'x']))
+    for job in (1, 2):
+        desk.done('a', job)
+    assert 8 in {run.computation for run in desk.sent(m.RunJobs)}
+
+
+def test_a_busy_node_is_asked_again_when_it_is_free() -> None:
+    desk = Desk()
+    desk.tell(NodeFound('a', '10.0.0.1', 51348, ''))
+    desk.hears('a', m.NodeDetails('a', 2, 'Linux', '3.11', None))
+    desk.hears('a', m.ComputationRefused(7, 'busy', 'held by Ann at box'))
+    assert 'held by Ann at box' in '\n'.join(desk.core.explain(7, desk.now))
+    desk.sent(m.OpenComputation)
+    desk.hears('a', m.NodeFree())
+    assert desk.sent(m.OpenComputation, 'a')
+
+
+def test_nobody_found_is_told_after_two_seconds_with_what_to_do() -> None:
+    desk = Desk()
+    desk.tell(OtherKeySeen('10.0.0.5'))
+    desk.now += 1.9
+    desk.tell(DeadlinePassed())
+    assert not desk.sent(m.Notice)
+    desk.now += 0.2
+    desk.tell(DeadlinePassed())
+    (notice,) = desk.sent(m.Notice)
+    assert '10.0.0.5: uses another key' in notice.text
+    assert 'dispy key export' in notice.text
+
+
+def test_a_late_turn_of_ours_kills_no_node() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.tell(DeadlinePassed())
+    desk.now += 300.0
+    desk.tell(DeadlinePassed())
+    assert not desk.sent(m.NodeChanged, CLIENT)[1:]
+
+
+def test_closing_waits_for_the_nodes_but_not_for_ever() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.submit(1)
+    desk.hears(CLIENT, m.CloseComputation(7))
+    assert desk.sent(m.JobsSettled)[0].ids == [1]
+    assert desk.sent(m.CloseComputation, 'a')
+    assert not desk.sent(m.ComputationClosed, CLIENT)
+    desk.now += 10.1
+    desk.tell(DeadlinePassed())
+    assert desk.sent(m.ComputationClosed, CLIENT)
