@@ -286,7 +286,8 @@ class JobCluster:
     def explain(self, job: DispyJob | None = None) -> str:
         """Say why jobs wait, node by node, in the scheduler's own words (Z06, D12)."""
         if job is not None and job.status in SETTLED:
-            return f'job {job.id}: {job.status.name.lower()}. {job.exception or job.reason}'
+            text = job.reason or job.exception
+            return f'job {job.id}: {job.status.name.lower()}' + (f': {text}' if text else '')
         if self._is_closed:
             return f'{self.name}: the cluster is closed'
         lines = self._runtime.explain(self._computation)

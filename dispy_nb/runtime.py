@@ -97,6 +97,7 @@ class Runtime:
 
     def explain(self, computation: int) -> list[str]:
         """Say where a computation stands."""
+        self.call(self._drain_whole_outbox)  # the cores' turn comes between the two calls
         return self.call(lambda: self._service.explain(computation))
 
     def detach(self, seat: Seat, computation: int) -> None:
@@ -157,9 +158,12 @@ class Runtime:
         if outbox:
             self._loop.call_soon(self._drain_outbox)
 
-    def _post(self, seat: Seat, event: Event) -> None:
+    def _drain_whole_outbox(self) -> None:
         while self._outbox:
             self._drain_outbox()
+
+    def _post(self, seat: Seat, event: Event) -> None:
+        self._drain_whole_outbox()
         seat.post(event)
 
     def _close_pipe(self) -> None:

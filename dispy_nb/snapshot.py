@@ -90,7 +90,7 @@ def take_snapshot(name: str, shell: ClusterShell, made_at: float, closed: bool) 
             FailureSnapshot(
                 str(job.id),
                 job.status.name.lower(),
-                (job.exception or job.reason or '').strip().rpartition('\n')[2],
+                (job.reason or job.exception or '').strip().rpartition('\n')[2],
             )
             for job in list(shell.failures)
         ),

@@ -259,6 +259,28 @@ def test_a_running_job_that_is_cancelled_is_killed(
     assert mark.read_text() == last
 
 
+def pause(seconds):
+    import time
+
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize('isolation', ['job', 'worker'])
+def test_cancelling_jobs_never_touches_others(make_cluster: MakeCluster, isolation: str) -> None:
+    cluster = make_cluster(pause, isolation=isolation)
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        jobs = [cluster.submit(0.002) for _ in range(40)]
+        for job in jobs[::3]:  # at any moment of their lives
+            eventually(lambda job=job: job.status != dispy.DispyJob.Created)
+            cluster.cancel(job)
+        assert cluster.wait(LIMIT), cluster.explain()
+        left = [job for number, job in enumerate(jobs) if number % 3]
+        assert {job.status for job in left} == {dispy.DispyJob.Finished}
+        ended = {dispy.DispyJob.Finished, dispy.DispyJob.Cancelled}
+        assert {job.status for job in jobs} <= ended
+
+
 # waiting
 
 

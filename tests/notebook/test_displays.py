@@ -8,7 +8,10 @@ import pytest
 
 from tests.notebook.kernel import WIDGET, Kernel, running_kernel
 
-pytestmark = pytest.mark.notebook
+pytestmark = [
+    pytest.mark.notebook,
+    pytest.mark.usefixtures('loop_of_the_jupyter_client'),
+]
 
 START = """
     import dispy_nb as dispy

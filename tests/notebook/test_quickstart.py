@@ -1,6 +1,7 @@
 """The notebook that newcomers open first runs as it is, without a browser as well."""
 
 import ast
+import functools
 import re
 import sysconfig
 import warnings
@@ -13,13 +14,16 @@ import pytest
 
 from tests.notebook.kernel import WIDGET
 
-pytestmark = pytest.mark.notebook
+pytestmark = [
+    pytest.mark.notebook,
+    pytest.mark.usefixtures('loop_of_the_jupyter_client'),
+]
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / 'notebooks'
 
 
 @pytest.fixture(scope='module')
-def outputs(shared_home: Path) -> list[dict[str, Any]]:
+def outputs(shared_home: Path, loop_of_the_jupyter_client: None) -> list[dict[str, Any]]:
     """Run the notebook; answer what its cells have shown, in order."""
     notebook = nbformat.read(NOTEBOOKS / 'quickstart.ipynb', as_version=4)
     client = nbclient.NotebookClient(notebook, timeout=50, store_widget_state=False)
@@ -27,6 +31,7 @@ def outputs(shared_home: Path) -> list[dict[str, Any]]:
     return [output for cell in notebook.cells for output in cell.get('outputs', ())]
 
 
+@functools.cache
 def library_counts() -> tuple[int, int, int]:
     """Answer how many files the notebook takes, how many are no Python, and their functions."""
     library = Path(sysconfig.get_path('stdlib'))

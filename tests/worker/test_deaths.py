@@ -144,6 +144,26 @@ def test_interrupt_is_raised_in_the_jobs_code(tmp_path: Path, isolation: str) ->
     assert on_bench(tmp_path, play).result == 'interrupted'
 
 
+def test_interrupt_of_a_job_that_has_ended_leaves_the_next_one_alone(tmp_path: Path) -> None:
+    def work() -> str:
+        dispy_provisional_result(os.getpid())  # type: ignore[name-defined]  # noqa: F821
+        for _ in range(20):
+            time.sleep(0.01)
+        return 'left alone'
+
+    async def play(made: Bench) -> Any:
+        await made.open(work, 'worker')
+        worker = await made.start()  # job 1
+        await first_provisional(made)
+        for job, attempt in ((7, 1), (1, 7)):
+            order = SignalWorker(COMPUTATION, worker, signal.SIGINT, job, attempt)
+            made.processes.signal_worker(order)
+            await asyncio.sleep(0.03)
+        return (await made.reports(worker, 1))[0]
+
+    assert on_bench(tmp_path, play).result == 'left alone'
+
+
 def test_interrupt_sent_before_the_job_began_is_not_lost(tmp_path: Path) -> None:
     def work() -> None:
         time.sleep(60)
