@@ -1,4 +1,7 @@
-"""The end of the program: open clusters wait for their jobs, and say so (D10)."""
+"""The end of the program: open clusters wait for their jobs, and say so (D10).
+
+The end of a notebook's kernel waits for nobody: jobs that run go on to their end on their nodes.
+"""
 
 import atexit
 import logging
@@ -33,11 +36,18 @@ def _close_all() -> None:
     interrupted = isinstance(getattr(sys, 'last_value', None), KeyboardInterrupt)
     for cluster in list(_kept.values()):
         try:
-            _close(cluster, interrupted)
+            if not (in_kernel() and cluster.snapshot().pending):
+                _close(cluster, interrupted)
         except KeyboardInterrupt:
             interrupted = True
             cluster.close(timeout=0, terminate=True)
     local.close_all()
+
+
+def in_kernel() -> bool:
+    """Whether this program is the kernel of a notebook."""
+    get_ipython = getattr(sys.modules.get('IPython'), 'get_ipython', None)
+    return hasattr(get_ipython() if get_ipython is not None else None, 'kernel')
 
 
 def _close(cluster: Any, interrupted: bool) -> None:

@@ -28,6 +28,7 @@ FLOORS = {
     'dispy_nb.dispycos': 4,
     'dispy_nb.notebook': 5,
     'dispy_nb.labserver': 5,
+    'dispy_nb.__main__': 5,
     'dispy_nb.commands': 5,
     'dispy_nb.demo': 5,
     'dispy_nb.keycommand': 5,

@@ -6,6 +6,7 @@ one program at a time.
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -93,23 +94,29 @@ async def serve(options: NodeOptions, ready_fd: int = -1) -> int:
     signals = StopSignals(loop, service.stop)
     try:
         address, port = service.start()
-        cpus = f'{options.cpus} cpu' if options.cpus == 1 else f'{options.cpus} cpus'
-        _log.info('dispynode %s serving at %s:%d with %s', options.name, address, port, cpus)
-        if ready_fd >= 0:
-            os.write(ready_fd, b'%d' % port)
-            os.close(ready_fd)
-        if options.secret.is_insecure:
-            _log.warning('INSECURE: whoever reaches this port can run programs as this user')
-        elif options.secret.is_own:
-            _log.info(
-                "serving programs with this user's key; for a program on another machine run "
-                '`dispy key export` here and the line it prints there'
-            )
+        _tell_start(options, address, port, ready_fd)
         reason = await service.run()
         _log.info('dispynode %s ended: %s', options.name, reason)
     finally:
+        await service.close()
         signals.close()
     return signals.status()
+
+
+def _tell_start(options: NodeOptions, address: str, port: int, ready_fd: int) -> None:
+    cpus = f'{options.cpus} cpu' if options.cpus == 1 else f'{options.cpus} cpus'
+    _log.info('dispynode %s serving at %s:%d with %s', options.name, address, port, cpus)
+    if ready_fd >= 0:
+        with contextlib.suppress(BrokenPipeError):  # whoever waits is gone: `owner_fd` tells
+            os.write(ready_fd, b'%d' % port)
+        os.close(ready_fd)
+    if options.secret.is_insecure:
+        _log.warning('INSECURE: whoever reaches this port can run programs as this user')
+    elif options.secret.is_own:
+        _log.info(
+            "serving programs with this user's key; for a program on another machine run "
+            '`dispy key export` here and the line it prints there'
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

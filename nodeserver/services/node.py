@@ -70,6 +70,7 @@ class NodeService:
         self._seat = self._driver.add(NodeCore(facts), self._table)  # type: ignore[arg-type]
         self._local_path: Path | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._closing = contextlib.AsyncExitStack()
 
     def start(self) -> tuple[str, int]:
         """Open sockets and start processes; where the node listens.
@@ -79,10 +80,13 @@ class NodeService:
         PortBusy
             The user named a port that is taken.
         """
-        options = self._options
+        options, closing = self._options, self._closing
+        closing.callback(self._remove_local_socket)
+        closing.callback(self._driver.close)
         self._link = ZmqLink(
             self._loop, self._seat.post, options.peer_id, 'node', options.secret.link_keys()
         )
+        closing.callback(self._link.close)
         port = self._listen()
         contact = NodeContact(options.peer_id, port, netif.host_fingerprint(), self._listen_local())
         self._beacon = NodeBeacon(
@@ -91,11 +95,15 @@ class NodeService:
         self._procs = Processes(
             self._loop, self._seat.post, options.prefix, options.name, options.address
         )
+        closing.push_async_callback(self._procs.aclose)
         self._procs.start()
+        closing.callback(self._beacon.close)
         self._fill_table()
         self._measure()
+        closing.callback(self._stop_measuring)
         if options.owner_fd >= 0:
             self._loop.add_reader(options.owner_fd, self._owner_readable)
+            closing.callback(self._loop.remove_reader, options.owner_fd)
         self._beacon.announce()
         return options.address or '*', port
 
@@ -105,10 +113,11 @@ class NodeService:
 
     async def run(self) -> str:
         """Serve until stopped; the reason of the end."""
-        try:
-            return await self._stopped
-        finally:
-            await self._close()
+        return await self._stopped
+
+    async def close(self) -> None:
+        """End what was started, in the opposite order; also after a start that failed."""
+        await self._closing.aclose()
 
     def _fill_table(self) -> None:
         procs, link = self._procs, self._link
@@ -150,6 +159,10 @@ class NodeService:
         self._seat.post(AvailabilityMeasured(measure(self._options.prefix)))
         self._timer = self._loop.call_later(MEASURE_INTERVAL, self._measure)
 
+    def _stop_measuring(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _owner_readable(self) -> None:
         if not os.read(self._options.owner_fd, 1024):
             self._loop.remove_reader(self._options.owner_fd)
@@ -159,15 +172,6 @@ class NodeService:
         if not self._stopped.done():
             self._stopped.set_result(effect.reason)
 
-    async def _close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._options.owner_fd >= 0:
-            self._loop.remove_reader(self._options.owner_fd)
-        self._beacon.close()
-        await self._procs.aclose()
-        self._link.close()
-        self._driver.close()
+    def _remove_local_socket(self) -> None:
         if self._local_path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                self._local_path.unlink()
+            self._local_path.unlink(missing_ok=True)

@@ -225,3 +225,37 @@ def test_an_owned_node_outlives_its_owner_by_ten_minutes_at_most() -> None:
     bench.now += 600.1
     bench.tell(DeadlinePassed())
     assert bench.take(do.Stop)
+
+
+def test_a_computation_gets_no_more_cpus_than_its_scheduler_allows() -> None:
+    bench = Bench(cpus=4)
+    bench.hears(opening(cpus=1))
+    bench.tell(TemplateReady(7))
+    assert [fork.count for fork in bench.take(do.ForkWorkers)] == [1]
+    bench.tell(WorkerForked(7, 1))
+    bench.run(1, 2)
+    bench.tell(WorkerForked(7, 2))
+    assert [give.ids for give in bench.take(do.GiveJobs)] == [[1]]
+    bench.reported(1, 1)
+    assert [give.ids for give in bench.take(do.GiveJobs)] == [[2]]
+
+
+def test_a_node_says_that_it_ends_and_which_jobs_it_broke_off() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1, 2)
+    bench.tell(StopAsked(False, 'SIGINT received'))
+    assert bench.take(m.NodeEnding) == [m.NodeEnding('SIGINT received')]
+    bench.tell(StopAsked(True, 'SIGINT received'))
+    assert bench.take(m.Farewell) == [m.Farewell('SIGINT received', {7: [1]})]
+
+
+def test_what_has_ended_in_the_very_turn_of_an_order_to_stop_is_reported_first() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1)
+    bench.effects += bench.core.handle(StopAsked(True, 'SIGINT received'), bench.now)
+    bench.reported(1, 1)
+    last = [e.message for e in bench.effects if isinstance(e, do.Send)][-2:]
+    assert [type(message) for message in last] == [m.JobsDone, m.Farewell]
+    assert last[1].begun == {7: []}

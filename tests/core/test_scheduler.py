@@ -225,3 +225,38 @@ def test_closing_waits_for_the_nodes_but_not_for_ever() -> None:
     desk.now += 10.1
     desk.tell(DeadlinePassed())
     assert desk.sent(m.ComputationClosed, CLIENT)
+
+
+def test_a_node_that_ends_gets_no_more_jobs_and_others_are_looked_for() -> None:
+    desk = Desk()
+    desk.join('a', cpus=2)
+    desk.submit(1)
+    desk.hears('a', m.NodeEnding('SIGINT received'))
+    desk.sent(m.RunJobs)
+    desk.submit(2)
+    assert not desk.sent(m.RunJobs)
+    text = '\n'.join(desk.core.explain(7, desk.now))
+    assert 'no node can be used' in text
+    assert 'takes no more jobs: SIGINT received' in text
+    desk.effects.clear()
+    desk.now += 1.0
+    desk.tell(DeadlinePassed())
+    assert [e for e in desk.effects if isinstance(e, Ping)]
+
+
+def test_jobs_that_a_leaving_node_never_began_wait_for_another_one() -> None:
+    desk = Desk()
+    desk.join('a', cpus=2)
+    desk.submit(1, 2)
+    desk.hears('a', m.Farewell('SIGINT received', {7: [1]}))
+    assert [message.ids for message in desk.sent(m.JobsRequeued)] == [[2]]
+    (settled,) = desk.sent(m.JobsSettled)
+    assert (settled.ids, settled.status) == ([1], JobStatus.CANCELLED)
+    desk.join('b', address='10.0.0.2')
+    assert [run.ids for run in desk.sent(m.RunJobs)] == [[2]]
+
+
+def test_a_node_whose_port_was_in_use_is_found_at_the_port_that_was_asked() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.0.0.9', 51348, 0, False)])
+    desk.tell(NodeFound('n', '10.0.0.9', 41000, '', 51348))
+    assert Connect('n', '10.0.0.9', 41000, '') in desk.effects

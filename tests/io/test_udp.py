@@ -135,7 +135,7 @@ def test_nodes_that_share_a_port_are_each_found_at_their_address(address: str, d
         with node('a', '127.0.0.2') as a, node('b', '127.0.0.3', a.port), client(heard) as asking:
             asking.ping([(address, a.port)], 0)
             events = await heard.until(bool)
-        assert events == [NodeFound(digit * 32, address, 51348, '', a.port)]
+            assert events == [NodeFound(digit * 32, address, 51348, '', a.port)]
 
     asyncio.run(story())
 
