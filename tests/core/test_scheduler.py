@@ -253,7 +253,7 @@ def test_jobs_that_a_leaving_node_never_began_wait_for_another_one() -> None:
     (settled,) = desk.sent(m.JobsSettled)
     assert (settled.ids, settled.status) == ([1], JobStatus.CANCELLED)
     desk.join('b', address='10.0.0.2')
-    assert [run.ids for run in desk.sent(m.RunJobs)] == [[2]]
+    assert [run.ids for run in desk.sent(m.RunJobs, 'b')] == [[2]]
 
 
 def test_a_node_whose_port_was_in_use_is_found_at_the_port_that_was_asked() -> None:

@@ -126,8 +126,8 @@ def test_order_of_secrets(tmp_path: Path) -> None:
     }
     assert len({*expected.values(), keys.own_key()}) == 4
     assert keys.choose_secret('from argument', file, environ=environ) == expected['argument']
-    assert keys.choose_secret('', file, environ=environ) == expected['environ']
-    assert keys.choose_secret('', file, environ={}) == expected['file']
+    assert keys.choose_secret('', file, environ=environ) == expected['file']
+    assert keys.choose_secret(environ=environ) == expected['environ']
     assert keys.choose_secret(environ={}) == keys.own_key()
 
 
