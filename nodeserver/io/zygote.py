@@ -11,6 +11,7 @@ from pathlib import Path
 import nodeserver
 from nodeserver.io import memfile
 from nodeserver.io.control import Control
+from nodeserver.io.keys import SECRET_VARIABLE
 from nodeserver.io.watcher import Watcher
 from nodeserver.wire import lane
 from nodeserver.wire.lane import Ended, TemplateSettings
@@ -100,4 +101,6 @@ def _environment() -> dict[str, str]:
     here = {'', str(Path.cwd())} - {str(Path(nodeserver.__file__).parent.parent)}
     before = os.environ.get('PYTHONPATH')
     path = os.pathsep.join(entry for entry in sys.path if entry not in here)
-    return {**os.environ, 'PYTHONPATH': path, **({lane.PYTHONPATH: before} if before else {})}
+    environ = {**os.environ, 'PYTHONPATH': path, **({lane.PYTHONPATH: before} if before else {})}
+    environ.pop(SECRET_VARIABLE, None)  # jobs are not told the secret (D7)
+    return environ

@@ -320,3 +320,14 @@ def test_worker_imports_neither_asyncio_nor_ssl_nor_zmq() -> None:
         [sys.executable, '-c', program], capture_output=True, text=True, check=True, timeout=30
     )
     assert not {'asyncio', 'ssl', 'zmq', 'nodeserver.io.procs'} & set(done.stdout.split())
+
+
+def test_jobs_do_not_see_the_secret_of_their_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('DISPY_SECRET', 'a secret of the node')
+
+    def work() -> list[str]:
+        return [name for name, value in os.environ.items() if 'secret of the node' in value]
+
+    assert run_job(tmp_path, work).result == []
