@@ -212,6 +212,11 @@ class DispyJob:
     def _requeued(self, reason: str) -> None:
         self._node, self._reason, self._status = None, reason, JobStatus.CREATED
 
+    def _took(self, seconds: float, now: float) -> None:
+        """Correct the start: the node timed the job, and word of its start takes a while."""
+        if self._start_time is not None:
+            self._start_time = min(self._start_time, now - seconds)
+
     def _settle(self, status: JobStatus, outcome: bytes, reason: str, now: float) -> None:
         self._outcome = outcome
         self._reason = reason

@@ -158,6 +158,7 @@ class ClusterShell:
             if node is not None:
                 node.jobs_done += 1
                 node.cpu_time += seconds
+            job._took(seconds, now)
             self._end(job, number, JobStatus(status), outcome, reason, now)
         self._settled(now)
 

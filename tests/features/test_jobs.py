@@ -316,7 +316,7 @@ def test_times_tell_when_a_job_was_handed_out_and_when_its_result_was_here(
     after = time.time()
     for job in jobs:
         assert before <= job.submit_time <= job.start_time <= job.end_time <= after
-        assert job.end_time - job.start_time >= 0.1
+        assert job.end_time - job.start_time >= 0.0999  # as the node timed it
     assert jobs[2].end_time >= before + 0.3  # one after the other, on the only cpu
     assert jobs[2].start_time > jobs[0].start_time
 

@@ -260,10 +260,12 @@ def test_a_program_without_a_key_and_one_with_a_key_never_work_together(
     node_options: tuple[str, ...], client_options: dict[str, bool]
 ) -> None:
     port = free_port()
-    with node_program('-i', RIGHT, '-p', port, *node_options) as node:
-        with open_cluster([RIGHT], port, **client_options) as cluster:
-            job = cluster.submit()
-            eventually(lambda: f'{RIGHT}: uses another key' in cluster.explain())
-            node.wait_for_log('somebody at 127.0.0.1 uses another key and is not served')
-            assert job.status == dispy.DispyJob.Created
-            cluster.close(timeout=0, terminate=True)
+    with (
+        node_program('-i', RIGHT, '-p', port, *node_options) as node,
+        open_cluster([RIGHT], port, **client_options) as cluster,
+    ):
+        job = cluster.submit()
+        eventually(lambda: f'{RIGHT}: uses another key' in cluster.explain())
+        node.wait_for_log('somebody at 127.0.0.1 uses another key and is not served')
+        assert job.status == dispy.DispyJob.Created
+        cluster.close(timeout=0, terminate=True)

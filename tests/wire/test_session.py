@@ -5,7 +5,14 @@ import random
 import pytest
 
 from nodeserver.core.errors import ProtocolError, UsageError
-from nodeserver.core.messages import Farewell, Message, NodePulse, SubmitJobs
+from nodeserver.core.messages import (
+    Farewell,
+    JobsDone,
+    JobsProvisional,
+    Message,
+    NodePulse,
+    SubmitJobs,
+)
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Kind,
@@ -177,6 +184,23 @@ def test_small_messages_overtake_large_ones() -> None:
     pair.a.send(Farewell('small'))
     pair.settle()
     assert pair.at_b == [Farewell('small'), large]
+
+
+def test_nothing_of_a_job_overtakes_its_large_provisional_result() -> None:
+    def results(name: int, size: int) -> JobsProvisional:
+        return JobsProvisional(1, 'node', [name], [1], [bytes(size)])
+
+    pair = Pair()
+    pair.greet()
+    done = JobsDone(1, 'node', 1, [1], [1], [11], [b'outcome'], [''], [0.1])
+    other = JobsDone(2, 'node', 1, [1], [1], [11], [b'outcome'], [''], [0.1])
+    ordered = [results(1, 20_000), results(1, 10), results(2, 20_000), done]
+    for message in (*ordered, other, Farewell('small')):
+        pair.a.send(message)
+    pair.settle()
+    assert pair.at_b == [other, Farewell('small'), *ordered]
+    pair.a.send(results(3, 10))  # nothing large is under way now
+    assert len(pair.a.due()) == 1
 
 
 def test_large_messages_keep_their_order_among_themselves() -> None:
