@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
-from nodeserver.core.status import SETTLED, JobStatus
+from nodeserver.core.errors import InvariantBroken
+from nodeserver.core.status import ALLOWED_MOVES, SETTLED, JobStatus
 from nodeserver.payload import load_result
 from nodeserver.wire.outcome import decode_outcome
 
@@ -23,6 +24,22 @@ class _Outcome:
         self.stdout = stdout
         self.stderr = stderr
         self.exception = exception
+
+
+class ProvisionalOutcome:
+    """A provisional result as it came; opened by the first thread that looks at it."""
+
+    __slots__ = ('_data', '_opened')
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._opened: _Outcome | None = None
+
+    def open(self) -> _Outcome:
+        """Unpickle it, once."""
+        if self._opened is None:
+            self._opened = _open_provisional(self._data)
+        return self._opened
 
 
 class DispyJob:
@@ -79,7 +96,7 @@ class DispyJob:
         self._id: Any = number
         self._status = JobStatus.CREATED
         self._node: Any = None
-        self._outcome: _Outcome | bytes | None = None
+        self._outcome: _Outcome | ProvisionalOutcome | bytes | None = None
         self._reason = ''
         self._submit_time = time.time()
         self._start_time: float | None = None
@@ -206,22 +223,34 @@ class DispyJob:
 
     # what the shell of its cluster does to it, on the loop's thread
 
+    def _move(self, to: JobStatus) -> None:
+        """Change the status; an impossible move is a bug of ours that must not pass unseen."""
+        if to not in ALLOWED_MOVES[self._status]:
+            raise InvariantBroken(f'{self!r} cannot become {to.name.lower()}')
+        self._status = to
+
     def _started(self, node: Any, now: float) -> None:
-        self._node, self._start_time, self._status = node, now, JobStatus.RUNNING
+        self._node, self._start_time = node, now
+        self._move(JobStatus.RUNNING)
 
     def _requeued(self, reason: str) -> None:
-        self._node, self._reason, self._status = None, reason, JobStatus.CREATED
+        self._node, self._reason = None, reason
+        self._move(JobStatus.CREATED)
 
     def _took(self, seconds: float, now: float) -> None:
         """Correct the start: the node timed the job, and word of its start takes a while."""
         if self._start_time is not None:
             self._start_time = min(self._start_time, now - seconds)
 
+    def _show_provisional(self, outcome: ProvisionalOutcome) -> None:
+        self._outcome = outcome
+        self._move(JobStatus.PROVISIONAL)
+
     def _settle(self, status: JobStatus, outcome: bytes, reason: str, now: float) -> None:
         self._outcome = outcome
         self._reason = reason
         self._end_time = now
-        self._status = status  # last: who sees it may read the rest
+        self._move(status)  # last: who sees it may read the rest
         if self._waiters:
             with _WAITERS:
                 waiters, self._waiters = self._waiters, ()
@@ -246,6 +275,8 @@ class DispyJob:
         outcome = self._outcome
         if isinstance(outcome, _Outcome):
             return outcome
+        if isinstance(outcome, ProvisionalOutcome):
+            return outcome.open()
         if self._status not in SETTLED:
             return _NOTHING
         self._outcome = decoded = decode(self._status, outcome or b'', self._reason)
@@ -288,10 +319,9 @@ class JobView(DispyJob):
 _NOTHING = _Outcome(None, None, None, None)
 
 
-def provisional_outcome(result: bytes) -> _Outcome:
-    """Return the outcome that a job shows while it has sent a provisional result."""
+def _open_provisional(data: bytes) -> _Outcome:
     try:
-        return _Outcome(load_result(result), None, None, None)
+        return _Outcome(load_result(data), None, None, None)
     except Exception as exc:  # noqa: BLE001
         # user code runs in unpickling; what it raises belongs to the job
         return _Outcome(None, None, None, f'the provisional result cannot be unpickled: {exc!r}')

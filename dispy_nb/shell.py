@@ -12,7 +12,7 @@ from collections import Counter, deque
 from typing import Any
 
 from dispy_nb.callbacks import CallbackThread
-from dispy_nb.job import DispyJob, JobView, provisional_outcome
+from dispy_nb.job import DispyJob, JobView, ProvisionalOutcome
 from dispy_nb.nodes import DispyNode, avail_info
 from dispy_nb.options import ClusterOptions
 from nodeserver.core.effects import (
@@ -51,7 +51,7 @@ class ClusterShell:
         self.started = 0  # with a node now
         self.submitted = 0
         self.provisional = 0
-        self.latest_provisional: Any = None
+        self.latest_provisional: ProvisionalOutcome | None = None
         self.failures: deque[DispyJob] = deque(maxlen=FAILURES_KEPT)
         self.notice = ''
         self.first_submit: float | None = None
@@ -199,10 +199,10 @@ class ClusterShell:
             job = self.jobs.get(number)
             if job is None:
                 continue
-            outcome = provisional_outcome(result)
-            job._status, job._outcome = JobStatus.PROVISIONAL, outcome
+            outcome = ProvisionalOutcome(result)
+            job._show_provisional(outcome)
             self.provisional += 1
-            self.latest_provisional = outcome.result
+            self.latest_provisional = outcome
             if self._options.callback is not None:
                 view = JobView(job, JobStatus.PROVISIONAL, outcome)
                 self._call(self._options.callback, view)

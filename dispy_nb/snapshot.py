@@ -82,7 +82,7 @@ def take_snapshot(name: str, shell: ClusterShell, made_at: float, closed: bool) 
         counts[JobStatus.TERMINATED] + counts[JobStatus.ABANDONED],
         counts[JobStatus.CANCELLED],
         shell.provisional,
-        shell.latest_provisional,
+        shell.latest_provisional.open().result if shell.latest_provisional else None,
         elapsed,
         ended / elapsed if elapsed else 0.0,
         nodes,
