@@ -13,11 +13,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from nodeserver.core.errors import NodesNotStarted, UsageError
+from nodeserver.io.leftovers import sweep_directories
 from nodeserver.io.sysinfo import processor_count
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
 LOOPBACK = '127.0.0.1'
+DIRECTORY_START = 'dispy-nodes-'
 
 _running: dict[int, 'LocalNodes'] = {}
 _registry = threading.Lock()
@@ -56,7 +58,9 @@ class LocalNodes:
             raise UsageError(f'cpus must be from 1 to {present} (this machine), not {cpus!r}')
         self._cpus = cpus or max(1, present // n)
         self._secret = secret
-        self._directory = tempfile.TemporaryDirectory(prefix='dispy-nodes-')
+        sweep_directories(Path(tempfile.gettempdir()), DIRECTORY_START)
+        start = f'{DIRECTORY_START}{os.getpid()}-'
+        self._directory = tempfile.TemporaryDirectory(prefix=start)
         self._programs: list[_Program] = []
         try:
             for number in range(n):

@@ -28,6 +28,7 @@ from nodeserver.core.nodefacts import NodeFacts
 from nodeserver.io import netif
 from nodeserver.io.driver import Driver
 from nodeserver.io.keys import Secret
+from nodeserver.io.leftovers import sweep_sockets
 from nodeserver.io.procs import Processes
 from nodeserver.io.sysinfo import measure, platform_name, python_version
 from nodeserver.io.udp import BeaconPlace, NodeBeacon
@@ -151,7 +152,9 @@ class NodeService:
         if not self._options.secret.is_own:
             return ''
         name = f'node-{self._options.peer_id[:16]}'
-        self._local_path = netif.runtime_directory() / name
+        directory = netif.runtime_directory()
+        sweep_sockets(directory)
+        self._local_path = directory / name
         self._link.listen_local(str(self._local_path))
         return name
 

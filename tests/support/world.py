@@ -1,6 +1,6 @@
 """A cluster in one thread: the real cores, on a network and a clock in memory, driven by one seed.
 
-    ClusterCore ── at once ── SchedulerCore ── network: late, in order ── NodeCore ── SimulatedProcesses
+    ClusterCore ── at once ── SchedulerCore ── network ── NodeCore ── SimulatedProcesses
 
 Everything that happens is drawn from the seed, so that a history that breaks a promise can be run
 again.  The promises are checked while it runs: no cpu runs two jobs, a job is settled once, and
