@@ -25,6 +25,7 @@ from nodeserver.cli.options import (
 from nodeserver.core.errors import UsageError
 from nodeserver.io import netif
 from nodeserver.io.keys import choose_secret
+from nodeserver.io.limits import raise_file_limit
 from nodeserver.io.prefix import choose_prefix, clean, leave
 from nodeserver.io.sysinfo import processor_count
 from nodeserver.io.udp import NODE_PORT
@@ -132,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     hint_at_secret_file(arguments)
+    raise_file_limit()
     prefix, lock = choose_prefix(arguments.dest_path_prefix, _port(arguments))
     try:
         if arguments.clean:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nodeserver
-from nodeserver.io import memfile
+from nodeserver.io import limits, memfile
 from nodeserver.io.control import Control
 from nodeserver.io.keys import SECRET_VARIABLE
 from nodeserver.io.watcher import Watcher
@@ -29,9 +29,10 @@ class Zygote:
         self._waiting: deque[Callable[[int, int], None]] = deque()
         self._reaped: dict[int, Callable[[int], None]] = {}
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        file_limit = str(limits.file_limit_before())
         with far:
             self._process = subprocess.Popen(
-                [sys.executable, *_COMMAND, str(far.fileno()), str(os.getpid())],
+                [sys.executable, *_COMMAND, str(far.fileno()), str(os.getpid()), file_limit],
                 pass_fds=[far.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ import faulthandler
 import gc
 import io
 import os
+import resource
 import signal
 import socket
 import sys
@@ -41,6 +42,9 @@ def main() -> None:
 def _prepare() -> None:
     ancestry.join_family(int(sys.argv[2]))
     ancestry.set_name('dispy zygote')
+    # the node has raised its own limit; programs that use `select` break beyond 1,024
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]), most))
     # workers inherit it blocked, and let it through only while the user's code runs
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

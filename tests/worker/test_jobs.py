@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import random
+import resource
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from nodeserver.core.events import TemplateReady
+from nodeserver.io.limits import raise_file_limit
 from nodeserver.worker.run import seed_generators
 from tests.worker.rig import Bench, Ran, on_bench, run_job
 
@@ -331,3 +333,14 @@ def test_jobs_do_not_see_the_secret_of_their_node(
         return [name for name, value in os.environ.items() if 'secret of the node' in value]
 
     assert run_job(tmp_path, work).result == []
+
+
+def test_jobs_have_the_limit_of_descriptors_that_the_node_was_started_with(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raise_file_limit()
+    try:
+        assert (
+            run_job(tmp_path, lambda: resource.getrlimit(resource.RLIMIT_NOFILE)).result == before
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
