@@ -1,6 +1,7 @@
 """The thread on which users' callbacks run: one for the process, strictly in order (D10)."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -18,7 +19,9 @@ class CallbackThread:
         # a queue for each thread: one that is ended inside a callback takes none of the next's
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._ending: threading.Thread | None = None  # was told to stop, and may be in a call
         self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._forget_parent)
         self.current: Callable[..., Any] | None = None  # what runs now, for messages
 
     def put(
@@ -39,6 +42,7 @@ class CallbackThread:
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is not None:
+                self._ending = thread
                 self._calls.put(None)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=5)
@@ -47,19 +51,28 @@ class CallbackThread:
         calls: SimpleQueue[Call | None] = SimpleQueue()
         self._calls = calls
         self._thread = threading.Thread(
-            target=self._run, args=(calls,), name='dispy-callbacks', daemon=True
+            target=self._run, args=(calls, self._ending), name='dispy-callbacks', daemon=True
         )
+        self._ending = None
         self._thread.start()
 
-    def _run(self, calls: SimpleQueue[Call | None]) -> None:
+    def _forget_parent(self) -> None:
+        """In a fork of the program: its thread is not here, and its lock may be held."""
+        self._lock = threading.Lock()
+        self._thread = self._ending = self.current = None
+
+    def _run(self, calls: SimpleQueue[Call | None], before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # never two callbacks at once
         while (call := calls.get()) is not None:
             function, args, then = call
             self.current = function
             value = None
             try:
                 value = function(*args)
-            except Exception:  # noqa: BLE001
-                # the user's own function: its error is his to read, and the next call goes on
+            except BaseException:  # noqa: BLE001
+                # the user's own function, sys.exit() included: its error is his to read, and
+                # the next call goes on
                 _log.exception('%s raised', getattr(function, '__qualname__', function))
             finally:
                 self.current = None

@@ -16,7 +16,6 @@ _log = logging.getLogger('dispy_nb')
 SAY_AFTER = 5.0  # seconds
 
 _kept: dict[int, Any] = {}  # an open cluster lives on though its name is gone: jobs may run
-_pid = os.getpid()
 
 
 def register(cluster: Any) -> None:
@@ -29,19 +28,42 @@ def forget(cluster: Any) -> None:
     _kept.pop(id(cluster), None)
 
 
+def _forget_parent() -> None:
+    """In a fork of the program: the clusters are its parent's."""
+    for cluster in _kept.values():
+        cluster.disown()
+    _kept.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
+
+
 @atexit.register
 def _close_all() -> None:
-    if os.getpid() != _pid:
-        return  # a fork of the program: the threads and the clusters are its parent's
     interrupted = isinstance(getattr(sys, 'last_value', None), KeyboardInterrupt)
-    for cluster in list(_kept.values()):
-        try:
-            if not (in_kernel() and cluster.snapshot().pending):
+    try:
+        for cluster in list(_kept.values()):
+            if in_kernel() and cluster.snapshot().pending:
+                continue
+            try:
                 _close(cluster, interrupted)
-        except KeyboardInterrupt:
-            interrupted = True
-            cluster.close(timeout=0, terminate=True)
-    local.close_all()
+            except KeyboardInterrupt:
+                interrupted = True
+                cluster.close(timeout=0, terminate=True)
+            except Exception:  # noqa: BLE001 - the end of the program: the others are closed too
+                _log.exception('%s could not be closed', cluster.name)
+    finally:
+        local.close_all()
+
+
+def _close_clusters_of(nodes: set[tuple[str, int]], failed: bool) -> None:
+    """Node servers are about to end: so do the clusters that have no others."""
+    for cluster in list(_kept.values()):
+        if cluster.uses_only(nodes):
+            _close(cluster, failed)
+
+
+local.before_end(_close_clusters_of)
 
 
 def in_kernel() -> bool:
@@ -50,13 +72,12 @@ def in_kernel() -> bool:
     return hasattr(get_ipython() if get_ipython is not None else None, 'kernel')
 
 
-def _close(cluster: Any, interrupted: bool) -> None:
-    if interrupted:
+def _close(cluster: Any, at_once: bool) -> None:
+    if at_once:
         cluster.close(timeout=0, terminate=True)
     elif not cluster.close(timeout=SAY_AFTER):
         _log.warning(
-            '%s: waiting for %d pending jobs before the program ends; interrupt (Ctrl-C) to '
-            'cancel them',
+            '%s: waiting for %d pending jobs before the end; interrupt (Ctrl-C) to cancel them',
             cluster.name,
             cluster.snapshot().pending,
         )

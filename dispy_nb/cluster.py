@@ -1,14 +1,15 @@
 """`JobCluster`: one function, the nodes that run it, and the jobs submitted to it."""
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from dispy_nb import closing, runtime
-from dispy_nb.job import DispyJob
+from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.log import set_level
 from dispy_nb.nodes import DispyNode, pin_names
 from dispy_nb.options import ClusterOptions
@@ -132,6 +133,7 @@ class JobCluster:
         self._next = 0
         self._submitting = threading.Lock()
         self._is_closed = False
+        self._is_foreign = False  # this process is a fork of the one that made it
         self._shell = ClusterShell(self, options, runtime.CALLBACKS)
         self._runtime = runtime.acquire(options)
         try:
@@ -172,12 +174,17 @@ class JobCluster:
             _check_program_arguments(args, kwargs)
         payload = dump_call(args, kwargs, self._by_value)
         with self._submitting:
+            self._check_foreign()
             if self._is_closed:
                 raise ClusterClosed(f'cluster {self.name} is closed: no job can be submitted')
             self._next = number = self._next + 1
             job = DispyJob(self, number)
-            self._shell.add(job, number)
-            self._runtime.submit(self._seat, node, number, payload)
+            try:
+                self._shell.add(job, number)
+                self._runtime.submit((self._seat, self._shell, node, number, payload))
+            except BaseException:  # Ctrl-C: a job that nobody was given is none
+                self._shell.discard(number)
+                raise
         return job
 
     def cancel(self, job: DispyJob) -> int:
@@ -220,15 +227,34 @@ class JobCluster:
         bool
             Whether all jobs have ended.
         """
+        self._check_foreign()
+        seconds = None if timeout is None else check_timeout(timeout)
         with ProgressLine(self, self._options.progress):
-            return self._shell.wait_idle(timeout)
+            return self._shell.wait_idle(seconds)
 
     def __call__(self) -> bool:
         """Wait until all jobs have ended."""
         return self.wait()
 
+    def __await__(self) -> Generator[Any, None, bool]:
+        """Wait until all jobs have ended, while the event loop goes on."""
+        return asyncio.to_thread(self.wait).__await__()
+
     def waiting(self) -> None:
-        """Note that somebody waits for a job; nothing needs to be done for it now."""
+        """Take note that somebody is about to wait for a job, where it could never end."""
+        self._check_foreign()
+
+    def disown(self) -> None:
+        """In a fork of the program: the cluster belongs to the process that made it."""
+        self._is_foreign = self._is_closed = True
+        self._submitting = threading.Lock()  # a thread that is not here may have held the other
+
+    def _check_foreign(self) -> None:
+        if self._is_foreign:
+            raise ClusterClosed(
+                f'cluster {self.name} belongs to the process that this one was forked from: '
+                'make a cluster of its own here'
+            )
 
     def close(self, timeout: float | None = None, terminate: bool = False) -> bool:
         """Wait for pending jobs, then release the nodes; no job can be submitted after (C19-C21).
@@ -257,13 +283,15 @@ class JobCluster:
             if self._is_closed:
                 return True
             self._is_closed = True
-        self._runtime.post(self._seat, CloseAsked())
-        if not self._shell.closed.wait(CLOSE_TIMEOUT):
-            _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
-        self._shell.wait_idle(CLOSE_TIMEOUT)
-        self._runtime.detach(self._seat, self._computation)
-        closing.forget(self)
-        runtime.release(self._runtime)
+        try:
+            self._runtime.post(self._seat, CloseAsked())
+            if not self._shell.closed.wait(CLOSE_TIMEOUT):
+                _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
+            self._shell.wait_idle(CLOSE_TIMEOUT)
+        finally:  # also after Ctrl-C
+            self._runtime.detach(self._seat, self._computation)
+            closing.forget(self)
+            runtime.release(self._runtime)
         return True
 
     def __enter__(self) -> Self:
@@ -295,6 +323,10 @@ class JobCluster:
             where = f'with node {job.ip_addr}' if job.node is not None else 'waiting for a cpu'
             lines.insert(0, f'job {job.id}: {where}')
         return '\n'.join(lines)
+
+    def uses_only(self, nodes: set[tuple[str, int]]) -> bool:
+        """Whether all nodes that the cluster asks for are among these addresses and ports."""
+        return all((a.host, a.port) in nodes for a in self._options.allocations)
 
     def snapshot(self) -> Snapshot:
         """Take a picture of the cluster's figures, for displays."""

@@ -1,17 +1,35 @@
 """`DispyJob`: what `submit` returns; a handle to one job, its status and its outcome."""
 
 import asyncio
+import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
-from nodeserver.core.errors import InvariantBroken
+from nodeserver.core.errors import InvariantBroken, UsageError
 from nodeserver.core.status import ALLOWED_MOVES, SETTLED, JobStatus
 from nodeserver.payload import load_result
 from nodeserver.wire.outcome import decode_outcome
 
 _WAITERS = threading.Lock()  # guards every job's list of waiters, for a few instructions
+
+
+def _forget_parent() -> None:
+    """In a fork of the program the lock may be held by a thread that is not here."""
+    global _WAITERS
+    _WAITERS = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
+
+
+def check_timeout(timeout: Any) -> float:
+    """Return a timeout as a number of seconds that locks understand (D13)."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:
+        raise UsageError(f'timeout must be a number of seconds or None, not {timeout!r}')
+    return min(max(0.0, float(timeout)), threading.TIMEOUT_MAX)
 
 
 class _Outcome:
@@ -179,12 +197,16 @@ class DispyJob:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, at most `timeout` seconds; whether it has."""
+        seconds = -1 if timeout is None else check_timeout(timeout)
         lock = threading.Lock()
         lock.acquire()
-        if self._add_waiter(lock.release):
+        if not self._add_waiter(lock.release):
+            return True
+        try:
             self._cluster.waiting()
-            return lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
-        return True
+            return lock.acquire(timeout=seconds)
+        finally:
+            self._drop_waiter(lock.release)
 
     def __await__(self) -> Generator[Any, None, Any]:
         loop = asyncio.get_running_loop()
@@ -195,10 +217,15 @@ class DispyJob:
                 ended.set_result(None)
 
         def wake() -> None:
-            loop.call_soon_threadsafe(finish)
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(finish)
 
         if self._add_waiter(wake):
-            yield from ended
+            try:
+                self._cluster.waiting()
+                yield from ended
+            finally:
+                self._drop_waiter(wake)
         return self.result
 
     def explain(self) -> str:
@@ -270,6 +297,12 @@ class DispyJob:
                 self._waiters = tuple(waiter for waiter in self._waiters if waiter != wake)
             return not missed
         return True
+
+    def _drop_waiter(self, wake: Callable[[], object]) -> None:
+        """Forget a waiter that waits no longer; most were called and forgotten by the end."""
+        if self._waiters:
+            with _WAITERS:
+                self._waiters = tuple(waiter for waiter in self._waiters if waiter != wake)
 
     def _decoded(self) -> _Outcome:
         outcome = self._outcome

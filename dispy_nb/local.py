@@ -2,12 +2,13 @@
 
 import os
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,22 @@ DIRECTORY_START = 'dispy-nodes-'
 
 _running: dict[int, 'LocalNodes'] = {}
 _registry = threading.Lock()
+_before_end: list[Callable[[set[tuple[str, int]], bool], None]] = []
+
+
+def before_end(call: Callable[[set[tuple[str, int]], bool], None]) -> None:
+    """Have `call(addresses, failed)` called before servers end, while they still work."""
+    _before_end.append(call)
+
+
+def _forget_parent() -> None:
+    """In a fork of the program: the servers are its parent's."""
+    global _registry
+    _registry = threading.Lock()
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
 
 
 class LocalNodes:
@@ -60,7 +77,8 @@ class LocalNodes:
         self._secret = secret
         sweep_directories(Path(tempfile.gettempdir()), DIRECTORY_START)
         start = f'{DIRECTORY_START}{os.getpid()}-'
-        self._directory = tempfile.TemporaryDirectory(prefix=start)
+        self._directory = Path(tempfile.mkdtemp(prefix=start))
+        self._pid = os.getpid()
         self._programs: list[_Program] = []
         try:
             for number in range(n):
@@ -69,7 +87,7 @@ class LocalNodes:
             for program in self._programs:
                 program.await_port(deadline)
         except BaseException:
-            self.close()
+            self._end_programs()
             raise
         with _registry:
             _running[id(self)] = self
@@ -85,15 +103,28 @@ class LocalNodes:
         return [program.process.pid for program in self._programs]
 
     def close(self) -> None:
-        """End the servers; jobs still running on them are ended after a few seconds."""
+        """End the servers, after the jobs of clusters that use no other nodes."""
+        self._close(failed=False)
+
+    def _close(self, failed: bool) -> None:
+        if os.getpid() != self._pid:
+            return  # a fork of the program leaves its `with` block: the servers are its parent's
         with _registry:
             _running.pop(id(self), None)
+        all_gone = all(program.process.poll() is not None for program in self._programs)
+        try:
+            for call in _before_end:
+                call(set(self.nodes), failed or all_gone)
+        finally:
+            self._end_programs()
+
+    def _end_programs(self) -> None:
         for program in self._programs:
             program.ask_to_end()
         for program in self._programs:
             program.end()
         self._programs = []
-        self._directory.cleanup()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -104,18 +135,16 @@ class LocalNodes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self._close(failed=kind is not None)
 
     def __repr__(self) -> str:
         return f'<LocalNodes {self.nodes}, {self._cpus} cpus each>'
 
     def _start(self, number: int) -> '_Program':
-        prefix = Path(self._directory.name) / f'node-{number + 1}'
+        prefix = self._directory / f'node-{number + 1}'
         options = ['--name', f'local-{number + 1}', '--cpus', str(self._cpus)]
         options += ['-i', LOOPBACK, '-p', '0', '--dest_path_prefix', str(prefix)]
-        return _Program(
-            options, Path(self._directory.name) / f'node-{number + 1}.log', self._secret
-        )
+        return _Program(options, self._directory / f'node-{number + 1}.log', self._secret)
 
 
 class _Program:

@@ -44,8 +44,10 @@ class ProgressLine:
     ) -> None:
         if self._thread is not None:
             self._stop.set()
-            self._thread.join()
-            _showing.release()
+            try:
+                self._thread.join()
+            finally:  # also after Ctrl-C
+                _showing.release()
 
     def _run_plain(self) -> None:
         going_on = True

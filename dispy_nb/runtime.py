@@ -37,6 +37,9 @@ _runtimes: dict[Secret, 'Runtime'] = {}
 _registry = threading.Lock()
 
 
+Entry = tuple[Seat, ClusterShell, str, int, bytes]  # a job on its way to its cluster's core
+
+
 class Runtime:
     """One loop thread with a scheduler on it."""
 
@@ -45,7 +48,7 @@ class Runtime:
         self.ip_addr = options.ip_addr
         self.port = options.port or 0
         self.clusters = 0
-        self._outbox: deque[tuple[Seat, str, int, bytes]] = deque()
+        self._outbox: deque[Entry] = deque()
         self._signalled = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -66,12 +69,16 @@ class Runtime:
         """Seat a cluster."""
         return self.call(lambda: self._service.attach(declared, shell.performers()))
 
-    def submit(self, seat: Seat, node: str, number: int, payload: bytes) -> None:
+    def submit(self, entry: Entry) -> None:
         """Put a job into the outbox, and wake the loop if it may be asleep."""
-        self._outbox.append((seat, node, number, payload))
+        self._outbox.append(entry)
         if not self._signalled:
-            self._signalled = True
-            os.write(self._wake_write, b'x')
+            try:
+                self._signalled = True
+                os.write(self._wake_write, b'x')
+            except BaseException:  # Ctrl-C: one byte too many is harmless, one too few is not
+                self._signalled = False
+                raise
 
     def post(self, seat: Seat, event: Event) -> None:
         """Hand a cluster's core an event, behind all jobs submitted before."""
@@ -149,7 +156,9 @@ class Runtime:
         outbox = self._outbox
         batches: dict[tuple[Seat, str], tuple[list[int], list[bytes]]] = {}
         for _ in range(min(len(outbox), MOST_PER_TURN)):
-            seat, node, number, payload = outbox.popleft()
+            seat, shell, node, number, payload = outbox.popleft()
+            if number not in shell.jobs:
+                continue  # its submission was interrupted
             ids, payloads = batches.setdefault((seat, node), ([], []))
             ids.append(number)
             payloads.append(payload)
@@ -202,10 +211,20 @@ def release(runtime: Runtime) -> None:
         if runtime.clusters:
             return
         del _runtimes[runtime.secret]
+        runtime.stop()
         last = not _runtimes
-    runtime.stop()
     if last:
         CALLBACKS.stop()
+
+
+def _forget_parent() -> None:
+    """In a fork of the program: its loops are not here, and its lock may be held."""
+    global _registry
+    _registry = threading.Lock()
+    _runtimes.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
 
 
 def _check_same_place(runtime: Runtime, options: ClusterOptions) -> None:

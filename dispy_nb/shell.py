@@ -87,6 +87,11 @@ class ClusterShell:
         if self._options.cluster_status is not None:
             self._tell(DispyJob.Created, None, JobView(job, JobStatus.CREATED, None))
 
+    def discard(self, number: int) -> None:
+        """Forget a job whose submission was interrupted."""
+        if self.jobs.pop(number, None) is not None:
+            self.submitted -= 1
+
     def wait_idle(self, timeout: float | None) -> bool:
         """Wait until every job has ended and its callbacks have run (D10)."""
         deadline = None if timeout is None else time.monotonic() + timeout

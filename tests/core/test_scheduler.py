@@ -1,68 +1,16 @@
 """The scheduler's core as a table: what it is told, and what it answers."""
 
-from typing import Any
-
 from nodeserver.core import messages as m
-from nodeserver.core.effects import Connect, Effect, Ping, Send
+from nodeserver.core.effects import Connect, Ping
 from nodeserver.core.events import (
     DeadlinePassed,
-    MessageArrived,
     NodeFound,
     OtherKeySeen,
-    PeerConnected,
     PeerLost,
 )
-from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus
+from tests.support.desk import CLIENT, Desk
 from tests.support.world import declaration
-
-CLIENT = 'client'
-
-
-class Desk:
-    """A scheduler core, its clock, and what it has sent to whom since the last look."""
-
-    def __init__(self, **changes: Any) -> None:
-        self.core = SchedulerCore()
-        self.now = 50.0
-        self.effects: list[Effect] = []
-        self.hears(CLIENT, declaration(**changes))
-
-    def tell(self, event: Any) -> None:
-        """One turn with one event."""
-        self.effects += self.core.handle(event, self.now)
-        self.effects += self.core.end_turn(self.now)
-        self.core.check()
-
-    def hears(self, peer: str, message: Any) -> None:
-        """One turn with one message."""
-        self.tell(MessageArrived(peer, message))
-
-    def join(self, node: str, cpus: int = 2, address: str = '10.0.0.1') -> None:
-        """A node comes and is ready."""
-        self.tell(NodeFound(node, address, 51348, ''))
-        self.tell(PeerConnected(node, address))
-        self.hears(node, m.NodeDetails(node, cpus, 'Linux', '3.11', None))
-        self.hears(node, m.ComputationReady(7))
-
-    def submit(self, *ids: int, node: str = '') -> None:
-        """Jobs come from the client."""
-        self.hears(CLIENT, m.SubmitJobs(7, node, list(ids), [b'x'] * len(ids)))
-
-    def done(self, node: str, job: int, attempt: int = 1, seconds: float = 1.0) -> None:
-        """A node reports a job's end."""
-        columns = ([JobStatus.FINISHED], [b'out'], [''], [seconds])
-        self.hears(node, m.JobsDone(7, node, 1, [job], [attempt], *columns))
-
-    def sent(self, kind: type[Any], peer: str | None = None) -> list[Any]:
-        """Messages of a kind since the last look, which are then forgotten."""
-        found = [
-            e.message
-            for e in self.effects
-            if isinstance(e, Send) and isinstance(e.message, kind) and peer in (None, e.peer)
-        ]
-        self.effects = [e for e in self.effects if getattr(e, 'message', None) not in found]
-        return found
 
 
 def test_a_declared_computation_looks_for_nodes() -> None:
@@ -260,3 +208,82 @@ def test_a_node_whose_port_was_in_use_is_found_at_the_port_that_was_asked() -> N
     desk = Desk(specs=[m.NodeSpec('10.0.0.9', 51348, 0, False)])
     desk.tell(NodeFound('n', '10.0.0.9', 41000, '', 51348))
     assert Connect('n', '10.0.0.9', 41000, '') in desk.effects
+
+
+def stuck_desk() -> Desk:
+    """Node a runs one long job with two more behind it; b, of one cpu, idles."""
+    desk = Desk()
+    desk.join('a', cpus=1)
+    desk.submit(1)
+    desk.done('a', 1, seconds=0.001)
+    desk.submit(2, 3, 4)
+    desk.join('b', cpus=1, address='10.0.0.2')
+    return desk
+
+
+def test_a_node_that_has_nothing_to_give_back_is_not_asked_again_until_it_moves() -> None:
+    desk = stuck_desk()
+    assert desk.sent(m.RecallJobs, 'a')
+    for _ in range(3):
+        desk.hears('a', m.JobsReturned(7, [], [], ''))
+        desk.waits(1.0)
+    assert not desk.sent(m.RecallJobs)
+    desk.done('a', 2, seconds=0.001)
+    assert desk.sent(m.RecallJobs, 'a') == [m.RecallJobs(7, 1)]
+
+
+def test_a_node_that_had_nothing_to_give_back_does_not_hide_another_that_has() -> None:
+    desk = stuck_desk()
+    desk.hears('a', m.JobsReturned(7, [], [], ''))
+    desk.submit(10, 11, 12, 13, 14, 15, 16, 17)
+    desk.hears('b', m.JobsReturned(7, [], [], ''))
+    desk.sent(m.RecallJobs)
+    desk.join('c', cpus=1, address='10.0.0.3')
+    assert desk.sent(m.RecallJobs)
+
+
+def test_jobs_for_one_node_are_not_recalled_over_and_over() -> None:
+    desk = Desk()
+    desk.join('a', cpus=1)
+    desk.submit(1)
+    desk.done('a', 1, seconds=0.001)
+    desk.submit(2, 3, 4, node='10.0.0.1')
+    desk.join('b', cpus=1, address='10.0.0.2')
+    assert desk.sent(m.RecallJobs, 'a')
+    desk.hears('a', m.JobsReturned(7, [4], [1], 'another node is idle'))
+    assert desk.sent(m.RunJobs, 'a')[-1].ids == [4]
+    assert not desk.sent(m.RecallJobs)
+
+
+def test_nothing_is_recalled_for_cpus_that_the_computation_may_not_use() -> None:
+    specs = [m.NodeSpec('10.0.0.1', 51348, 0, False), m.NodeSpec('10.0.0.2', 51348, 1, False)]
+    desk = Desk(specs=specs)
+    desk.join('a', cpus=1)
+    desk.join('b', cpus=4, address='10.0.0.2')
+    desk.submit(1)
+    desk.done('a', 1, seconds=0.001)
+    desk.submit(2, node='10.0.0.2')
+    desk.submit(3, 4, 5, node='10.0.0.1')
+    assert not desk.sent(m.RecallJobs)
+
+
+def test_jobs_that_wait_for_an_absent_node_do_not_keep_others_from_being_recalled() -> None:
+    desk = Desk()
+    desk.submit(99, node='10.9.9.9')
+    desk.join('a', cpus=1)
+    desk.submit(1)
+    desk.done('a', 1, seconds=0.001)
+    desk.submit(2, 3, 4)
+    desk.join('b', cpus=1, address='10.0.0.2')
+    assert desk.sent(m.RecallJobs, 'a') == [m.RecallJobs(7, 1)]
+
+
+def test_a_provisional_result_that_is_stale_does_not_drop_the_others_of_its_batch() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.submit(1, 2)
+    desk.hears('a', m.JobsProvisional(7, 'a', [1, 2, 1], [1, 9, 1], [b'x', b'y', b'z']))
+    (passed,) = desk.sent(m.JobsProvisional, CLIENT)
+    assert passed == m.JobsProvisional(7, 'a', [1, 1], [1, 1], [b'x', b'z'])
+    desk.hears('a', m.JobsProvisional(7, 'a', [2], [9], [b'y']))
+    assert not desk.sent(m.JobsProvisional, CLIENT)

@@ -1,0 +1,240 @@
+"""Programs and threads that end, fork or are interrupted in unlucky moments: nothing hangs."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import dispy_nb as dispy
+from tests.support.programs import client_program
+
+START = """
+import os, sys, time
+import dispy_nb as dispy
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+"""
+
+
+def same(value: int) -> int:
+    return value
+
+
+@pytest.mark.parametrize(
+    ('end', 'printed'),
+    [
+        ('pass', '6 done\n'),
+        ('raise ValueError("the block fails")', ''),
+        ('sys.exit(3)', ''),
+    ],
+)
+def test_a_cluster_ends_with_the_only_nodes_it_has(end: str, printed: str) -> None:
+    began = time.monotonic()
+    done = client_program(
+        START
+        + f"""
+import atexit
+jobs = []
+try:
+    with dispy.LocalNodes(1, cpus=1) as local:
+        cluster = dispy.JobCluster(nap, nodes=local.nodes, ip_addr='127.0.0.1')
+        jobs += [cluster.submit(0.2) for _ in range(6)]
+        {end}
+    print(sum(job.status == dispy.DispyJob.Finished for job in jobs), 'done')
+finally:
+    assert all(job.wait(0) for job in jobs)
+""",
+        check=False,
+    )
+    assert done.stdout == printed
+    assert 'AssertionError' not in done.stderr
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.leaves('files')  # of the killed nodes: the next ones sweep them up
+def test_a_cluster_whose_local_nodes_were_killed_keeps_nobody_waiting() -> None:
+    done = client_program(
+        START
+        + """
+import signal
+with dispy.LocalNodes(1, cpus=1) as local:
+    cluster = dispy.JobCluster(nap, nodes=local.nodes, ip_addr='127.0.0.1', loglevel=50)
+    jobs = [cluster.submit(0.1) for _ in range(3)]
+    jobs[0]()
+    for pid in local.pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+print('over')
+"""
+    )
+    assert done.stdout == 'over\n'
+
+
+def test_an_interrupt_while_submitting_loses_no_job(make_nodes: dispy.LocalNodes) -> None:
+    with dispy.JobCluster(
+        same, nodes=make_nodes.nodes, ip_addr='127.0.0.1', isolation='worker'
+    ) as cluster:
+        jobs: list[dispy.DispyJob] = []
+        interrupts = 0
+        for round_number in range(40):
+            signal.setitimer(signal.ITIMER_REAL, 0.0005 + round_number * 0.00005)
+            try:
+                while True:
+                    jobs.append(cluster.submit(len(jobs)))
+            except KeyboardInterrupt:
+                interrupts += 1
+        assert interrupts == 40
+        assert cluster.wait(30)
+        values = [job.result for job in jobs]
+    assert all(value is not None for value in values)
+
+
+@pytest.fixture
+def make_nodes(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Nodes, with SIGALRM standing for Ctrl-C."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    with dispy.LocalNodes(1, cpus=1) as local:
+        yield local
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_an_interrupt_while_closing_leaves_no_thread_behind(make_nodes: dispy.LocalNodes) -> None:
+    cluster = dispy.JobCluster(same, nodes=make_nodes.nodes, ip_addr='127.0.0.1')
+    assert cluster.submit(1)() == 1
+    (pid,) = make_nodes.pids
+    os.kill(pid, signal.SIGSTOP)  # its confirmation does not come
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(KeyboardInterrupt):
+            cluster.close()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert cluster.close()
+    assert 'dispy-loop' not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_awaiter_that_is_gone_costs_no_other_job_its_end(make_nodes: dispy.LocalNodes) -> None:
+    def pause(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    async def impatient(job: dispy.DispyJob) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(_result_of(job)), 0.05)
+
+    async def _result_of(job: dispy.DispyJob) -> float:
+        return float(await job)
+
+    with dispy.JobCluster(pause, nodes=make_nodes.nodes, ip_addr='127.0.0.1') as cluster:
+        jobs = [cluster.submit(0.3), cluster.submit(0.0)]
+        asyncio.run(impatient(jobs[0]))
+        assert cluster.wait(10)
+        assert [job.result for job in jobs] == [0.3, 0.0]
+
+
+def test_a_cluster_can_be_awaited(make_nodes: dispy.LocalNodes) -> None:
+    async def run() -> list[int]:
+        with dispy.JobCluster(same, nodes=make_nodes.nodes, ip_addr='127.0.0.1') as cluster:
+            jobs = [cluster.submit(number) for number in range(5)]
+            assert await cluster
+            return [job.result for job in jobs]
+
+    assert asyncio.run(run()) == [0, 1, 2, 3, 4]
+
+
+def test_a_callback_that_exits_stops_nothing(
+    make_nodes: dispy.LocalNodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = []
+
+    def leave(job: dispy.DispyJob) -> None:
+        called.append(job.id)
+        sys.exit(1)
+
+    with dispy.JobCluster(
+        same, nodes=make_nodes.nodes, ip_addr='127.0.0.1', callback=leave
+    ) as cluster:
+        for number in range(3):
+            cluster.submit(number)
+        assert cluster.wait(10)
+    assert sorted(called) == [1, 2, 3]
+    assert 'SystemExit' in caplog.text
+
+
+def test_polling_a_job_leaves_no_waiters_behind(make_nodes: dispy.LocalNodes) -> None:
+    with dispy.JobCluster(time.sleep, nodes=make_nodes.nodes, ip_addr='127.0.0.1') as cluster:
+        job = cluster.submit(0.2)
+        while not job.wait(0.001):
+            assert len(job._waiters) == 0
+        assert job.status == dispy.DispyJob.Finished
+
+
+@pytest.mark.parametrize('timeout', ['3', True, float('nan')])
+def test_a_timeout_that_is_no_number_is_refused_by_name(
+    make_nodes: dispy.LocalNodes, timeout: object
+) -> None:
+    with dispy.JobCluster(same, nodes=make_nodes.nodes, ip_addr='127.0.0.1') as cluster:
+        job = cluster.submit(1)
+        for wait in (job.wait, cluster.wait, cluster.close):
+            with pytest.raises(dispy.UsageError, match='timeout must be a number of seconds'):
+                wait(timeout)
+        assert job.wait(1e12)
+
+
+def test_a_fork_of_the_program_is_told_to_make_a_cluster_of_its_own(tmp_path: Path) -> None:
+    done = client_program(
+        START
+        + """
+import multiprocessing
+
+def child(results):
+    for call in (lambda: cluster.submit(0), cluster.wait, lambda: job.wait(1)):
+        try:
+            call()
+        except dispy.ClusterClosed as error:
+            results.put(str(error).partition(' belongs ')[1])
+    with dispy.JobCluster(nap, nodes=local.nodes, ip_addr='127.0.0.1', node_port=1) as own:
+        results.put(own.submit(0.01).wait(0))
+
+if __name__ == '__main__':
+    context = multiprocessing.get_context('fork')
+    with dispy.LocalNodes(1, cpus=1) as local:
+        cluster = dispy.JobCluster(nap, nodes=local.nodes, ip_addr='127.0.0.1')
+        job = cluster.submit(2.0)
+        results = context.Queue()
+        process = context.Process(target=child, args=(results,))
+        process.start()
+        print([results.get(timeout=10) for _ in range(4)])
+        cluster.close()
+        process.join()
+"""
+    )
+    assert done.stdout == "[' belongs ', ' belongs ', ' belongs ', False]\n"
+
+
+def test_a_fork_that_leaves_the_block_ends_no_node_of_its_parent() -> None:
+    done = client_program(
+        START
+        + """
+with dispy.LocalNodes(1, cpus=1) as local:
+    with dispy.JobCluster(nap, nodes=local.nodes, ip_addr='127.0.0.1') as cluster:
+        cluster.submit(0)()
+        pid = os.fork()
+        if pid == 0:
+            sys.exit(0)
+        os.waitpid(pid, 0)
+        print(cluster.submit(0.01)())
+"""
+    )
+    assert done.stdout == '0.01\n'
