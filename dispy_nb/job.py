@@ -355,7 +355,7 @@ _NOTHING = _Outcome(None, None, None, None)
 def _open_provisional(data: bytes) -> _Outcome:
     try:
         return _Outcome(load_result(data), None, None, None)
-    except Exception as exc:  # noqa: BLE001
+    except (Exception, SystemExit) as exc:  # noqa: BLE001
         # user code runs in unpickling; what it raises belongs to the job
         return _Outcome(None, None, None, f'the provisional result cannot be unpickled: {exc!r}')
 
@@ -373,7 +373,7 @@ def decode(status: JobStatus, outcome: bytes, reason: str) -> _Outcome:
         return _Outcome(None, opened.stdout, opened.stderr, exception)
     try:
         result = load_result(opened.result)
-    except Exception as exc:  # noqa: BLE001
+    except (Exception, SystemExit) as exc:  # noqa: BLE001
         # user code runs in unpickling; what it raises belongs to the job
         exception = f'the result cannot be unpickled here: {exc!r}'
         return _Outcome(None, opened.stdout, opened.stderr, exception)
