@@ -1,7 +1,10 @@
 """What users hold of nodes: `NodeAllocate` to choose them, `DispyNode` to look at them."""
 
+import operator
+import reprlib
 import time
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any, ClassVar
 
 from nodeserver.core.errors import UsageError
@@ -9,6 +12,9 @@ from nodeserver.core.messages import Availability, NodeChanged
 from nodeserver.core.status import NodeStatus
 from nodeserver.io.netif import resolve
 from nodeserver.io.udp import NODE_PORT
+
+PIN_SECONDS = 60.0  # how long the addresses of a host name are believed
+MOST_PINS = 10_000
 
 
 class DispyNodeAvailInfo:
@@ -141,6 +147,40 @@ class DispyNode:
         return f'<DispyNode {self.name} at {self.ip_addr}, {self.cpus} cpus, {self.busy} busy>'
 
 
+class PinNames:
+    """What the scheduler may know nodes by; a host name is looked up once in a while only.
+
+    Looking one up can take seconds, and a user submits many jobs for the same node.
+    """
+
+    def __init__(self, seconds: float = PIN_SECONDS, most: int = MOST_PINS) -> None:
+        self._seconds = seconds
+        self._most = most
+        self._pins: dict[str, tuple[str, float]] = {}  # name -> pin, and when it is looked up anew
+
+    def __len__(self) -> int:
+        return len(self._pins)
+
+    def of(self, node: object, known: Iterable[DispyNode], now: float) -> str:
+        """Return a node's id, else its name and its addresses; see `pin_names`."""
+        if isinstance(node, DispyNode):
+            return node.node_id
+        if not isinstance(node, str) or not node.strip():
+            raise UsageError(f'node must be a DispyNode, an address or a host name, not {node!r}')
+        if _is_address(node) or any(node in (n.name, n.ip_addr) for n in list(known)):
+            return node
+        pin, until = self._pins.get(node, ('', now))
+        if until <= now:
+            pin = _looked_up(node)
+            if len(self._pins) >= self._most:
+                self._pins.clear()
+            self._pins[node] = (pin, now + self._seconds)
+        return pin
+
+
+_PINS = PinNames()
+
+
 def pin_names(node: object, known: Iterable[DispyNode]) -> str:
     """Return what the scheduler may know a node by: its id, else its name and its addresses.
 
@@ -149,16 +189,35 @@ def pin_names(node: object, known: Iterable[DispyNode]) -> str:
     UsageError
         It is neither a `DispyNode` nor a text.
     """
-    if isinstance(node, DispyNode):
-        return node.node_id
-    if not isinstance(node, str) or not node.strip():
-        raise UsageError(f'node must be a DispyNode, an address or a host name, not {node!r}')
-    if any(node in (other.name, other.ip_addr) for other in list(known)):
-        return node
+    return _PINS.of(node, known, time.monotonic())
+
+
+def _is_address(text: str) -> bool:
     try:
-        return '\n'.join(dict.fromkeys((node, *resolve(node))))
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _looked_up(host: str) -> str:
+    try:
+        return '\n'.join(dict.fromkeys((host, *resolve(host))))
     except UsageError:  # it may still be what a node calls itself with `--name`
-        return node
+        return host
+
+
+def allocated(answer: Any, offered: int) -> tuple[int, str]:
+    """Return how many cpus a user's `allocate` wants, and what is wrong with it in words."""
+    try:
+        wanted = None if isinstance(answer, bool) else operator.index(answer)
+    except TypeError:
+        wanted = None
+    if wanted is None:
+        return 0, f'allocate() returned {reprlib.repr(answer)}, not a number of cpus'
+    if wanted < 0:
+        return 0, f'allocate() returned {reprlib.repr(wanted)}, less than 0'
+    return min(wanted, offered), ''
 
 
 def avail_info(availability: Availability | None) -> DispyNodeAvailInfo | None:

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dispy_nb.local import with_local_nodes
@@ -71,8 +71,7 @@ class ClusterOptions:
                 raise UsageError(f'{name} must be True or False, not {getattr(self, name)!r}')
         if self.isolation not in ISOLATIONS:
             raise UsageError(f"isolation must be 'job' or 'worker', not {self.isolation!r}")
-        if self.dest_path is not None and not isinstance(self.dest_path, str):
-            raise UsageError(f'dest_path must be a string or None, not {self.dest_path!r}')
+        _check_dest_path(self.dest_path)
         for name, kind in (('name', str), ('progress', bool)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
@@ -102,6 +101,19 @@ def _check_program(path: str) -> None:
         raise UsageError(f'computation {path!r}: there is no such file')
     if not os.access(path, os.X_OK):
         raise UsageError(f'computation {path!r} is not executable: `chmod +x` it')
+
+
+def _check_dest_path(path: Any) -> None:
+    """Refuse here what each node would refuse (D7)."""
+    if path is None:
+        return
+    if not isinstance(path, str):
+        raise UsageError(f'dest_path must be a string or None, not {path!r}')
+    pure = PurePosixPath(path)
+    if path and (pure.is_absolute() or '..' in pure.parts or not pure.parts or '\0' in path):
+        raise UsageError(
+            f"dest_path must be a path below the node's own directory, without '..', not {path!r}"
+        )
 
 
 def as_allocation(element: Any) -> NodeAllocate:

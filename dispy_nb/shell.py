@@ -5,7 +5,9 @@
 All methods with a leading `_perform` run on the loop's thread; `wait_idle` is called by users.
 """
 
+import functools
 import logging
+import textwrap
 import threading
 import time
 from collections import Counter, deque
@@ -13,7 +15,7 @@ from typing import Any
 
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.job import DispyJob, JobView, ProvisionalOutcome
-from dispy_nb.nodes import DispyNode, avail_info
+from dispy_nb.nodes import DispyNode, allocated, avail_info
 from dispy_nb.options import ClusterOptions
 from nodeserver.core.effects import (
     AskAllocation,
@@ -26,7 +28,7 @@ from nodeserver.core.effects import (
     SettleUnrun,
     TellNode,
 )
-from nodeserver.core.messages import AllocateAnswer
+from nodeserver.core.messages import AllocateAnswer, AllocateAsk
 from nodeserver.core.status import JobStatus, NodeStatus
 from nodeserver.io.driver import Performers
 
@@ -230,18 +232,27 @@ class ClusterShell:
     def _perform_ask(self, effect: AskAllocation) -> None:
         """Call the user's `allocate` on the callback thread; its answer goes to the scheduler."""
         ask = effect.ask
-        allocation = self._options.allocations[ask.spec]
+        allocate = self._options.allocations[ask.spec].allocate
+        raised: list[str] = []
+
+        @functools.wraps(allocate)
+        def asking(*args: Any) -> Any:
+            try:
+                return allocate(*args)
+            except BaseException as exc:
+                text = textwrap.shorten(str(exc), 200)
+                raised.append(f'allocate() raised {type(exc).__name__}: {text}')
+                raise
+
         info = avail_info(ask.availability)
         args = (self.cluster, ask.address, ask.name, ask.cpus, info, ask.platform)
-        self._callbacks.put(
-            allocation.allocate, args, lambda value: self._answer_ask(ask.node, value)
-        )
+        self._callbacks.put(asking, args, lambda value: self._answer_ask(ask, value, raised))
 
-    def _answer_ask(self, node: str, value: Any) -> None:
-        cpus = value if isinstance(value, int) else 0
-        if value is None:
-            _log.warning('allocate() returned no number for a node: the node is not used')
-        self.cluster.say(lambda computation: AllocateAnswer(computation, node, cpus))
+    def _answer_ask(self, ask: AllocateAsk, value: Any, raised: list[str]) -> None:
+        cpus, reason = (0, raised[0]) if raised else allocated(value, ask.cpus)
+        if reason and not raised:  # what it raised was shown already
+            _log.warning('%s: node %s (%s) is not used', reason, ask.name, ask.address)
+        self.cluster.say(lambda computation: AllocateAnswer(computation, ask.node, cpus, reason))
 
     def _perform_report(self, effect: Report) -> None:
         if effect.level >= logging.WARNING:

@@ -52,6 +52,8 @@ def set_up_logging(
     A server has no results: its `ordinary` messages, those below a warning, go to standard
     output, so that whatever is on standard error wants to be read (Z13).
     """
+    # a reader of our messages that has ended, as in `dispynode | head`, is no fault of ours
+    logging.raiseExceptions = debug
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old.formatter, JsonFormatter | TextFormatter):  # ours, of an earlier call

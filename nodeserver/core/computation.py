@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.pace import Pace
 
+NOTICE_DELAY = 2.0  # how long nothing may happen before its user is told why
+NOTICE_INTERVAL = 60.0
+
 
 class JobRecord:
     """A job that was with a node at least once; before that it is an id and its bytes."""
@@ -29,6 +32,7 @@ class Computation:
         'declared',
         'jobs',
         'notice_at',
+        'noticed_at',
         'pace',
         'ping_at',
         'pings',
@@ -46,7 +50,8 @@ class Computation:
         self.jobs: dict[int, JobRecord] = {}  # with a node
         self.pace = Pace()
         self.closing = False
-        self.notice_at = now + 2.0
+        self.notice_at = now + NOTICE_DELAY
+        self.noticed_at = float('-inf')  # when its user was told last why jobs wait
         self.ping_at = now
         self.pings = 0
 
@@ -113,6 +118,15 @@ class Computation:
         pinned = self.pinned.pop(node, ())
         return [job for job in pinned if self.waiting.pop(job, None) is not None]
 
+    def waiting_for(self, node: str) -> int:
+        """How many jobs wait for the node named so."""
+        return sum(job in self.waiting for job in self.pinned.get(node, ()))
+
+    def notice_soon(self, now: float) -> None:
+        """Have its user told soon why jobs wait, but not over and over."""
+        soon = max(now + NOTICE_DELAY, self.noticed_at + NOTICE_INTERVAL)
+        self.notice_at = min(self.notice_at, soon)
+
     def on_node(self, node: str) -> list[int]:
         """Ids of the jobs that are with a node."""
         return [job for job, record in self.jobs.items() if record.node == node]
@@ -121,6 +135,10 @@ class Computation:
         """Whether an answer for this attempt is still the one to believe (D4)."""
         record = self.jobs.get(job)
         return record is not None and record.attempt == attempt and record.node == node
+
+    def are_current(self, ids: list[int], attempts: list[int], node: str) -> list[bool]:
+        """Which entries of a message of jobs from this node are to be believed."""
+        return [self.is_current(*entry, node) for entry in zip(ids, attempts, strict=True)]
 
     def pinned_nodes(self) -> Iterator[str]:
         """Names of the nodes for which jobs of this computation wait."""

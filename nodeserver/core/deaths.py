@@ -11,8 +11,14 @@ _WORDS = {
 }
 
 
+# the exit status of a worker that cannot write to its node; no usual program has it
+UNREPORTABLE = 213
+
+
 def describe_death(exit_status: int) -> str:
     """Say how a job's process ended that left no outcome; negative means killed by a signal."""
+    if exit_status == UNREPORTABLE:
+        return 'its result could not be reported: it closed the channel to its node'
     if exit_status >= 0:
         return f'its process ended with exit status {exit_status} before the function returned'
     try:

@@ -5,6 +5,7 @@ robin), so that one with a million jobs does not hold up one with ten.
 """
 
 from collections.abc import Callable
+from itertools import islice
 
 from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Effect, Send
@@ -14,6 +15,7 @@ from nodeserver.core.policy import Placement
 from nodeserver.core.recruiting import Recruiting
 
 QUANTUM = 4  # jobs a computation may place before the next one has its turn
+MOST_LOOKED_AT = 16  # full nodes that are looked at for jobs to take back, in one turn
 
 Plan = dict[tuple[str, int], list[int]]
 
@@ -26,7 +28,8 @@ class Dispatch:
         self._emit = emit
         self._placement = Placement()
         self._ring: dict[int, None] = {}  # computations with waiting jobs, in turn
-        self._recalled: set[str] = set()  # nodes that were asked to give jobs back
+        self._asked: set[str] = set()  # nodes that were asked to give jobs back
+        self._barren: set[str] = set()  # nodes that had none to give, and have not moved since
 
     def enlist(self, comp: Computation) -> None:
         """A computation has waiting jobs."""
@@ -47,7 +50,8 @@ class Dispatch:
     def forget(self, node: NodeRecord) -> None:
         """A node is gone."""
         self._placement.discard(node.id)
-        self._recalled.discard(node.id)
+        self._asked.discard(node.id)
+        self._barren.discard(node.id)
 
     def unload(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs of a computation are no longer with a node."""
@@ -57,16 +61,21 @@ class Dispatch:
             node.load -= count
             self.place(node)
 
-    def returned(self, node: NodeRecord) -> None:
-        """A node has answered a recall."""
-        self._recalled.discard(node.id)
+    def returned(self, node: NodeRecord, of_use: bool) -> None:
+        """A node has answered a recall, with jobs that others can run or without."""
+        self._asked.discard(node.id)
+        if not of_use:  # asked again at once, it would answer the same, turn after turn
+            self._barren.add(node.id)
+
+    def moved(self, node: NodeRecord) -> None:
+        """Jobs of a node have ended: it may have some to give back now."""
+        self._barren.discard(node.id)
 
     def run(self) -> None:
-        """Place what waits; where nothing waits, take back what an idle node could run."""
+        """Place what waits; then take back what a node that is idle even so could run."""
         if self._ring:
             self._allocate()
-        if not self._ring:
-            self._recall()
+        self._recall()
 
     def _allocate(self) -> None:
         plan: Plan = {}
@@ -103,13 +112,12 @@ class Dispatch:
         return placed
 
     def _place_pinned(self, comp: Computation, name: str, rounds: int, plan: Plan) -> int:
-        node, placed = self._fleet.named(name, comp), 0
-        while node is not None and self._has_room(comp, node, rounds):
-            job = comp.next_for(name)
-            if job is None:
-                break
+        job, placed = comp.next_for(name), 0
+        node = self._fleet.named(name, comp) if job is not None else None
+        while job is not None and node is not None and self._has_room(comp, node, rounds):
             self._assign(comp, job, node, plan)
             placed += 1
+            job = comp.next_for(name)
         return placed
 
     def _best(self, comp: Computation, rounds: int) -> NodeRecord | None:
@@ -131,24 +139,42 @@ class Dispatch:
         )
 
     def _assign(self, comp: Computation, job: int, node: NodeRecord, plan: Plan) -> None:
-        comp.dispatch(job, node.id)
+        if not comp.dispatch(job, node.id).pinned:
+            self._barren.discard(node.id)
         node.uses[comp.id].load += 1
         node.load += 1
         self._placement.put(node.id, node.load, node.cpus)
         plan.setdefault((node.id, comp.id), []).append(job)
 
     def _recall(self) -> None:
-        """Estimates err: ask the fullest node for jobs it has not begun if another one idles."""
-        full_id, idle_id = self._placement.fullest(), self._placement.idlest()
-        if full_id is None or idle_id is None or full_id in self._recalled:
+        """Estimates err: ask a full node for jobs it has not begun if another one idles."""
+        idle_id = self._placement.idlest()
+        if idle_id is None:
             return
-        full, idle = self._fleet.nodes[full_id], self._fleet.nodes[idle_id]
-        spare, surplus = idle.cpus - idle.load, full.load - full.cpus
-        if spare <= 0 or surplus <= 0:
+        idle = self._fleet.nodes[idle_id]
+        if idle.load >= idle.cpus:
             return
-        for computation, use in full.uses.items():
-            other = idle.uses.get(computation)
-            if use.load and other is not None and other.state is UseState.READY:
-                self._recalled.add(full_id)
-                self._emit(Send(full_id, RecallJobs(computation, min(spare, surplus))))
+        for full_id in islice(self._placement.fullest_first(), MOST_LOOKED_AT):
+            if full_id in self._asked:
                 return
+            if full_id not in self._barren and self._recall_from(self._fleet.nodes[full_id], idle):
+                return
+
+    def _recall_from(self, full: NodeRecord, idle: NodeRecord) -> bool:
+        """Ask one node for what the other could run; False when there is nothing of that kind."""
+        surplus = full.load - full.cpus
+        for computation, use in full.uses.items():
+            count = min(surplus, use.load, _room(idle, computation))
+            if count > 0:
+                self._asked.add(full.id)
+                self._emit(Send(full.id, RecallJobs(computation, count)))
+                return True
+        return False
+
+
+def _room(node: NodeRecord, computation: int) -> int:
+    """How many more jobs of a computation a node could run at once."""
+    use = node.uses.get(computation)
+    if use is None or use.state is not UseState.READY:
+        return 0
+    return min(node.cpus - node.load, use.cpus - use.load)

@@ -81,7 +81,7 @@ class TemplateReady:
 
 @dataclass(frozen=True, slots=True)
 class TemplateFailed:
-    """The computation could not be unpacked, or its template died; it runs no more jobs here."""
+    """The computation could not be unpacked, or its template died, and all workers with it."""
 
     computation: int
     reason: str
@@ -133,6 +133,8 @@ class WorkerEnded:
     exit_status: int  # negative: the signal that killed it
     outcome: bytes
     peak_memory: int  # bytes above the template's own
+    begun: bool = True  # False: of the jobs it was given and did not report, none has begun
+    reason: str = ''  # why it left by itself
 
 
 # a cluster in the user's program

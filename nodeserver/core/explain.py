@@ -1,7 +1,7 @@
 """Why jobs wait, in words, from the same records that the scheduler decides by (D12)."""
 
 from nodeserver.core.computation import Computation
-from nodeserver.core.fleet import NodeRecord, UseState, matching_spec
+from nodeserver.core.fleet import NodeRecord, NodeUse, UseState, matches_address, matching_spec
 from nodeserver.core.recruiting import Recruiting
 
 KEY_ADVICE = (
@@ -9,29 +9,96 @@ KEY_ADVICE = (
     '(`dispy key import ...`) on the other, or use the same secret on both'
 )
 
+MOST_NAMES = 10  # of nodes that jobs wait for, in one text
+
 
 def explain(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
     """Say where a computation stands: its jobs, each node, and what to do if there is none."""
-    ready = fleet.ready_count(comp)
-    lines = [_jobs_line(comp, ready)]
+    ready, strangers = fleet.ready_count(comp), _strangers(fleet, comp)
+    lines = [_jobs_line(fleet, comp, ready), *_pinned_lines(fleet, comp, list(comp.pinned_nodes()))]
     lines += [_node_line(node, comp) for node in fleet.nodes.values()]
-    lines += [f'{address}: uses another key; {KEY_ADVICE}' for address in fleet.other_keys]
+    lines += [f'{address}: uses another key; {KEY_ADVICE}' for address in strangers]
     lines += [f'{address}: {reason}' for address, reason in fleet.refusals.items()]
     if not ready:
-        lines += _advice(fleet, comp)
+        lines += _advice(comp, anybody=bool(fleet.nodes or strangers))
     return lines
 
 
-def _jobs_line(comp: Computation, ready: int) -> str:
+def notice(fleet: Recruiting, comp: Computation, now: float) -> str:
+    """What the user should be told without asking; '' if all goes well."""
+    if not fleet.ready_count(comp):
+        return '\n  '.join(explain(fleet, comp, now))
+    useless = [name for name in comp.pinned_nodes() if _is_useless(fleet.named(name, comp), comp)]
+    lines = '\n  '.join(_pinned_lines(fleet, comp, useless))
+    return f'{comp.declared.name}: {lines}' if lines else ''
+
+
+def _is_useless(node: NodeRecord | None, comp: Computation) -> bool:
+    use = node.uses.get(comp.id) if node else None
+    return use is None or use.state in (UseState.BUSY, UseState.FAILED, UseState.UNWANTED)
+
+
+def _strangers(fleet: Recruiting, comp: Computation) -> list[str]:
+    """Addresses with another key where this computation looks for nodes and has none."""
+    found = {n.address for n in fleet.nodes.values() if _is_ready(n, comp)}
+    return [
+        address
+        for address in fleet.other_keys
+        if address not in found and any(matches_address(s, address) for s in comp.declared.specs)
+    ]
+
+
+def _is_ready(node: NodeRecord, comp: Computation) -> bool:
+    use = node.uses.get(comp.id)
+    return use is not None and use.state is UseState.READY
+
+
+def _jobs_line(fleet: Recruiting, comp: Computation, ready: int) -> str:
     waiting, running = len(comp.waiting), len(comp.jobs)
     text = f'{comp.declared.name}: {_count(waiting, "job")} waiting, {running} on nodes'
     if comp.closing:
         return f'{text}; the cluster is closed'
     if not ready:
         return f'{text}; no node can be used'
-    if waiting:
+    if comp.next_for_any() is not None and _all_busy(fleet, comp):
         return f'{text}; all cpus of the {_count(ready, "usable node")} are busy'
     return f'{text}; {_count(ready, "node")} ready'
+
+
+def _all_busy(fleet: Recruiting, comp: Computation) -> bool:
+    ready = (n for n in fleet.nodes.values() if _is_ready(n, comp) and not n.ending)
+    return all(_is_full(node, node.uses[comp.id]) for node in ready)
+
+
+def _is_full(node: NodeRecord, use: NodeUse) -> bool:
+    return use.load >= use.cpus or node.load >= node.cpus
+
+
+def _pinned_lines(fleet: Recruiting, comp: Computation, names: list[str]) -> list[str]:
+    """Say of jobs that wait for one node each how it stands with that node."""
+    counts = {name: comp.waiting_for(name) for name in names}
+    names = [name for name in names if counts[name]]
+    lines = [_pinned_line(fleet, comp, name, counts[name]) for name in names[:MOST_NAMES]]
+    others = names[MOST_NAMES:]
+    if others:
+        rest = sum(counts[name] for name in others)
+        lines.append(f'{_wait(rest)} for {_count(len(others), "more node")} that were named')
+    return lines
+
+
+def _pinned_line(fleet: Recruiting, comp: Computation, name: str, count: int) -> str:
+    names = name.split('\n')
+    node = fleet.named(name, comp)
+    if node is None:  # one that is known but not used by this computation is worth a word
+        node = next((n for n in fleet.nodes.values() if n.address in names), None)
+    if node is not None:
+        return f'{_wait(count)} for node {node.title}: {_standing(node, comp)}'
+    title = f'{names[0]} ({", ".join(names[1:])})' if names[1:] else name
+    return f'{_wait(count)} for node {title}, which was not found'
+
+
+def _wait(jobs: int) -> str:
+    return f'{_count(jobs, "job")} {"waits" if jobs == 1 else "wait"}'
 
 
 def _node_line(node: NodeRecord, comp: Computation) -> str:
@@ -50,10 +117,7 @@ def _standing(node: NodeRecord, comp: Computation) -> str:
         return 'found, connected, waiting for its details' if node.connected else 'connecting'
     match use.state:
         case UseState.READY:
-            load = min(use.load, use.cpus)
-            rest = f'; {_count(use.load - load, "job")} more at hand' if use.load > load else ''
-            busy = 'all cpus busy: ' if load == use.cpus else ''
-            return f'{busy}{load} of {_count(use.cpus, "cpu")} in use{rest}'
+            return _load(node, use)
         case UseState.BUSY:
             return f'busy: {use.reason}; it is used as soon as it is free'
         case UseState.FAILED:
@@ -68,13 +132,26 @@ def _standing(node: NodeRecord, comp: Computation) -> str:
             return 'closing'
 
 
-def _advice(fleet: Recruiting, comp: Computation) -> list[str]:
+def _load(node: NodeRecord, use: NodeUse) -> str:
+    load, others = min(use.load, use.cpus), node.load - use.load
+    text = 'all cpus busy: ' if _is_full(node, use) else ''
+    text += f'{load} of {_count(use.cpus, "cpu")} in use'
+    if others:
+        text += f', {_count(others, "job")} of other computations'
+    if use.load > load:
+        behind = use.load - load
+        text += f'; {behind} more {"job waits" if behind == 1 else "jobs wait"} there'
+        text += ' behind running ones'
+    return text
+
+
+def _advice(comp: Computation, anybody: bool) -> list[str]:
     specs = comp.declared.specs
     asked = [f'{s.pattern} (port {s.port})' for s in specs if '*' not in s.pattern]
     if any('*' in s.pattern for s in specs):
         asked.append(f'the local network by broadcast to port {comp.declared.node_port}')
     lines = [f'looked for nodes at: {", ".join(asked)}; asked {_count(comp.pings, "time")}']
-    if not fleet.nodes and not fleet.other_keys:
+    if not anybody:
         lines.append(
             'nobody answered: start `dispynode` on each machine that should run jobs; if it runs, '
             'check that it listens on that port, that no firewall drops UDP and TCP to it, and '

@@ -83,11 +83,16 @@ def matching_spec(specs: list[NodeSpec], node: NodeRecord) -> int | None:
     name = node.details.name if node.details else ''
     for index, spec in enumerate(specs):
         if '*' in spec.pattern:
-            if fnmatchcase(node.address, _only_stars(spec.pattern)):
+            if matches_address(spec, node.address):
                 return index
         elif spec.pattern in (node.address, name) and spec.port in (node.port, node.asked_port):
             return index
     return None
+
+
+def matches_address(spec: NodeSpec, address: str) -> bool:
+    """Whether an element of `nodes` means this address, whatever the port."""
+    return fnmatchcase(address, _only_stars(spec.pattern))
 
 
 def _only_stars(pattern: str) -> str:

@@ -6,8 +6,13 @@ queue ──▶ worker.held ──▶ outcomes of this turn ──▶ letter ─
 from collections import deque
 from enum import StrEnum
 
+from nodeserver.core.effects import OpenTemplate
 from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
 from nodeserver.core.pace import Pace
+
+_MOST_REOPENINGS = 3  # in a row, without a job that ended meanwhile
+_MOST_VAIN_WORKERS = 100  # in a row, that ended before they began a job
+_REMEMBERED_STOPS = 10_000
 
 
 class HostedState(StrEnum):
@@ -15,6 +20,7 @@ class HostedState(StrEnum):
 
     OPENING = 'opening'
     READY = 'ready'
+    REOPENING = 'reopening'  # its template died; another follows once nothing of it is left
     CLOSING = 'closing'
 
 
@@ -57,9 +63,11 @@ class Hosted:
         'orphaned',
         'pace',
         'queue',
+        'reopenings',
         'scheduler',
         'state',
         'stopped_ahead',
+        'vain_workers',
         'workers',
     )
 
@@ -73,6 +81,8 @@ class Hosted:
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, None] = {}  # workers without a job, oldest first
         self.forking = 0
+        self.reopenings = 0  # of its template, since a job ended
+        self.vain_workers = 0  # that ended before they began a job, since a job ended
         self.pace = Pace()
         self.stopped_ahead: dict[int, int] = {}  # job -> attempt told to stop before it came
         self.letters: dict[int, JobsDone] = {}  # sent, not acknowledged
@@ -94,6 +104,43 @@ class Hosted:
     def running(self) -> int:
         """Jobs that were given to workers."""
         return sum(len(worker.held) for worker in self.workers.values())
+
+    def order(self) -> OpenTemplate:
+        """What has a template made for it."""
+        opened = self.opened
+        return OpenTemplate(
+            self.id,
+            opened.name,
+            opened.package,
+            opened.isolation,
+            opened.dest_path,
+            opened.cleanup,
+        )
+
+    def begin_reopening(self) -> bool:
+        """Whether a template that died may have a successor; it was in use, and not too often."""
+        was_ready = self.state is HostedState.READY or self.reopenings
+        if not was_ready or self.orphaned or self.reopenings >= _MOST_REOPENINGS:
+            return False
+        self.reopenings += 1
+        self.forking = 0
+        self.state = HostedState.REOPENING
+        return True
+
+    def proved_well(self) -> None:
+        """A job ended in the ordinary way: what failed before is forgiven."""
+        self.reopenings = self.vain_workers = 0
+
+    def may_begin_again(self) -> bool:
+        """Whether jobs that a worker never began go to another one, which may end as it did."""
+        self.vain_workers += 1
+        return self.vain_workers <= _MOST_VAIN_WORKERS
+
+    def remember_stop(self, job: int, attempt: int) -> None:
+        """Keep in mind to stop an attempt that comes after its order to stop, if it ever comes."""
+        self.stopped_ahead[job] = attempt
+        if len(self.stopped_ahead) > _REMEMBERED_STOPS:
+            del self.stopped_ahead[next(iter(self.stopped_ahead))]
 
     def held_ids(self) -> list[int]:
         """Ids of those jobs."""

@@ -1,10 +1,12 @@
 """Letters: a node's `JobsDone`, which it keeps until the client has acknowledged it (D4)."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import compress
-from typing import Any
+from typing import Any, TypeVar
 
-from nodeserver.core.messages import AcknowledgeOutcomes, JobsDone
+from nodeserver.core.messages import AcknowledgeOutcomes, JobsDone, JobsProvisional
+
+Columns = TypeVar('Columns', JobsDone, JobsProvisional)
 
 
 def acknowledgement(letter: JobsDone) -> AcknowledgeOutcomes:
@@ -12,18 +14,11 @@ def acknowledgement(letter: JobsDone) -> AcknowledgeOutcomes:
     return AcknowledgeOutcomes(letter.computation, letter.node, [letter.letter])
 
 
-def part_of(letter: JobsDone, keep: list[bool]) -> JobsDone:
-    """A letter with only those of its jobs that are to be believed."""
-
-    def kept(column: list[Any]) -> list[Any]:
-        return list(compress(column, keep))
-
-    return replace(
-        letter,
-        ids=kept(letter.ids),
-        attempts=kept(letter.attempts),
-        statuses=kept(letter.statuses),
-        outcomes=kept(letter.outcomes),
-        reasons=kept(letter.reasons),
-        seconds=kept(letter.seconds),
-    )
+def part_of(message: Columns, keep: list[bool]) -> Columns:
+    """A message with only those of its jobs that are to be believed."""
+    columns: dict[str, Any] = {}
+    for field in fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, list):
+            columns[field.name] = list(compress(value, keep))
+    return replace(message, **columns)

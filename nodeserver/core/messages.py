@@ -99,6 +99,7 @@ class AllocateAnswer:
     computation: int
     node: str
     cpus: int
+    reason: str = ''  # why 0, in words, if that is not what it answered
 
 
 # scheduler -> cluster

@@ -14,7 +14,6 @@ from nodeserver.core.effects import (
     CloseTemplate,
     Disconnect,
     Effect,
-    OpenTemplate,
     Report,
     Send,
     Stop,
@@ -191,7 +190,7 @@ class NodeCore:
         if self._peers.pop(event.peer, None) is None:
             return
         held = [hosted for hosted in self._hosted.values() if hosted.scheduler == event.peer]
-        if held:
+        if held and not self._stopped:
             text = f'the program that used this node is gone: {event.reason}'
             self._out.append(Report(levels.WARNING, text))
         for hosted in held:
@@ -242,17 +241,8 @@ class NodeCore:
             self._peers[peer].waits = True
             self._refuse(peer, message, 'busy', f'held by {holder.opened.owner}')
         else:
-            self._hosted[message.computation] = Hosted(peer, message)
-            self._out.append(
-                OpenTemplate(
-                    message.computation,
-                    message.name,
-                    message.package,
-                    message.isolation,
-                    message.dest_path,
-                    message.cleanup,
-                )
-            )
+            hosted = self._hosted[message.computation] = Hosted(peer, message)
+            self._out.append(hosted.order())
 
     def _refuse(self, peer: str, message: OpenComputation, kind: str, reason: str) -> None:
         self._send(peer, ComputationRefused(message.computation, kind, reason))
@@ -261,11 +251,18 @@ class NodeCore:
         hosted = self._hosted.get(event.computation)
         if hosted is not None and hosted.state is HostedState.OPENING:
             hosted.state = HostedState.READY
-            self._send(hosted.scheduler, ComputationReady(hosted.id))
+            if not hosted.reopenings:
+                self._send(hosted.scheduler, ComputationReady(hosted.id))
 
     def _template_failed(self, event: TemplateFailed, now: float) -> None:
         hosted = self._hosted.get(event.computation)
-        if hosted is not None and hosted.state is not HostedState.CLOSING:
+        if hosted is None or hosted.state is HostedState.CLOSING:
+            return
+        if not self._stopping and hosted.begin_reopening():
+            text = f'{hosted.opened.name}: {event.reason}; another is started'
+            self._out.append(Report(levels.WARNING, text))
+            self._out.append(CloseTemplate(hosted.id))
+        else:
             self._workplace.give_back(hosted, len(hosted.queue), event.reason)
             self._send(hosted.scheduler, ComputationRefused(hosted.id, 'failed', event.reason))
             self._drop(hosted)
@@ -280,16 +277,22 @@ class NodeCore:
 
     def _drop(self, hosted: Hosted) -> None:
         """End what runs of a computation and remove it; `TemplateClosed` completes this."""
-        if hosted.state is not HostedState.CLOSING:
-            hosted.state = HostedState.CLOSING
+        before, hosted.state = hosted.state, HostedState.CLOSING
+        if before is not HostedState.CLOSING:
             hosted.queue.clear()
             hosted.letters.clear()
-            self._out.append(CloseTemplate(hosted.id))
+            if before is not HostedState.REOPENING:  # its template is being closed already
+                self._out.append(CloseTemplate(hosted.id))
 
     def _template_closed(self, event: TemplateClosed, now: float) -> None:
-        hosted = self._hosted.pop(event.computation, None)
+        hosted = self._hosted.get(event.computation)
         if hosted is None:
             return
+        if hosted.state is HostedState.REOPENING:
+            hosted.state = HostedState.OPENING
+            self._out.append(hosted.order())
+            return
+        del self._hosted[hosted.id]
         if hosted.scheduler in self._peers:
             self._send(hosted.scheduler, ComputationClosed(hosted.id))
         if not self._hosted:
@@ -347,6 +350,7 @@ class NodeCore:
         for name, peer in list(self._peers.items()):
             if now - peer.heard_at > ZOMBIE_SECONDS:
                 self._peer_lost(PeerLost(name, 'nothing was heard of it for an hour'), now)
+                self._out.append(Disconnect(name))
 
     def _stop_asked(self, event: StopAsked, now: float) -> None:
         if event.at_once:

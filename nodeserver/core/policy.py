@@ -48,12 +48,16 @@ class Placement:
         """A node of the lowest bucket."""
         return next(self.candidates(len(self._buckets)), None)
 
-    def fullest(self) -> str | None:
-        """A node of the highest bucket."""
+    def fullest_first(self) -> Iterator[str]:
+        """Nodes that hold a full round of jobs or more, the busiest first.
+
+        The caller must not go on after a `put`.
+        """
         while len(self._buckets) > 1 and not self._buckets[-1]:
             self._buckets.pop()
         self._lowest = min(self._lowest, len(self._buckets) - 1)
-        return next(iter(self._buckets[-1]), None)
+        for bucket in reversed(self._buckets[1:]):
+            yield from bucket
 
     def __contains__(self, node: str) -> bool:
         return node in self._where

@@ -193,7 +193,8 @@ class Recruiting:
         if node is None or comp is None or use is None or use.state is not UseState.ASKING:
             return
         if message.cpus <= 0:
-            use.state, use.reason = UseState.UNWANTED, 'allocate() returned 0 for it'
+            use.state = UseState.UNWANTED
+            use.reason = message.reason or 'allocate() returned 0 for it'
         else:
             self._open(node, comp, min(message.cpus, node.cpus))
 

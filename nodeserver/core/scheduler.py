@@ -7,10 +7,11 @@
 """
 
 from collections.abc import Callable
+from itertools import compress
 from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.computation import Computation
+from nodeserver.core.computation import NOTICE_INTERVAL, Computation
 from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Disconnect, Effect, Send
 from nodeserver.core.errors import InvariantBroken
@@ -25,7 +26,7 @@ from nodeserver.core.events import (
     PeerRefusedUs,
     StopAsked,
 )
-from nodeserver.core.explain import explain
+from nodeserver.core.explain import explain, notice
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.letters import acknowledgement, part_of
 from nodeserver.core.messages import (
@@ -58,7 +59,6 @@ from nodeserver.core.status import JobStatus, NodeStatus
 PULSE_INTERVAL = 5.0  # seconds (D17)
 MISSED_PULSES = 5
 CLOSE_TIMEOUT = 10.0  # how long a node may take to tidy up before its client stops waiting
-NOTICE_INTERVAL = 60.0
 
 
 class SchedulerCore:
@@ -168,6 +168,8 @@ class SchedulerCore:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None and not comp.closing:
             comp.submit(message.node, message.ids, message.payloads)
+            if message.node:
+                comp.notice_soon(now)
             self._dispatch.enlist(comp)
 
     def _cancel(self, peer: str, message: CancelJobs, now: float) -> None:
@@ -240,39 +242,35 @@ class SchedulerCore:
         if comp is None or comp.closing:
             self._send(node.id, acknowledgement(message))
             return
-        current = [
-            comp.is_current(job, attempt, node.id)
-            for job, attempt in zip(message.ids, message.attempts, strict=True)
-        ]
+        current = comp.are_current(message.ids, message.attempts, node.id)
+        if not any(current):
+            self._send(node.id, acknowledgement(message))
+            return
         if not all(current):
-            if not any(current):
-                self._send(node.id, acknowledgement(message))
-                return
             message = part_of(message, current)
         for job in message.ids:
             del comp.jobs[job]
         self._dispatch.unload(node, comp, len(message.ids))
+        self._dispatch.moved(node)
         comp.pace.learn(message.seconds)
         self._send(comp.client, message)
 
     def _jobs_provisional(self, node: NodeRecord, message: JobsProvisional, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
-        if comp is not None and all(
-            comp.is_current(job, attempt, node.id)
-            for job, attempt in zip(message.ids, message.attempts, strict=True)
-        ):
-            self._send(comp.client, message)
+        if comp is not None:
+            current = comp.are_current(message.ids, message.attempts, node.id)
+            if any(current):
+                believed = message if all(current) else part_of(message, current)
+                self._send(comp.client, believed)
 
     def _jobs_returned(self, node: NodeRecord, message: JobsReturned, now: float) -> None:
-        self._dispatch.returned(node)
         comp = self._fleet.computations.get(message.computation)
         if comp is None:
+            self._dispatch.returned(node, of_use=True)
             return
-        ids = [
-            job
-            for job, attempt in zip(message.ids, message.attempts, strict=True)
-            if comp.is_current(job, attempt, node.id)
-        ]
+        current = comp.are_current(message.ids, message.attempts, node.id)
+        ids = list(compress(message.ids, current))
+        self._dispatch.returned(node, any(not comp.jobs[job].pinned for job in ids))
         self._dispatch.unload(node, comp, len(ids))
         self._requeue(comp, ids, message.reason)
 
@@ -376,10 +374,11 @@ class SchedulerCore:
                 self._send(node.id, SchedulerPulse())
 
     def _notice_due(self, comp: Computation, now: float) -> None:
-        """Say why nothing happens, when no node can be used (D12)."""
+        """Say why nothing happens, without being asked (D12)."""
         if now < comp.notice_at or comp.closing:
             return
         comp.notice_at = now + NOTICE_INTERVAL
-        if not self._fleet.ready_count(comp):
-            text = '\n  '.join(explain(self._fleet, comp, now))
+        text = notice(self._fleet, comp, now)
+        if text:
+            comp.noticed_at = now
             self._send(comp.client, Notice(comp.id, levels.WARNING, text))

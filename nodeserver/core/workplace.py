@@ -1,15 +1,24 @@
 """The cpus of a node: which worker gets which job, and how a job is ended that must end.
 
 queue ──▶ idle worker (GiveJobs) ──▶ JobsReported ──▶ letter; the cpu is free
-                                 └─▶ WorkerEnded without an outcome: it died in the first job
+                                 └─▶ WorkerEnded without an outcome: it died in the first job,
+                                     or before it began that one: all go back to the queue
 """
 
 import signal
 from collections.abc import Callable
 from math import ceil
 
+from nodeserver.core import levels
 from nodeserver.core.deaths import describe_death
-from nodeserver.core.effects import Effect, ForkWorkers, GiveJobs, Send, SignalWorker
+from nodeserver.core.effects import (
+    Effect,
+    ForkWorkers,
+    GiveJobs,
+    Report,
+    Send,
+    SignalWorker,
+)
 from nodeserver.core.events import JobsReported, ProvisionalReported, WorkerEnded, WorkerForked
 from nodeserver.core.hosted import Hosted, HostedState, NodeJob, Worker
 from nodeserver.core.messages import JobsReturned, RunJobs
@@ -125,6 +134,7 @@ class Workplace:
         worker = hosted.workers.get(event.worker) if hosted else None
         if hosted is None or worker is None:
             return
+        hosted.proved_well()
         hosted.pace.learn(event.seconds)
         columns = zip(event.ids, event.raised, event.outcomes, event.seconds, strict=True)
         for job_id, raised, outcome, seconds in columns:
@@ -161,23 +171,34 @@ class Workplace:
             hosted.record_provisional(worker.held[0], event.result)
 
     def ended(self, event: WorkerEnded, now: float) -> None:
-        """A process is gone; if it was in a job, that job ends with it, and only that one."""
+        """A process is gone; if it had begun a job, that job ends with it, and only that one."""
         hosted = self._hosted.get(event.computation)
         worker = hosted.workers.pop(event.worker, None) if hosted else None
         if hosted is None or worker is None:
             return
         hosted.idle.pop(worker.id, None)
         self._kills.pop((hosted.id, worker.id), None)
-        if not worker.held:
-            return
-        job = worker.held.popleft()
-        if job.stopping:
-            hosted.record(job, JobStatus.CANCELLED, event.outcome, 'cancelled')
-        else:
-            reason = describe_death(event.exit_status)
-            hosted.record(job, JobStatus.TERMINATED, event.outcome, reason)
+        if event.reason:
+            text = (
+                f'{hosted.opened.name}: a process for its jobs left, another comes: {event.reason}'
+            )
+            self._emit(Report(levels.WARNING, text))
+        if worker.held:
+            self._end_first(hosted, worker, event)
         if not hosted.orphaned:
             hosted.queue.extendleft(reversed(worker.held))
+
+    def _end_first(self, hosted: Hosted, worker: Worker, event: WorkerEnded) -> None:
+        """End the job that the worker was in, unless it had not begun it."""
+        job = worker.held[0]
+        if job.stopping:
+            hosted.record(job, JobStatus.CANCELLED, event.outcome, 'cancelled')
+        elif event.begun or not hosted.may_begin_again():
+            reason = describe_death(event.exit_status)
+            hosted.record(job, JobStatus.TERMINATED, event.outcome, reason)
+        else:
+            return
+        worker.held.popleft()
 
     # ending jobs
 
@@ -185,7 +206,7 @@ class Workplace:
         """End one attempt: forget it where it waits, climb the ladder where it runs (C11, C12)."""
         place = hosted.find(job_id, attempt)
         if place is None:
-            hosted.stopped_ahead[job_id] = attempt
+            hosted.remember_stop(job_id, attempt)
             return
         worker, job = place
         job.stopping = True

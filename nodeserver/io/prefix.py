@@ -6,10 +6,11 @@ removes nothing in a directory that a node has not made, or that another node is
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 from nodeserver.core.errors import UsageError
-from nodeserver.io.workdir import default_prefix, remove_directory
+from nodeserver.io.workdir import default_prefix, refuse_open, remove_directory
 
 MARK = '.dispynode'
 MOST_NODES_PER_PORT = 100
@@ -42,6 +43,9 @@ def own(prefix: Path) -> Path:
             (prefix / MARK).touch(mode=0o600)
     except OSError as exc:
         raise UsageError(f'--dest_path_prefix {prefix}: {exc.strerror or exc}') from exc
+    mode = prefix.stat().st_mode
+    if not mode & stat.S_ISVTX:  # as in /tmp, others can neither replace nor remove what is ours
+        refuse_open(prefix, mode)
     return prefix
 
 

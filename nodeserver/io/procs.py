@@ -9,7 +9,7 @@ CloseTemplate ──▶ WorkerEnded of each worker ──▶ files removed ─�
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -54,6 +54,7 @@ class Processes:
         self._watcher = Watcher(loop)
         self._shared = Shared(loop, self._watcher, post, count(1))
         self._templates: dict[int, TemplateEnd] = {}
+        self._to_remove: set[Path] = set()  # once nobody uses them any more
         self._zygote: Zygote | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._all_closed = asyncio.Event()
@@ -157,9 +158,8 @@ class Processes:
         if self._zygote is not None:
             self._zygote.close()
         self._watcher.close()
-        for template in self._templates.values():
-            if template.cleanup:
-                workdir.remove_directory(template.directory, self._prefix)
+        self._to_remove |= {end.directory for end in self._templates.values() if end.cleanup}
+        workdir.remove_directories(self._to_remove, self._prefix)
         self._templates.clear()
 
     # inside
@@ -193,10 +193,24 @@ class Processes:
             self._post(TemplateFailed(template.computation, reason))
 
     def _remove(self, template: TemplateEnd) -> None:
-        """Remove a computation's files, away from the loop as they may be many."""
+        """Remove a computation's files, away from the loop as they may be many.
+
+        Where others use the directory too (`dest_path`), it goes with the last of them, unless
+        that one's files are to stay.
+        """
+        ours = template.directory
         if template.cleanup:
+            self._to_remove.add(ours)
+        else:
+            self._to_remove = {
+                path for path in self._to_remove if not _is_at_or_above(path, [ours])
+            }
+        used = [other.directory for other in self._templates.values() if other is not template]
+        free = [path for path in self._to_remove if not _is_at_or_above(path, used)]
+        self._to_remove.difference_update(free)
+        if free:
             removal = self._loop.run_in_executor(
-                None, workdir.remove_directory, template.directory, self._prefix
+                None, workdir.remove_directories, free, self._prefix
             )
             removal.add_done_callback(lambda done: self._removed(template, done.exception()))
         else:
@@ -221,3 +235,7 @@ class Processes:
                 if worker.unreported:
                     worker.spare_memory()
         self._look_timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
+
+
+def _is_at_or_above(path: Path, others: Iterable[Path]) -> bool:
+    return any(path == other or path in other.parents for other in others)

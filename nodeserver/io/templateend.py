@@ -201,7 +201,15 @@ class TemplateEnd:
         outcome = worker.leftover()
         worker.close()
         self._shared.post(
-            WorkerEnded(self.computation, worker.id, ended.status, outcome, ended.peak_memory)
+            WorkerEnded(
+                self.computation,
+                worker.id,
+                ended.status,
+                outcome,
+                ended.peak_memory,
+                worker.has_begun,
+                worker.leaving,
+            )
         )
 
     def _forked_in_vain(self, pid: int, error: OSError) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from nodeserver.core.errors import UsageError
@@ -39,6 +40,7 @@ def make_directory(prefix: Path, computation: int, name: str, dest_path: str) ->
     for part in wanted.parts:
         directory /= part
         _make_own(directory)
+        refuse_open(directory, directory.lstat().st_mode)
     return directory
 
 
@@ -58,6 +60,18 @@ def remove_directory(directory: Path, prefix: Path) -> None:
             above.rmdir()
         except OSError:  # it holds something else
             return
+
+
+def remove_directories(directories: Iterable[Path], prefix: Path) -> None:
+    """Remove each of these, where one may be below another."""
+    for directory in directories:
+        remove_directory(directory, prefix)
+
+
+def refuse_open(directory: Path, mode: int) -> None:
+    """Raise `UsageError` for a directory in which others could put or replace files."""
+    if mode & 0o022:
+        raise UsageError(f'{directory} can be written by others: chmod go-w {directory}')
 
 
 def _make_own(directory: Path) -> None:

@@ -24,14 +24,17 @@ class WorkerEnd:
         '_backlog',
         '_files',
         '_lane',
+        '_last_given',
         '_on_exit',
         '_on_reports',
         '_orders',
         '_pidfd',
         '_reader',
+        '_unread',
         '_watcher',
         'exited',
         'id',
+        'leaving',
         'pid',
         'unreported',
     )
@@ -48,6 +51,9 @@ class WorkerEnd:
         self.id, self.pid = id, pid
         self.exited = False
         self.unreported = 0  # jobs given that no outcome has come of
+        self.leaving = ''  # why it ends by itself before its next job
+        self._last_given = 0  # jobs in the latest batch
+        self._unread = False  # the worker was gone before it had read that batch
         self._lane, *self._files = fds[:3]
         self._orders = fds[3] if len(fds) > 3 else -1  # a lasting worker's
         self._watcher = watcher
@@ -64,7 +70,10 @@ class WorkerEnd:
     def give(self, ids: Sequence[int], attempts: Sequence[int], payloads: Sequence[bytes]) -> None:
         """Write jobs to the worker; one that has died answers by its exit."""
         self.unreported += len(ids)
-        if self._lane >= 0:
+        self._last_given = len(ids)
+        if self._lane < 0:
+            self._unread = True
+        else:
             waiting = bool(self._backlog)
             self._backlog.extend(map(memoryview, lane.encode_batch(ids, attempts, payloads)))
             if not waiting:
@@ -83,6 +92,7 @@ class WorkerEnd:
                 self._watcher.watch_writing(self._lane, True)
                 return
             except (BrokenPipeError, ConnectionResetError):
+                self._unread = True
                 self._backlog.clear()
                 return
             if sent < len(piece):
@@ -110,17 +120,29 @@ class WorkerEnd:
         except BlockingIOError:
             return 0
         except ConnectionResetError:  # it died with jobs unread
+            self._unread = True
             data = b''
         if not data:
             self._close_lane()
             return 0
         reports = self._reader.feed(data)
         if reports:
-            self.unreported -= sum(report.kind != lane.PROVISIONAL for report in reports)
+            self.unreported -= sum(report.kind in lane.OUTCOMES for report in reports)
+            if reports[-1].kind == lane.LEAVING:
+                self.leaving = reports.pop().body.decode()
             self._on_reports(self, reports)
         return len(data)
 
     # death
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a worker that is gone may have begun one of the jobs it did not report.
+
+        A batch is read whole before its first job begins, and the system tells of one that was
+        not; of jobs in front of the latest batch it says nothing: they count as begun.
+        """
+        return not (self.leaving or (self._unread and self.unreported == self._last_given))
 
     def signal(self, number: int) -> None:
         """Send a signal to the process and its group."""
@@ -172,6 +194,7 @@ class WorkerEnd:
 
     def _close_lane(self) -> None:
         if self._lane >= 0:
+            self._unread = self._unread or bool(self._backlog)
             self._backlog.clear()
             self._watcher.close_fd(self._lane)
             self._lane = -1

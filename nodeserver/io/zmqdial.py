@@ -110,6 +110,9 @@ class Dialer:
         self._retry_timer = None
         sock = self._sock = make_socket(around, zmq.DEALER)
         sock.setsockopt(zmq.ROUTING_ID, around.us[0].encode())
+        # Without heartbeats a cut wire is never noticed, and sends "succeed".
+        sock.setsockopt(zmq.HEARTBEAT_IVL, int(around.options.heartbeat_interval * 1000))
+        sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(around.options.heartbeat_timeout * 1000))
         sock.setsockopt(zmq.RECONNECT_IVL, 100)
         sock.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
         if around.keys and not target.local_path:
@@ -186,7 +189,7 @@ class Dialer:
         greeting = self._session.greeted(theirs, received)
         self._told_refusal = False
         if greeting is Greeting.RESTARTED:
-            self._around.post(PeerLost(self._peer, 'it was started anew'))
+            self._around.post(PeerLost(self._peer, 'its connection was lost and taken up anew'))
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(self._peer, str(self.target)))
 

@@ -2,6 +2,9 @@
 
 HELLO ─▶ session made or resumed ─▶ WELCOME ─▶ messages
 a connection closed ─▶ a while later an ACK to every peer ─ unreachable ─▶ PeerLost
+
+This end sends no heartbeats, and only answers them: a peer that is silent may be a program that
+was suspended, which goes on later where it was (D17).  How long to wait is for the core to say.
 """
 
 import asyncio
@@ -179,7 +182,7 @@ class Listener:
         greeting = session.greeted(theirs, received)
         self._transmit(name, session.greeting(Kind.WELCOME))
         if greeting is Greeting.RESTARTED:
-            self._around.post(PeerLost(theirs.peer, 'it was started anew'))
+            self._around.post(PeerLost(theirs.peer, 'its connection was lost and taken up anew'))
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(theirs.peer, _address_of(first)))
         self._touched[name] = session

@@ -113,9 +113,6 @@ def make_socket(around: Surroundings, kind: int) -> zmq.Socket[bytes]:
     """Make a socket with what every ROUTER and DEALER of a link has in common."""
     options = around.options
     sock = around.context.socket(kind)
-    # Both ends send heartbeats: a cut wire is otherwise never noticed, and sends "succeed".
-    sock.setsockopt(zmq.HEARTBEAT_IVL, int(options.heartbeat_interval * 1000))
-    sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(options.heartbeat_timeout * 1000))
     sock.setsockopt(zmq.HANDSHAKE_IVL, int(options.handshake_timeout * 1000))
     # Without a limit a header claiming 8 GiB makes the library allocate 8 GiB.
     sock.setsockopt(zmq.MAXMSGSIZE, _MAX_FRAME)

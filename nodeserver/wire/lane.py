@@ -32,6 +32,8 @@ ENDED = b'E'
 RETURNED = 1
 RAISED = 2
 PROVISIONAL = 3
+LEAVING = 4  # the worker ends by itself before its next job; the body says why
+OUTCOMES = (RETURNED, RAISED)
 
 REPORT_HEAD = struct.Struct('<BQdQ')  # kind, job, seconds, size of the body
 BIG_BODY = 262144  # bodies above are gathered on their own instead of in the parser's buffer

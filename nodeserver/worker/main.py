@@ -57,6 +57,7 @@ def _prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(encoding='utf-8', errors='backslashreplace', line_buffering=True)
+    sys.argv = ['']  # the user's code was not started with ours
     faulthandler.enable(2)  # the number: whatever a worker's standard error will be
 
 

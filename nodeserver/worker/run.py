@@ -4,6 +4,8 @@ lane ──▶ arguments ──▶ the user's function ──▶ result or excep
 """
 
 import atexit
+import contextlib
+import errno
 import os
 import random
 import signal
@@ -13,13 +15,14 @@ from time import perf_counter
 from types import FrameType
 from typing import NoReturn
 
+from nodeserver.core.deaths import UNREPORTABLE
 from nodeserver.payload import Package, dump_result, load_call
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
 from nodeserver.worker import ancestry
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
 from nodeserver.worker.output import LANE, ORDERS, Capture
-from nodeserver.worker.surroundings import Surroundings
+from nodeserver.worker.surroundings import Surroundings, enter
 from nodeserver.worker.tracebacks import describe
 
 # the generator behind the functions of `random`; its own `seed` in C is 2 µs quicker
@@ -35,6 +38,7 @@ class Worker:
         self, settings: lane.TemplateSettings, package: Package, file: LaneFile, capture: Capture
     ) -> None:
         self.is_lasting = settings.isolation == 'worker'
+        self._directory = settings.directory
         self._computation_id = settings.computation
         self._computation = package.computation
         self._lane, self._capture = file, capture
@@ -61,6 +65,9 @@ class Worker:
             status = 0
         except (BrokenPipeError, ConnectionResetError):  # the node is gone
             status = 0
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                status = UNREPORTABLE
         finally:
             os._exit(status)
 
@@ -68,6 +75,7 @@ class Worker:
         """Run one job; what it registered for the end of the process is run too."""
         atexit._clear()  # the template's, which are not this job's
         for job, attempt, payload in lane.read_batch(self._lane):
+            self._enter_directory()
             ancestry.set_name(f'dispy job {job}')
             self._run(job, attempt, payload, _at_exit)
 
@@ -75,9 +83,25 @@ class Worker:
         """Run job after job until the node closes the lane."""
         ancestry.set_name('dispy worker')
         while batch := lane.read_batch(self._lane):
+            self._enter_directory()
             for job, attempt, payload in batch:
                 self._run(job, attempt, payload, self._surroundings.sweep)
-                self._surroundings.restore()
+                if trouble := self._trouble_in_restoring():
+                    self._lane.report(lane.LEAVING, trouble.encode(errors='backslashreplace'))
+                    return
+
+    def _enter_directory(self) -> None:
+        """Be where jobs begin: another process may have removed it while this one waited."""
+        with contextlib.suppress(OSError):  # what cannot be entered, the job will notice
+            enter(self._directory)
+
+    def _trouble_in_restoring(self) -> str:
+        """Put back what the job changed; a text says why the next job would not find it so."""
+        try:
+            self._surroundings.restore()
+        except Exception as error:  # noqa: BLE001 - whatever the job did to them
+            return f'its surroundings could not be restored: {type(error).__name__}: {error}'
+        return ''
 
     def _heed_orders(self, file: int) -> None:
         os.dup2(file, ORDERS, False)
@@ -109,7 +133,10 @@ class Worker:
         if os.getpid() != self._pid:  # the job forked, and the copy came back as well
             os._exit(0)
         _report_trouble_in(finish)
-        stdout, stderr = self._capture.take()
+        try:
+            stdout, stderr = self._capture.take()
+        except OSError:  # the job closed the files
+            stdout, stderr = '', ''
         self._lane.report(kind, encode_outcome(result, stdout, stderr, exception), seconds)
 
 

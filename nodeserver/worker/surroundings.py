@@ -36,7 +36,7 @@ class Surroundings:
         for names, before in self._globals:
             names.clear()
             names.update(before)
-        os.chdir(self._directory)
+        enter(self._directory)
         if self._environment != self._variables:
             self._restore_environment()
         self._capture.restore()
@@ -49,6 +49,19 @@ class Surroundings:
             assert isinstance(name, bytes)
             assert isinstance(value, bytes)
             os.environb[name] = value
+
+
+def enter(directory: str) -> None:
+    """Make this the working directory; a job may have removed it, which must not harm others."""
+    try:
+        os.chdir(directory)
+    except FileNotFoundError:
+        before = os.umask(0o077)
+        try:
+            os.makedirs(directory, exist_ok=True)  # noqa: PTH103
+        finally:
+            os.umask(before)
+        os.chdir(directory)
 
 
 def namespaces(computation: object) -> list[dict[str, Any]]:

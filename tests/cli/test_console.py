@@ -125,6 +125,34 @@ def test_reader_that_leaves_ends_the_program_quietly() -> None:
         assert started.stderr.read() == ''
 
 
+UNREAD = """
+import logging, sys
+from nodeserver.cli import console
+
+def main():
+    console.set_up_logging(ordinary=sys.stdout, debug={debug})
+    print('ready', flush=True)
+    sys.stdin.readline()
+    logging.getLogger('nodeserver').info('nobody reads this')
+
+sys.exit(console.run_program(main))
+"""
+
+
+@pytest.mark.parametrize('debug', [False, True])
+def test_messages_that_nobody_reads_are_no_error_of_ours(debug: bool) -> None:
+    pipe = subprocess.PIPE
+    command = [sys.executable, '-c', UNREAD.format(debug=debug)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as started:
+        assert started.stdin and started.stdout and started.stderr
+        assert started.stdout.readline() == 'ready\n'
+        started.stdout.close()
+        started.stdin.write('go\n')
+        started.stdin.flush()
+        started.wait(timeout=30)
+        assert ('Logging error' in started.stderr.read()) == debug
+
+
 LOGGING = """
 import logging
 from nodeserver.cli import console

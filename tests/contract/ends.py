@@ -203,6 +203,8 @@ class Proxy:
         self._server = loop.run_until_complete(asyncio.start_server(self._joined, HOST, 0))
         self.port = int(self._server.sockets[0].getsockname()[1])
         self.carried = 0
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     async def _joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
@@ -217,12 +219,22 @@ class Proxy:
         try:
             while data := await source.read(65536):
                 self.carried += len(data)
+                await self._flows.wait()
                 sink.write(data)
                 await sink.drain()
         except ConnectionError:
             return
         finally:
+            await self._flows.wait()
             sink.close()
+
+    def hold(self) -> None:
+        """Carry nothing, not even the end of a connection, until `let_go`."""
+        self._flows.clear()
+
+    def let_go(self) -> None:
+        """Carry what was held, and go on."""
+        self._flows.set()
 
     def cut(self) -> None:
         """Break all connections at once; new ones are taken."""

@@ -87,6 +87,71 @@ def test_a_connection_that_does_not_come_back_loses_the_peer_on_the_listening_si
     assert 'refused' in a.lost()[0].reason
 
 
+# silence
+
+SHORT = dataclasses.replace(QUICK, heartbeat_interval=0.1, heartbeat_timeout=0.4, gone_after=2.0)
+
+DIALLING_PROGRAM = """
+import asyncio, sys
+from nodeserver.io.zmqlink import ZmqLink
+from nodeserver.io.zmqsocket import LinkOptions
+from nodeserver.core.events import MessageArrived
+
+def on(event):
+    if isinstance(event, MessageArrived):
+        link.send(event.peer, event.message)
+
+loop = asyncio.new_event_loop()
+link = ZmqLink(loop, on, sys.argv[1], 'echo', None, LinkOptions(0.1, 0.4))
+link.connect(sys.argv[2], '127.0.0.1', int(sys.argv[3]))
+loop.run_forever()
+"""
+
+
+def test_a_dialler_that_is_stopped_for_long_goes_on_where_it_was(loop: Loop, made: Made) -> None:
+    b, name = made.listening(options=SHORT), new_id()
+    words = [sys.executable, '-c', DIALLING_PROGRAM, name, b.name, str(b.port)]
+    with subprocess.Popen(words, cwd=Path(__file__).parents[2]) as dialler:
+        try:
+            until(loop, b.connected)
+            sent = [Farewell(str(number)) for number in range(100)]
+            for number, message in enumerate(sent):
+                b.zmq.send(name, message)
+                if number == 50:
+                    until(loop, lambda: b.messages)
+                    dialler.send_signal(signal.SIGSTOP)
+            pass_time(loop, 3.0)  # longer than each time limit here
+            assert not b.lost()
+            dialler.send_signal(signal.SIGCONT)
+            until(loop, lambda: len(b.messages) >= 100)
+            assert b.messages == sent
+            assert len(b.others) == 1
+        finally:
+            dialler.kill()
+    until(loop, b.lost, limit=5)  # its death is noticed all the same
+
+
+def test_a_dialler_that_heard_nothing_for_too_long_comes_back_and_goes_on(
+    loop: Loop, made: Made
+) -> None:
+    a, b = made(our_keys(), SHORT), made.listening(our_keys(), SHORT)
+    proxy = Proxy(loop, b.port)
+    a.zmq.connect(b.name, HOST, proxy.port)
+    until(loop, lambda: a.connected() and b.connected())
+    proxy.hold()
+    for number in range(10):
+        a.send(b, Farewell(f'there {number}'))
+        b.send(a, Farewell(f'back {number}'))
+    until(loop, lambda: not a.zmq._dialers[b.name].is_up)  # it gave the connection up
+    pass_time(loop, 1.0)
+    proxy.let_go()
+    until(loop, lambda: len(a.messages) >= 10 and len(b.messages) >= 10)
+    assert a.messages == [Farewell(f'back {number}') for number in range(10)]
+    assert b.messages == [Farewell(f'there {number}') for number in range(10)]
+    assert len(a.others) == len(b.others) == 1
+    proxy.close()
+
+
 # deaths
 
 PEER_PROGRAM = """
@@ -158,7 +223,7 @@ def test_a_restarted_peer_is_lost_and_then_connected(loop: Loop, made: Made) -> 
     proxy.cut()
     until(loop, lambda: len(a.others) == 3)
     assert [type(event) for event in a.others] == [PeerConnected, PeerLost, PeerConnected]
-    assert a.lost()[0].reason == 'it was started anew'
+    assert a.lost()[0].reason == 'its connection was lost and taken up anew'
     a.send(second, Farewell('to the second'))
     until(loop, lambda: second.messages)
     assert second.messages == [Farewell('to the second')]

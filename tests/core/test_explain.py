@@ -81,7 +81,7 @@ def test_jobs_that_wait_behind_running_ones_are_told_of() -> None:
 def test_an_absent_node_is_told_of_by_itself_within_two_seconds_and_once_a_minute(
     submitted_after: float,
 ) -> None:
-    desk = Desk()
+    desk = Desk(pulse_interval=600.0)
     desk.join('a', cpus=1)
     desk.waits(submitted_after)
     desk.submit(1, node='9.9.9.9')

@@ -16,6 +16,7 @@ from nodeserver.core.events import (
     PeerLost,
     StopAsked,
     TemplateClosed,
+    TemplateFailed,
     TemplateReady,
     WorkerEnded,
     WorkerForked,
@@ -259,3 +260,159 @@ def test_what_has_ended_in_the_very_turn_of_an_order_to_stop_is_reported_first()
     last = [e.message for e in bench.effects if isinstance(e, do.Send)][-2:]
     assert [type(message) for message in last] == [m.JobsDone, m.Farewell]
     assert last[1].begun == {7: []}
+
+
+# templates that die
+
+
+def reopen(bench: Bench) -> None:
+    """The template dies, and another is opened once the first is closed."""
+    bench.take(do.OpenTemplate)
+    bench.tell(TemplateFailed(7, 'its template: killed'))
+    assert bench.take(do.CloseTemplate)
+    assert not bench.take(do.OpenTemplate)
+    bench.tell(TemplateClosed(7))
+    (order,) = bench.take(do.OpenTemplate)
+    assert (order.computation, order.name) == (7, 'compute')
+
+
+def test_a_template_that_died_is_opened_again_and_the_queue_goes_on() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1, 2)
+    bench.tell(WorkerEnded(7, 1, -signal.SIGKILL, b'', 0))
+    bench.take(do.GiveJobs)
+    reopen(bench)
+    assert 'killed' in bench.take(do.Report)[0].text
+    bench.take(m.ComputationReady)
+    bench.take(do.ForkWorkers)
+    bench.tell(TemplateReady(7))
+    assert not bench.take(m.ComputationReady)  # its scheduler knows that
+    assert [fork.count for fork in bench.take(do.ForkWorkers)] == [1]
+    bench.tell(WorkerForked(7, 2))
+    assert [give.ids for give in bench.take(do.GiveJobs)] == [[2]]
+    assert not bench.take(m.ComputationRefused)
+    assert not bench.take(m.ComputationClosed)
+
+
+def test_a_template_that_dies_again_and_again_is_given_up() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=0)
+    bench.run(1)
+    for _ in range(3):
+        reopen(bench)
+        bench.tell(TemplateReady(7))
+    bench.tell(TemplateFailed(7, 'its template: killed'))
+    assert bench.take(m.ComputationRefused) == [
+        m.ComputationRefused(7, 'failed', 'its template: killed')
+    ]
+    assert bench.take(m.JobsReturned)[0].ids == [1]
+
+
+def test_a_job_that_ended_well_gives_its_template_new_chances() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=0)
+    for worker in range(1, 7):
+        bench.tell(WorkerForked(7, worker))
+        bench.run(worker)
+        bench.reported(worker, worker)
+        reopen(bench)
+        bench.tell(TemplateReady(7))
+    assert not bench.take(m.ComputationRefused)
+
+
+def test_a_computation_closed_while_its_template_is_opened_again_is_closed_once() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=0)
+    bench.take(do.OpenTemplate)
+    bench.tell(TemplateFailed(7, 'its template: killed'))
+    bench.hears(m.CloseComputation(7))
+    assert len(bench.take(do.CloseTemplate)) == 1
+    bench.tell(TemplateClosed(7))
+    assert bench.take(m.ComputationClosed) == [m.ComputationClosed(7)]
+    assert not bench.take(do.OpenTemplate)
+
+
+def test_a_package_that_never_loaded_is_refused_at_once() -> None:
+    bench = Bench()
+    bench.hears(opening())
+    bench.tell(TemplateFailed(7, 'setup returned 3'))
+    assert bench.take(m.ComputationRefused)
+
+
+# workers that never began
+
+
+def test_jobs_that_their_worker_never_began_go_to_another() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1, 2)
+    bench.tell(WorkerEnded(7, 1, -signal.SIGKILL, b'', 0, begun=False))
+    assert not bench.take(m.JobsDone)
+    bench.take(do.GiveJobs)
+    bench.tell(WorkerForked(7, 2))
+    assert [give.ids for give in bench.take(do.GiveJobs)] == [[1]]
+
+
+def test_why_a_worker_left_is_told() -> None:
+    bench = Bench(cpus=1)
+    bench.open('worker', workers=1)
+    bench.run(1)
+    bench.tell(WorkerEnded(7, 1, 0, b'', 0, False, 'cannot restore: no directory'))
+    assert 'cannot restore: no directory' in bench.take(do.Report)[0].text
+    assert not bench.take(m.JobsDone)
+
+
+def test_workers_that_never_begin_are_not_tried_for_ever() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=0)
+    bench.run(1)
+    for worker in range(1, 200):
+        bench.tell(WorkerForked(7, worker))
+        bench.tell(WorkerEnded(7, worker, 1, b'', 0, begun=False))
+        if bench.take(m.JobsDone):
+            return
+    raise AssertionError('tried 200 times')
+
+
+def test_a_cancelled_job_that_never_began_is_cancelled() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1)
+    bench.hears(m.StopJobs(7, [1], [1]))
+    bench.tell(WorkerEnded(7, 1, -signal.SIGINT, b'', 0, begun=False))
+    assert bench.take(m.JobsDone)[0].statuses == [JobStatus.CANCELLED]
+
+
+# what must not grow, and what need not be said
+
+
+def test_stops_that_come_too_late_are_not_remembered_for_ever() -> None:
+    bench = Bench()
+    bench.open()
+    count = 25_000
+    bench.hears(m.StopJobs(7, list(range(count)), [1] * count))
+    assert len(bench.core._hosted[7].stopped_ahead) == 10_000
+    bench.run(count - 1)
+    assert bench.take(m.JobsDone)[0].statuses == [JobStatus.CANCELLED]
+
+
+def test_a_node_that_has_ended_says_nothing_of_the_program_that_used_it() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1)
+    bench.tell(StopAsked(True, 'SIGINT received'))
+    bench.take(do.Report)
+    bench.tell(PeerLost('s', 'it closed the connection'))
+    assert not bench.take(do.Report)
+
+
+def test_a_scheduler_silent_for_an_hour_is_given_up_and_forgotten_by_the_link() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    for _ in range(61):
+        bench.now += 60.1
+        bench.tell(DeadlinePassed())
+    assert 'nothing was heard' in bench.take(do.Report)[0].text
+    assert bench.take(do.Disconnect) == [do.Disconnect('s')]
+    assert bench.take(do.CloseTemplate)

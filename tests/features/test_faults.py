@@ -2,8 +2,10 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -106,6 +108,63 @@ def test_a_jobs_process_killed_from_outside_is_told_and_the_rest_goes_on(
     assert (job.status, job.exception) == (DispyJob.Terminated, words)
     assert cluster.wait(LIMIT)
     assert [other() for other in others] == list(range(10))
+
+
+def close_all() -> None:
+    os.closerange(0, 65536)
+
+
+@pytest.mark.parametrize('isolation', ['job', 'worker'])
+def test_a_job_that_closes_the_channel_to_its_node_is_told_so(
+    make_cluster: MakeCluster, isolation: str
+) -> None:
+    cluster = make_cluster(either, isolation=isolation)
+    job, other = cluster.submit(close_all), cluster.submit(quick, 1)
+    assert cluster.wait(LIMIT)
+    words = 'its result could not be reported: it closed the channel to its node'
+    assert (job.status, job.exception) == (DispyJob.Terminated, words)
+    assert other() == 1
+
+
+def remove_directory() -> None:
+    shutil.rmtree(Path.cwd())
+
+
+@pytest.mark.parametrize('isolation', ['job', 'worker'])
+def test_a_job_that_removes_its_directory_harms_no_other(
+    make_cluster: MakeCluster, isolation: str
+) -> None:
+    cluster = make_cluster(either, isolation=isolation)
+    removing = [cluster.submit(remove_directory) for _ in range(2)]
+    jobs = [cluster.submit(quick, number) for number in range(20)]
+    assert cluster.wait(LIMIT)
+    assert [job() for job in jobs] == list(range(20))
+    assert {job.status for job in removing} == {DispyJob.Finished}
+
+
+def parent(started: str) -> int:
+    """Leave a file for each start, and tell which process the job was forked from."""
+    descriptor, _ = tempfile.mkstemp(dir=started)
+    os.close(descriptor)
+    time.sleep(0.02)
+    return os.getppid()
+
+
+@pytest.mark.parametrize('isolation', ['job', 'worker'])
+def test_jobs_go_on_when_the_process_they_are_forked_from_is_killed(
+    make_cluster: MakeCluster, isolation: str, tmp_path: Path, pair: Pair
+) -> None:
+    cluster = make_cluster(parent, isolation=isolation, nodes=[pair.addresses[0]])
+    template = cluster.submit(str(tmp_path))()
+    jobs = [cluster.submit(str(tmp_path)) for _ in range(50)]
+    eventually(lambda: jobs[5].status == DispyJob.Finished)
+    os.kill(template, signal.SIGKILL)
+    assert cluster.wait(LIMIT), cluster.explain()
+    broken = [job for job in jobs if job.status != DispyJob.Finished]
+    # only the one that ran then, if any; it is not started a second time
+    assert len(broken) <= 1
+    assert len(list(tmp_path.iterdir())) <= 51
+    assert len({job.result for job in jobs} - {None}) == 2
 
 
 # a node

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 import dispy_nb as dispy
-from dispy_nb.nodes import avail_info
+from dispy_nb.nodes import DispyNode, PinNames, allocated, avail_info
 from dispy_nb.options import as_allocation
+from nodeserver.core.messages import NodeChanged
+from nodeserver.core.status import NodeStatus
 from nodeserver.io.udp import CLIENT_PORT
 from tests.support.netns import Lan
 from tests.support.programs import (
@@ -325,6 +327,84 @@ def test_allocate_is_asked_for_each_node_and_its_answer_holds(nodes: Nodes) -> N
         assert {n.address: n.cpus for n in cluster.snapshot().nodes} == {ALPHA: 1, BETA: 1}
         eventually(lambda: 'not used: allocate() returned 0 for it' in cluster.explain())
     assert avail_info(None) is None
+
+
+class Answers(dispy.NodeAllocate):
+    """Says of every node what it was told to say, or raises it."""
+
+    def __init__(self, host: str, answer: object) -> None:
+        super().__init__(host)
+        self.answer = answer
+
+    def allocate(self, *args: Any) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ('answer', 'words'),
+    [
+        ('many', "allocate() returned 'many', not a number of cpus"),
+        (True, 'allocate() returned True, not a number of cpus'),
+        (None, 'allocate() returned None, not a number of cpus'),
+        (-2, 'allocate() returned -2, less than 0'),
+        (ValueError('no idea'), 'allocate() raised ValueError: no idea'),
+    ],
+)
+def test_what_allocate_answered_amiss_is_told(nodes: Nodes, answer: object, words: str) -> None:
+    with Cluster([Answers(ALPHA, answer)], nodes.port) as cluster:
+        eventually(lambda: f'not used: {words}' in cluster.explain(), message=cluster.explain)
+
+
+def test_allocate_may_answer_more_than_there_is() -> None:
+    assert allocated(10**30, 4) == (4, '')
+    assert allocated(0, 4) == (0, '')
+
+
+@pytest.mark.row('C08')
+def test_jobs_for_a_node_that_is_not_found_are_told_of(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = '2 jobs wait for node 127.0.9.9, which was not found'
+    with Cluster([ALPHA], nodes.port) as cluster:
+        cluster.await_nodes(1)
+        jobs = [cluster.submit_node('127.0.9.9', 0) for _ in range(2)]
+        eventually(lambda: words in cluster.explain())
+        assert 'busy' not in cluster.explain()
+        eventually(lambda: words in caplog.text)  # told without being asked
+        assert {cluster.cancel(job) for job in jobs} == {0}
+
+
+def test_a_host_name_is_resolved_once_and_addresses_and_known_nodes_never(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def look_up(host: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append(host)
+        if host.startswith('unknown'):
+            raise OSError('no such host')
+        return [(None, None, None, '', ('10.0.0.5', 0))]
+
+    monkeypatch.setattr(socket, 'getaddrinfo', look_up)
+    pins = PinNames(seconds=60.0, most=3)
+    known = [
+        DispyNode(NodeChanged(1, NodeStatus.INITIALIZED, 'id', '10.0.0.9', 'near', 1, '', None, ''))
+    ]
+    for _ in range(5):
+        assert pins.of('bigbox', known, 0.0) == 'bigbox\n10.0.0.5'
+        assert pins.of('unknown', known, 0.0) == 'unknown'
+        assert pins.of('near', known, 0.0) == 'near'
+        assert pins.of('10.0.0.1', known, 0.0) == '10.0.0.1'
+        assert pins.of('fe80::1', known, 0.0) == 'fe80::1'
+        assert pins.of(known[0], known, 0.0) == 'id'
+    assert asked == ['bigbox', 'unknown']
+    pins.of('bigbox', known, 61.0)
+    assert asked == ['bigbox', 'unknown', 'bigbox']
+    for number in range(10):
+        pins.of(f'box{number}', known, 62.0)
+    assert len(pins) <= 3
 
 
 WITHOUT_FIGURES = """

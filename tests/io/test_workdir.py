@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nodeserver.core.errors import UsageError
+from nodeserver.io.prefix import own
 from nodeserver.io.workdir import default_prefix, make_directory, remove_directory
 
 
@@ -96,3 +97,21 @@ def test_default_prefix_is_private_and_checked(own_home: Path) -> None:
     prefix.parent.chmod(0o777)
     with pytest.raises(UsageError, match='open to other users'):
         default_prefix(51348)
+
+
+@pytest.mark.parametrize('mode', [0o770, 0o707])
+def test_a_directory_that_others_can_write_is_refused_in_words(tmp_path: Path, mode: int) -> None:
+    shared = tmp_path / 'shared'
+    shared.mkdir()
+    shared.chmod(mode)
+    with pytest.raises(UsageError, match=f'chmod go-w {shared}'):
+        own(shared)
+    with pytest.raises(UsageError, match=f'chmod go-w {shared}'):
+        make_directory(tmp_path, 1, 'f', 'shared')
+
+
+def test_a_prefix_where_all_may_write_but_remove_only_their_own_is_taken(tmp_path: Path) -> None:
+    sticky = tmp_path / 'scratch'
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    assert own(sticky) == sticky

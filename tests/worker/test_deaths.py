@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,14 @@ from typing import Any
 import psutil
 import pytest
 
-from nodeserver.core.effects import DismissWorker, ForkWorkers, SignalWorker
+from nodeserver.core.deaths import describe_death
+from nodeserver.core.effects import (
+    CloseTemplate,
+    DismissWorker,
+    ForkWorkers,
+    OpenTemplate,
+    SignalWorker,
+)
 from nodeserver.core.events import (
     Event,
     JobsReported,
@@ -281,6 +289,136 @@ def test_jobs_for_a_worker_that_has_just_died_are_answered_by_its_end(tmp_path: 
     assert ran.exit_status == -signal.SIGKILL
 
 
+def count_and_stay(witness: str) -> None:
+    with open(witness, 'a') as file:  # noqa: PTH123
+        file.write('began\n')
+    time.sleep(60)
+
+
+@both
+def test_jobs_that_were_never_read_are_told_from_one_that_began(
+    tmp_path: Path, isolation: str
+) -> None:
+    async def play(made: Bench) -> list[bool]:
+        await made.open(count_and_stay, isolation)
+        begun = []
+        for killed_when in ('dead', 'stopped', 'running'):
+            worker = await made.worker()
+            end_of_it = next(iter(made.processes._templates.values())).workers[worker]
+            witness = tmp_path / killed_when
+            if killed_when == 'dead':
+                os.kill(end_of_it.pid, signal.SIGKILL)
+                while alive(end_of_it.pid):
+                    time.sleep(0.001)  # noqa: ASYNC251 - the node shall not hear of it yet
+            elif killed_when == 'stopped':
+                os.kill(end_of_it.pid, signal.SIGSTOP)
+            made.give(worker, *[(str(witness),)] * (1 if isolation == 'job' else 2))
+            if killed_when == 'running':
+                while not witness.exists():  # noqa: ASYNC110
+                    await asyncio.sleep(0.002)
+            if killed_when != 'dead':
+                os.kill(end_of_it.pid, signal.SIGKILL)
+            begun.append((await made.until_type(WorkerEnded)).begun)
+            assert witness.exists() is begun[-1]
+        return begun
+
+    assert on_bench(tmp_path / 'prefix', play) == [False, False, True]
+
+
+def test_a_worker_that_dies_in_a_job_with_others_unread_behind_it_had_begun(
+    tmp_path: Path,
+) -> None:
+    def work(witness: str) -> None:
+        Path(witness).touch()
+        time.sleep(60)
+
+    async def play(made: Bench) -> bool:
+        await made.open(work, 'worker')
+        worker = await made.start(str(tmp_path / 'began'))
+        while not (tmp_path / 'began').exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+        made.give(worker, ('never',))
+        made.processes.signal_worker(SignalWorker(COMPUTATION, worker, signal.SIGKILL))
+        begun: bool = (await made.until_type(WorkerEnded)).begun
+        return begun
+
+    assert on_bench(tmp_path / 'prefix', play)
+
+
+@both
+def test_a_job_that_closes_every_descriptor_is_told_so(tmp_path: Path, isolation: str) -> None:
+    def work() -> None:
+        os.closerange(0, 65536)
+
+    async def play(made: Bench) -> Ran:
+        assert isinstance(await made.open(work, isolation), TemplateReady)
+        return await made.end_of(await made.start())
+
+    ran = on_bench(tmp_path, play)
+    assert not ran.reported
+    assert ran.exit_status is not None
+    assert describe_death(ran.exit_status) == (
+        'its result could not be reported: it closed the channel to its node'
+    )
+
+
+def remove_own_directory(number: int) -> str:
+    here = str(Path.cwd())
+    if number == 0:
+        shutil.rmtree(here)
+    else:
+        Path('file').write_text('mine')
+    return here
+
+
+@both
+def test_the_directory_removed_by_a_job_is_there_for_the_next_one(
+    tmp_path: Path, isolation: str
+) -> None:
+    async def play(made: Bench) -> list[Any]:
+        await made.open(remove_own_directory, isolation)
+        workers = [await made.worker() for _ in range(3)]  # of which two wait in it meanwhile
+        return [await run_on(made, worker, number) for number, worker in enumerate(workers)]
+
+    async def run_on(made: Bench, worker: int, number: int) -> Ran:
+        made.give(worker, (number,))
+        return (await made.reports(worker, 1))[0]
+
+    first, second, third = on_bench(tmp_path, play)
+    assert first.result == second.result == third.result
+
+
+def test_a_lasting_worker_makes_its_removed_directory_again(tmp_path: Path) -> None:
+    async def play(made: Bench) -> list[Ran]:
+        await made.open(remove_own_directory, 'worker')
+        worker = await made.worker()
+        made.give(worker, (0,), (1,), (2,))
+        return await made.reports(worker, 3)
+
+    first, second, third = on_bench(tmp_path, play)
+    assert first.result == second.result == third.result
+
+
+def test_a_worker_that_cannot_restore_its_surroundings_leaves_with_its_jobs_unbegun(
+    tmp_path: Path,
+) -> None:
+    def work() -> None:
+        here = Path.cwd()
+        here.rename(here.with_name('moved'))
+        here.write_text('in the way')
+
+    async def play(made: Bench) -> tuple[list[Ran], WorkerEnded]:
+        await made.open(work, 'worker')
+        worker = await made.worker()
+        made.give(worker, (), (), ())
+        return await made.reports(worker, 1), await made.until_type(WorkerEnded)
+
+    reports, ended = on_bench(tmp_path, play)
+    assert reports[0].result is None
+    assert not ended.begun
+    assert 'NotADirectoryError' in ended.reason
+
+
 def test_peak_memory_is_what_the_job_took_itself(tmp_path: Path) -> None:
     def work(size: int) -> int:
         return len(b'x' * size)
@@ -429,6 +567,39 @@ def test_dest_path_outside_the_prefix_is_refused(tmp_path: Path) -> None:
         return reason
 
     assert 'dest_path' in on_bench(tmp_path, play)
+
+
+def test_a_shared_directory_goes_with_the_last_that_uses_it(tmp_path: Path) -> None:
+    async def play(made: Bench) -> None:
+        for number, dest_path in ((1, 'shared'), (2, 'shared/below'), (3, 'shared')):
+            made.processes.open_template(
+                OpenTemplate(number, 'test', dump_package(abs), 'job', dest_path, True)
+            )
+            await made.until_type(TemplateReady)
+        (tmp_path / 'shared' / 'file').touch()
+        for number, left in ((1, {'below', 'file'}), (3, {'below', 'file'}), (2, None)):
+            made.processes.close_template(CloseTemplate(number))
+            await made.until_type(TemplateClosed)
+            shared = tmp_path / 'shared'
+            assert (set(os.listdir(shared)) if shared.exists() else None) == left  # noqa: PTH208
+
+    on_bench(tmp_path, play)
+
+
+def test_what_is_to_stay_is_not_removed_by_another_that_used_it(tmp_path: Path) -> None:
+    async def play(made: Bench) -> None:
+        for number, cleanup in ((1, True), (2, False)):
+            made.processes.open_template(
+                OpenTemplate(number, 'test', dump_package(abs), 'job', 'shared', cleanup)
+            )
+            await made.until_type(TemplateReady)
+        (tmp_path / 'shared' / 'file').touch()
+        for number in (1, 2):
+            made.processes.close_template(CloseTemplate(number))
+            await made.until_type(TemplateClosed)
+
+    on_bench(tmp_path, play)
+    assert (tmp_path / 'shared' / 'file').exists()
 
 
 # nothing stays

@@ -344,3 +344,10 @@ def test_jobs_have_the_limit_of_descriptors_that_the_node_was_started_with(tmp_p
         )
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_job_sees_no_arguments_of_the_program_it_runs_in(tmp_path: Path) -> None:
+    def work() -> list[str]:
+        return list(sys.argv)
+
+    assert run_job(tmp_path, work).result == ['']
