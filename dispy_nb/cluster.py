@@ -166,7 +166,14 @@ class JobCluster:
         """Submit a job for one node only: a `DispyNode`, an address or a host name (C08).
 
         The job waits until that node is there and has a cpu free.
+
+        Raises
+        ------
+        UsageError
+            `node` is neither, or a `DispyNode` that the cluster has lost.
         """
+        if isinstance(node, DispyNode) and node.closed:
+            raise UsageError(f'{node!r} was lost: give an address or a node that is there')
         return self._submit(pin_names(node, self._shell.nodes.values()), args, kwargs)
 
     def _submit(self, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from dispy_nb.local import with_local_nodes
@@ -13,6 +13,7 @@ from nodeserver.core.errors import NotYetSupported, UsageError
 from nodeserver.core.scheduler import PULSE_INTERVAL
 from nodeserver.io.netif import resolve
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
+from nodeserver.io.workdir import check_dest_path
 
 ISOLATIONS = ('job', 'worker')
 
@@ -104,16 +105,11 @@ def _check_program(path: str) -> None:
 
 
 def _check_dest_path(path: Any) -> None:
-    """Refuse here what each node would refuse (D7)."""
-    if path is None:
-        return
-    if not isinstance(path, str):
+    """Refuse here what each node would refuse."""
+    if path is not None and not isinstance(path, str):
         raise UsageError(f'dest_path must be a string or None, not {path!r}')
-    pure = PurePosixPath(path)
-    if path and (pure.is_absolute() or '..' in pure.parts or not pure.parts or '\0' in path):
-        raise UsageError(
-            f"dest_path must be a path below the node's own directory, without '..', not {path!r}"
-        )
+    if path:
+        check_dest_path(path)
 
 
 def as_allocation(element: Any) -> NodeAllocate:

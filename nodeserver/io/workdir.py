@@ -6,7 +6,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path, PurePath
+from pathlib import Path, PurePosixPath
 
 from nodeserver.core.errors import UsageError
 
@@ -31,17 +31,23 @@ def make_directory(prefix: Path, computation: int, name: str, dest_path: str) ->
     if not dest_path:
         safe_name = re.sub(r'[^A-Za-z0-9_.-]+', '_', name).lstrip('.')[:40] or 'computation'
         dest_path = f'{safe_name}_{computation:x}'
-    wanted = PurePath(dest_path)
-    if wanted.is_absolute() or '..' in wanted.parts or not wanted.parts or '\0' in dest_path:
-        raise UsageError(
-            f'dest_path must be a path below the node\'s own directory, without "..": {dest_path!r}'
-        )
     directory = prefix
-    for part in wanted.parts:
+    for part in check_dest_path(dest_path).parts:
         directory /= part
         _make_own(directory)
         refuse_open(directory, directory.lstat().st_mode)
     return directory
+
+
+def check_dest_path(dest_path: str) -> PurePosixPath:
+    """Return a `dest_path` as its parts; one that leads out of the prefix is refused (D7)."""
+    wanted = PurePosixPath(dest_path)
+    if wanted.is_absolute() or '..' in wanted.parts or not wanted.parts or '\0' in dest_path:
+        raise UsageError(
+            f"dest_path must be a path below the node's own directory, without '..', "
+            f'not {dest_path!r}'
+        )
+    return wanted
 
 
 def remove_directory(directory: Path, prefix: Path) -> None:
