@@ -6,13 +6,10 @@ An option has one documented name, with underscores, and is understood with hyph
 import argparse
 import importlib.metadata
 import logging
-import re
 from typing import Any, Final, NoReturn
 
 LEVELS: Final = ('debug', 'info', 'warning', 'error')
 LOG_FORMATS: Final = ('text', 'json')
-
-_UNITS: Final = {'': 1, 'k': 1 << 10, 'm': 1 << 20, 'g': 1 << 30, 't': 1 << 40}
 
 _log = logging.getLogger(__name__)
 
@@ -135,26 +132,6 @@ def seconds(text: str) -> float:
     if not 0 < value < float('inf'):
         raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0')
     return value
-
-
-def file_size(text: str) -> int:
-    """Read a number of bytes with an optional k, m, g or t (L20); 0 means no limit."""
-    match = re.fullmatch(r'(\d+)([kmgt]?)', text.strip().lower(), re.ASCII)
-    if match is None:
-        raise argparse.ArgumentTypeError(
-            f'{text!r} is not a size: give a whole number of bytes, or one with k, m, g or t'
-        )
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def time_of_day(text: str) -> int:
-    """Read HH:MM as minutes since midnight (L25)."""
-    match = re.fullmatch(r'(\d\d?):(\d\d)', text.strip(), re.ASCII)
-    if match is None or int(match[1]) > 23 or int(match[2]) > 59:
-        raise argparse.ArgumentTypeError(
-            f'{text!r} is not a time of day: give HH:MM from 00:00 to 23:59'
-        )
-    return int(match[1]) * 60 + int(match[2])
 
 
 def _whole_number(text: str, least: int, most: int | None) -> int:

@@ -104,14 +104,6 @@ class SignalWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class DismissWorker:
-    """Let an idle worker end; its process is not needed any more."""
-
-    computation: int
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
 class Stop:
     """The program can end now."""
 
@@ -190,7 +182,6 @@ Effect = (
     | ForkWorkers
     | GiveJobs
     | SignalWorker
-    | DismissWorker
     | Stop
     | MarkStarted
     | MarkRequeued

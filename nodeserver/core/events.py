@@ -17,7 +17,7 @@ class MessageArrived:
 
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
-    """A peer's greeting was accepted; also after a reconnect that lost nothing."""
+    """A peer's greeting was accepted; a reconnect that loses nothing posts nothing."""
 
     peer: str
     address: str

@@ -1,6 +1,6 @@
 """The states of a job, and the moves between them that are allowed.
 
-The table is the rule (D9); the manual's table is generated from it.
+The table is the rule (D9): `DispyJob` refuses a move that it does not have.
 """
 
 from enum import IntEnum

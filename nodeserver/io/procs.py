@@ -17,7 +17,6 @@ from pathlib import Path
 from nodeserver.core.deaths import describe_death
 from nodeserver.core.effects import (
     CloseTemplate,
-    DismissWorker,
     ForkWorkers,
     GiveJobs,
     OpenTemplate,
@@ -127,12 +126,6 @@ class Processes:
                 worker.interrupt(effect.job, effect.attempt)
             else:
                 worker.signal(effect.signal)
-
-    def dismiss_worker(self, effect: DismissWorker) -> None:
-        """Let an idle worker end; its `WorkerEnded` follows."""
-        worker = self._worker(effect.computation, effect.worker)
-        if worker is not None:
-            worker.dismiss()
 
     # the end
 

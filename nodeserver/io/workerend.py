@@ -79,10 +79,6 @@ class WorkerEnd:
             if not waiting:
                 self._flush()
 
-    def dismiss(self) -> None:
-        """Let it end, as it has nothing to do."""
-        self._close_lane()
-
     def _flush(self) -> None:
         while self._backlog:
             piece = self._backlog[0]

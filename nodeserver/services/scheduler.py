@@ -14,6 +14,7 @@ from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret
+from nodeserver.io.link import Link
 from nodeserver.io.locallink import LocalLink
 from nodeserver.io.udp import ClientBeacon
 from nodeserver.io.zmqlink import ZmqLink
@@ -90,8 +91,8 @@ class SchedulerService:
         self._seat.leave()
 
     def _send(self, effect: Send) -> None:
-        local = self._local.get(effect.peer)
-        (local or self._nodes).send(effect.peer, effect.message)
+        link: Link = self._local.get(effect.peer) or self._nodes
+        link.send(effect.peer, effect.message)
 
     def _ping(self, effect: Ping) -> None:
         self._beacon.ping(effect.targets, effect.broadcast_port)

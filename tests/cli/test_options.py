@@ -86,28 +86,6 @@ def test_secret_on_the_command_line_works_and_hints_at_the_file(
     assert 'sesame' not in caplog.text
 
 
-def test_sizes_have_suffixes() -> None:
-    texts = ('0', '10', '2k', '10M', '3g', '1t')
-    assert [options.file_size(text) for text in texts] == [
-        0,
-        10,
-        2048,
-        10 << 20,
-        3 << 30,
-        1 << 40,
-    ]
-    for wrong in ('', '-1', '1.5k', '5x', 'k'):
-        with pytest.raises(argparse.ArgumentTypeError, match='k, m, g or t'):
-            options.file_size(wrong)
-
-
-def test_times_of_day_are_minutes_since_midnight() -> None:
-    assert [options.time_of_day(text) for text in ('00:00', '7:05', '23:59')] == [0, 425, 1439]
-    for wrong in ('24:00', '12:60', '12', 'noon'):
-        with pytest.raises(argparse.ArgumentTypeError, match='HH:MM'):
-            options.time_of_day(wrong)
-
-
 def test_lengths_of_time_are_above_zero() -> None:
     assert options.seconds('0.5') == 0.5
     for wrong in ('0', '-1', 'inf', 'nan', 'soon'):

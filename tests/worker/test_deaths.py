@@ -17,7 +17,6 @@ import pytest
 from nodeserver.core.deaths import describe_death
 from nodeserver.core.effects import (
     CloseTemplate,
-    DismissWorker,
     ForkWorkers,
     OpenTemplate,
     SignalWorker,
@@ -264,16 +263,6 @@ def test_worker_ends_by_itself_after_its_job(tmp_path: Path) -> None:
     ran = run_job(tmp_path, abs, -3)
     assert ran.result == 3
     assert ran.exit_status == 0
-
-
-def test_dismissed_worker_ends(tmp_path: Path) -> None:
-    async def play(made: Bench) -> int | None:
-        await made.open(abs, 'worker')
-        worker = await made.worker()
-        made.processes.dismiss_worker(DismissWorker(COMPUTATION, worker))
-        return (await made.end_of(worker)).exit_status
-
-    assert on_bench(tmp_path, play) == 0
 
 
 def test_jobs_for_a_worker_that_has_just_died_are_answered_by_its_end(tmp_path: Path) -> None:
