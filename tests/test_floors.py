@@ -18,6 +18,7 @@ FLOORS = {
     'nodeserver.core': 0,
     'nodeserver.wire': 1,
     'nodeserver.io': 2,
+    'nodeserver.culprits': 2,
     'nodeserver.payload': 2,
     'nodeserver.services': 3,
     'nodeserver.worker': 3,
