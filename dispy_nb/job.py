@@ -198,6 +198,8 @@ class DispyJob:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, at most `timeout` seconds; whether it has."""
         seconds = -1 if timeout is None else check_timeout(timeout)
+        if self._status in SETTLED:
+            return True
         lock = threading.Lock()
         lock.acquire()
         if not self._add_waiter(lock.release):

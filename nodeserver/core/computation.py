@@ -74,13 +74,29 @@ class Computation:
             self.queue.extend(ids)
             self.waiting.update(zip(ids, payloads, strict=True))
 
-    def next_for_any(self) -> int | None:
-        """Id at the head of the queue, past those that were cancelled meanwhile."""
+    def has_waiting(self) -> bool:
+        """Whether a job waits for any node; those that were cancelled meanwhile are passed."""
         while self.queue:
             if self.queue[0] in self.waiting:
-                return self.queue[0]
+                return True
             self.queue.popleft()
-        return None
+        return False
+
+    def dispatch_some(self, count: int, node: str) -> list[int]:
+        """Move up to so many jobs from the head of the queue to a node, as new attempts."""
+        queue, waiting, jobs = self.queue, self.waiting, self.jobs
+        ids: list[int] = []
+        while queue and len(ids) < count:
+            job = queue.popleft()
+            entry = waiting.pop(job, None)
+            if entry is None:
+                continue  # it was cancelled
+            record = JobRecord(entry, '') if isinstance(entry, bytes) else entry
+            record.node = node
+            record.attempt += 1
+            jobs[job] = record
+            ids.append(job)
+        return ids
 
     def next_for(self, node: str) -> int | None:
         """Id of the first job that waits for the node named so."""
@@ -93,10 +109,10 @@ class Computation:
         return None
 
     def dispatch(self, job: int, node: str) -> JobRecord:
-        """Move the waiting job at the head of its queue to a node, as a new attempt."""
-        waiting = self.waiting.pop(job)
-        record = JobRecord(waiting, '') if isinstance(waiting, bytes) else waiting
-        (self.pinned[record.pinned] if record.pinned else self.queue).popleft()
+        """Move the job at the head of a pinned queue to its node, as a new attempt."""
+        record = self.waiting.pop(job)
+        assert isinstance(record, JobRecord)
+        self.pinned[record.pinned].popleft()
         record.node = node
         record.attempt += 1
         self.jobs[job] = record

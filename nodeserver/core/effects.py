@@ -99,8 +99,15 @@ class SignalWorker:
     computation: int
     worker: int
     signal: int
-    job: int = 0  # both 0: whichever the worker is in
-    attempt: int = 0
+    number: int = 1  # of the job it is for, among those that the worker was given
+
+
+@dataclass(frozen=True, slots=True)
+class RecallFromWorker:
+    """Take back from a lasting worker what it has not begun; `JobsRecalled` may follow."""
+
+    computation: int
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +189,7 @@ Effect = (
     | ForkWorkers
     | GiveJobs
     | SignalWorker
+    | RecallFromWorker
     | Stop
     | MarkStarted
     | MarkRequeued

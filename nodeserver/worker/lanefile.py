@@ -18,10 +18,9 @@ _block, _unblock, _set = (
 )
 
 
-def hold_interrupts() -> list[int]:
-    """Have interrupts wait; answers what `signal.pthread_sigmask` calls the mask before."""
-    before: list[int] = _signal.pthread_sigmask(_block, _interrupt)
-    return before
+def hold_interrupts() -> None:
+    """Have interrupts wait."""
+    _signal.pthread_sigmask(_block, _interrupt)
 
 
 def allow_interrupts() -> None:
@@ -61,7 +60,7 @@ class LaneFile:
 
     def report_while_running(self, kind: int, body: bytes) -> None:
         """Write one report from within the user's code."""
-        before = hold_interrupts()
+        before = _signal.pthread_sigmask(_block, _interrupt)
         try:
             self.report(kind, body)
         finally:

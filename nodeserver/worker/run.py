@@ -16,19 +16,18 @@ from types import FrameType
 from typing import NoReturn
 
 from nodeserver.core.deaths import UNREPORTABLE
+from nodeserver.io.workerpage import PageOfWorker
 from nodeserver.payload import Package, dump_result, load_call
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
 from nodeserver.worker import ancestry
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
-from nodeserver.worker.output import LANE, ORDERS, Capture
+from nodeserver.worker.output import LANE, Capture
 from nodeserver.worker.surroundings import Surroundings, enter
 from nodeserver.worker.tracebacks import describe
 
 # the generator behind the functions of `random`; its own `seed` in C is 2 µs quicker
 _shared_random: random.Random = getattr(random.seed, '__self__', random.Random())
-
-_ANY = (0, 0)  # job and attempt
 
 
 class Worker:
@@ -44,7 +43,8 @@ class Worker:
         self._lane, self._capture = file, capture
         self._surroundings = Surroundings(settings.directory, capture, package.computation)
         self._pid = 0
-        self._current = _ANY
+        self._number = 0  # of the job among those that a lasting worker was given
+        self._open_number = 0  # the same while interrupts may end it
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
         """Be a worker in a process just forked; the template's code is never returned to."""
@@ -58,8 +58,7 @@ class Worker:
             os.close(far)
             self._lane.fd = LANE
             if self.is_lasting:
-                self._heed_orders(files[2])
-                self._run_all()
+                self._run_all(PageOfWorker(files[2]))
             else:
                 self._run_one()
             status = 0
@@ -73,19 +72,32 @@ class Worker:
 
     def _run_one(self) -> None:
         """Run one job; what it registered for the end of the process is run too."""
+        self._let_in, self._keep_out = allow_interrupts, hold_interrupts
         atexit._clear()  # the template's, which are not this job's
         for job, attempt, payload in lane.read_batch(self._lane):
             self._enter_directory()
             ancestry.set_name(f'dispy job {job}')
-            self._run(job, attempt, payload, _at_exit)
+            seed_generators(self._computation_id, job, attempt)
+            self._run(job, payload, _at_exit)
 
-    def _run_all(self) -> None:
+    def _run_all(self, page: PageOfWorker) -> None:
         """Run job after job until the node closes the lane."""
+        self._page = page
+        self._let_in, self._keep_out = self._open_job, self._close_job
+        signal.signal(signal.SIGINT, self._interrupted)
+        allow_interrupts()
         ancestry.set_name('dispy worker')
         while batch := lane.read_batch(self._lane):
+            if not self._number:
+                seed_generators(self._computation_id, *batch[0][:2])
             self._enter_directory()
-            for job, attempt, payload in batch:
-                self._run(job, attempt, payload, self._surroundings.sweep)
+            for job, _, payload in batch:
+                self._number += 1
+                if not page.begins(self._number):
+                    self._lane.job = self._number
+                    self._lane.report(lane.SKIPPED, b'')
+                    continue
+                self._run(job, payload, self._surroundings.sweep)
                 if trouble := self._trouble_in_restoring():
                     self._lane.report(lane.LEAVING, trouble.encode(errors='backslashreplace'))
                     return
@@ -103,31 +115,37 @@ class Worker:
             return f'its surroundings could not be restored: {type(error).__name__}: {error}'
         return ''
 
-    def _heed_orders(self, file: int) -> None:
-        os.dup2(file, ORDERS, False)
-        os.close(file)
-        signal.signal(signal.SIGINT, self._interrupted)
+    # interrupts of a lasting worker: masking signals for each job would cost two system calls
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         """Interrupt the job that the node means: by now this process may be in the next one."""
-        order = os.pread(ORDERS, lane.INTERRUPT_ORDER.size, 0)
-        if not order or lane.INTERRUPT_ORDER.unpack(order) in (_ANY, self._current):
+        if self._open_number and self._page.is_interrupted(self._open_number):
             raise KeyboardInterrupt
 
-    def _run(self, job: int, attempt: int, payload: bytes, finish: Callable[[], None]) -> None:
-        self._lane.job, self._current = job, (job, attempt)
-        seed_generators(self._computation_id, job, attempt)
+    def _open_job(self) -> None:
+        """Let interrupts in, also one that came before the job began."""
+        self._open_number = self._number
+        if self._page.is_interrupted(self._number):
+            raise KeyboardInterrupt
+
+    def _close_job(self) -> None:
+        self._open_number = 0
+
+    # a job
+
+    def _run(self, job: int, payload: bytes, finish: Callable[[], None]) -> None:
+        self._lane.job = job
         started = perf_counter()
         try:
             try:
-                allow_interrupts()
+                self._let_in()
                 args, kwargs = load_call(payload)
                 result = dump_result(self._computation(*args, **kwargs))
             finally:
-                hold_interrupts()
+                self._keep_out()
             kind, exception = lane.RETURNED, ''
         except BaseException as error:  # noqa: BLE001 - user code: its client is told
-            hold_interrupts()
+            self._keep_out()
             kind, result, exception = lane.RAISED, b'', describe(error)
         seconds = perf_counter() - started
         if os.getpid() != self._pid:  # the job forked, and the copy came back as well

@@ -162,8 +162,8 @@ def test_interrupt_of_a_job_that_has_ended_leaves_the_next_one_alone(tmp_path: P
         await made.open(work, 'worker')
         worker = await made.start()  # job 1
         await first_provisional(made)
-        for job, attempt in ((7, 1), (1, 7)):
-            order = SignalWorker(COMPUTATION, worker, signal.SIGINT, job, attempt)
+        for number in (7, 2):
+            order = SignalWorker(COMPUTATION, worker, signal.SIGINT, number)
             made.processes.signal_worker(order)
             await asyncio.sleep(0.03)
         return (await made.reports(worker, 1))[0]
