@@ -50,12 +50,15 @@ class LaneFile:
 
     def report(self, kind: int, body: bytes, seconds: float = 0.0) -> None:
         """Write one report; the caller holds interrupts, which would cut it in two."""
-        head = REPORT_HEAD.pack(kind, self.job, seconds, len(body))
+        data = REPORT_HEAD.pack(kind, self.job, seconds, len(body))
+        is_big = len(body) >= BIG_BODY
+        if not is_big:
+            data += body
         with self._lock:
-            if len(body) < BIG_BODY:
-                self._write(head + body)
-            else:
-                self._write(head)
+            sent = os.write(self.fd, data)
+            if sent < len(data):
+                self._write(data[sent:])
+            if is_big:
                 self._write(body)
 
     def report_while_running(self, kind: int, body: bytes) -> None:
@@ -78,6 +81,6 @@ class LaneFile:
         self._buffer, self._at = b''.join(pieces), 0
 
     def _write(self, data: bytes) -> None:
-        sent = os.write(self.fd, data)
-        while sent < len(data):
-            sent += os.write(self.fd, memoryview(data)[sent:])
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.fd, view) :]

@@ -72,7 +72,6 @@ class Worker:
 
     def _run_one(self) -> None:
         """Run one job; what it registered for the end of the process is run too."""
-        self._let_in, self._keep_out = allow_interrupts, hold_interrupts
         atexit._clear()  # the template's, which are not this job's
         for job, attempt, payload in lane.read_batch(self._lane):
             self._enter_directory()
@@ -83,10 +82,10 @@ class Worker:
     def _run_all(self, page: PageOfWorker) -> None:
         """Run job after job until the node closes the lane."""
         self._page = page
-        self._let_in, self._keep_out = self._open_job, self._close_job
         signal.signal(signal.SIGINT, self._interrupted)
         allow_interrupts()
         ancestry.set_name('dispy worker')
+        sweep, restore = self._surroundings.sweep, self._surroundings.restore
         while batch := lane.read_batch(self._lane):
             if not self._number:
                 seed_generators(self._computation_id, *batch[0][:2])
@@ -97,9 +96,11 @@ class Worker:
                     self._lane.job = self._number
                     self._lane.report(lane.SKIPPED, b'')
                     continue
-                self._run(job, payload, self._surroundings.sweep)
-                if trouble := self._trouble_in_restoring():
-                    self._lane.report(lane.LEAVING, trouble.encode(errors='backslashreplace'))
+                self._run(job, payload, sweep)
+                try:
+                    restore()
+                except Exception as error:  # noqa: BLE001 - whatever the job did to them
+                    self._leave(error)
                     return
 
     def _enter_directory(self) -> None:
@@ -107,62 +108,60 @@ class Worker:
         with contextlib.suppress(OSError):  # what cannot be entered, the job will notice
             enter(self._directory)
 
-    def _trouble_in_restoring(self) -> str:
-        """Put back what the job changed; a text says why the next job would not find it so."""
-        try:
-            self._surroundings.restore()
-        except Exception as error:  # noqa: BLE001 - whatever the job did to them
-            return f'its surroundings could not be restored: {type(error).__name__}: {error}'
-        return ''
-
-    # interrupts of a lasting worker: masking signals for each job would cost two system calls
+    def _leave(self, error: Exception) -> None:
+        """Say why the next job would not find this process as the last one did."""
+        text = f'its surroundings could not be restored: {type(error).__name__}: {error}'
+        self._lane.report(lane.LEAVING, text.encode(errors='backslashreplace'))
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        """Interrupt the job that the node means: by now this process may be in the next one."""
+        """Interrupt the job that the node means: by now a lasting worker may be in the next one."""
         if self._open_number and self._page.is_interrupted(self._open_number):
             raise KeyboardInterrupt
 
-    def _open_job(self) -> None:
-        """Let interrupts in, also one that came before the job began."""
+    def _let_in_interrupts(self) -> None:
+        """Let the job be interrupted, also by what came before it began.
+
+        A lasting worker does without masking signals, which would cost two system calls a job.
+        """
+        if not self.is_lasting:
+            allow_interrupts()
+            return
         self._open_number = self._number
         if self._page.is_interrupted(self._number):
             raise KeyboardInterrupt
 
-    def _close_job(self) -> None:
-        self._open_number = 0
-
-    # a job
+    def _keep_out_interrupts(self) -> None:
+        if self.is_lasting:
+            self._open_number = 0
+        else:
+            hold_interrupts()
 
     def _run(self, job: int, payload: bytes, finish: Callable[[], None]) -> None:
         self._lane.job = job
         started = perf_counter()
         try:
             try:
-                self._let_in()
+                self._let_in_interrupts()
                 args, kwargs = load_call(payload)
                 result = dump_result(self._computation(*args, **kwargs))
             finally:
-                self._keep_out()
+                self._keep_out_interrupts()
             kind, exception = lane.RETURNED, ''
         except BaseException as error:  # noqa: BLE001 - user code: its client is told
-            self._keep_out()
+            self._keep_out_interrupts()
             kind, result, exception = lane.RAISED, b'', describe(error)
         seconds = perf_counter() - started
         if os.getpid() != self._pid:  # the job forked, and the copy came back as well
             os._exit(0)
-        _report_trouble_in(finish)
+        try:
+            finish()
+        except BaseException as error:  # noqa: BLE001 - user code: it must not cost the outcome
+            sys.stderr.write(f'{describe(error)}\n')
         try:
             stdout, stderr = self._capture.take()
         except OSError:  # the job closed the files
             stdout, stderr = '', ''
         self._lane.report(kind, encode_outcome(result, stdout, stderr, exception), seconds)
-
-
-def _report_trouble_in(finish: Callable[[], None]) -> None:
-    try:
-        finish()
-    except BaseException as error:  # noqa: BLE001 - user code: it must not cost the outcome
-        sys.stderr.write(f'{describe(error)}\n')
 
 
 def _at_exit() -> None:
