@@ -108,6 +108,7 @@ class RecallFromWorker:
 
     computation: int
     worker: int
+    delay: float  # seconds that it may still have for what it holds
 
 
 @dataclass(frozen=True, slots=True)

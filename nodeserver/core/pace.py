@@ -9,6 +9,7 @@ from math import ceil
 AHEAD_SECONDS = 0.010  # work that a node holds beyond what runs, to cover the round trip
 LONG_SECONDS = 0.200  # from here on a node gets only what it can run at once
 MOST_PER_CPU = 512
+RECALL_SECONDS = 0.003
 PIPE_SECONDS = 0.004  # work that a lasting worker holds beyond what runs
 MOST_PER_WORKER = 256
 
@@ -42,6 +43,10 @@ class Pace:
         if self._seconds < 0 or self._seconds > LONG_SECONDS:
             return 1
         return min(MOST_PER_CPU, 1 + ceil(AHEAD_SECONDS / max(self._seconds, 1e-6)))
+
+    def is_short(self, jobs: int) -> bool:
+        """Whether so many jobs will hardly take longer than it takes to call them back."""
+        return 0 <= self._mean * jobs < RECALL_SECONDS
 
     def jobs_per_worker(self) -> int:
         """How many jobs to put into the pipe of one lasting worker.

@@ -32,6 +32,7 @@ from nodeserver.core.hosted import Hosted, HostedState, NodeJob, Worker
 from nodeserver.core.messages import JobsReturned, RunJobs
 from nodeserver.core.status import JobStatus
 
+RECALL_PATIENCE = 0.002  # how long a worker may take for what others could do meanwhile
 _IDLE_ELSEWHERE = 'another node is idle'
 
 # seconds to wait, then the signal to send: interrupt, terminate, kill
@@ -96,7 +97,9 @@ class Workplace:
             return False
         if not worker.is_recalling:
             worker.recalled_to = worker.given
-            self._emit(RecallFromWorker(hosted.id, worker.id))
+            soon = hosted.pace.is_short(len(worker.held)) and not worker.held[0].stopping
+            delay = RECALL_PATIENCE if soon else 0.0
+            self._emit(RecallFromWorker(hosted.id, worker.id, delay))
         return True
 
     def recalled(self, event: JobsRecalled, now: float) -> None:

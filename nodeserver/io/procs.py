@@ -124,7 +124,7 @@ class Processes:
         """Take back what a lasting worker has not begun; `JobsRecalled` tells what that is."""
         worker = self._worker(effect.computation, effect.worker)
         if worker is not None:
-            worker.recall()
+            worker.recall(effect.delay)
 
     def signal_worker(self, effect: SignalWorker) -> None:
         """Send a signal to the worker and the group of processes that it leads."""

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, groupby
+from typing import Any
 
 from nodeserver.core.events import Event, JobsRecalled, JobsReported, ProvisionalReported
 from nodeserver.io import memfile
@@ -148,43 +149,53 @@ class WorkerEnd:
         return len(data)
 
     def _take(self, reports: list[lane.Report]) -> None:
-        """Count the answers, and hand them on: many ordinary ones together."""
-        kinds, ids, seconds, bodies = zip(*reports, strict=True)
-        if max(kinds) <= lane.RAISED:
-            self._answered += len(reports)
-            raised = [kind == lane.RAISED for kind in kinds]
-            columns = (list(ids), raised, list(bodies), list(seconds))
-            self._shared.post(JobsReported(self._computation, self.id, *columns))
-        elif len(reports) > 1:
-            for report in reports:
-                self._take([report])
-        else:
-            self._take_special(*reports[0])
+        """Hand on what a worker says, in its order: words of one kind together."""
+        columns = list(map(list, zip(*reports, strict=True)))
+        if max(columns[0]) <= lane.RAISED:
+            self._take_outcomes(*columns)
+            return
+        for kind, group in groupby(reports, lambda report: max(report[0], lane.RAISED)):
+            columns = list(map(list, zip(*group, strict=True)))
+            _, numbers, _, bodies = columns
+            if kind == lane.RAISED:
+                self._take_outcomes(*columns)
+            elif kind == lane.SKIPPED:
+                self._take_skipped(numbers[0], numbers[-1])
+            elif kind == lane.LEAVING:
+                self.leaving = bodies[0].decode()
+            else:
+                for number, body in zip(numbers, bodies, strict=True):
+                    event = ProvisionalReported(self._computation, self.id, number, body)
+                    self._shared.post(event)
 
-    def _take_special(self, kind: int, number: int, seconds: float, body: bytes) -> None:
-        if kind == lane.PROVISIONAL:
-            self._shared.post(ProvisionalReported(self._computation, self.id, number, body))
-        elif kind == lane.LEAVING:
-            self.leaving = body.decode()
-        else:
-            self._answered += 1
-            if self._page is not None and number > self._page.taken_to:
-                self._shared.post(JobsRecalled(self._computation, self.id, number, number))
+    def _take_outcomes(self, kinds: Any, ids: Any, seconds: Any, bodies: Any) -> None:
+        self._answered += len(kinds)
+        raised = [kind == lane.RAISED for kind in kinds]
+        self._shared.post(JobsReported(self._computation, self.id, ids, raised, bodies, seconds))
+
+    def _take_skipped(self, first: int, last: int) -> None:
+        """Tell of jobs that were skipped, unless they were taken back before."""
+        self._answered += last - first + 1
+        if self._page is not None and last > self._page.taken_to:
+            first = max(first, self._page.taken_to + 1)
+            self._shared.post(JobsRecalled(self._computation, self.id, first, last))
 
     @property
     def unreported(self) -> int:
         """Jobs given that have not been answered for."""
         return self._given - self._answered
 
-    def recall(self) -> None:
-        """Have a lasting worker skip what it has not begun."""
-        if self._page is not None and self._page.recall(self._given, self._answered):
-            self._look_later(_RECALL_LOOK)
+    def recall(self, delay: float) -> None:
+        """Have a lasting worker skip what it has not begun after `delay` seconds."""
+        if delay:
+            self._wake_later(delay, self.recall, 0.0)
+        elif self._page is not None and self._page.recall(self._given, self._answered):
+            self._wake_later(_RECALL_LOOK, self._look_at_recall, _RECALL_LOOK)
 
-    def _look_later(self, seconds: float) -> None:
+    def _wake_later(self, seconds: float, call: Callable[[float], None], waited: float) -> None:
         if self._recall_timer is not None:
             self._recall_timer.cancel()
-        self._recall_timer = self._shared.loop.call_later(seconds, self._look_at_recall, seconds)
+        self._recall_timer = self._shared.loop.call_later(seconds, call, waited)
 
     def _look_at_recall(self, waited: float) -> None:
         """Take back what waits behind a long job; a worker that moves on tells by itself."""
@@ -193,7 +204,8 @@ class WorkerEnd:
             return
         back = self._page.take_back(self._answered)
         if back is None:
-            self._look_later(min(2 * waited, _MOST_RECALL_LOOK))
+            pause = min(2 * waited, _MOST_RECALL_LOOK)
+            self._wake_later(pause, self._look_at_recall, pause)
         elif back[0] <= back[1]:
             self._shared.post(JobsRecalled(self._computation, self.id, *back))
 
