@@ -14,10 +14,14 @@ import zmq
 
 from nodeserver.core.events import Event, PeerLost
 from nodeserver.core.messages import Message
+from nodeserver.io.dialer import Dialer, Target
+from nodeserver.io.linkoptions import LinkOptions, Surroundings
+from nodeserver.io.listener import Listener
+from nodeserver.io.unixdial import UnixDialer
+from nodeserver.io.unixlisten import UnixListener
 from nodeserver.io.zap import Doorkeeper
-from nodeserver.io.zmqdial import Dialer, Target
-from nodeserver.io.zmqlisten import Listener
-from nodeserver.io.zmqsocket import LinkOptions, Surroundings
+from nodeserver.io.zmqdial import ZmqDialer
+from nodeserver.io.zmqlisten import ZmqListener
 from nodeserver.wire.linkkeys import LinkKeys
 
 _MAX_SOCKETS = 65535
@@ -50,7 +54,7 @@ class ZmqLink:
 
         Raises `PortBusy`, which names `option`, when another program has the port.
         """
-        listener = Listener(self._around, self._admits)
+        listener = ZmqListener(self._around, self._admits)
         try:
             bound = listener.bind(address, port, option)
         except (OSError, zmq.ZMQError):
@@ -60,10 +64,8 @@ class ZmqLink:
         return bound
 
     def listen_local(self, path: str) -> None:
-        """Take connections at an ipc path, without keys: its directory must be ours alone."""
-        listener = Listener(self._around, self._admits)
-        self._listeners.append(listener)
-        listener.bind_local(path)
+        """Take connections at a local path, without keys: its directory must be ours alone."""
+        self._listeners.append(UnixListener(self._around, self._admits, path))
 
     def connect(self, peer: str, address: str, port: int, local_path: str = '') -> None:
         """Connect to a peer, and keep at it until it is lost or `disconnect` is called."""
@@ -72,7 +74,8 @@ class ZmqLink:
         if self._listener_of(peer) or (dialer and dialer.target == target):
             return
         self.disconnect(peer)
-        self._dialers[peer] = Dialer(self._around, peer, target, self._on_gone)
+        kind = UnixDialer if local_path else ZmqDialer
+        self._dialers[peer] = kind(self._around, peer, target, self._on_gone)
 
     def send(self, peer: str, message: Message) -> None:
         """Hand the message over; one for a peer that is not known any more is dropped."""

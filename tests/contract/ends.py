@@ -14,9 +14,9 @@ from zmq.utils import z85
 from nodeserver.core.events import Event, MessageArrived, PeerConnected, PeerLost, PeerRefusedUs
 from nodeserver.core.messages import Farewell, Message
 from nodeserver.io.link import Link
+from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.locallink import LocalLink
 from nodeserver.io.zmqlink import ZmqLink
-from nodeserver.io.zmqsocket import LinkOptions
 from nodeserver.wire.linkkeys import LinkKeys
 
 HOST = '127.0.0.1'

@@ -94,7 +94,7 @@ SHORT = dataclasses.replace(QUICK, heartbeat_interval=0.1, heartbeat_timeout=0.4
 DIALLING_PROGRAM = """
 import asyncio, sys
 from nodeserver.io.zmqlink import ZmqLink
-from nodeserver.io.zmqsocket import LinkOptions
+from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.core.events import MessageArrived
 
 def on(event):
