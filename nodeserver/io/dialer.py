@@ -107,6 +107,11 @@ class Dialer(ABC):
         for frames in self._session.due():
             self._transmit(frames)
 
+    def _received(self) -> None:
+        """All that had come in was taken."""
+        self._around.posted()
+        self._flush()
+
     def _receive(self, frames: Sequence[Frame]) -> None:
         try:
             kind, _, _ = open_header(frames[0])

@@ -19,7 +19,7 @@ from nodeserver.wire.codec import Frame
 
 MOST_FRAMES = 4096
 LARGEST = 16 * 1024 * 1024  # bytes of a message; what is larger comes in parts
-_READ = 256 * 1024
+_READ = 128 * 1024
 _READS_A_TURN = 16
 _JOINED = 64 * 1024  # frames of up to so many bytes together are joined: quicker than a table
 _number = struct.Struct('<I')
@@ -39,6 +39,9 @@ class FramedSocket:
         self._loop, self._sock = loop, sock
         self._take, self._gone, self._after_turn = take, gone, after_turn
         self._backlog: deque[memoryview] = deque()
+        # made once: memory of that size is asked of the system, and given back, each time
+        self._buffer = bytearray(_READ)
+        self._view = memoryview(self._buffer)
         self._rest = b''
         self._large: memoryview | None = None  # a message that is gathered without copying
         self._large_filled = 0
@@ -121,14 +124,15 @@ class FramedSocket:
         if self._large is not None:
             return self._read_large()
         try:
-            data = self._sock.recv(_READ)
+            count = self._sock.recv_into(self._buffer)
         except BlockingIOError:
             return False
-        if not data:
+        if not count:
             self._end('its connection was closed')
             return False
+        data = bytes(self._view[:count])
         self._parse(self._rest + data if self._rest else data)
-        return len(data) == _READ or self._large is not None
+        return count == _READ or self._large is not None
 
     def _parse(self, data: bytes) -> None:
         """Hand on the whole messages, and keep the beginning of the next."""

@@ -31,6 +31,7 @@ class Surroundings:
     loop: asyncio.AbstractEventLoop
     context: zmq.Context[zmq.Socket[bytes]]
     post: Callable[[Event], None]
+    posted: Callable[[], None]  # called after the last `post` for what came together
     us: tuple[str, str]  # peer id and role
     keys: LinkKeys | None
     options: LinkOptions

@@ -92,7 +92,9 @@ class Listener(ABC):
                 self._check_later()
                 return
 
-    def _flush_touched(self) -> None:
+    def _received(self) -> None:
+        """All that had come in was taken: who owes an acknowledgement sends it."""
+        self._around.posted()
         touched, self._touched = self._touched, {}
         for name, session in touched.items():
             self._flush(name, session)

@@ -35,7 +35,7 @@ class UnixDialer(Dialer):
         code = sock.connect_ex(self.target.local_path)
         if code == 0:
             loop = self._around.loop
-            self._stream = FramedSocket(loop, sock, self._receive, self._closed, self._flush)
+            self._stream = FramedSocket(loop, sock, self._receive, self._closed, self._received)
             self._on_connected()
             return
         sock.close()

@@ -72,7 +72,7 @@ class UnixListener(Listener):
             sock,
             partial(self._take, stream),
             partial(self._closed, stream),
-            self._flush_touched,
+            self._received,
         )
         patience = self._around.options.handshake_timeout
         stream.timer = loop.call_later(patience, self._drop, stream)

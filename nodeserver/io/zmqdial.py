@@ -54,7 +54,7 @@ class ZmqDialer(Dialer):
             sock.curve_secretkey = around.keys.client_secret
         self._monitor = sock.get_monitor_socket(_WATCHED)
         self._monitored = WatchedSocket(around.loop, self._monitor, self._take_monitor)
-        self._watched = WatchedSocket(around.loop, sock, self._take, self._flush)
+        self._watched = WatchedSocket(around.loop, sock, self._take, self._received)
         sock.setsockopt(zmq.IPV6, int(':' in target.address))
         sock.connect(tcp_endpoint(target.address, target.port))
 

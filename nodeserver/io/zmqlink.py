@@ -28,6 +28,10 @@ _MAX_SOCKETS = 65535
 _DISCONNECT_LINGER = 1.0
 
 
+def _nothing() -> None:
+    pass
+
+
 class ZmqLink:
     """Carries messages over ZeroMQ; made, called and closed on the loop's thread."""
 
@@ -35,16 +39,15 @@ class ZmqLink:
         self,
         loop: asyncio.AbstractEventLoop,
         post: Callable[[Event], None],
-        peer_id: str,
-        role: str,
+        us: tuple[str, str],  # peer id and role
         keys: LinkKeys | None,
         options: LinkOptions | None = None,
+        posted: Callable[[], None] = _nothing,
     ) -> None:
         # The library's own limit of 1023 sockets would end at 500 peers.
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
-        us = (peer_id, role)
-        self._around = Surroundings(loop, context, post, us, keys, options or LinkOptions())
+        self._around = Surroundings(loop, context, post, posted, us, keys, options or LinkOptions())
         self._doorkeeper = Doorkeeper(self._around, keys) if keys else None
         self._dialers: dict[str, Dialer] = {}
         self._listeners: list[Listener] = []

@@ -34,7 +34,7 @@ class ZmqListener(Listener):
         sock.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._monitor = sock.get_monitor_socket(_WATCHED)
         self._monitored = WatchedSocket(around.loop, self._monitor, self._take_monitor)
-        self._watched = WatchedSocket(around.loop, sock, self._take, self._flush_touched)
+        self._watched = WatchedSocket(around.loop, sock, self._take, self._received)
 
     def bind(self, address: str, port: int, option: str) -> int:
         """Listen on TCP, with CURVE where there are keys; answers with the port."""

@@ -103,7 +103,7 @@ class ZmqEnd(End):
     ) -> None:
         super().__init__(loop)
         self.name = name or self.name
-        self.zmq = ZmqLink(loop, self.events.append, self.name, 'test', keys, options)
+        self.zmq = ZmqLink(loop, self.events.append, (self.name, 'test'), keys, options)
         self.link = self.zmq
         self.port = 0
 
