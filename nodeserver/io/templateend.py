@@ -25,6 +25,7 @@ from nodeserver.wire.lane import Ended
 CLEANUP_SECONDS = 10.0  # how long a `cleanup` function may take
 _RETRY_SECONDS = 1.0  # after a fork that the system refused
 _REAPS_A_MESSAGE = 1000
+_REAP_SECONDS = 0.005  # how long a worker that has done its job may stay unreaped
 _LAST_MESSAGES = 10000  # whatever is still in the socket
 _KILLED = -int(signal.SIGKILL)
 
@@ -58,6 +59,7 @@ class TemplateEnd:
         self._by_pid: dict[int, WorkerEnd] = {}
         self._forks = 0
         self._reaps: list[int] = []
+        self._reap_timer: asyncio.TimerHandle | None = None
         self._work_due = False
         self._fork_timer: asyncio.TimerHandle | None = None
         self._kill_timer: asyncio.TimerHandle | None = None
@@ -151,7 +153,12 @@ class TemplateEnd:
             self._report_if_gone()
         else:
             self._reaps.append(worker.pid)
-            self._work()
+            if worker.unreported or self.closing:
+                self._work()
+            elif self._reap_timer is None:
+                # nobody waits for it: it goes along with the next order to fork, as a rule
+                loop = self._shared.loop
+                self._reap_timer = loop.call_later(_REAP_SECONDS, self._work)
 
     def _worker_gone(self, worker: WorkerEnd, ended: Ended) -> None:
         del self.workers[worker.id], self._by_pid[worker.pid]
@@ -192,6 +199,9 @@ class TemplateEnd:
 
     def _send_work(self) -> None:
         self._work_due = False
+        if self._reap_timer is not None:
+            self._reap_timer.cancel()
+            self._reap_timer = None
         if self._control is None or self._exited:
             return
         while self._forks or self._reaps:
@@ -237,6 +247,6 @@ class TemplateEnd:
             self._pidfd = -1
 
     def _cancel_timers(self) -> None:
-        for timer in (self._fork_timer, self._kill_timer):
+        for timer in (self._fork_timer, self._kill_timer, self._reap_timer):
             if timer is not None:
                 timer.cancel()

@@ -38,6 +38,11 @@ class Watcher:
         """Call back also when the descriptor can be written, or no more."""
         self._epoll.modify(fd, READABLE | (WRITABLE if wanted else 0))
 
+    def forget(self, fd: int) -> None:
+        """Watch this descriptor no more, and leave it open."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
     def close_fd(self, fd: int) -> None:
         """Watch this descriptor no more, and close it."""
         if self._callbacks.pop(fd, None) is not None:

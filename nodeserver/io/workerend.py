@@ -170,6 +170,8 @@ class WorkerEnd:
 
     def _take_outcomes(self, kinds: Any, ids: Any, seconds: Any, bodies: Any) -> None:
         self._answered += len(kinds)
+        if self._page is None and self._lane >= 0:
+            self._watcher.forget(self._lane)  # its end follows, and is told by the process's own
         raised = [kind == lane.RAISED for kind in kinds]
         self._shared.post(JobsReported(self._computation, self.id, ids, raised, bodies, seconds))
 

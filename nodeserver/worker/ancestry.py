@@ -95,11 +95,19 @@ def _children() -> set[int]:
     me = os.getpid()
     found: set[int] = set()
     try:
-        with open(f'/proc/self/task/{me}/children', 'rb') as file:  # noqa: PTH123 - 5 us quicker
-            found.update(map(int, file.read().split()))
+        # bare descriptors: a file object costs six system calls more, for each job
+        file = os.open(f'/proc/self/task/{me}/children', os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # a kernel without that file
         for path in Path('/proc').glob('[0-9]*/stat'):
             found.update(_child_in(path, me))
+        return found
+    try:
+        text = b''
+        while piece := os.read(file, 65536):
+            text += piece
+    finally:
+        os.close(file)
+    found.update(map(int, text.split()))
     return found
 
 
