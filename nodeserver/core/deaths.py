@@ -14,6 +14,9 @@ _WORDS = {
 # the exit status of a worker that cannot write to its node; no usual program has it
 UNREPORTABLE = 213
 
+# why a process leaves before its next job: a matter of course, of which nobody need be warned
+INTERRUPTED = 'its last job was interrupted'
+
 
 def describe_death(exit_status: int) -> str:
     """Say how a job's process ended that left no outcome; negative means killed by a signal."""
@@ -29,3 +32,8 @@ def describe_death(exit_status: int) -> str:
         return f'its process crashed: {_WORDS[number]} ({number.name})'
     hint = ' (from outside, or for want of memory)' if number is signal.SIGKILL else ''
     return f'its process was killed by {number.name}{hint}'
+
+
+def describe_overrun(timeout: float) -> str:
+    """Say that a job was ended because it ran for too long."""
+    return f'ran longer than its timeout of {timeout:g} s'

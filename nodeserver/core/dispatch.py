@@ -95,14 +95,19 @@ class Dispatch:
         records = [comp.jobs[job] for job in ids]
         attempts = [record.attempt for record in records]
         payloads = [record.payload for record in records]
-        self._emit(Send(node, RunJobs(comp.id, ids, attempts, payloads)))
+        timeouts = [record.options.timeout for record in records] if comp.has_timeouts else []
+        if not any(timeouts):
+            timeouts.clear()
+        self._emit(Send(node, RunJobs(comp.id, ids, attempts, payloads, timeouts)))
         self._emit(Send(comp.client, JobsStarted(comp.id, node, ids)))
 
     def _place_some(self, comp: Computation, plan: Plan) -> int:
         """Place one turn's worth of jobs of a computation; how many found a place."""
         rounds = comp.pace.jobs_per_cpu()
         placed = sum(self._place_pinned(comp, node, rounds, plan) for node in comp.pinned_nodes())
-        for _ in range(1 if rounds == 1 else QUANTUM):
+        # where a job for one node may come before the second one, only the first is placed
+        single = rounds == 1 or (comp.has_priorities and comp.pinned)
+        for _ in range(1 if single else QUANTUM):
             job = comp.next_for_any()
             node = self._best(comp, rounds) if job is not None else None
             if job is None or node is None:
@@ -115,6 +120,8 @@ class Dispatch:
         job, placed = comp.next_for(name), 0
         node = self._fleet.named(name, comp) if job is not None else None
         while job is not None and node is not None and self._has_room(comp, node, rounds):
+            if comp.is_outranked(name):  # by a job that finds room, here at least
+                break
             self._assign(comp, job, node, plan)
             placed += 1
             job = comp.next_for(name)

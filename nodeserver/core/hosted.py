@@ -6,9 +6,11 @@ queue ──▶ worker.held ──▶ outcomes of this turn ──▶ letter ─
 from collections import deque
 from enum import StrEnum
 
+from nodeserver.core.deaths import describe_overrun
 from nodeserver.core.effects import OpenTemplate
 from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
 from nodeserver.core.pace import Pace
+from nodeserver.core.status import JobStatus
 
 _MOST_REOPENINGS = 3  # in a row, without a job that ended meanwhile
 _MOST_VAIN_WORKERS = 100  # in a row, that ended before they began a job
@@ -27,15 +29,29 @@ class HostedState(StrEnum):
 class NodeJob:
     """One attempt of a job on this node."""
 
-    __slots__ = ('attempt', 'id', 'kill_at', 'kill_step', 'payload', 'stopping')
+    __slots__ = ('attempt', 'id', 'kill_at', 'kill_step', 'payload', 'stopping', 'timeout')
 
-    def __init__(self, job: int, attempt: int, payload: bytes) -> None:
+    def __init__(self, job: int, attempt: int, payload: bytes, timeout: float = 0.0) -> None:
         self.id = job
         self.attempt = attempt
         self.payload = payload
-        self.stopping = False
+        self.timeout = timeout  # 0: none
+        self.stopping = False  # its user took it back
         self.kill_step = 0
         self.kill_at = 0.0
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it is being ended because it ran for too long."""
+        return self.kill_step > 0 and not self.stopping
+
+    def end(self, raised: bool, seconds: float) -> tuple[JobStatus, str]:
+        """How the job has ended that its process reports, and what there is to say of it."""
+        if self.stopping:
+            return JobStatus.CANCELLED, 'cancelled'
+        if self.is_overdue and (raised or seconds > self.timeout):
+            return JobStatus.TERMINATED, describe_overrun(self.timeout)
+        return (JobStatus.TERMINATED if raised else JobStatus.FINISHED), ''
 
 
 class Worker:

@@ -12,9 +12,8 @@ import sys
 from nodeserver.io.memfile import read_text
 from nodeserver.worker.ancestry import fflush
 
-# above those that a job closes which means "all of them"; for lane, standard output and error,
-# and what interrupts are meant for
-LANE, _STDOUT, _STDERR, ORDERS = 200, 201, 202, 203
+# above those that a job closes which means "all of them"
+LANE, _STDOUT, _STDERR = 200, 201, 202
 
 
 class Capture:

@@ -6,6 +6,7 @@ lane ──▶ arguments ──▶ the user's function ──▶ result or excep
 import atexit
 import contextlib
 import errno
+import mmap
 import os
 import random
 import signal
@@ -15,13 +16,13 @@ from time import perf_counter
 from types import FrameType
 from typing import NoReturn
 
-from nodeserver.core.deaths import UNREPORTABLE
+from nodeserver.core.deaths import INTERRUPTED, UNREPORTABLE
 from nodeserver.payload import Package, dump_result, load_call
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
 from nodeserver.worker import ancestry
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
-from nodeserver.worker.output import LANE, ORDERS, Capture
+from nodeserver.worker.output import LANE, Capture
 from nodeserver.worker.surroundings import Surroundings, enter
 from nodeserver.worker.tracebacks import describe
 
@@ -45,6 +46,7 @@ class Worker:
         self._surroundings = Surroundings(settings.directory, capture, package.computation)
         self._pid = 0
         self._current = _ANY
+        self._orders: mmap.mmap | None = None  # a lasting worker's
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
         """Be a worker in a process just forked; the template's code is never returned to."""
@@ -86,7 +88,7 @@ class Worker:
             self._enter_directory()
             for job, attempt, payload in batch:
                 self._run(job, attempt, payload, self._surroundings.sweep)
-                if trouble := self._trouble_in_restoring():
+                if trouble := self._interrupted_in(job, attempt) or self._trouble_in_restoring():
                     self._lane.report(lane.LEAVING, trouble.encode(errors='backslashreplace'))
                     return
 
@@ -104,15 +106,27 @@ class Worker:
         return ''
 
     def _heed_orders(self, file: int) -> None:
-        os.dup2(file, ORDERS, False)
+        self._orders = mmap.mmap(file, lane.INTERRUPT_ORDER.size)
         os.close(file)
         signal.signal(signal.SIGINT, self._interrupted)
 
+    def _ordered(self) -> tuple[int, ...]:
+        """Job and attempt that the node's latest interrupt is meant for."""
+        assert self._orders is not None
+        return lane.INTERRUPT_ORDER.unpack_from(self._orders)
+
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         """Interrupt the job that the node means: by now this process may be in the next one."""
-        order = os.pread(ORDERS, lane.INTERRUPT_ORDER.size, 0)
-        if not order or lane.INTERRUPT_ORDER.unpack(order) in (_ANY, self._current):
+        if self._ordered() in (_ANY, self._current):
             raise KeyboardInterrupt
+
+    def _interrupted_in(self, job: int, attempt: int) -> str:
+        """Why not to begin another job after this one, which the node has ordered to end.
+
+        Its next signal kills, whatever the process is in; and an interrupt can have struck
+        anywhere: nobody knows what it has left half done.
+        """
+        return INTERRUPTED if self._ordered() == (job, attempt) else ''
 
     def _run(self, job: int, attempt: int, payload: bytes, finish: Callable[[], None]) -> None:
         self._lane.job, self._current = job, (job, attempt)

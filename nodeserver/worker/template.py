@@ -120,7 +120,9 @@ def _fork_worker(control: socket.socket, worker: Worker, children: set[int]) -> 
     near, far = socket.socketpair()
     files = new_files()
     if worker.is_lasting:
-        files.append(os.memfd_create('orders'))
+        orders = os.memfd_create('orders')
+        os.ftruncate(orders, lane.INTERRUPT_ORDER.size)
+        files.append(orders)
     try:
         pid = os.fork()
         if pid == 0:
