@@ -180,9 +180,9 @@ def test_a_lasting_process_begins_no_job_after_one_that_was_ordered_to_end(
     def work(is_deaf: bool) -> str:
         if is_deaf:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        dispy_provisional_result(os.getpid())  # type: ignore[name-defined]  # noqa: F821
         while True:
             try:
+                dispy_provisional_result(os.getpid())  # type: ignore[name-defined]  # noqa: F821
                 while not gate.exists():
                     time.sleep(0.01)
                 return 'in spite of it'
