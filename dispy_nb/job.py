@@ -211,6 +211,8 @@ class DispyJob:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, at most `timeout` seconds; whether it has."""
         seconds = -1 if timeout is None else check_timeout(timeout)
+        if self._status in SETTLED:
+            return True
         lock = threading.Lock()
         lock.acquire()
         if not self._add_waiter(lock.release):
@@ -341,9 +343,8 @@ class JobView(DispyJob):
     __slots__ = ('_origin',)
 
     def __init__(self, origin: DispyJob, status: JobStatus, outcome: Any) -> None:
-        for name in ('_cluster', '_number', '_node', '_reason', '_attempts'):
-            setattr(self, name, getattr(origin, name))
-        for name in ('_submit_time', '_start_time', '_end_time'):
+        times = ('_submit_time', '_start_time', '_end_time')
+        for name in ('_cluster', '_number', '_node', '_reason', '_attempts', *times):
             setattr(self, name, getattr(origin, name))
         self._origin = origin
         self._status = status

@@ -31,13 +31,14 @@ from nodeserver.core.effects import (
     TellNode,
 )
 from nodeserver.core.messages import AllocateAnswer, AllocateAsk
-from nodeserver.core.status import JobStatus, NodeStatus
+from nodeserver.core.status import STATUSES, JobStatus, NodeStatus
 from nodeserver.io.driver import Performers
 
 _log = logging.getLogger('dispy_nb')
 
 FAILURES_KEPT = 20
 BLOCKED_CALLBACK_SECONDS = 5.0
+_WITH_A_NODE = (JobStatus.RUNNING, JobStatus.PROVISIONAL)
 
 
 def _title(node: DispyNode | None) -> str:
@@ -119,20 +120,32 @@ class ClusterShell:
 
     def _perform_started(self, effect: MarkStarted) -> None:
         node, now = self.nodes.get(effect.node), time.time()
-        jobs, count, debug = self.jobs, 0, _log.isEnabledFor(logging.DEBUG)
+        jobs, count, watched = self.jobs, 0, self._is_watched
         for number in effect.ids:
             job = jobs.get(number)
             if job is not None:
                 job._started(node, now)
                 count += 1
-                if debug:
-                    _log.debug('%s: job %s runs at %s', self.cluster.name, job.id, _title(node))
-                if self._options.cluster_status is not None:
-                    view = JobView(job, JobStatus.RUNNING, None)
-                    self._tell(DispyJob.Running, node, view)
+                if watched:
+                    self._tell_of_start(job, node)
         self.started += count
         if node is not None:
             node.busy += count
+
+    def _tell_of_start(self, job: DispyJob, node: DispyNode | None) -> None:
+        _log.debug('%s: job %s runs at %s', self.cluster.name, job.id, _title(node))
+        if self._options.cluster_status is not None:
+            self._tell(DispyJob.Running, node, JobView(job, JobStatus.RUNNING, None))
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether somebody wants to be told of each job."""
+        options = self._options
+        return (
+            options.callback is not None
+            or options.cluster_status is not None
+            or _log.isEnabledFor(logging.DEBUG)
+        )
 
     def _perform_requeued(self, effect: MarkRequeued) -> None:
         for number in effect.ids:
@@ -162,13 +175,10 @@ class ClusterShell:
 
     def _leave_node(self, job: DispyJob) -> None:
         """A job that was with a node is not any more."""
-        if job.start_time is not None and job.status in (
-            JobStatus.RUNNING,
-            JobStatus.PROVISIONAL,
-        ):
+        if job._status in _WITH_A_NODE:
             self.started -= 1
-            if job.node is not None:
-                job.node.busy -= 1
+            if job._node is not None:
+                job._node.busy -= 1
 
     def _perform_settle(self, effect: SettleJobs) -> None:
         done, now = effect.done, time.time()
@@ -176,15 +186,18 @@ class ClusterShell:
         columns = zip(
             done.ids, done.statuses, done.outcomes, done.reasons, done.seconds, strict=True
         )
+        jobs, watched = self.jobs, self._is_watched
         for number, status, outcome, reason, seconds in columns:
-            job = self.jobs.get(number)
-            if job is None:
-                continue
-            if node is not None:
-                node.jobs_done += 1
-                node.cpu_time += seconds
-            job._took(seconds, now)
-            self._end(job, number, JobStatus(status), outcome, reason, now)
+            job = jobs.get(number)
+            if job is not None:
+                job._took(seconds, now)
+                self._end(job, STATUSES[status], outcome, reason, now)
+                if watched:
+                    self._tell_of_end(job)
+                del jobs[number]  # last: who waits for the cluster sees it settled, its calls due
+        if node is not None:
+            node.jobs_done += len(done.ids)
+            node.cpu_time += sum(done.seconds)
         self._settled(now)
 
     def _perform_settle_unrun(self, effect: SettleUnrun) -> None:
@@ -192,25 +205,26 @@ class ClusterShell:
         for number in effect.ids:
             job = self.jobs.get(number)
             if job is not None:
-                self._end(job, number, JobStatus(effect.status), b'', effect.reason, now)
+                self._end(job, STATUSES[effect.status], b'', effect.reason, now)
+                self._tell_of_end(job)
+                del self.jobs[number]
         self._settled(now)
 
     def _end(
-        self, job: DispyJob, number: int, status: JobStatus, outcome: bytes, reason: str, now: float
+        self, job: DispyJob, status: JobStatus, outcome: bytes, reason: str, now: float
     ) -> None:
         self._leave_node(job)
-        del self.jobs[number]
         self.counts[status] += 1
-        options = self._options
         job._settle(status, outcome, reason, now)
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug('%s: job %s %s', self.cluster.name, job.id, status.name.lower())
-        if status != JobStatus.FINISHED:
+        if status is not JobStatus.FINISHED:
             self.failures.append(job)
-        if options.callback is not None:
-            self._call(options.callback, job)
-        if options.cluster_status is not None:
-            self._tell(status, job.node, job)
+
+    def _tell_of_end(self, job: DispyJob) -> None:
+        _log.debug('%s: job %s %s', self.cluster.name, job.id, job.status.name.lower())
+        if self._options.callback is not None:
+            self._call(self._options.callback, job)
+        if self._options.cluster_status is not None:
+            self._tell(job.status, job.node, job)
 
     def _settled(self, now: float) -> None:
         self.last_settle = now

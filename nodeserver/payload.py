@@ -54,7 +54,9 @@ def dump_call(
     try:
         data = pickle.dumps(call, PROTOCOL)
         # plain pickle succeeds by name where the node does not have that name
-        if _MAIN not in data and not any(name.encode() in data for name in by_value):
+        if _MAIN not in data and (
+            not by_value or not any(name.encode() in data for name in by_value)
+        ):
             return data
     except Exception:  # noqa: BLE001 - whatever the user's objects raise, cloudpickle may do
         pass

@@ -31,8 +31,9 @@ from nodeserver.core.events import (
     PeerConnected,
     PeerLost,
 )
-from nodeserver.core.letters import acknowledgement, part_of
+from nodeserver.core.letters import part_of
 from nodeserver.core.messages import (
+    AcknowledgeOutcomes,
     AllocateAsk,
     CancelJobs,
     CloseComputation,
@@ -57,6 +58,7 @@ class ClusterCore:
         self._scheduler = scheduler
         self._declared = declared
         self._pending: set[int] = set()
+        self._letters: dict[str, list[int]] = {}  # of this turn, to be acknowledged, by node
         self._out: list[Effect] = [Send(scheduler, declared)]
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             JobsSubmitted: self._submitted,
@@ -87,7 +89,10 @@ class ClusterCore:
         return effects
 
     def end_turn(self, now: float) -> list[Effect]:
-        """Nothing is decided at the end of a turn but what was there from the start."""
+        """Acknowledge the letters of this turn together; the users' waiters were woken first."""
+        for node, letters in self._letters.items():
+            self._send(AcknowledgeOutcomes(self._declared.computation, node, letters))
+        self._letters.clear()
         effects = self._out[:]
         self._out.clear()
         return effects
@@ -139,7 +144,7 @@ class ClusterCore:
         if any(pending):
             self._pending.difference_update(message.ids)
             self._out.append(SettleJobs(message if all(pending) else part_of(message, pending)))
-        self._send(acknowledgement(message))
+        self._letters.setdefault(message.node, []).append(message.letter)
 
     def _provisional(self, message: JobsProvisional) -> None:
         self._out.append(DeliverProvisional(message))

@@ -97,9 +97,28 @@ class Computation:
                 taken.setdefault(f'cancelled {when}', []).append(job)
         return taken
 
-    def next_for_any(self) -> int | None:
-        """Id at the head of the queue, past those that were cancelled meanwhile."""
-        return self.queue.head(self.waiting)
+    def has_waiting(self) -> bool:
+        """Whether a job waits for any node; those that were cancelled meanwhile are passed."""
+        return self.queue.head(self.waiting) is not None
+
+    def dispatch_some(self, count: int, node: str) -> list[int]:
+        """Move up to so many jobs from the head of the queue to a node, as new attempts.
+
+        They are of one priority: that of the job which `has_waiting` has found.
+        """
+        line, waiting, jobs = self.queue.line, self.waiting, self.jobs
+        ids: list[int] = []
+        while line and len(ids) < count:
+            job = line.popleft()
+            entry = waiting.pop(job, None)
+            if entry is None:
+                continue  # it was cancelled
+            record = JobRecord(entry, '') if isinstance(entry, bytes) else entry
+            record.node = node
+            record.attempt += 1
+            jobs[job] = record
+            ids.append(job)
+        return ids
 
     def next_for(self, node: str) -> int | None:
         """Id of the first job that waits for the node named so."""
@@ -111,13 +130,13 @@ class Computation:
 
     def is_outranked(self, node: str) -> bool:
         """Whether the first job for a node comes after the first one for any node."""
-        return self.next_for_any() is not None and self.queue.priority > self.pinned[node].priority
+        return self.has_waiting() and self.queue.priority > self.pinned[node].priority
 
     def dispatch(self, job: int, node: str) -> JobRecord:
-        """Move the waiting job at the head of its queue to a node, as a new attempt."""
-        waiting = self.waiting.pop(job)
-        record = JobRecord(waiting, '') if isinstance(waiting, bytes) else waiting
-        (self.pinned[record.pinned] if record.pinned else self.queue).popleft()
+        """Move the job at the head of a pinned queue to its node, as a new attempt."""
+        record = self.waiting.pop(job)
+        assert isinstance(record, JobRecord)
+        self.pinned[record.pinned].line.popleft()
         record.node = node
         record.attempt += 1
         self.jobs[job] = record

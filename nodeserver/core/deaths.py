@@ -14,9 +14,6 @@ _WORDS = {
 # the exit status of a worker that cannot write to its node; no usual program has it
 UNREPORTABLE = 213
 
-# why a process leaves before its next job: a matter of course, of which nobody need be warned
-INTERRUPTED = 'its last job was interrupted'
-
 
 def describe_death(exit_status: int) -> str:
     """Say how a job's process ended that left no outcome; negative means killed by a signal."""

@@ -102,27 +102,36 @@ class Dispatch:
         self._emit(Send(comp.client, JobsStarted(comp.id, node, ids)))
 
     def _place_some(self, comp: Computation, plan: Plan) -> int:
-        """Place one turn's worth of jobs of a computation; how many found a place."""
+        """Place one turn's worth of jobs of a computation; how many found a place.
+
+        One that is alone in the ring has nobody to be fair to.  Short jobs go out many at a time,
+        but to no node more than its share of those that are left.
+        """
         rounds = comp.pace.jobs_per_cpu()
         placed = sum(self._place_pinned(comp, node, rounds, plan) for node in comp.pinned_nodes())
         # where a job for one node may come before the second one, only the first is placed
-        single = rounds == 1 or (comp.has_priorities and comp.pinned)
-        for _ in range(1 if single else QUANTUM):
-            job = comp.next_for_any()
-            node = self._best(comp, rounds) if job is not None else None
-            if job is None or node is None:
+        is_mixed = comp.has_priorities and bool(comp.pinned)
+        most = 1 if rounds == 1 or is_mixed else QUANTUM if self._ring else len(comp.waiting)
+        while most > 0:
+            node = self._best(comp, rounds) if comp.has_waiting() else None
+            if node is None:
                 break
-            self._assign(comp, job, node, plan)
-            placed += 1
+            share = 1 + len(comp.waiting) // len(self._placement) if rounds > 1 else 1
+            ids = comp.dispatch_some(min(most, share, self._room(comp, node, rounds)), node.id)
+            self._barren.discard(node.id)
+            self._load(comp, node, ids, plan)
+            placed += len(ids)
+            most -= len(ids)
         return placed
 
     def _place_pinned(self, comp: Computation, name: str, rounds: int, plan: Plan) -> int:
         job, placed = comp.next_for(name), 0
         node = self._fleet.named(name, comp) if job is not None else None
-        while job is not None and node is not None and self._has_room(comp, node, rounds):
+        while job is not None and node is not None and self._room(comp, node, rounds) > 0:
             if comp.is_outranked(name):  # by a job that finds room, here at least
                 break
-            self._assign(comp, job, node, plan)
+            comp.dispatch(job, node.id)
+            self._load(comp, node, [job], plan)
             placed += 1
             job = comp.next_for(name)
         return placed
@@ -131,27 +140,22 @@ class Dispatch:
         nodes = self._fleet.nodes
         for node_id in self._placement.candidates(rounds):
             node = nodes[node_id]
-            if self._has_room(comp, node, rounds):
+            if self._room(comp, node, rounds) > 0:
                 return node
         return None
 
-    def _has_room(self, comp: Computation, node: NodeRecord, rounds: int) -> bool:
+    def _room(self, comp: Computation, node: NodeRecord, rounds: int) -> int:
+        """How many more jobs of a computation a node may hold, with so many for each cpu."""
         use = node.uses.get(comp.id)
-        return (
-            use is not None
-            and not node.ending
-            and use.state is UseState.READY
-            and use.load < use.cpus * rounds
-            and node.load < node.cpus * rounds
-        )
+        if use is None or node.ending or use.state is not UseState.READY:
+            return 0
+        return min(use.cpus * rounds - use.load, node.cpus * rounds - node.load)
 
-    def _assign(self, comp: Computation, job: int, node: NodeRecord, plan: Plan) -> None:
-        if not comp.dispatch(job, node.id).pinned:
-            self._barren.discard(node.id)
-        node.uses[comp.id].load += 1
-        node.load += 1
+    def _load(self, comp: Computation, node: NodeRecord, ids: list[int], plan: Plan) -> None:
+        node.uses[comp.id].load += len(ids)
+        node.load += len(ids)
         self._placement.put(node.id, node.load, node.cpus)
-        plan.setdefault((node.id, comp.id), []).append(job)
+        plan.setdefault((node.id, comp.id), []).extend(ids)
 
     def _recall(self) -> None:
         """Estimates err: ask a full node for jobs it has not begun if another one idles."""
@@ -171,7 +175,7 @@ class Dispatch:
         """Ask one node for what the other could run; False when there is nothing of that kind."""
         surplus = full.load - full.cpus
         for computation, use in full.uses.items():
-            count = min(surplus, use.load, _room(idle, computation))
+            count = min(surplus, use.load, _idle_room(idle, computation))
             if count > 0:
                 self._asked.add(full.id)
                 self._emit(Send(full.id, RecallJobs(computation, count)))
@@ -179,7 +183,7 @@ class Dispatch:
         return False
 
 
-def _room(node: NodeRecord, computation: int) -> int:
+def _idle_room(node: NodeRecord, computation: int) -> int:
     """How many more jobs of a computation a node could run at once."""
     use = node.uses.get(computation)
     if use is None or use.state is not UseState.READY:

@@ -106,8 +106,16 @@ class SignalWorker:
     computation: int
     worker: int
     signal: int
-    job: int = 0  # both 0: whichever the worker is in
-    attempt: int = 0
+    number: int = 1  # of the job it is for, among those that the worker was given
+
+
+@dataclass(frozen=True, slots=True)
+class RecallFromWorker:
+    """Take back from a lasting worker what it has not begun; `JobsRecalled` may follow."""
+
+    computation: int
+    worker: int
+    delay: float  # seconds that it may still have for what it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +204,7 @@ Effect = (
     | ForkWorkers
     | GiveJobs
     | SignalWorker
+    | RecallFromWorker
     | Stop
     | MarkStarted
     | MarkRequeued

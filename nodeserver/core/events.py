@@ -115,6 +115,19 @@ class JobsReported:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsRecalled:
+    """Of the jobs that a lasting worker was given, these are certainly not begun by it.
+
+    They are told by their numbers, counted from 1 as the worker was given them.
+    """
+
+    computation: int
+    worker: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProvisionalReported:
     """The job that a worker is in sent a provisional result."""
 
@@ -198,6 +211,7 @@ Event = (
     | TemplateClosed
     | WorkerForked
     | JobsReported
+    | JobsRecalled
     | ProvisionalReported
     | WorkerEnded
     | JobsSubmitted

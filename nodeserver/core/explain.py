@@ -60,7 +60,7 @@ def _jobs_line(fleet: Recruiting, comp: Computation, ready: int) -> str:
         return f'{text}; the cluster is closed'
     if not ready:
         return f'{text}; no node can be used'
-    if comp.next_for_any() is not None and _all_busy(fleet, comp):
+    if comp.has_waiting() and _all_busy(fleet, comp):
         return f'{text}; all cpus of the {_count(ready, "usable node")} are busy'
     return f'{text}; {_count(ready, "node")} ready'
 

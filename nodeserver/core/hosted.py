@@ -15,6 +15,7 @@ from nodeserver.core.status import JobStatus
 _MOST_REOPENINGS = 3  # in a row, without a job that ended meanwhile
 _MOST_VAIN_WORKERS = 100  # in a row, that ended before they began a job
 _REMEMBERED_STOPS = 10_000
+_FINISHED, _TERMINATED = int(JobStatus.FINISHED), int(JobStatus.TERMINATED)
 
 
 class HostedState(StrEnum):
@@ -29,16 +30,31 @@ class HostedState(StrEnum):
 class NodeJob:
     """One attempt of a job on this node."""
 
-    __slots__ = ('attempt', 'id', 'kill_at', 'kill_step', 'payload', 'stopping', 'timeout')
+    __slots__ = (
+        'attempt',
+        'id',
+        'kill_at',
+        'kill_step',
+        'number',
+        'payload',
+        'stopping',
+        'timeout',
+    )
 
     def __init__(self, job: int, attempt: int, payload: bytes, timeout: float = 0.0) -> None:
         self.id = job
         self.attempt = attempt
         self.payload = payload
         self.timeout = timeout  # 0: none
+        self.number = 0  # among the jobs that its worker was given, from 1
         self.stopping = False  # its user took it back
         self.kill_step = 0
         self.kill_at = 0.0
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is being ended, or is to be."""
+        return self.stopping or self.kill_step > 0
 
     @property
     def is_overdue(self) -> bool:
@@ -57,11 +73,39 @@ class NodeJob:
 class Worker:
     """A forked process and the jobs it was given, the first of which it is in."""
 
-    __slots__ = ('held', 'id')
+    __slots__ = ('given', 'held', 'id', 'recalled_to', 'stuck_in')
 
     def __init__(self, worker: int) -> None:
         self.id = worker
         self.held: deque[NodeJob] = deque()
+        self.given = 0  # jobs, over its whole life
+        self.recalled_to = 0  # the last job that it was told to skip if it had not begun it
+        self.stuck_in = 0  # the job behind which others had to be taken back
+
+    def take(self, jobs: list[NodeJob]) -> None:
+        """Note jobs that it is given."""
+        for number, job in enumerate(jobs, self.given + 1):
+            job.number = number
+        self.given += len(jobs)
+        self.held.extend(jobs)
+
+    @property
+    def is_recalling(self) -> bool:
+        """Whether it may still skip jobs that it holds."""
+        return len(self.held) > 1 and self.held[1].number <= self.recalled_to
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more jobs may be put behind the one that it is in."""
+        head = self.held[0]
+        return not (head.is_ending or head.number == self.stuck_in or self.is_recalling)
+
+    def give_up(self, first: int, last: int) -> list[NodeJob]:
+        """Take out the jobs of these numbers, which it has not begun."""
+        back = [job for job in self.held if first <= job.number <= last]
+        if back:
+            self.held = deque(job for job in self.held if not first <= job.number <= last)
+        return back
 
 
 class Hosted:
@@ -77,6 +121,7 @@ class Hosted:
         'letters',
         'opened',
         'orphaned',
+        'owed',
         'pace',
         'queue',
         'reopenings',
@@ -97,6 +142,7 @@ class Hosted:
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, None] = {}  # workers without a job, oldest first
         self.forking = 0
+        self.owed = 0  # jobs that the scheduler wants back, while workers are asked for them
         self.reopenings = 0  # of its template, since a job ended
         self.vain_workers = 0  # that ended before they began a job, since a job ended
         self.pace = Pace()
@@ -189,6 +235,22 @@ class Hosted:
         done.outcomes.append(outcome)
         done.reasons.append(reason)
         done.seconds.append(seconds)
+
+    def record_all(
+        self,
+        jobs: list[NodeJob],
+        raised: list[bool],
+        outcomes: list[bytes],
+        seconds: list[float],
+    ) -> None:
+        """Put the ordinary ends of many jobs into this turn's letter."""
+        done = self._done
+        done.ids.extend([job.id for job in jobs])
+        done.attempts.extend([job.attempt for job in jobs])
+        done.statuses.extend([_TERMINATED if bad else _FINISHED for bad in raised])
+        done.outcomes.extend(outcomes)
+        done.reasons.extend([''] * len(jobs))
+        done.seconds.extend(seconds)
 
     def record_provisional(self, job: NodeJob, result: bytes) -> None:
         """Put a provisional result into this turn's message."""

@@ -11,12 +11,12 @@ class JobQueue:
     Ordinary jobs, all of one priority, pay for nothing but a deque.
     """
 
-    __slots__ = ('_line', '_lines', 'priority')
+    __slots__ = ('_lines', 'line', 'priority')
 
     def __init__(self) -> None:
         self.priority = 0  # of the line that is served
-        self._line: deque[int] = deque()
-        self._lines = {self.priority: self._line}
+        self.line: deque[int] = deque()  # that one; after `head`, it begins with what that answered
+        self._lines = {self.priority: self.line}
 
     def extend(self, ids: Iterable[int], priority: int) -> None:
         """Add jobs behind the others of their priority."""
@@ -29,7 +29,7 @@ class JobQueue:
     def head(self, waiting: Container[int]) -> int | None:
         """The first id that is among the waiting ones; those before it are forgotten."""
         while True:
-            line = self._line
+            line = self.line
             while line:
                 if line[0] in waiting:
                     return line[0]
@@ -38,10 +38,6 @@ class JobQueue:
                 return None
             del self._lines[self.priority]
             self._serve(max(self._lines))
-
-    def popleft(self) -> None:
-        """Remove the id that `head` has just answered."""
-        self._line.popleft()
 
     def __iter__(self) -> Iterator[int]:
         return chain.from_iterable(self._lines.values())
@@ -53,4 +49,4 @@ class JobQueue:
         return line
 
     def _serve(self, priority: int) -> None:
-        self.priority, self._line = priority, self._lines[priority]
+        self.priority, self.line = priority, self._lines[priority]

@@ -23,6 +23,7 @@ from nodeserver.core.events import (
     AvailabilityMeasured,
     DeadlinePassed,
     Event,
+    JobsRecalled,
     JobsReported,
     MessageArrived,
     OwnerGone,
@@ -98,6 +99,7 @@ class NodeCore:
             TemplateClosed: self._template_closed,
             WorkerForked: self._workplace.forked,
             JobsReported: self._workplace.reported,
+            JobsRecalled: self._workplace.recalled,
             ProvisionalReported: self._workplace.provisional,
             WorkerEnded: self._workplace.ended,
             AvailabilityMeasured: self._measured,
@@ -319,7 +321,7 @@ class NodeCore:
         if hosted is None or hosted.scheduler != peer:
             self._send(peer, JobsReturned(message.computation, [], [], ''))
         else:
-            self._workplace.give_back(hosted, message.count, 'another node is idle')
+            self._workplace.recall(hosted, message.count)
 
     def _acknowledged(self, peer: str, message: AcknowledgeOutcomes, now: float) -> None:
         hosted = self._hosted.get(message.computation)

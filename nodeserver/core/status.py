@@ -18,6 +18,9 @@ class JobStatus(IntEnum):
     FINISHED = 11
 
 
+STATUSES = {int(status): status for status in JobStatus}  # quicker than asking the enum
+
+
 class NodeStatus(IntEnum):
     """What a `cluster_status` callback is told of a node; the numbers are dispy's own."""
 

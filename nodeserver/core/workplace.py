@@ -7,23 +7,34 @@ queue ──▶ idle worker (GiveJobs) ──▶ JobsReported ──▶ letter; 
 
 import signal
 from collections.abc import Callable
+from itertools import islice
 from math import ceil
 from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.deaths import INTERRUPTED, describe_death, describe_overrun
+from nodeserver.core.deaths import describe_death, describe_overrun
 from nodeserver.core.effects import (
     Effect,
     ForkWorkers,
     GiveJobs,
+    RecallFromWorker,
     Report,
     Send,
     SignalWorker,
 )
-from nodeserver.core.events import JobsReported, ProvisionalReported, WorkerEnded, WorkerForked
+from nodeserver.core.events import (
+    JobsRecalled,
+    JobsReported,
+    ProvisionalReported,
+    WorkerEnded,
+    WorkerForked,
+)
 from nodeserver.core.hosted import Hosted, HostedState, NodeJob, Worker
 from nodeserver.core.messages import JobsReturned, RunJobs
 from nodeserver.core.status import JobStatus
+
+RECALL_PATIENCE = 0.002  # how long a worker may take for what others could do meanwhile
+_IDLE_ELSEWHERE = 'another node is idle'
 
 # seconds to wait, then the signal to send: interrupt, terminate, kill
 KILL_LADDER = ((0.0, signal.SIGINT), (3.0, signal.SIGTERM), (2.0, signal.SIGKILL))
@@ -58,7 +69,11 @@ class Workplace:
         columns: list[list[Any]] = [message.ids, message.attempts, message.payloads]
         if message.timeouts:
             columns.append(message.timeouts)
-        for job in map(NodeJob, *columns):
+        jobs = map(NodeJob, *columns)
+        if not hosted.stopped_ahead:
+            hosted.queue.extend(jobs)
+            return
+        for job in jobs:
             if hosted.stopped_ahead.pop(job.id, None) == job.attempt:
                 hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
             else:
@@ -72,11 +87,56 @@ class Workplace:
         if not hosted.orphaned:
             self._emit(Send(hosted.scheduler, JobsReturned(hosted.id, ids, attempts, reason)))
 
+    def recall(self, hosted: Hosted, count: int) -> None:
+        """Return jobs that have not begun, also from the pipes of lasting workers."""
+        workers = hosted.workers.values() if len(hosted.queue) < count else ()
+        asked = [self._recall_from(hosted, worker) for worker in workers]
+        if any(asked):
+            hosted.owed = count
+        else:
+            self.give_back(hosted, count, _IDLE_ELSEWHERE)
+
+    def _recall_from(self, hosted: Hosted, worker: Worker) -> bool:
+        """Ask a lasting worker to skip what it has not begun; whether there is such a thing."""
+        if len(worker.held) < 2:
+            return False
+        if not worker.is_recalling:
+            worker.recalled_to = worker.given
+            soon = hosted.pace.is_short(len(worker.held)) and not worker.held[0].is_ending
+            delay = RECALL_PATIENCE if soon else 0.0
+            self._emit(RecallFromWorker(hosted.id, worker.id, delay))
+        return True
+
+    def recalled(self, event: JobsRecalled, now: float) -> None:
+        """Jobs came back from a worker: ahead of those that were never given to one."""
+        hosted = self._hosted.get(event.computation)
+        worker = hosted.workers.get(event.worker) if hosted else None
+        if hosted is None or worker is None:
+            return
+        for job in reversed(worker.give_up(event.first, event.last)):
+            if job.stopping:
+                hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
+            elif not hosted.orphaned:
+                hosted.queue.appendleft(job)
+        if worker.held:
+            worker.stuck_in = worker.held[0].number
+        else:
+            hosted.idle[worker.id] = None
+
+    def _pay_back(self, hosted: Hosted) -> None:
+        """Answer the scheduler's recall once all workers have answered ours."""
+        if not any(worker.is_recalling for worker in hosted.workers.values()):
+            count, hosted.owed = hosted.owed, 0
+            self.give_back(hosted, count, _IDLE_ELSEWHERE)
+
     # giving out
 
     def run(self, now: float) -> None:
         """Give out what can be given out now, a cpu at a time, each computation in turn."""
         ready = [h for h in self._hosted.values() if h.state is HostedState.READY]
+        for hosted in ready:
+            if hosted.owed:
+                self._pay_back(hosted)
         free = self._cpus - self.busy
         hungry = [h for h in ready if self._can_give(h)]
         if len(hungry) > 1:
@@ -90,8 +150,8 @@ class Workplace:
                 free -= 1
             hungry = [h for h in hungry if self._can_give(h)]
         for hosted in ready:
-            if hosted.lasting and hosted.queue:
-                self._refill(hosted)
+            if hosted.lasting:
+                self._level(hosted, free > 0)
             self._fork_ahead(hosted)
 
     def _can_give(self, hosted: Hosted) -> bool:
@@ -107,15 +167,22 @@ class Workplace:
         count = min(depth - len(worker.held), share)
         jobs = [hosted.queue.popleft() for _ in range(count)]
         hosted.idle.pop(worker.id, None)
-        worker.held.extend(jobs)
+        worker.take(jobs)
         self._emit(_order(hosted, worker, jobs))
 
-    def _refill(self, hosted: Hosted) -> None:
-        """Put jobs behind the running one, so that a lasting worker never waits for the node."""
-        depth = hosted.pace.jobs_per_worker()
-        for worker in hosted.workers.values():
-            if hosted.queue and 0 < len(worker.held) <= depth // 2:
-                self._give(hosted, worker)
+    def _level(self, hosted: Hosted, cpu_free: bool) -> None:
+        """Put jobs behind the running ones, so that a lasting worker never waits for the node.
+
+        When there are none left and a cpu is free, those that wait behind another's come back.
+        """
+        if hosted.queue:
+            depth = hosted.pace.jobs_per_worker()
+            for worker in hosted.workers.values():
+                if hosted.queue and 0 < len(worker.held) <= depth // 2 and worker.is_open:
+                    self._give(hosted, worker)
+        elif cpu_free and hosted.idle and len(hosted.workers) > len(hosted.idle):
+            for worker in hosted.workers.values():
+                self._recall_from(hosted, worker)
 
     def _fork_ahead(self, hosted: Hosted) -> None:
         """Keep a process ready for each cpu; a lasting one serves job after job."""
@@ -143,6 +210,14 @@ class Workplace:
             return
         hosted.proved_well()
         hosted.pace.learn(event.seconds)
+        count = len(event.ids)
+        if not any(job.stopping or job.kill_step for job in islice(worker.held, count)):
+            jobs = [worker.held.popleft() for _ in event.ids]
+            if [job.id for job in jobs] != event.ids:
+                raise AssertionError(f'worker {worker.id} reported jobs out of their order')
+            hosted.record_all(jobs, event.raised, event.outcomes, event.seconds)
+            self._rest(hosted, worker, now)
+            return
         columns = zip(event.ids, event.raised, event.outcomes, event.seconds, strict=True)
         for job_id, raised, outcome, seconds in columns:
             job = worker.held.popleft()
@@ -170,7 +245,7 @@ class Workplace:
         if job.stopping:
             self._kill(hosted, worker, now)
         elif job.timeout:
-            job.kill_at = now + job.timeout
+            job.kill_step, job.kill_at = 0, now + job.timeout
             self._kills[hosted.id, worker.id] = job
 
     def provisional(self, event: ProvisionalReported, now: float) -> None:
@@ -197,8 +272,7 @@ class Workplace:
             text = (
                 f'{hosted.opened.name}: a process for its jobs left, another comes: {event.reason}'
             )
-            usual = event.reason == INTERRUPTED
-            self._emit(Report(levels.DEBUG if usual else levels.WARNING, text))
+            self._emit(Report(levels.WARNING, text))
         if worker.held:
             self._end_first(hosted, worker, event)
         if not hosted.orphaned:
@@ -228,20 +302,24 @@ class Workplace:
             hosted.remember_stop(job_id, attempt)
             return
         worker, job = place
-        is_ending = job.is_overdue
+        is_ending = job.is_ending
         job.stopping = True
         if worker is None:
             hosted.queue.remove(job)
             hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
-        elif worker.held[0] is job and not is_ending:
-            self._kill(hosted, worker, now)
+        else:
+            # else the worker might begin the next job in the moment of a signal, or this one yet
+            self._recall_from(hosted, worker)
+            if worker.held[0] is job and not is_ending:
+                self._kill(hosted, worker, now)
 
     def _kill(self, hosted: Hosted, worker: Worker, now: float) -> None:
         """Climb one step of the ladder."""
         job = worker.held[0]
         number = int(KILL_LADDER[job.kill_step][1])
-        self._emit(SignalWorker(hosted.id, worker.id, number, job.id, job.attempt))
+        self._emit(SignalWorker(hosted.id, worker.id, number, job.number))
         job.kill_step += 1
+        self._recall_from(hosted, worker)  # what waits behind it, before a signal that kills
         if job.kill_step < len(KILL_LADDER):
             job.kill_at = now + KILL_LADDER[job.kill_step][0]
             self._kills[hosted.id, worker.id] = job

@@ -20,14 +20,15 @@ from nodeserver.core.effects import (
     ForkWorkers,
     GiveJobs,
     OpenTemplate,
+    RecallFromWorker,
     SignalWorker,
 )
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, TemplateClosed, TemplateFailed
 from nodeserver.io import workdir
-from nodeserver.io.templateend import CLEANUP_SECONDS, Shared, TemplateEnd
+from nodeserver.io.templateend import CLEANUP_SECONDS, TemplateEnd
 from nodeserver.io.watcher import Watcher
-from nodeserver.io.workerend import WorkerEnd
+from nodeserver.io.workerend import Shared, WorkerEnd
 from nodeserver.io.zygote import Zygote
 from nodeserver.wire.lane import TemplateSettings
 
@@ -51,6 +52,7 @@ class Processes:
         self._prefix = prefix
         self._names = (node_name, node_address)
         self._watcher = Watcher(loop)
+        self._watcher.after_look = self._after_look
         self._shared = Shared(loop, self._watcher, post, count(1))
         self._templates: dict[int, TemplateEnd] = {}
         self._to_remove: set[Path] = set()  # once nobody uses them any more
@@ -118,12 +120,18 @@ class Processes:
         if worker is not None:
             worker.give(effect.ids, effect.attempts, effect.payloads)
 
+    def recall_from_worker(self, effect: RecallFromWorker) -> None:
+        """Take back what a lasting worker has not begun; `JobsRecalled` tells what that is."""
+        worker = self._worker(effect.computation, effect.worker)
+        if worker is not None:
+            worker.recall(effect.delay)
+
     def signal_worker(self, effect: SignalWorker) -> None:
         """Send a signal to the worker and the group of processes that it leads."""
         worker = self._worker(effect.computation, effect.worker)
         if worker is not None:
             if effect.signal == signal.SIGINT:
-                worker.interrupt(effect.job, effect.attempt)
+                worker.interrupt(effect.number)
             else:
                 worker.signal(effect.signal)
 
@@ -220,6 +228,16 @@ class Processes:
     def _look_for_end(self) -> None:
         if not self._templates:
             self._all_closed.set()
+
+    def _after_look(self) -> None:
+        least = 1 << 30
+        for template in self._templates.values():
+            for worker in template.workers.values():
+                n = worker.unreported
+                if 0 < n < least:
+                    least = n
+        if 96 <= least < 1 << 30:
+            self._watcher.rest(0.001)
 
     def _look(self) -> None:
         """Keep very long outputs from filling the memory."""

@@ -10,23 +10,17 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from nodeserver.core.events import (
-    Event,
-    JobsReported,
-    ProvisionalReported,
     TemplateReady,
     WorkerEnded,
     WorkerForked,
 )
 from nodeserver.io.control import Control
-from nodeserver.io.watcher import Watcher
-from nodeserver.io.workerend import WorkerEnd
+from nodeserver.io.workerend import Shared, WorkerEnd
 from nodeserver.wire import lane
-from nodeserver.wire.lane import Ended, Report
+from nodeserver.wire.lane import Ended
 
 CLEANUP_SECONDS = 10.0  # how long a `cleanup` function may take
 _RETRY_SECONDS = 1.0  # after a fork that the system refused
@@ -35,16 +29,6 @@ _LAST_MESSAGES = 10000  # whatever is still in the socket
 _KILLED = -int(signal.SIGKILL)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all processes of a node have in common."""
-
-    loop: asyncio.AbstractEventLoop
-    watcher: Watcher
-    post: Callable[[Event], None]
-    worker_ids: 'count[int]'
 
 
 class TemplateEnd:
@@ -140,14 +124,7 @@ class TemplateEnd:
         try:
             if len(fds) < 3:
                 raise OSError('this process has no descriptors left')
-            worker = WorkerEnd(
-                next(self._shared.worker_ids),
-                pid,
-                fds,
-                self._shared.watcher,
-                self._reported,
-                self._worker_exited,
-            )
+            worker = WorkerEnd(self.computation, pid, fds, self._shared, self._worker_exited)
         except OSError as error:
             for fd in fds:
                 os.close(fd)
@@ -168,26 +145,6 @@ class TemplateEnd:
 
     # workers
 
-    def _reported(self, worker: WorkerEnd, reports: list[Report]) -> None:
-        """Post reports in their order, those of ended jobs together."""
-        done: list[Report] = []
-        for report in reports:
-            if report.kind == lane.PROVISIONAL:
-                self._post_done(worker.id, done)
-                done = []
-                event = ProvisionalReported(self.computation, worker.id, report.job, report.body)
-                self._shared.post(event)
-            else:
-                done.append(report)
-        self._post_done(worker.id, done)
-
-    def _post_done(self, worker: int, reports: list[Report]) -> None:
-        if reports:
-            kinds, ids, seconds, outcomes = map(list, zip(*reports, strict=True))
-            raised = [kind == lane.RAISED for kind in kinds]
-            event = JobsReported(self.computation, worker, ids, raised, outcomes, seconds)
-            self._shared.post(event)
-
     def _worker_exited(self, worker: WorkerEnd) -> None:
         if self._exited:
             self._worker_gone(worker, Ended(worker.pid, _KILLED, 0))
@@ -198,7 +155,7 @@ class TemplateEnd:
 
     def _worker_gone(self, worker: WorkerEnd, ended: Ended) -> None:
         del self.workers[worker.id], self._by_pid[worker.pid]
-        outcome = worker.leftover()
+        outcome, begun = worker.leftover(), worker.has_begun
         worker.close()
         self._shared.post(
             WorkerEnded(
@@ -207,7 +164,7 @@ class TemplateEnd:
                 ended.status,
                 outcome,
                 ended.peak_memory,
-                worker.has_begun,
+                begun,
                 worker.leaving,
             )
         )

@@ -25,6 +25,8 @@ class Watcher:
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._closing: list[int] = []
         self._looking = False
+        self._rest_timer: asyncio.TimerHandle | None = None
+        self.after_look: Callable[[], None] | None = None
         loop.add_reader(self._epoll.fileno(), self._look)
 
     def watch(self, fd: int, callback: Callable[[int], None]) -> None:
@@ -45,6 +47,20 @@ class Watcher:
         if not self._looking:
             self._close_fds()
 
+    def rest(self, seconds: float) -> None:
+        """Look again only after so long: what comes meanwhile is taken at once, together."""
+        if self._rest_timer is None:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._rest_timer = self._loop.call_later(seconds, self.wake)
+
+    def wake(self) -> None:
+        """Look at once, and whenever there is something."""
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
+            self._loop.add_reader(self._epoll.fileno(), self._look)
+            self._look()
+
     def close(self) -> None:
         """Watch nothing any more; the descriptors belong to others."""
         self._loop.remove_reader(self._epoll.fileno())
@@ -61,6 +77,8 @@ class Watcher:
         finally:
             self._looking = False
             self._close_fds()
+        if self.after_look is not None:
+            self.after_look()
 
     def _close_fds(self) -> None:
         for fd in self._closing:

@@ -1,13 +1,19 @@
 """The node's end of a worker: its lane, its printed output, its life and death."""
 
+import asyncio
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count, groupby
+from typing import Any
 
+from nodeserver.core.events import Event, JobsRecalled, JobsReported, ProvisionalReported
 from nodeserver.io import memfile
 from nodeserver.io.watcher import FAILED, READABLE, WRITABLE, Watcher
+from nodeserver.io.workerpage import PageOfNode
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
 
@@ -15,62 +21,78 @@ _READ = 65536
 _READ_BIG = 1 << 20
 _READS_A_TURN = 16
 _LAST_READS = 1000  # a bound, should a child of the job write on
+_RECALL_LOOK, _MOST_RECALL_LOOK = 0.001, 0.064  # seconds until a recalled worker is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all processes of a node have in common."""
+
+    loop: asyncio.AbstractEventLoop
+    watcher: Watcher
+    post: Callable[[Event], None]
+    worker_ids: 'count[int]'
 
 
 class WorkerEnd:
     """A forked process, seen from the node; never blocks, whatever the sizes."""
 
     __slots__ = (
+        '_answered',
         '_backlog',
+        '_computation',
         '_files',
+        '_given',
         '_lane',
-        '_last_given',
         '_on_exit',
-        '_on_reports',
-        '_orders',
+        '_page',
         '_pidfd',
         '_reader',
+        '_recall_timer',
+        '_shared',
         '_unread',
         '_watcher',
         'exited',
         'id',
         'leaving',
         'pid',
-        'unreported',
     )
 
     def __init__(
         self,
-        id: int,
+        computation: int,
         pid: int,
         fds: Sequence[int],
-        watcher: Watcher,
-        on_reports: Callable[['WorkerEnd', list[lane.Report]], None],
+        shared: Shared,
         on_exit: Callable[['WorkerEnd'], None],
     ) -> None:
-        self.id, self.pid = id, pid
+        self.id, self.pid = next(shared.worker_ids), pid
         self.exited = False
-        self.unreported = 0  # jobs given that no outcome has come of
         self.leaving = ''  # why it ends by itself before its next job
-        self._last_given = 0  # jobs in the latest batch
-        self._unread = False  # the worker was gone before it had read that batch
+        self._computation = computation
+        self._given = self._answered = 0  # jobs, counted over its whole life
+        self._unread = False  # the worker was gone before it had read what it was given
         self._lane, *self._files = fds[:3]
-        self._orders = fds[3] if len(fds) > 3 else -1  # a lasting worker's
-        self._watcher = watcher
-        self._on_reports, self._on_exit = on_reports, on_exit
+        self._page: PageOfNode | None = None  # a lasting worker's
+        self._recall_timer: asyncio.TimerHandle | None = None
+        if len(fds) > 3:
+            self._page = PageOfNode(fds[3])
+        self._shared, self._watcher = shared, shared.watcher
+        self._on_exit = on_exit
         self._reader = lane.ReportReader()
         self._backlog: deque[memoryview] = deque()
         self._pidfd = os.pidfd_open(pid)  # not reaped before we ask: it is this very process
         os.set_blocking(self._lane, False)
-        watcher.watch(self._lane, self._lane_ready)
-        watcher.watch(self._pidfd, self._process_exited)
+        self._watcher.watch(self._lane, self._lane_ready)
+        self._watcher.watch(self._pidfd, self._process_exited)
+        for page in fds[3:]:
+            os.close(page)
 
     # jobs and reports
 
     def give(self, ids: Sequence[int], attempts: Sequence[int], payloads: Sequence[bytes]) -> None:
         """Write jobs to the worker; one that has died answers by its exit."""
-        self.unreported += len(ids)
-        self._last_given = len(ids)
+        self._given += len(ids)
         if self._lane < 0:
             self._unread = True
         else:
@@ -123,11 +145,69 @@ class WorkerEnd:
             return 0
         reports = self._reader.feed(data)
         if reports:
-            self.unreported -= sum(report.kind in lane.OUTCOMES for report in reports)
-            if reports[-1].kind == lane.LEAVING:
-                self.leaving = reports.pop().body.decode()
-            self._on_reports(self, reports)
+            self._take(reports)
         return len(data)
+
+    def _take(self, reports: list[lane.Report]) -> None:
+        """Hand on what a worker says, in its order: words of one kind together."""
+        columns = list(map(list, zip(*reports, strict=True)))
+        if max(columns[0]) <= lane.RAISED:
+            self._take_outcomes(*columns)
+            return
+        for kind, group in groupby(reports, lambda report: max(report[0], lane.RAISED)):
+            columns = list(map(list, zip(*group, strict=True)))
+            _, numbers, _, bodies = columns
+            if kind == lane.RAISED:
+                self._take_outcomes(*columns)
+            elif kind == lane.SKIPPED:
+                self._take_skipped(numbers[0], numbers[-1])
+            elif kind == lane.LEAVING:
+                self.leaving = bodies[0].decode()
+            else:
+                for number, body in zip(numbers, bodies, strict=True):
+                    event = ProvisionalReported(self._computation, self.id, number, body)
+                    self._shared.post(event)
+
+    def _take_outcomes(self, kinds: Any, ids: Any, seconds: Any, bodies: Any) -> None:
+        self._answered += len(kinds)
+        raised = [kind == lane.RAISED for kind in kinds]
+        self._shared.post(JobsReported(self._computation, self.id, ids, raised, bodies, seconds))
+
+    def _take_skipped(self, first: int, last: int) -> None:
+        """Tell of jobs that were skipped, unless they were taken back before."""
+        self._answered += last - first + 1
+        if self._page is not None and last > self._page.taken_to:
+            first = max(first, self._page.taken_to + 1)
+            self._shared.post(JobsRecalled(self._computation, self.id, first, last))
+
+    @property
+    def unreported(self) -> int:
+        """Jobs given that have not been answered for."""
+        return self._given - self._answered
+
+    def recall(self, delay: float) -> None:
+        """Have a lasting worker skip what it has not begun after `delay` seconds."""
+        if delay:
+            self._wake_later(delay, self.recall, 0.0)
+        elif self._page is not None and self._page.recall(self._given, self._answered):
+            self._wake_later(_RECALL_LOOK, self._look_at_recall, _RECALL_LOOK)
+
+    def _wake_later(self, seconds: float, call: Callable[[float], None], waited: float) -> None:
+        if self._recall_timer is not None:
+            self._recall_timer.cancel()
+        self._recall_timer = self._shared.loop.call_later(seconds, call, waited)
+
+    def _look_at_recall(self, waited: float) -> None:
+        """Take back what waits behind a long job; a worker that moves on tells by itself."""
+        self._recall_timer = None
+        if self._page is None or self.exited:
+            return
+        back = self._page.take_back(self._answered)
+        if back is None:
+            pause = min(2 * waited, _MOST_RECALL_LOOK)
+            self._wake_later(pause, self._look_at_recall, pause)
+        elif back[0] <= back[1]:
+            self._shared.post(JobsRecalled(self._computation, self.id, *back))
 
     # death
 
@@ -135,10 +215,12 @@ class WorkerEnd:
     def has_begun(self) -> bool:
         """Whether a worker that is gone may have begun one of the jobs it did not report.
 
-        A batch is read whole before its first job begins, and the system tells of one that was
-        not; of jobs in front of the latest batch it says nothing: they count as begun.
+        A lasting one said so in its page.  Another reads its job whole before that begins, and
+        the system tells of one that was not read.
         """
-        return not (self.leaving or (self._unread and self.unreported == self._last_given))
+        if self._page is not None:
+            return self._page.begun > self._answered
+        return not self._unread
 
     def signal(self, number: int) -> None:
         """Send a signal to the process and its group."""
@@ -150,12 +232,12 @@ class WorkerEnd:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
-    def interrupt(self, job: int, attempt: int) -> None:
+    def interrupt(self, number: int) -> None:
         """Interrupt one job; a lasting worker that is in the next one by now goes on."""
-        if self._orders < 0:
+        if self._page is None:
             self.signal(signal.SIGINT)
         elif not self.exited:
-            os.pwrite(self._orders, lane.INTERRUPT_ORDER.pack(job, attempt), 0)
+            self._page.interrupt(number)
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGINT)
 
@@ -174,10 +256,12 @@ class WorkerEnd:
     def close(self) -> None:
         """Give back all descriptors."""
         self._close_lane()
-        for fd in (self._pidfd, self._orders, *self._files):
+        for fd in (self._pidfd, *self._files):
             if fd >= 0:
                 self._watcher.close_fd(fd)
-        self._pidfd, self._orders, self._files = -1, -1, []
+        self._pidfd, self._files, self._page = -1, [], None
+        if self._recall_timer is not None:
+            self._recall_timer.cancel()
 
     def _process_exited(self, mask: int) -> None:
         self.exited = True

@@ -16,6 +16,7 @@ from nodeserver.core.effects import (
     ForkWorkers,
     GiveJobs,
     OpenTemplate,
+    RecallFromWorker,
     Report,
     Send,
     SignalWorker,
@@ -132,6 +133,7 @@ class NodeService:
                 ForkWorkers: procs.fork_workers,
                 GiveJobs: procs.give_jobs,
                 SignalWorker: procs.signal_worker,
+                RecallFromWorker: procs.recall_from_worker,
                 Stop: self._stop,
             }
         )

@@ -18,10 +18,9 @@ _block, _unblock, _set = (
 )
 
 
-def hold_interrupts() -> list[int]:
-    """Have interrupts wait; answers what `signal.pthread_sigmask` calls the mask before."""
-    before: list[int] = _signal.pthread_sigmask(_block, _interrupt)
-    return before
+def hold_interrupts() -> None:
+    """Have interrupts wait."""
+    _signal.pthread_sigmask(_block, _interrupt)
 
 
 def allow_interrupts() -> None:
@@ -51,17 +50,20 @@ class LaneFile:
 
     def report(self, kind: int, body: bytes, seconds: float = 0.0) -> None:
         """Write one report; the caller holds interrupts, which would cut it in two."""
-        head = REPORT_HEAD.pack(kind, self.job, seconds, len(body))
+        data = REPORT_HEAD.pack(kind, self.job, seconds, len(body))
+        is_big = len(body) >= BIG_BODY
+        if not is_big:
+            data += body
         with self._lock:
-            if len(body) < BIG_BODY:
-                self._write(head + body)
-            else:
-                self._write(head)
+            sent = os.write(self.fd, data)
+            if sent < len(data):
+                self._write(data[sent:])
+            if is_big:
                 self._write(body)
 
     def report_while_running(self, kind: int, body: bytes) -> None:
         """Write one report from within the user's code."""
-        before = hold_interrupts()
+        before = _signal.pthread_sigmask(_block, _interrupt)
         try:
             self.report(kind, body)
         finally:
@@ -79,6 +81,6 @@ class LaneFile:
         self._buffer, self._at = b''.join(pieces), 0
 
     def _write(self, data: bytes) -> None:
-        sent = os.write(self.fd, data)
-        while sent < len(data):
-            sent += os.write(self.fd, memoryview(data)[sent:])
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.fd, view) :]

@@ -12,7 +12,7 @@ import sys
 from nodeserver.io.memfile import read_text
 from nodeserver.worker.ancestry import fflush
 
-# above those that a job closes which means "all of them"
+# above those that a job closes which means "all of them"; for lane, standard output and error
 LANE, _STDOUT, _STDERR = 200, 201, 202
 
 
@@ -33,11 +33,15 @@ class Capture:
 
     def flush(self) -> None:
         """Hand everything printed to the files."""
-        for stream in self._streams:
-            try:
-                stream.flush()
-            except (OSError, ValueError):  # the job closed it
-                continue
+        stdout, stderr = self._streams
+        try:
+            stdout.flush()
+        except (OSError, ValueError):  # the job closed it
+            pass
+        try:
+            stderr.flush()
+        except (OSError, ValueError):
+            pass
         fflush(None)
 
     def take(self) -> tuple[str, str]:
@@ -50,9 +54,10 @@ class Capture:
         """Undo what a job did to descriptors 1 and 2 and to the streams of `sys`."""
         os.dup2(_STDOUT, 1)
         os.dup2(_STDERR, 2)
-        if self._streams[0].closed or self._streams[1].closed:
-            self._streams = (_open_stream(1), _open_stream(2))
-        sys.stdout, sys.stderr = self._streams
+        stdout, stderr = self._streams
+        if stdout.closed or stderr.closed:
+            stdout, stderr = self._streams = (_open_stream(1), _open_stream(2))
+        sys.stdout, sys.stderr = stdout, stderr
 
 
 def new_files() -> list[int]:

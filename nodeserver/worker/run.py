@@ -6,7 +6,6 @@ lane ──▶ arguments ──▶ the user's function ──▶ result or excep
 import atexit
 import contextlib
 import errno
-import mmap
 import os
 import random
 import signal
@@ -16,7 +15,8 @@ from time import perf_counter
 from types import FrameType
 from typing import NoReturn
 
-from nodeserver.core.deaths import INTERRUPTED, UNREPORTABLE
+from nodeserver.core.deaths import UNREPORTABLE
+from nodeserver.io.workerpage import PageOfWorker
 from nodeserver.payload import Package, dump_result, load_call
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
@@ -28,8 +28,6 @@ from nodeserver.worker.tracebacks import describe
 
 # the generator behind the functions of `random`; its own `seed` in C is 2 µs quicker
 _shared_random: random.Random = getattr(random.seed, '__self__', random.Random())
-
-_ANY = (0, 0)  # job and attempt
 
 
 class Worker:
@@ -45,8 +43,8 @@ class Worker:
         self._lane, self._capture = file, capture
         self._surroundings = Surroundings(settings.directory, capture, package.computation)
         self._pid = 0
-        self._current = _ANY
-        self._orders: mmap.mmap | None = None  # a lasting worker's
+        self._number = 0  # of the job among those that a lasting worker was given
+        self._open_number = 0  # the same while interrupts may end it
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
         """Be a worker in a process just forked; the template's code is never returned to."""
@@ -60,8 +58,7 @@ class Worker:
             os.close(far)
             self._lane.fd = LANE
             if self.is_lasting:
-                self._heed_orders(files[2])
-                self._run_all()
+                self._run_all(PageOfWorker(files[2]))
             else:
                 self._run_one()
             status = 0
@@ -79,17 +76,31 @@ class Worker:
         for job, attempt, payload in lane.read_batch(self._lane):
             self._enter_directory()
             ancestry.set_name(f'dispy job {job}')
-            self._run(job, attempt, payload, _at_exit)
+            seed_generators(self._computation_id, job, attempt)
+            self._run(job, payload, _at_exit)
 
-    def _run_all(self) -> None:
+    def _run_all(self, page: PageOfWorker) -> None:
         """Run job after job until the node closes the lane."""
+        self._page = page
+        signal.signal(signal.SIGINT, self._interrupted)
+        allow_interrupts()
         ancestry.set_name('dispy worker')
+        sweep, restore = self._surroundings.sweep, self._surroundings.restore
         while batch := lane.read_batch(self._lane):
+            if not self._number:
+                seed_generators(self._computation_id, *batch[0][:2])
             self._enter_directory()
-            for job, attempt, payload in batch:
-                self._run(job, attempt, payload, self._surroundings.sweep)
-                if trouble := self._interrupted_in(job, attempt) or self._trouble_in_restoring():
-                    self._lane.report(lane.LEAVING, trouble.encode(errors='backslashreplace'))
+            for job, _, payload in batch:
+                self._number += 1
+                if not page.begins(self._number):
+                    self._lane.job = self._number
+                    self._lane.report(lane.SKIPPED, b'')
+                    continue
+                self._run(job, payload, sweep)
+                try:
+                    restore()
+                except Exception as error:  # noqa: BLE001 - whatever the job did to them
+                    self._leave(error)
                     return
 
     def _enter_directory(self) -> None:
@@ -97,68 +108,60 @@ class Worker:
         with contextlib.suppress(OSError):  # what cannot be entered, the job will notice
             enter(self._directory)
 
-    def _trouble_in_restoring(self) -> str:
-        """Put back what the job changed; a text says why the next job would not find it so."""
-        try:
-            self._surroundings.restore()
-        except Exception as error:  # noqa: BLE001 - whatever the job did to them
-            return f'its surroundings could not be restored: {type(error).__name__}: {error}'
-        return ''
-
-    def _heed_orders(self, file: int) -> None:
-        self._orders = mmap.mmap(file, lane.INTERRUPT_ORDER.size)
-        os.close(file)
-        signal.signal(signal.SIGINT, self._interrupted)
-
-    def _ordered(self) -> tuple[int, ...]:
-        """Job and attempt that the node's latest interrupt is meant for."""
-        assert self._orders is not None
-        return lane.INTERRUPT_ORDER.unpack_from(self._orders)
+    def _leave(self, error: Exception) -> None:
+        """Say why the next job would not find this process as the last one did."""
+        text = f'its surroundings could not be restored: {type(error).__name__}: {error}'
+        self._lane.report(lane.LEAVING, text.encode(errors='backslashreplace'))
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        """Interrupt the job that the node means: by now this process may be in the next one."""
-        if self._ordered() in (_ANY, self._current):
+        """Interrupt the job that the node means: by now a lasting worker may be in the next one."""
+        if self._open_number and self._page.is_interrupted(self._open_number):
             raise KeyboardInterrupt
 
-    def _interrupted_in(self, job: int, attempt: int) -> str:
-        """Why not to begin another job after this one, which the node has ordered to end.
+    def _let_in_interrupts(self) -> None:
+        """Let the job be interrupted, also by what came before it began.
 
-        Its next signal kills, whatever the process is in; and an interrupt can have struck
-        anywhere: nobody knows what it has left half done.
+        A lasting worker does without masking signals, which would cost two system calls a job.
         """
-        return INTERRUPTED if self._ordered() == (job, attempt) else ''
+        if not self.is_lasting:
+            allow_interrupts()
+            return
+        self._open_number = self._number
+        if self._page.is_interrupted(self._number):
+            raise KeyboardInterrupt
 
-    def _run(self, job: int, attempt: int, payload: bytes, finish: Callable[[], None]) -> None:
-        self._lane.job, self._current = job, (job, attempt)
-        seed_generators(self._computation_id, job, attempt)
+    def _keep_out_interrupts(self) -> None:
+        if self.is_lasting:
+            self._open_number = 0
+        else:
+            hold_interrupts()
+
+    def _run(self, job: int, payload: bytes, finish: Callable[[], None]) -> None:
+        self._lane.job = job
         started = perf_counter()
         try:
             try:
-                allow_interrupts()
+                self._let_in_interrupts()
                 args, kwargs = load_call(payload)
                 result = dump_result(self._computation(*args, **kwargs))
             finally:
-                hold_interrupts()
+                self._keep_out_interrupts()
             kind, exception = lane.RETURNED, ''
         except BaseException as error:  # noqa: BLE001 - user code: its client is told
-            hold_interrupts()
+            self._keep_out_interrupts()
             kind, result, exception = lane.RAISED, b'', describe(error)
         seconds = perf_counter() - started
         if os.getpid() != self._pid:  # the job forked, and the copy came back as well
             os._exit(0)
-        _report_trouble_in(finish)
+        try:
+            finish()
+        except BaseException as error:  # noqa: BLE001 - user code: it must not cost the outcome
+            sys.stderr.write(f'{describe(error)}\n')
         try:
             stdout, stderr = self._capture.take()
         except OSError:  # the job closed the files
             stdout, stderr = '', ''
         self._lane.report(kind, encode_outcome(result, stdout, stderr, exception), seconds)
-
-
-def _report_trouble_in(finish: Callable[[], None]) -> None:
-    try:
-        finish()
-    except BaseException as error:  # noqa: BLE001 - user code: it must not cost the outcome
-        sys.stderr.write(f'{describe(error)}\n')
 
 
 def _at_exit() -> None:

@@ -36,7 +36,10 @@ class Surroundings:
         for names, before in self._globals:
             names.clear()
             names.update(before)
-        enter(self._directory)
+        try:
+            os.chdir(self._directory)
+        except FileNotFoundError:
+            enter(self._directory)
         if self._environment != self._variables:
             self._restore_environment()
         self._capture.restore()

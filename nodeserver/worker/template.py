@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from nodeserver.io.workerpage import new_page
 from nodeserver.payload import Package, load_package
 from nodeserver.wire import lane
 from nodeserver.wire.lane import TemplateSettings
@@ -120,9 +121,7 @@ def _fork_worker(control: socket.socket, worker: Worker, children: set[int]) -> 
     near, far = socket.socketpair()
     files = new_files()
     if worker.is_lasting:
-        orders = os.memfd_create('orders')
-        os.ftruncate(orders, lane.INTERRUPT_ORDER.size)
-        files.append(orders)
+        files.append(new_page())
     try:
         pid = os.fork()
         if pid == 0:

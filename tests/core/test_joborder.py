@@ -130,14 +130,14 @@ def test_a_queue_answers_as_a_sorted_list_would(
         if take:
             assert queue.head(waiting) == model[0][1]
             assert queue.priority == model[0][0]
-            queue.popleft()
+            queue.line.popleft()
             waiting.discard(model.pop(0)[1])
         elif job % 3 == 0:  # cancelled
             waiting.discard(job)
             model.remove((priority, job))
     left = []
     while (head := queue.head(waiting)) is not None:
-        queue.popleft()
+        queue.line.popleft()
         left.append(head)
     assert left == [job for _, job in model]
 

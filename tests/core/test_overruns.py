@@ -6,7 +6,6 @@ import pytest
 
 from nodeserver.core import effects as do
 from nodeserver.core import messages as m
-from nodeserver.core.deaths import INTERRUPTED
 from nodeserver.core.events import DeadlinePassed, JobsReported, WorkerEnded, WorkerForked
 from nodeserver.core.status import JobStatus
 from tests.core.test_node import Bench
@@ -32,8 +31,11 @@ class TimedBench(Bench):
         deadline = self.core.next_deadline()
         if deadline is not None and deadline <= self.now:
             self.tell(DeadlinePassed())
-        signals = self.take(do.SignalWorker)
-        return [(effect.job, effect.worker, effect.signal) for effect in signals]
+        return self.signals()
+
+    def signals(self) -> list[tuple[int, int, int]]:
+        """Which job was meant, as its worker counts, which worker, and by which signal."""
+        return [(e.number, e.worker, e.signal) for e in self.take(do.SignalWorker)]
 
     def ends(self) -> list[tuple[int, int, str]]:
         """Which jobs have ended how since the last look."""
@@ -88,7 +90,7 @@ def test_the_time_spent_in_the_queue_does_not_count() -> None:
     assert bench.passes(9.0) == []
     bench.reported(1, 1)
     assert bench.passes(1.9) == []
-    assert bench.passes(0.1) == [(2, 2, signal.SIGINT)]
+    assert bench.passes(0.1) == [(1, 2, signal.SIGINT)]
 
 
 def test_in_a_lasting_worker_a_jobs_time_begins_when_the_one_before_has_ended() -> None:
@@ -111,8 +113,10 @@ def test_when_a_lasting_worker_is_killed_for_one_job_the_next_ones_run_in_anothe
     bench.run_timed(2, 3)
     bench.take(do.GiveJobs)
     bench.ends()
+    assert not bench.take(do.RecallFromWorker)
     for seconds, number in ((2.0, signal.SIGINT), (3.0, signal.SIGTERM), (2.0, signal.SIGKILL)):
         assert bench.passes(seconds) == [(2, 1, number)]
+    assert bench.take(do.RecallFromWorker) == [do.RecallFromWorker(7, 1, 0.0)]
     bench.tell(WorkerEnded(7, 1, -signal.SIGKILL, b'', 0))
     assert bench.ends() == [(2, JobStatus.TERMINATED, OVERRUN)]
     bench.tell(WorkerForked(7, 2))
@@ -123,18 +127,16 @@ def test_when_a_lasting_worker_is_killed_for_one_job_the_next_ones_run_in_anothe
     assert bench.passes(60.0) == []
 
 
-def test_a_lasting_worker_that_leaves_after_an_interrupt_takes_no_job_along() -> None:
+def test_nothing_is_put_behind_a_job_that_is_being_ended() -> None:
     bench = TimedBench('worker')
     bench.run_timed(1)
     bench.reported(1, 1, seconds=0.0001)
-    bench.run_timed(2, 3)
-    bench.take(do.GiveJobs)
-    bench.ends()
+    bench.run_timed(2)
     bench.passes(2.0)
+    bench.take(do.GiveJobs)
+    bench.run_timed(3)
+    assert not bench.take(do.GiveJobs)
     bench.tell(JobsReported(7, 1, [2], [True], [b'traceback'], [2.0]))
-    bench.tell(WorkerEnded(7, 1, 0, b'', 0, False, INTERRUPTED))
-    assert bench.ends() == [(2, JobStatus.TERMINATED, OVERRUN)]
-    bench.tell(WorkerForked(7, 2))
     assert bench.take(do.GiveJobs)[-1].ids == [3]
 
 
@@ -146,7 +148,7 @@ def test_a_job_that_its_user_takes_back_is_cancelled_also_when_its_time_is_up(
     bench.run_timed(1)
     signals = bench.passes(after)
     bench.hears(m.StopJobs(7, [1], [1]))
-    signals += [(e.job, e.worker, e.signal) for e in bench.take(do.SignalWorker)]
+    signals += bench.signals()
     assert signals == [(1, 1, signal.SIGINT)]  # once, whoever asked first
     assert bench.passes(3.0) == [(1, 1, signal.SIGTERM)]
     bench.tell(WorkerEnded(7, 1, -signal.SIGTERM, b'', 0))
@@ -168,4 +170,4 @@ def test_jobs_without_a_timeout_may_run_beside_those_with_one() -> None:
     bench.hears(m.RunJobs(7, [1, 2], [1, 1], [b'x', b'x'], [0.0, 2.0]))
     assert bench.passes(1000.0) == []
     bench.reported(1, 1)
-    assert bench.passes(2.0) == [(2, 2, signal.SIGINT)]
+    assert bench.passes(2.0) == [(1, 2, signal.SIGINT)]

@@ -64,7 +64,7 @@ class SimulatedProcesses:
         self.timers: list[tuple[float, int, seen.Event]] = []
         self.count = 0
         self.gone: set[int] = set()
-        self.busy_until: dict[int, float] = {}
+        self.given: Counter[int] = Counter()  # jobs to each worker
 
     def later(self, seconds: float, event: seen.Event) -> None:
         """Have the core told of something after a while."""
@@ -90,25 +90,29 @@ class SimulatedProcesses:
     def give(self, effect: do.GiveJobs) -> None:
         """Run jobs one after the other in a worker."""
         held = self.workers[effect.worker]
-        now = self.world.clock.now
-        at = max(0.0, self.busy_until.get(effect.worker, now) - now)
-        for job, attempt in zip(effect.ids, effect.attempts, strict=True):
-            held.append((job, attempt))
-            if len(held) == 1:
-                self.world.job_starts(job, self.host)
-            at += self.world.duration(job)
-            report = seen.JobsReported(
-                effect.computation,
-                effect.worker,
-                [job],
-                [False],
-                [b'result %d' % job],
-                [self.world.duration(job)],
-            )
-            self.later(at, report)
-        self.busy_until[effect.worker] = now + at
+        idle = not held
+        for job in effect.ids:
+            self.given[effect.worker] += 1
+            held.append((self.given[effect.worker], job))
+        if idle:
+            self._begin(effect.computation, effect.worker)
         busy = sum(1 for jobs in self.workers.values() if jobs)
         assert busy <= self.host.cpus, f'{busy} cpus of {self.host.cpus} busy'
+
+    def _begin(self, computation: int, worker: int) -> None:
+        _, job = self.workers[worker][0]
+        self.world.job_starts(job, self.host)
+        seconds = self.world.duration(job)
+        columns = ([job], [False], [b'result %d' % job], [seconds])
+        self.later(seconds, seen.JobsReported(computation, worker, *columns))
+
+    def recall(self, effect: do.RecallFromWorker) -> None:
+        """Take back what waits behind the job that a worker is in."""
+        held = self.workers.get(effect.worker, [])
+        if len(held) > 1 and effect.worker not in self.gone:
+            first, last = held[1][0], held[-1][0]
+            del held[1:]
+            self.later(0.001, seen.JobsRecalled(effect.computation, effect.worker, first, last))
 
     def signal(self, effect: do.SignalWorker) -> None:
         """Kill a worker: it ends without an outcome."""
@@ -128,7 +132,7 @@ class SimulatedProcesses:
                 held = self.workers[event.worker]
                 held.pop(0)
                 if held:
-                    self.world.job_starts(held[0][0], self.host)
+                    self._begin(event.computation, event.worker)
             elif isinstance(event, seen.WorkerEnded):
                 self.workers.pop(event.worker, None)
             events.append(event)
@@ -155,6 +159,7 @@ class NodeHost:
             do.ForkWorkers: p.fork,
             do.GiveJobs: p.give,
             do.SignalWorker: p.signal,
+            do.RecallFromWorker: p.recall,
         }
 
     def deadline(self) -> float | None:

@@ -7,7 +7,7 @@ import pytest
 
 from nodeserver.core.errors import ProtocolError
 from nodeserver.wire import lane
-from nodeserver.wire.lane import BIG_BODY, REPORT_HEAD, Ended, Report, ReportReader
+from nodeserver.wire.lane import BIG_BODY, REPORT_HEAD, Ended, ReportReader
 from nodeserver.wire.outcome import Outcome, decode_outcome, encode_outcome
 
 
@@ -15,7 +15,7 @@ from nodeserver.wire.outcome import Outcome, decode_outcome, encode_outcome
 def test_reports_are_found_however_they_are_cut(seed: int) -> None:
     choice = random.Random(seed)
     sizes = [choice.choice([0, 1, 100, BIG_BODY, BIG_BODY + 1, 3 * BIG_BODY]) for _ in range(12)]
-    reports = [Report(1, i, i / 2, choice.randbytes(size)) for i, size in enumerate(sizes)]
+    reports = [(1, i, i / 2, choice.randbytes(size)) for i, size in enumerate(sizes)]
     stream = b''.join(
         REPORT_HEAD.pack(kind, job, seconds, len(body)) + body
         for kind, job, seconds, body in reports

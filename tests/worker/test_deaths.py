@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nodeserver.core.deaths import INTERRUPTED, describe_death
+from nodeserver.core.deaths import describe_death
 from nodeserver.core.effects import (
     CloseTemplate,
     ForkWorkers,
@@ -162,47 +162,13 @@ def test_interrupt_of_a_job_that_has_ended_leaves_the_next_one_alone(tmp_path: P
         await made.open(work, 'worker')
         worker = await made.start()  # job 1
         await first_provisional(made)
-        for job, attempt in ((7, 1), (1, 7)):
-            order = SignalWorker(COMPUTATION, worker, signal.SIGINT, job, attempt)
+        for number in (7, 2):
+            order = SignalWorker(COMPUTATION, worker, signal.SIGINT, number)
             made.processes.signal_worker(order)
             await asyncio.sleep(0.03)
         return (await made.reports(worker, 1))[0]
 
     assert on_bench(tmp_path, play).result == 'left alone'
-
-
-@pytest.mark.parametrize('deaf', [False, True])
-def test_a_lasting_process_begins_no_job_after_one_that_was_ordered_to_end(
-    tmp_path: Path, deaf: bool
-) -> None:
-    gate = tmp_path / 'gate'
-
-    def work(is_deaf: bool) -> str:
-        if is_deaf:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        while True:
-            try:
-                dispy_provisional_result(os.getpid())  # type: ignore[name-defined]  # noqa: F821
-                while not gate.exists():
-                    time.sleep(0.01)
-                return 'in spite of it'
-            except KeyboardInterrupt:
-                gate.touch()
-
-    async def play(made: Bench) -> tuple[Any, WorkerEnded]:
-        await made.open(work, 'worker')
-        worker = await made.worker()
-        first, _ = made.give(worker, (deaf,), (deaf,))
-        await first_provisional(made)
-        made.processes.signal_worker(SignalWorker(COMPUTATION, worker, signal.SIGINT, first, 1))
-        if deaf:
-            gate.touch()
-        (ran,) = await made.reports(worker, 1)
-        return ran.result, await made.until_type(WorkerEnded)
-
-    result, ended = on_bench(tmp_path / 'node', play)
-    assert result == 'in spite of it'
-    assert (ended.begun, ended.exit_status, ended.reason) == (False, 0, INTERRUPTED)
 
 
 def test_interrupt_sent_before_the_job_began_is_not_lost(tmp_path: Path) -> None:
