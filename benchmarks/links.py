@@ -38,7 +38,7 @@ class Answerer:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, path: str) -> None:
         keys = _keys_from(sys.stdin.readline().split())
-        self._link = ZmqLink(loop, self._on, name, 'answerer', keys)
+        self._link = ZmqLink(loop, self._on, (name, 'answerer'), keys)
         self._link.listen_local(path)
         print(self._link.listen(_HOST, 0), flush=True)
 
@@ -79,7 +79,7 @@ class Meter:
         print(secret, file=self._process.stdin, flush=True)
         port = int(self._process.stdout.readline())
         keys = _keys_from(secret.split())
-        self._link = ZmqLink(loop, self._on, secrets.token_hex(16), 'meter', keys)
+        self._link = ZmqLink(loop, self._on, (secrets.token_hex(16), 'meter'), keys)
         self._link.connect(self._peer, _HOST, port, path if kind == 'ipc' else '')
 
     def _on(self, event: Event) -> None:

@@ -152,6 +152,7 @@ class Runtime:
         os.read(self._wake_read, 64)
         self._signalled = False  # before the look into the outbox: a late job signals again
         self._drain_outbox()
+        self._driver.turn_if_idle()
 
     def _drain_outbox(self) -> None:
         outbox = self._outbox

@@ -5,6 +5,7 @@ JobsDone ──▶ SettleJobs, then AcknowledgeOutcomes
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from nodeserver.core import levels
@@ -25,6 +26,7 @@ from nodeserver.core.effects import (
 from nodeserver.core.events import (
     CancelAsked,
     CloseAsked,
+    DeadlinePassed,
     Event,
     JobsSubmitted,
     MessageArrived,
@@ -50,6 +52,10 @@ from nodeserver.core.messages import (
     SubmitJobs,
 )
 
+# a node keeps outcomes until they are acknowledged: for so long, or so many bytes, at most
+ACKNOWLEDGE_SECONDS = 0.02
+ACKNOWLEDGE_BYTES = 1 << 20
+
 
 class ClusterCore:
     """One cluster in the user's program."""
@@ -58,12 +64,15 @@ class ClusterCore:
         self._scheduler = scheduler
         self._declared = declared
         self._pending: set[int] = set()
-        self._letters: dict[str, list[int]] = {}  # of this turn, to be acknowledged, by node
+        self._letters: dict[str, list[int]] = {}  # to be acknowledged, by node
+        self._kept_bytes = 0  # that nodes keep of them
+        self._acknowledge_at = inf
         self._out: list[Effect] = [Send(scheduler, declared)]
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             JobsSubmitted: self._submitted,
             CancelAsked: self._cancel_asked,
             CloseAsked: self._close_asked,
+            DeadlinePassed: lambda event, now: None,  # `end_turn` looks at the time
             MessageArrived: self._message_arrived,
             PeerConnected: lambda event, now: None,
             PeerLost: self._scheduler_lost,
@@ -89,17 +98,25 @@ class ClusterCore:
         return effects
 
     def end_turn(self, now: float) -> list[Effect]:
-        """Acknowledge the letters of this turn together; the users' waiters were woken first."""
-        for node, letters in self._letters.items():
-            self._send(AcknowledgeOutcomes(self._declared.computation, node, letters))
-        self._letters.clear()
+        """Acknowledge letters together, a moment later: their jobs' waiters come first."""
+        if self._letters:
+            if self._acknowledge_at == inf:
+                self._acknowledge_at = now + ACKNOWLEDGE_SECONDS
+            if now >= self._acknowledge_at or self._kept_bytes > ACKNOWLEDGE_BYTES:
+                self._acknowledge()
         effects = self._out[:]
         self._out.clear()
         return effects
 
     def next_deadline(self) -> float | None:
-        """The client's half wants no waking."""
-        return None
+        """When letters are to be acknowledged at the latest."""
+        return self._acknowledge_at if self._letters else None
+
+    def _acknowledge(self) -> None:
+        for node, letters in self._letters.items():
+            self._send(AcknowledgeOutcomes(self._declared.computation, node, letters))
+        self._letters.clear()
+        self._kept_bytes, self._acknowledge_at = 0, inf
 
     def _send(self, message: Any) -> None:
         self._out.append(Send(self._scheduler, message))
@@ -128,6 +145,7 @@ class ClusterCore:
             self._send(CancelJobs(self._declared.computation, ids))
 
     def _close_asked(self, event: CloseAsked, now: float) -> None:
+        self._acknowledge()
         self._send(CloseComputation(self._declared.computation))
 
     # the scheduler's answers
@@ -145,6 +163,7 @@ class ClusterCore:
             self._pending.difference_update(message.ids)
             self._out.append(SettleJobs(message if all(pending) else part_of(message, pending)))
         self._letters.setdefault(message.node, []).append(message.letter)
+        self._kept_bytes += sum(map(len, message.outcomes))
 
     def _provisional(self, message: JobsProvisional) -> None:
         self._out.append(DeliverProvisional(message))

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 Performers = Mapping[type[Any], Callable[[Any], None]]
 
 MOST_ROUNDS = 1000  # a turn that long is two cores answering each other for ever
+IDLE_SECONDS = 0.0001  # without a turn: what comes then is not one of many
 
 
 class Core(Protocol):
@@ -66,6 +67,7 @@ class Driver:
         self._seats: dict[Seat, None] = {}
         self._inbox: deque[tuple[Seat, Event]] = deque()
         self._scheduled = False
+        self._ended_at = 0.0  # the last turn
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float('inf')
 
@@ -86,20 +88,32 @@ class Driver:
         if not self._scheduled:
             self._schedule()
 
+    def turn_if_idle(self) -> None:
+        """Work off a lone event at once, called by whoever has posted all that it had.
+
+        Under load the turn comes in its own time, so that it finds the events of many.
+        """
+        if self._scheduled and self.clock() - self._ended_at > IDLE_SECONDS:
+            self.turn()
+
     def turn(self) -> None:
         """Work off the inbox until every core has nothing more to say."""
-        self._scheduled = True
+        if not self._scheduled:
+            return  # it was done already
         now = self.clock()
         for _ in range(MOST_ROUNDS):
             self._work_off(now)
             for seat in list(self._seats):
-                self._perform(seat, seat.core.end_turn(now))
+                effects = seat.core.end_turn(now)
+                if effects:
+                    self._perform(seat, effects)
             if not self._inbox:
                 break
         self._scheduled = False
         if self._inbox:
             self._schedule()
         self._set_timer(now)
+        self._ended_at = self.clock()
 
     def close(self) -> None:
         """Stop waking cores."""
@@ -114,22 +128,26 @@ class Driver:
         self.loop.call_soon(self.turn)
 
     def _work_off(self, now: float) -> None:
-        inbox, seats = self._inbox, self._seats
+        inbox, seats, traced = self._inbox, self._seats, _is_traced()
         while inbox:
             seat, event = inbox.popleft()
             if seat in seats:
-                _trace(seat, '<-', event)
+                if traced:
+                    _trace(seat, '<-', event)
                 try:
                     effects = seat.core.handle(event, now)
                 except Exception:  # noqa: BLE001
                     # a bug of ours must not silence a server: it is shown whole, the rest goes on
                     _log.exception('%s failed on %r', type(seat.core).__name__, type(event))
                 else:
-                    self._perform(seat, effects)
+                    if effects:
+                        self._perform(seat, effects)
 
     def _perform(self, seat: Seat, effects: list[Effect]) -> None:
+        traced = _is_traced()
         for effect in effects:
-            _trace(seat, '->', effect)
+            if traced:
+                _trace(seat, '->', effect)
             try:
                 seat.performers[type(effect)](effect)
             except Exception:  # noqa: BLE001
@@ -158,7 +176,10 @@ class Driver:
                 self.post(seat, DeadlinePassed())
 
 
+def _is_traced() -> bool:
+    return _log.isEnabledFor(logging.DEBUG)
+
+
 def _trace(seat: Seat, arrow: str, what: object) -> None:
     """Show at DEBUG what a core was told and what it answered (L05)."""
-    if _log.isEnabledFor(logging.DEBUG):
-        _log.debug('%s %s %s', type(seat.core).__name__, arrow, in_words(what))
+    _log.debug('%s %s %s', type(seat.core).__name__, arrow, in_words(what))

@@ -32,9 +32,17 @@ from nodeserver.io.workerend import Shared, WorkerEnd
 from nodeserver.io.zygote import Zygote
 from nodeserver.wire.lane import TemplateSettings
 
+# jobs in each worker's pipe from which on the node looks only now and then: each look would take
+# the cpu from a worker, for a single outcome
+_ENOUGH_TO_DO = 96
+_REST = 0.001
 _LOOK_INTERVAL = 0.5  # seconds between looks at how much the jobs have printed
 
 logger = logging.getLogger(__name__)
+
+
+def _nothing() -> None:
+    pass
 
 
 class Processes:
@@ -47,12 +55,12 @@ class Processes:
         prefix: Path,
         node_name: str,
         node_address: str,
+        posted: Callable[[], None] = _nothing,
     ) -> None:
-        self._loop, self._post = loop, post
+        self._loop, self._post, self._posted = loop, post, posted
         self._prefix = prefix
         self._names = (node_name, node_address)
-        self._watcher = Watcher(loop)
-        self._watcher.after_look = self._after_look
+        self._watcher = Watcher(loop, self._after_look)
         self._shared = Shared(loop, self._watcher, post, count(1))
         self._templates: dict[int, TemplateEnd] = {}
         self._to_remove: set[Path] = set()  # once nobody uses them any more
@@ -119,6 +127,8 @@ class Processes:
         worker = self._worker(effect.computation, effect.worker)
         if worker is not None:
             worker.give(effect.ids, effect.attempts, effect.payloads)
+            if worker.unreported < _ENOUGH_TO_DO:
+                self._watcher.wake()
 
     def recall_from_worker(self, effect: RecallFromWorker) -> None:
         """Take back what a lasting worker has not begun; `JobsRecalled` tells what that is."""
@@ -230,14 +240,12 @@ class Processes:
             self._all_closed.set()
 
     def _after_look(self) -> None:
-        least = 1 << 30
-        for template in self._templates.values():
-            for worker in template.workers.values():
-                n = worker.unreported
-                if 0 < n < least:
-                    least = n
-        if 96 <= least < 1 << 30:
-            self._watcher.rest(0.001)
+        """Rest if every busy worker has enough to do: what comes meanwhile is one turn's work."""
+        workers = (w for template in self._templates.values() for w in template.workers.values())
+        least = min((w.unreported for w in workers if w.unreported), default=0)
+        if least >= _ENOUGH_TO_DO:
+            self._watcher.rest(_REST)
+        self._posted()
 
     def _look(self) -> None:
         """Keep very long outputs from filling the memory."""

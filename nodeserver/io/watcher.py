@@ -19,14 +19,14 @@ FAILED = 0x8 | 0x10
 class Watcher:
     """Calls back, in the loop's thread, when watched descriptors are ready."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, after_look: Callable[[], None]) -> None:
         self._loop = loop
+        self._after_look = after_look
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._closing: list[int] = []
         self._looking = False
         self._rest_timer: asyncio.TimerHandle | None = None
-        self.after_look: Callable[[], None] | None = None
         loop.add_reader(self._epoll.fileno(), self._look)
 
     def watch(self, fd: int, callback: Callable[[int], None]) -> None:
@@ -54,15 +54,15 @@ class Watcher:
             self._rest_timer = self._loop.call_later(seconds, self.wake)
 
     def wake(self) -> None:
-        """Look at once, and whenever there is something."""
+        """Rest no more: look whenever there is something."""
         if self._rest_timer is not None:
             self._rest_timer.cancel()
             self._rest_timer = None
             self._loop.add_reader(self._epoll.fileno(), self._look)
-            self._look()
 
     def close(self) -> None:
         """Watch nothing any more; the descriptors belong to others."""
+        self.wake()
         self._loop.remove_reader(self._epoll.fileno())
         self._close_fds()
         self._epoll.close()
@@ -77,8 +77,7 @@ class Watcher:
         finally:
             self._looking = False
             self._close_fds()
-        if self.after_look is not None:
-            self.after_look()
+        self._after_look()
 
     def _close_fds(self) -> None:
         for fd in self._closing:

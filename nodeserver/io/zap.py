@@ -6,7 +6,8 @@ Without it every client that learnt the server's public key would get in.
 import zmq
 from zmq.utils import z85
 
-from nodeserver.io.zmqsocket import Surroundings, WatchedSocket
+from nodeserver.io.linkoptions import Surroundings
+from nodeserver.io.zmqsocket import WatchedSocket
 from nodeserver.wire.linkkeys import LinkKeys
 
 _ADDRESS = 'inproc://zeromq.zap.01'

@@ -14,14 +14,22 @@ import zmq
 
 from nodeserver.core.events import Event, PeerLost
 from nodeserver.core.messages import Message
+from nodeserver.io.dialer import Dialer, Target
+from nodeserver.io.linkoptions import LinkOptions, Surroundings
+from nodeserver.io.listener import Listener
+from nodeserver.io.unixdial import UnixDialer
+from nodeserver.io.unixlisten import UnixListener
 from nodeserver.io.zap import Doorkeeper
-from nodeserver.io.zmqdial import Dialer, Target
-from nodeserver.io.zmqlisten import Listener
-from nodeserver.io.zmqsocket import LinkOptions, Surroundings
+from nodeserver.io.zmqdial import ZmqDialer
+from nodeserver.io.zmqlisten import ZmqListener
 from nodeserver.wire.linkkeys import LinkKeys
 
 _MAX_SOCKETS = 65535
 _DISCONNECT_LINGER = 1.0
+
+
+def _nothing() -> None:
+    pass
 
 
 class ZmqLink:
@@ -31,16 +39,15 @@ class ZmqLink:
         self,
         loop: asyncio.AbstractEventLoop,
         post: Callable[[Event], None],
-        peer_id: str,
-        role: str,
+        us: tuple[str, str],  # peer id and role
         keys: LinkKeys | None,
         options: LinkOptions | None = None,
+        posted: Callable[[], None] = _nothing,
     ) -> None:
         # The library's own limit of 1023 sockets would end at 500 peers.
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
-        us = (peer_id, role)
-        self._around = Surroundings(loop, context, post, us, keys, options or LinkOptions())
+        self._around = Surroundings(loop, context, post, posted, us, keys, options or LinkOptions())
         self._doorkeeper = Doorkeeper(self._around, keys) if keys else None
         self._dialers: dict[str, Dialer] = {}
         self._listeners: list[Listener] = []
@@ -50,7 +57,7 @@ class ZmqLink:
 
         Raises `PortBusy`, which names `option`, when another program has the port.
         """
-        listener = Listener(self._around, self._admits)
+        listener = ZmqListener(self._around, self._admits)
         try:
             bound = listener.bind(address, port, option)
         except (OSError, zmq.ZMQError):
@@ -60,10 +67,8 @@ class ZmqLink:
         return bound
 
     def listen_local(self, path: str) -> None:
-        """Take connections at an ipc path, without keys: its directory must be ours alone."""
-        listener = Listener(self._around, self._admits)
-        self._listeners.append(listener)
-        listener.bind_local(path)
+        """Take connections at a local path, without keys: its directory must be ours alone."""
+        self._listeners.append(UnixListener(self._around, self._admits, path))
 
     def connect(self, peer: str, address: str, port: int, local_path: str = '') -> None:
         """Connect to a peer, and keep at it until it is lost or `disconnect` is called."""
@@ -72,7 +77,8 @@ class ZmqLink:
         if self._listener_of(peer) or (dialer and dialer.target == target):
             return
         self.disconnect(peer)
-        self._dialers[peer] = Dialer(self._around, peer, target, self._on_gone)
+        kind = UnixDialer if local_path else ZmqDialer
+        self._dialers[peer] = kind(self._around, peer, target, self._on_gone)
 
     def send(self, peer: str, message: Message) -> None:
         """Hand the message over; one for a peer that is not known any more is dropped."""

@@ -1,36 +1,18 @@
-"""The listening end of a link: one ROUTER for many peers that connect.
-
-HELLO ─▶ session made or resumed ─▶ WELCOME ─▶ messages
-a connection closed ─▶ a while later an ACK to every peer ─ unreachable ─▶ PeerLost
-
-This end sends no heartbeats, and only answers them: a peer that is silent may be a program that
-was suspended, which goes on later where it was (D17).  How long to wait is for the core to say.
-"""
+"""The listening end over ZeroMQ: one ROUTER for many peers."""
 
 import asyncio
 import logging
-import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from nodeserver.core.errors import PortBusy, ProtocolError
-from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost
-from nodeserver.core.messages import Message
-from nodeserver.io.zmqsocket import Surroundings, WatchedSocket, make_socket, tcp_endpoint
+from nodeserver.core.errors import PortBusy
+from nodeserver.io.linkoptions import Surroundings
+from nodeserver.io.listener import Admits, Listener
+from nodeserver.io.zmqsocket import ZAP_DOMAIN, WatchedSocket, make_socket, tcp_endpoint
 from nodeserver.wire.codec import Frame
-from nodeserver.wire.envelope import (
-    Kind,
-    is_peer_id,
-    objection,
-    open_header,
-    read_greeting,
-    read_refusal,
-    write_refusal,
-)
-from nodeserver.wire.session import Greeting, Session
 
 log = logging.getLogger('dispy.link')
 
@@ -40,15 +22,11 @@ _ONE_LINE_PER = 60.0
 _REMEMBERED = 1000
 
 
-class Listener:
-    """Holds the sessions of the peers that connected to one address."""
+class ZmqListener(Listener):
+    """Holds the ROUTER that listens at one address."""
 
-    def __init__(self, around: Surroundings, admits: Callable[[str, 'Listener'], str]) -> None:
-        self._around = around
-        self._admits = admits
-        self._sessions: dict[bytes, Session] = {}
-        self._touched: dict[bytes, Session] = {}
-        self._check_timer: asyncio.TimerHandle | None = None
+    def __init__(self, around: Surroundings, admits: Admits) -> None:
+        super().__init__(around, admits)
         self._strangers = _Strangers(around.loop)
         sock = self._sock = make_socket(around, zmq.ROUTER)
         sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -56,9 +34,7 @@ class Listener:
         sock.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._monitor = sock.get_monitor_socket(_WATCHED)
         self._monitored = WatchedSocket(around.loop, self._monitor, self._take_monitor)
-        self._watched = WatchedSocket(around.loop, sock, self._take, self._flush_touched)
-
-    # what the link calls
+        self._watched = WatchedSocket(around.loop, sock, self._take, self._received)
 
     def bind(self, address: str, port: int, option: str) -> int:
         """Listen on TCP, with CURVE where there are keys; answers with the port."""
@@ -66,7 +42,7 @@ class Listener:
         if keys:
             sock.curve_server = True
             sock.curve_publickey, sock.curve_secretkey = keys.server_public, keys.server_secret
-            sock.zap_domain = b'dispy-nb'
+            sock.zap_domain = ZAP_DOMAIN
         sock.setsockopt(zmq.IPV6, int(':' in address))
         try:
             sock.bind(tcp_endpoint(address or '*', port or '*'))
@@ -77,40 +53,10 @@ class Listener:
         endpoint: str = sock.getsockopt_string(zmq.LAST_ENDPOINT)
         return int(endpoint.rpartition(':')[2])
 
-    def bind_local(self, path: str) -> None:
-        """Listen on a local socket; its directory says who may connect."""
-        self._sock.bind(f'ipc://{path}')
-
-    def has(self, peer: str) -> bool:
-        """Whether this peer is connected here."""
-        return peer.encode() in self._sessions
-
-    def send(self, peer: str, message: Message) -> None:
-        """Put the message on the wire now if it may, else keep it."""
-        name = peer.encode()
-        session = self._sessions[name]
-        session.send(message)
-        self._flush(name, session)
-
-    def forget(self, peer: str, reason: str) -> None:
-        """Tell the peer that we are done with it, and drop its session."""
-        name = peer.encode()
-        if self._sessions.pop(name, None) is not None:
-            self._transmit(name, write_refusal(reason))
-
-    def close(self, linger: float, good_bye: str) -> None:
-        """Say good-bye to all and close; what is under way has `linger` seconds."""
-        for name, session in self._sessions.items():
-            self._flush(name, session)
-            self._transmit(name, write_refusal(good_bye))
-        self._sessions.clear()
-        if self._check_timer is not None:
-            self._check_timer.cancel()
+    def _shut(self, linger: float) -> None:
         self._sock.disable_monitor()
         self._monitored.close(0)
         self._watched.close(linger)
-
-    # out
 
     def _transmit(self, name: bytes, frames: Sequence[Frame]) -> bool:
         try:
@@ -121,85 +67,11 @@ class Listener:
             return False
         return True
 
-    def _flush(self, name: bytes, session: Session) -> None:
-        for frames in session.due():
-            if not self._transmit(name, frames):
-                session.pause()
-                self._check_later()
-                return
-
-    def _flush_touched(self) -> None:
-        touched, self._touched = self._touched, {}
-        for name, session in touched.items():
-            self._flush(name, session)
-
-    # in
-
     def _take(self) -> None:
         # Only the frame object knows the sender's address; the rest is cheaper as bytes.
         first = self._sock.recv(zmq.NOBLOCK, copy=False)
-        name = first.bytes
         frames = self._sock.recv_multipart() if first.more else []
-        session = self._sessions.get(name)
-        try:
-            kind = open_header(frames[0])[0] if frames else 0
-            if kind == Kind.HELLO:
-                self._on_hello(name, frames, first)
-            elif session is not None:
-                self._on_envelope(name, session, kind, frames)
-        except ProtocolError as error:
-            self._break(name, error)
-
-    def _on_envelope(self, name: bytes, session: Session, kind: int, frames: list[bytes]) -> None:
-        if kind == Kind.REFUSE:
-            del self._sessions[name]
-            self._around.post(PeerLost(name.decode(), read_refusal(frames)))
-            return
-        self._touched[name] = session
-        messages = session.receive(frames)
-        if messages:
-            peer = name.decode()
-            for message in messages:
-                self._around.post(MessageArrived(peer, message))
-
-    def _on_hello(self, name: bytes, frames: list[bytes], first: zmq.Frame) -> None:
-        refusal = objection(frames)
-        if refusal:
-            self._transmit(name, write_refusal(refusal))
-            return
-        theirs, received = read_greeting(frames)
-        if theirs.peer.encode() != name:
-            raise ProtocolError('a greeting under another name than its connection has')
-        session = self._sessions.get(name)
-        if session is None:
-            refusal = self._admits(theirs.peer, self)
-            if refusal:
-                self._transmit(name, write_refusal(refusal))
-                return
-            around = self._around
-            session = Session(around.us, secrets.token_hex(8), around.options.limits)
-            self._sessions[name] = session
-        greeting = session.greeted(theirs, received)
-        self._transmit(name, session.greeting(Kind.WELCOME))
-        if greeting is Greeting.RESTARTED:
-            self._around.post(PeerLost(theirs.peer, 'its connection was lost and taken up anew'))
-        if greeting is not Greeting.AGAIN:
-            self._around.post(PeerConnected(theirs.peer, _address_of(first)))
-        self._touched[name] = session
-
-    def _break(self, name: bytes, error: ProtocolError) -> None:
-        """Close the session of a peer that sent nonsense; all others go on."""
-        peer = name.decode('latin-1')
-        known = self._sessions.pop(name, None)
-        if known is None and not is_peer_id(peer):
-            peer = 'a stranger'
-        log.warning('closing the link to %s: %s', peer, error)
-        self._transmit(name, write_refusal(f'the other side could not read it: {error}'))
-        if known is not None:
-            self._touched.pop(name, None)
-            self._around.post(PeerLost(peer, f'it broke the protocol: {error}'))
-
-    # connections
+        self._receive(first.bytes, frames, lambda: _address_of(first))
 
     def _take_monitor(self) -> None:
         event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
@@ -211,20 +83,6 @@ class Listener:
         elif kind == zmq.EVENT_DISCONNECTED:
             self._strangers.disconnected(value)
             self._check_later()
-
-    def _check_later(self) -> None:
-        if self._check_timer is None:
-            pause = self._around.options.gone_after
-            self._check_timer = self._around.loop.call_later(pause, self._check)
-
-    def _check(self) -> None:
-        """Find who is unreachable: the library does not say whose connection it was."""
-        self._check_timer = None
-        for name, session in list(self._sessions.items()):
-            if not self._transmit(name, session.acknowledgement()):
-                del self._sessions[name]
-                reason = 'its connection closed and did not come back'
-                self._around.post(PeerLost(name.decode(), reason))
 
 
 class _Strangers:

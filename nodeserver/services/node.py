@@ -86,7 +86,11 @@ class NodeService:
         closing.callback(self._remove_local_socket)
         closing.callback(self._driver.close)
         self._link = ZmqLink(
-            self._loop, self._seat.post, options.peer_id, 'node', options.secret.link_keys()
+            self._loop,
+            self._seat.post,
+            (options.peer_id, 'node'),
+            options.secret.link_keys(),
+            posted=self._driver.turn_if_idle,
         )
         closing.callback(self._link.close)
         port = self._listen()
@@ -95,7 +99,12 @@ class NodeService:
             self._loop, options.secret, contact, BeaconPlace(options.address, options.port or port)
         )
         self._procs = Processes(
-            self._loop, self._seat.post, options.prefix, options.name, options.address
+            self._loop,
+            self._seat.post,
+            options.prefix,
+            options.name,
+            options.address,
+            self._driver.turn_if_idle,
         )
         closing.push_async_callback(self._procs.aclose)
         self._procs.start()

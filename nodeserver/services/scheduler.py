@@ -54,9 +54,9 @@ class SchedulerService:
         self._nodes = ZmqLink(
             driver.loop,
             self._seat.post,
-            options.peer_id,
-            'scheduler',
+            (options.peer_id, 'scheduler'),
             options.secret.link_keys(),
+            posted=driver.turn_if_idle,
         )
         asker = Asker(options.peer_id, Role.CLIENT)
         self._beacon = ClientBeacon(

@@ -14,9 +14,9 @@ from zmq.utils import z85
 from nodeserver.core.events import Event, MessageArrived, PeerConnected, PeerLost, PeerRefusedUs
 from nodeserver.core.messages import Farewell, Message
 from nodeserver.io.link import Link
+from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.locallink import LocalLink
 from nodeserver.io.zmqlink import ZmqLink
-from nodeserver.io.zmqsocket import LinkOptions
 from nodeserver.wire.linkkeys import LinkKeys
 
 HOST = '127.0.0.1'
@@ -103,7 +103,7 @@ class ZmqEnd(End):
     ) -> None:
         super().__init__(loop)
         self.name = name or self.name
-        self.zmq = ZmqLink(loop, self.events.append, self.name, 'test', keys, options)
+        self.zmq = ZmqLink(loop, self.events.append, (self.name, 'test'), keys, options)
         self.link = self.zmq
         self.port = 0
 

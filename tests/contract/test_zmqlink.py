@@ -94,7 +94,7 @@ SHORT = dataclasses.replace(QUICK, heartbeat_interval=0.1, heartbeat_timeout=0.4
 DIALLING_PROGRAM = """
 import asyncio, sys
 from nodeserver.io.zmqlink import ZmqLink
-from nodeserver.io.zmqsocket import LinkOptions
+from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.core.events import MessageArrived
 
 def on(event):
@@ -102,7 +102,7 @@ def on(event):
         link.send(event.peer, event.message)
 
 loop = asyncio.new_event_loop()
-link = ZmqLink(loop, on, sys.argv[1], 'echo', None, LinkOptions(0.1, 0.4))
+link = ZmqLink(loop, on, (sys.argv[1], 'echo'), None, LinkOptions(0.1, 0.4))
 link.connect(sys.argv[2], '127.0.0.1', int(sys.argv[3]))
 loop.run_forever()
 """
@@ -165,7 +165,7 @@ def on(event):
         link.send(event.peer, event.message)
 
 loop = asyncio.new_event_loop()
-link = ZmqLink(loop, on, sys.argv[1], 'echo', None)
+link = ZmqLink(loop, on, (sys.argv[1], 'echo'), None)
 print(link.listen('127.0.0.1', int(sys.argv[2])), flush=True)
 if len(sys.argv) > 3:
     link.listen_local(sys.argv[3])

@@ -1,0 +1,180 @@
+"""The listening end of a link: the sessions of the peers that connect to one address.
+
+HELLO ─▶ session made or resumed ─▶ WELCOME ─▶ messages
+a connection closed ─▶ a while later an ACK to every peer ─ unreachable ─▶ PeerLost
+
+This end sends no heartbeats, and only answers them: a peer that is silent may be a program that
+was suspended, which goes on later where it was (D17).  How long to wait is for the core to say.
+"""
+
+import asyncio
+import logging
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from nodeserver.core.errors import ProtocolError
+from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost
+from nodeserver.core.messages import Message
+from nodeserver.io.linkoptions import Surroundings
+from nodeserver.wire.codec import Frame
+from nodeserver.wire.envelope import (
+    Kind,
+    is_peer_id,
+    objection,
+    open_header,
+    read_greeting,
+    read_refusal,
+    write_refusal,
+)
+from nodeserver.wire.session import Greeting, Session
+
+log = logging.getLogger('dispy.link')
+
+Admits = Callable[[str, 'Listener'], str]
+
+
+class Listener(ABC):
+    """Holds the sessions of the peers that connected to one address."""
+
+    def __init__(self, around: Surroundings, admits: Admits) -> None:
+        self._around = around
+        self._admits = admits
+        self._sessions: dict[bytes, Session] = {}
+        self._touched: dict[bytes, Session] = {}
+        self._check_timer: asyncio.TimerHandle | None = None
+
+    # what a kind of connection has to do
+
+    @abstractmethod
+    def _transmit(self, name: bytes, frames: Sequence[Frame]) -> bool:
+        """Put an envelope on the wire; whether the peer can be reached."""
+
+    @abstractmethod
+    def _shut(self, linger: float) -> None:
+        """Close everything; what is under way has `linger` seconds."""
+
+    # what the link calls
+
+    def has(self, peer: str) -> bool:
+        """Whether this peer is connected here."""
+        return peer.encode() in self._sessions
+
+    def send(self, peer: str, message: Message) -> None:
+        """Put the message on the wire now if it may, else keep it."""
+        name = peer.encode()
+        session = self._sessions[name]
+        session.send(message)
+        self._flush(name, session)
+
+    def forget(self, peer: str, reason: str) -> None:
+        """Tell the peer that we are done with it, and drop its session."""
+        name = peer.encode()
+        if self._sessions.pop(name, None) is not None:
+            self._transmit(name, write_refusal(reason))
+
+    def close(self, linger: float, good_bye: str) -> None:
+        """Say good-bye to all and close; what is under way has `linger` seconds."""
+        for name, session in self._sessions.items():
+            self._flush(name, session)
+            self._transmit(name, write_refusal(good_bye))
+        self._sessions.clear()
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+        self._shut(linger)
+
+    # out
+
+    def _flush(self, name: bytes, session: Session) -> None:
+        for frames in session.due():
+            if not self._transmit(name, frames):
+                session.pause()
+                self._check_later()
+                return
+
+    def _received(self) -> None:
+        """All that had come in was taken: who owes an acknowledgement sends it."""
+        self._around.posted()
+        touched, self._touched = self._touched, {}
+        for name, session in touched.items():
+            self._flush(name, session)
+
+    # in
+
+    def _receive(self, name: bytes, frames: Sequence[Frame], address: Callable[[], str]) -> None:
+        session = self._sessions.get(name)
+        try:
+            kind = open_header(frames[0])[0] if frames else 0
+            if kind == Kind.HELLO:
+                self._on_hello(name, frames, address)
+            elif session is not None:
+                self._on_envelope(name, session, kind, frames)
+        except ProtocolError as error:
+            self._break(name, error)
+
+    def _on_envelope(
+        self, name: bytes, session: Session, kind: int, frames: Sequence[Frame]
+    ) -> None:
+        if kind == Kind.REFUSE:
+            del self._sessions[name]
+            self._around.post(PeerLost(name.decode(), read_refusal(frames)))
+            return
+        self._touched[name] = session
+        messages = session.receive(frames)
+        if messages:
+            peer = name.decode()
+            for message in messages:
+                self._around.post(MessageArrived(peer, message))
+
+    def _on_hello(self, name: bytes, frames: Sequence[Frame], address: Callable[[], str]) -> None:
+        refusal = objection(frames)
+        if refusal:
+            self._transmit(name, write_refusal(refusal))
+            return
+        theirs, received = read_greeting(frames)
+        if theirs.peer.encode() != name:
+            raise ProtocolError('a greeting under another name than its connection has')
+        session = self._sessions.get(name)
+        if session is None:
+            refusal = self._admits(theirs.peer, self)
+            if refusal:
+                self._transmit(name, write_refusal(refusal))
+                return
+            around = self._around
+            session = Session(around.us, secrets.token_hex(8), around.options.limits)
+            self._sessions[name] = session
+        greeting = session.greeted(theirs, received)
+        self._transmit(name, session.greeting(Kind.WELCOME))
+        if greeting is Greeting.RESTARTED:
+            self._around.post(PeerLost(theirs.peer, 'its connection was lost and taken up anew'))
+        if greeting is not Greeting.AGAIN:
+            self._around.post(PeerConnected(theirs.peer, address()))
+        self._touched[name] = session
+
+    def _break(self, name: bytes, error: ProtocolError) -> None:
+        """Close the session of a peer that sent nonsense; all others go on."""
+        peer = name.decode('latin-1')
+        known = self._sessions.pop(name, None)
+        if known is None and not is_peer_id(peer):
+            peer = 'a stranger'
+        log.warning('closing the link to %s: %s', peer, error)
+        self._transmit(name, write_refusal(f'the other side could not read it: {error}'))
+        if known is not None:
+            self._touched.pop(name, None)
+            self._around.post(PeerLost(peer, f'it broke the protocol: {error}'))
+
+    # connections
+
+    def _check_later(self) -> None:
+        if self._check_timer is None:
+            pause = self._around.options.gone_after
+            self._check_timer = self._around.loop.call_later(pause, self._check)
+
+    def _check(self) -> None:
+        """Find who is unreachable: the library does not say whose connection it was."""
+        self._check_timer = None
+        for name, session in list(self._sessions.items()):
+            if not self._transmit(name, session.acknowledgement()):
+                del self._sessions[name]
+                reason = 'its connection closed and did not come back'
+                self._around.post(PeerLost(name.decode(), reason))
