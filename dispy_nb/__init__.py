@@ -10,6 +10,7 @@ print(job())
 from dispy_nb import display
 from dispy_nb.cluster import JobCluster
 from dispy_nb.job import DispyJob
+from dispy_nb.joboptions import ClusterView
 from dispy_nb.local import LocalNodes, start_nodes
 from dispy_nb.log import logger
 from dispy_nb.nodes import DispyNode, DispyNodeAvailInfo, NodeAllocate
@@ -27,6 +28,7 @@ from nodeserver.core.errors import (
 
 __all__ = [
     'ClusterClosed',
+    'ClusterView',
     'DispyError',
     'DispyJob',
     'DispyNode',

@@ -10,17 +10,19 @@ from typing import Any, Self
 
 from dispy_nb import closing, runtime
 from dispy_nb.job import DispyJob, check_timeout
+from dispy_nb.joboptions import ClusterView, checked
 from dispy_nb.log import set_level
 from dispy_nb.nodes import DispyNode, pin_names
 from dispy_nb.options import ClusterOptions
-from dispy_nb.packaging import declare
+from dispy_nb.packaging import check_program_arguments, declare
 from dispy_nb.progress import ProgressLine
 from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
 from dispy_nb.table import status_table
 from nodeserver.core.errors import ClusterClosed, UsageError
 from nodeserver.core.events import CancelAsked, CloseAsked
-from nodeserver.core.messages import Message
+from nodeserver.core.messages import ORDINARY, JobOptions, Message
+from nodeserver.core.retries import after_failures
 from nodeserver.core.status import SETTLED
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.payload import dump_call, modules_by_value
@@ -172,14 +174,50 @@ class JobCluster:
         UsageError
             `node` is neither, or a `DispyNode` that the cluster has lost.
         """
+        return self._submit(self._pin(node), args, kwargs)
+
+    def options(
+        self, timeout: float | None = None, retries: int = 0, priority: int = 0
+    ) -> ClusterView:
+        """Return a view of the cluster; jobs submitted to it carry these options (Z05).
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds from its start that a job may take; then it is interrupted, terminated, killed,
+            and ends `Terminated`: its `reason` and `exception` say so.
+        retries : int
+            How often, up to 1000, a job is run again that raised, died, was over its time or lost
+            its node: it may run more than once.  With `reentrant`, lost nodes use up none.
+        priority : int
+            From -1000 to 1000; jobs of a higher one are handed out first, whatever came first.
+
+        Raises
+        ------
+        UsageError
+            One of them has a wrong value.
+        """
+        return ClusterView(self, checked(timeout, retries, priority))
+
+    def _pin(self, node: DispyNode | str) -> str:
         if isinstance(node, DispyNode) and node.closed:
             raise UsageError(f'{node!r} was lost: give an address or a node that is there')
-        return self._submit(pin_names(node, self._shell.nodes.values()), args, kwargs)
+        return pin_names(node, self._shell.nodes.values())
 
-    def _submit(self, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
+    def _submit(
+        self,
+        node: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: JobOptions = ORDINARY,
+    ) -> DispyJob:
         if isinstance(self._options.computation, str):
-            _check_program_arguments(args, kwargs)
-        payload = dump_call(args, kwargs, self._by_value)
+            check_program_arguments(args, kwargs)
+        return self._submit_payload(node, dump_call(args, kwargs, self._by_value), options)
+
+    def _submit_payload(
+        self, node: str, payload: bytes, options: JobOptions = ORDINARY
+    ) -> DispyJob:
         with self._submitting:
             self._check_foreign()
             if self._is_closed:
@@ -188,7 +226,8 @@ class JobCluster:
             job = DispyJob(self, number)
             try:
                 self._shell.add(job, number)
-                self._runtime.submit((self._seat, self._shell, node, number, payload))
+                entry = (self._seat, self._shell, node, number, payload, options)
+                self._runtime.submit(entry)
             except BaseException:  # Ctrl-C: a job that nobody was given is none
                 self._shell.discard(number)
                 raise
@@ -328,6 +367,8 @@ class JobCluster:
         lines = self._runtime.explain(self._computation)
         if job is not None:
             where = f'with node {job.ip_addr}' if job.node is not None else 'waiting for a cpu'
+            if job.node is None and job.attempts:
+                where += f' to be run again: {after_failures(job.attempts, job.reason)}'
             lines.insert(0, f'job {job.id}: {where}')
         return '\n'.join(lines)
 
@@ -357,15 +398,3 @@ class JobCluster:
         """Say something to the scheduler about this cluster's computation."""
         if not self._is_closed:
             self._runtime.send(self._seat, message(self._computation))
-
-
-def _check_program_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """A program takes strings, in order (C05)."""
-    if kwargs:
-        raise UsageError(f'a program takes no keyword arguments: {sorted(kwargs)}')
-    for position, value in enumerate(args, 1):
-        if not isinstance(value, str):
-            raise UsageError(
-                f'argument {position} of a program must be a string, not {value!r} '
-                f'({type(value).__name__})'
-            )

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
+from dispy_nb.failures import last_line
 from nodeserver.core.errors import InvariantBroken, UsageError
+from nodeserver.core.retries import after_failures
 from nodeserver.core.status import ALLOWED_MOVES, SETTLED, JobStatus
 from nodeserver.payload import load_result
 from nodeserver.wire.outcome import decode_outcome
@@ -77,7 +79,9 @@ class DispyJob:
     exception : str or None
         Traceback of the user's frames, or how the process died, or 'Cancelled'.
     reason : str
-        Why the job was cancelled, or came back to the queue, in words.
+        Why the job was cancelled, ended, or came back to the queue, in words.
+    attempts : int
+        How often it was begun; more than once only if it was run again (Z05).
     ip_addr : str or None
         Address of the node on which it runs or ran.
     submit_time, start_time, end_time : float or None
@@ -95,6 +99,7 @@ class DispyJob:
     __slots__ = (
         '__dict__',
         '__weakref__',
+        '_attempts',
         '_cluster',
         '_end_time',
         '_id',
@@ -116,6 +121,7 @@ class DispyJob:
         self._node: Any = None
         self._outcome: _Outcome | ProvisionalOutcome | bytes | None = None
         self._reason = ''
+        self._attempts = 0
         self._submit_time = time.time()
         self._start_time: float | None = None
         self._end_time: float | None = None
@@ -160,7 +166,14 @@ class DispyJob:
     @property
     def reason(self) -> str:
         """Why it was cancelled or queued again, in words; '' otherwise."""
+        if self._attempts > 1 and self._status == JobStatus.TERMINATED:
+            return after_failures(self._attempts, self._reason or last_line(self.exception or ''))
         return self._reason
+
+    @property
+    def attempts(self) -> int:
+        """How often it was begun, the present try included (Z05)."""
+        return self._attempts
 
     @property
     def node(self) -> Any:
@@ -260,9 +273,15 @@ class DispyJob:
 
     def _started(self, node: Any, now: float) -> None:
         self._node, self._start_time = node, now
+        self._attempts += 1
         self._move(JobStatus.RUNNING)
 
     def _requeued(self, reason: str) -> None:
+        """It was not begun: what was said of earlier attempts stays said."""
+        self._attempts -= 1
+        self._retried(self._reason if self._attempts else reason)
+
+    def _retried(self, reason: str) -> None:
         self._node, self._reason = None, reason
         self._move(JobStatus.CREATED)
 
@@ -324,9 +343,8 @@ class JobView(DispyJob):
     __slots__ = ('_origin',)
 
     def __init__(self, origin: DispyJob, status: JobStatus, outcome: Any) -> None:
-        for name in ('_cluster', '_number', '_node', '_reason'):
-            setattr(self, name, getattr(origin, name))
-        for name in ('_submit_time', '_start_time', '_end_time'):
+        times = ('_submit_time', '_start_time', '_end_time')
+        for name in ('_cluster', '_number', '_node', '_reason', '_attempts', *times):
             setattr(self, name, getattr(origin, name))
         self._origin = origin
         self._status = status
@@ -368,7 +386,7 @@ def decode(status: JobStatus, outcome: bytes, reason: str) -> _Outcome:
         exception = 'Cancelled' if status == JobStatus.CANCELLED else reason or None
         return _Outcome(None, None, None, exception)
     opened = decode_outcome(outcome)
-    exception = opened.exception or reason or None
+    exception = '\n'.join(filter(None, (reason, opened.exception))) or None
     if status == JobStatus.CANCELLED:
         return _Outcome(None, opened.stdout, opened.stderr, 'Cancelled')
     if status != JobStatus.FINISHED or not opened.result:

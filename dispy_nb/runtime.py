@@ -21,7 +21,7 @@ from dispy_nb.shell import ClusterShell
 from nodeserver.core.effects import Send
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, JobsSubmitted
-from nodeserver.core.messages import DeclareComputation, Message
+from nodeserver.core.messages import DeclareComputation, JobOptions, Message
 from nodeserver.io.driver import Driver, Seat
 from nodeserver.io.keys import Secret, choose_secret
 from nodeserver.services.scheduler import SCHEDULER, SchedulerOptions, SchedulerService
@@ -37,7 +37,8 @@ _runtimes: dict[Secret, 'Runtime'] = {}
 _registry = threading.Lock()
 
 
-Entry = tuple[Seat, ClusterShell, str, int, bytes]  # a job on its way to its cluster's core
+# a job on its way to its cluster's core
+Entry = tuple[Seat, ClusterShell, str, int, bytes, JobOptions]
 
 
 class Runtime:
@@ -155,16 +156,20 @@ class Runtime:
 
     def _drain_outbox(self) -> None:
         outbox = self._outbox
-        batches: dict[tuple[Seat, str], tuple[list[int], list[bytes]]] = {}
+        batches: list[tuple[Seat, JobsSubmitted]] = []
+        latest: dict[tuple[Seat, str], JobsSubmitted] = {}
         for _ in range(min(len(outbox), MOST_PER_TURN)):
-            seat, shell, node, number, payload = outbox.popleft()
+            seat, shell, node, number, payload, options = outbox.popleft()
             if number not in shell.jobs:
                 continue  # its submission was interrupted
-            ids, payloads = batches.setdefault((seat, node), ([], []))
-            ids.append(number)
-            payloads.append(payload)
-        for (seat, node), (ids, payloads) in batches.items():
-            seat.post(JobsSubmitted(node, ids, payloads))
+            batch = latest.get((seat, node))
+            if batch is None or (batch.options is not options and batch.options != options):
+                batch = latest[seat, node] = JobsSubmitted(node, [], [], options)
+                batches.append((seat, batch))  # other options end a batch: jobs stay in order
+            batch.ids.append(number)
+            batch.payloads.append(payload)
+        for seat, batch in batches:
+            seat.post(batch)
         if outbox:
             self._loop.call_soon(self._drain_outbox)
 

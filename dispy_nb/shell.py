@@ -14,6 +14,7 @@ from collections import Counter, deque
 from typing import Any
 
 from dispy_nb.callbacks import CallbackThread
+from dispy_nb.failures import failure
 from dispy_nb.job import DispyJob, JobView, ProvisionalOutcome
 from dispy_nb.nodes import DispyNode, allocated, avail_info
 from dispy_nb.options import ClusterOptions
@@ -21,6 +22,7 @@ from nodeserver.core.effects import (
     AskAllocation,
     DeliverProvisional,
     MarkRequeued,
+    MarkRetried,
     MarkStarted,
     Report,
     SayClosed,
@@ -70,6 +72,7 @@ class ClusterShell:
         return {
             MarkStarted: self._perform_started,
             MarkRequeued: self._perform_requeued,
+            MarkRetried: self._perform_retried,
             SettleJobs: self._perform_settle,
             SettleUnrun: self._perform_settle_unrun,
             DeliverProvisional: self._perform_provisional,
@@ -87,8 +90,7 @@ class ClusterShell:
         self.submitted += 1
         if self.first_submit is None:
             self.first_submit = job.submit_time
-        if self._options.cluster_status is not None:
-            self._tell(DispyJob.Created, None, JobView(job, JobStatus.CREATED, None))
+        self._tell_created(job)
 
     def discard(self, number: int) -> None:
         """Forget a job whose submission was interrupted."""
@@ -152,8 +154,24 @@ class ClusterShell:
                 self._leave_node(job)
                 job._requeued(effect.reason)
                 _log.debug('%s: job %s waits again: %s', self.cluster.name, job.id, effect.reason)
-                if self._options.cluster_status is not None:
-                    self._tell(DispyJob.Created, None, JobView(job, JobStatus.CREATED, None))
+                self._tell_created(job)
+
+    def _perform_retried(self, effect: MarkRetried) -> None:
+        retried = effect.retried
+        columns = zip(retried.ids, retried.reasons, retried.outcomes, strict=True)
+        for number, reason, outcome in columns:
+            job = self.jobs.get(number)
+            if job is not None:
+                self._leave_node(job)
+                text = failure(outcome, reason)
+                job._retried(text)
+                words = '%s: job %s is run again, attempt %d failed: %s'
+                _log.info(words, self.cluster.name, job.id, job.attempts, text)
+                self._tell_created(job)
+
+    def _tell_created(self, job: DispyJob) -> None:
+        if self._options.cluster_status is not None:
+            self._tell(DispyJob.Created, None, JobView(job, JobStatus.CREATED, None))
 
     def _leave_node(self, job: DispyJob) -> None:
         """A job that was with a node is not any more."""

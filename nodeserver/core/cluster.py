@@ -14,6 +14,7 @@ from nodeserver.core.effects import (
     DeliverProvisional,
     Effect,
     MarkRequeued,
+    MarkRetried,
     MarkStarted,
     Report,
     SayClosed,
@@ -43,6 +44,7 @@ from nodeserver.core.messages import (
     JobsDone,
     JobsProvisional,
     JobsRequeued,
+    JobsRetried,
     JobsSettled,
     JobsStarted,
     NodeChanged,
@@ -78,6 +80,7 @@ class ClusterCore:
         self._messages: dict[type[Any], Callable[[Any], None]] = {
             JobsStarted: self._started,
             JobsRequeued: self._requeued,
+            JobsRetried: lambda message: self._out.append(MarkRetried(message)),
             JobsDone: self._done,
             JobsProvisional: self._provisional,
             JobsSettled: self._settled,
@@ -133,7 +136,8 @@ class ClusterCore:
 
     def _submitted(self, event: JobsSubmitted, now: float) -> None:
         self._pending.update(event.ids)
-        self._send(SubmitJobs(self._declared.computation, event.node, event.ids, event.payloads))
+        computation = self._declared.computation
+        self._send(SubmitJobs(computation, event.node, event.ids, event.payloads, event.options))
 
     def _cancel_asked(self, event: CancelAsked, now: float) -> None:
         ids = [job for job in event.ids if job in self._pending]

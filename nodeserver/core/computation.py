@@ -1,9 +1,7 @@
 """A computation as its scheduler sees it: the jobs that wait and the jobs that are with nodes."""
 
-from collections import deque
-from collections.abc import Iterator
-
-from nodeserver.core.messages import DeclareComputation
+from nodeserver.core.jobqueue import JobQueue
+from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions
 from nodeserver.core.pace import Pace
 
 NOTICE_DELAY = 2.0  # how long nothing may happen before its user is told why
@@ -11,15 +9,17 @@ NOTICE_INTERVAL = 60.0
 
 
 class JobRecord:
-    """A job that was with a node at least once; before that it is an id and its bytes."""
+    """A job that was with a node, or has a wish of its own; others are an id and their bytes."""
 
-    __slots__ = ('attempt', 'node', 'payload', 'pinned', 'stopping')
+    __slots__ = ('attempt', 'failures', 'node', 'options', 'payload', 'pinned', 'stopping')
 
-    def __init__(self, payload: bytes, pinned: str) -> None:
+    def __init__(self, payload: bytes, pinned: str, options: JobOptions = ORDINARY) -> None:
         self.payload = payload
         self.pinned = pinned
+        self.options = options
         self.node = ''  # '': it waits
         self.attempt = 0
+        self.failures = 0  # retries that are used up
         self.stopping = False
 
 
@@ -30,6 +30,9 @@ class Computation:
         'client',
         'closing',
         'declared',
+        'has_priorities',
+        'has_retries',
+        'has_timeouts',
         'jobs',
         'notice_at',
         'noticed_at',
@@ -44,8 +47,11 @@ class Computation:
     def __init__(self, client: str, declared: DeclareComputation, now: float) -> None:
         self.client = client
         self.declared = declared
-        self.queue: deque[int] = deque()  # ids for any node; an id not in `waiting` was cancelled
-        self.pinned: dict[str, deque[int]] = {}  # ids for one node only, by its id, address or name
+        self.queue = JobQueue()  # for any node; an id not in `waiting` was cancelled
+        self.pinned: dict[str, JobQueue] = {}  # for one node only, by its id, address or name
+        self.has_timeouts = False  # of its jobs so far: what no job asks for costs nothing
+        self.has_retries = False
+        self.has_priorities = False
         self.waiting: dict[int, bytes | JobRecord] = {}
         self.jobs: dict[int, JobRecord] = {}  # with a node
         self.pace = Pace()
@@ -65,29 +71,45 @@ class Computation:
         """Jobs that are not settled yet."""
         return len(self.waiting) + len(self.jobs)
 
-    def submit(self, node: str, ids: list[int], payloads: list[bytes]) -> None:
+    def submit(
+        self, node: str, ids: list[int], payloads: list[bytes], options: JobOptions = ORDINARY
+    ) -> None:
         """Queue new jobs, for any node or for one."""
-        if node:
-            self.pinned.setdefault(node, deque()).extend(ids)
-            self.waiting.update((i, JobRecord(p, node)) for i, p in zip(ids, payloads, strict=True))
+        queue = self.pinned.setdefault(node, JobQueue()) if node else self.queue
+        queue.extend(ids, options.priority)
+        jobs = zip(ids, payloads, strict=True)
+        if node or options != ORDINARY:
+            self.has_timeouts |= options.timeout > 0
+            self.has_retries |= options.retries > 0
+            self.has_priorities |= options.priority != 0
+            self.waiting.update((job, JobRecord(data, node, options)) for job, data in jobs)
         else:
-            self.queue.extend(ids)
-            self.waiting.update(zip(ids, payloads, strict=True))
+            self.waiting.update(jobs)
+
+    def take_back(self, ids: list[int]) -> dict[str, list[int]]:
+        """Forget those of the jobs that wait, as the user wishes; their ids by what is said."""
+        taken: dict[str, list[int]] = {}
+        for job in ids:
+            record = self.waiting.pop(job, None)
+            if record is not None:
+                failed = isinstance(record, JobRecord) and record.failures
+                when = 'while it waited to be run again' if failed else 'before it started'
+                taken.setdefault(f'cancelled {when}', []).append(job)
+        return taken
 
     def has_waiting(self) -> bool:
         """Whether a job waits for any node; those that were cancelled meanwhile are passed."""
-        while self.queue:
-            if self.queue[0] in self.waiting:
-                return True
-            self.queue.popleft()
-        return False
+        return self.queue.head(self.waiting) is not None
 
     def dispatch_some(self, count: int, node: str) -> list[int]:
-        """Move up to so many jobs from the head of the queue to a node, as new attempts."""
-        queue, waiting, jobs = self.queue, self.waiting, self.jobs
+        """Move up to so many jobs from the head of the queue to a node, as new attempts.
+
+        They are of one priority: that of the job which `has_waiting` has found.
+        """
+        line, waiting, jobs = self.queue.line, self.waiting, self.jobs
         ids: list[int] = []
-        while queue and len(ids) < count:
-            job = queue.popleft()
+        while line and len(ids) < count:
+            job = line.popleft()
             entry = waiting.pop(job, None)
             if entry is None:
                 continue  # it was cancelled
@@ -101,18 +123,20 @@ class Computation:
     def next_for(self, node: str) -> int | None:
         """Id of the first job that waits for the node named so."""
         queue = self.pinned.get(node)
-        while queue:
-            if queue[0] in self.waiting:
-                return queue[0]
-            queue.popleft()
-        self.pinned.pop(node, None)
-        return None
+        job = queue.head(self.waiting) if queue is not None else None
+        if job is None:
+            self.pinned.pop(node, None)
+        return job
+
+    def is_outranked(self, node: str) -> bool:
+        """Whether the first job for a node comes after the first one for any node."""
+        return self.has_waiting() and self.queue.priority > self.pinned[node].priority
 
     def dispatch(self, job: int, node: str) -> JobRecord:
         """Move the job at the head of a pinned queue to its node, as a new attempt."""
         record = self.waiting.pop(job)
         assert isinstance(record, JobRecord)
-        self.pinned[record.pinned].popleft()
+        self.pinned[record.pinned].line.popleft()
         record.node = node
         record.attempt += 1
         self.jobs[job] = record
@@ -124,10 +148,9 @@ class Computation:
             record = self.jobs.pop(job)
             record.node = ''
             self.waiting[job] = record
-            if record.pinned:
-                self.pinned.setdefault(record.pinned, deque()).appendleft(job)
-            else:
-                self.queue.appendleft(job)
+            pinned = record.pinned
+            queue = self.pinned.setdefault(pinned, JobQueue()) if pinned else self.queue
+            queue.put_first(job, record.options.priority)
 
     def give_up_pinned(self, node: str) -> list[int]:
         """Forget the jobs that wait for a node which is gone; their ids."""
@@ -156,6 +179,6 @@ class Computation:
         """Which entries of a message of jobs from this node are to be believed."""
         return [self.is_current(*entry, node) for entry in zip(ids, attempts, strict=True)]
 
-    def pinned_nodes(self) -> Iterator[str]:
-        """Names of the nodes for which jobs of this computation wait."""
-        return iter(list(self.pinned))
+    def pinned_nodes(self) -> list[str]:
+        """Names of the nodes for which jobs of this computation wait, the urgent ones first."""
+        return sorted(self.pinned, key=lambda node: -self.pinned[node].priority)

@@ -29,3 +29,8 @@ def describe_death(exit_status: int) -> str:
         return f'its process crashed: {_WORDS[number]} ({number.name})'
     hint = ' (from outside, or for want of memory)' if number is signal.SIGKILL else ''
     return f'its process was killed by {number.name}{hint}'
+
+
+def describe_overrun(timeout: float) -> str:
+    """Say that a job was ended because it ran for too long."""
+    return f'ran longer than its timeout of {timeout:g} s'

@@ -95,7 +95,10 @@ class Dispatch:
         records = [comp.jobs[job] for job in ids]
         attempts = [record.attempt for record in records]
         payloads = [record.payload for record in records]
-        self._emit(Send(node, RunJobs(comp.id, ids, attempts, payloads)))
+        timeouts = [record.options.timeout for record in records] if comp.has_timeouts else []
+        if not any(timeouts):
+            timeouts.clear()
+        self._emit(Send(node, RunJobs(comp.id, ids, attempts, payloads, timeouts)))
         self._emit(Send(comp.client, JobsStarted(comp.id, node, ids)))
 
     def _place_some(self, comp: Computation, plan: Plan) -> int:
@@ -106,7 +109,9 @@ class Dispatch:
         """
         rounds = comp.pace.jobs_per_cpu()
         placed = sum(self._place_pinned(comp, node, rounds, plan) for node in comp.pinned_nodes())
-        most = 1 if rounds == 1 else QUANTUM if self._ring else len(comp.waiting)
+        # where a job for one node may come before the second one, only the first is placed
+        is_mixed = comp.has_priorities and bool(comp.pinned)
+        most = 1 if rounds == 1 or is_mixed else QUANTUM if self._ring else len(comp.waiting)
         while most > 0:
             node = self._best(comp, rounds) if comp.has_waiting() else None
             if node is None:
@@ -123,6 +128,8 @@ class Dispatch:
         job, placed = comp.next_for(name), 0
         node = self._fleet.named(name, comp) if job is not None else None
         while job is not None and node is not None and self._room(comp, node, rounds) > 0:
+            if comp.is_outranked(name):  # by a job that finds room, here at least
+                break
             comp.dispatch(job, node.id)
             self._load(comp, node, [job], plan)
             placed += 1

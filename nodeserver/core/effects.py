@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from nodeserver.core.messages import AllocateAsk, JobsDone, JobsProvisional, Message, NodeChanged
+from nodeserver.core.messages import (
+    AllocateAsk,
+    JobsDone,
+    JobsProvisional,
+    JobsRetried,
+    Message,
+    NodeChanged,
+)
 
 # any role
 
@@ -138,6 +145,13 @@ class MarkRequeued:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkRetried:
+    """These jobs failed and wait to be run again."""
+
+    retried: JobsRetried
+
+
+@dataclass(frozen=True, slots=True)
 class SettleJobs:
     """Give these jobs their outcomes: columns of a letter that is believed."""
 
@@ -194,6 +208,7 @@ Effect = (
     | Stop
     | MarkStarted
     | MarkRequeued
+    | MarkRetried
     | SettleJobs
     | SettleUnrun
     | DeliverProvisional

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nodeserver.core.messages import Availability, Message
+from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
 
 # links
 
@@ -160,6 +160,7 @@ class JobsSubmitted:
     node: str
     ids: list[int]
     payloads: list[bytes]
+    options: JobOptions = ORDINARY
 
 
 @dataclass(frozen=True, slots=True)

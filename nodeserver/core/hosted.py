@@ -6,6 +6,7 @@ queue ──▶ worker.held ──▶ outcomes of this turn ──▶ letter ─
 from collections import deque
 from enum import StrEnum
 
+from nodeserver.core.deaths import describe_overrun
 from nodeserver.core.effects import OpenTemplate
 from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
 from nodeserver.core.pace import Pace
@@ -29,16 +30,44 @@ class HostedState(StrEnum):
 class NodeJob:
     """One attempt of a job on this node."""
 
-    __slots__ = ('attempt', 'id', 'kill_at', 'kill_step', 'number', 'payload', 'stopping')
+    __slots__ = (
+        'attempt',
+        'id',
+        'kill_at',
+        'kill_step',
+        'number',
+        'payload',
+        'stopping',
+        'timeout',
+    )
 
-    def __init__(self, job: int, attempt: int, payload: bytes) -> None:
+    def __init__(self, job: int, attempt: int, payload: bytes, timeout: float = 0.0) -> None:
         self.id = job
         self.attempt = attempt
         self.payload = payload
+        self.timeout = timeout  # 0: none
         self.number = 0  # among the jobs that its worker was given, from 1
-        self.stopping = False
+        self.stopping = False  # its user took it back
         self.kill_step = 0
         self.kill_at = 0.0
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is being ended, or is to be."""
+        return self.stopping or self.kill_step > 0
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it is being ended because it ran for too long."""
+        return self.kill_step > 0 and not self.stopping
+
+    def end(self, raised: bool, seconds: float) -> tuple[JobStatus, str]:
+        """How the job has ended that its process reports, and what there is to say of it."""
+        if self.stopping:
+            return JobStatus.CANCELLED, 'cancelled'
+        if self.is_overdue and (raised or seconds > self.timeout):
+            return JobStatus.TERMINATED, describe_overrun(self.timeout)
+        return (JobStatus.TERMINATED if raised else JobStatus.FINISHED), ''
 
 
 class Worker:
@@ -69,7 +98,7 @@ class Worker:
     def is_open(self) -> bool:
         """Whether more jobs may be put behind the one that it is in."""
         head = self.held[0]
-        return not (head.stopping or head.number == self.stuck_in or self.is_recalling)
+        return not (head.is_ending or head.number == self.stuck_in or self.is_recalling)
 
     def give_up(self, first: int, last: int) -> list[NodeJob]:
         """Take out the jobs of these numbers, which it has not begun."""

@@ -36,6 +36,18 @@ class NodeSpec:
     asks_client: bool  # its `allocate` is overridden: the client is asked for each node
 
 
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How a batch of jobs is to be run (Z05); one object is shared by all of its jobs."""
+
+    timeout: float = 0.0  # seconds from its start that a job may take; 0: any time
+    retries: int = 0  # how often a job that failed is run again
+    priority: int = 0  # the higher, the sooner
+
+
+ORDINARY = JobOptions()
+
+
 # cluster -> scheduler
 
 
@@ -66,6 +78,7 @@ class SubmitJobs:
     node: str
     ids: list[int]
     payloads: list[bytes]
+    options: JobOptions = ORDINARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +143,24 @@ class JobsStarted:
 
 @dataclass(frozen=True, slots=True)
 class JobsRequeued:
-    """These jobs came back unrun, or lost their node and are reentrant: they wait again."""
+    """These jobs came back unrun: they wait again."""
 
     computation: int
     ids: list[int]
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobsRetried:
+    """These jobs failed or lost their node, and wait to be run again.
+
+    `outcomes` and `reasons` are those of the `JobsDone` that would have ended them.
+    """
+
+    computation: int
+    ids: list[int]
+    outcomes: list[bytes]
+    reasons: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +224,7 @@ class RunJobs:
     ids: list[int]
     attempts: list[int]
     payloads: list[bytes]
+    timeouts: list[float] = field(default_factory=list)  # empty: none of them has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +363,7 @@ Message = (
     | AllocateAsk
     | JobsStarted
     | JobsRequeued
+    | JobsRetried
     | JobsSettled
     | NodeChanged
     | Notice

@@ -136,7 +136,7 @@ class NodeCore:
                     self._send(hosted.scheduler, provisional)
                 if letter is not None:
                     self._send(hosted.scheduler, letter)
-        self._workplace.run()
+        self._workplace.run(now)
         self._end_orphans()
         self._stop_if_done(now)
         return self._take()

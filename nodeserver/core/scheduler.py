@@ -42,8 +42,10 @@ from nodeserver.core.messages import (
     JobsDone,
     JobsProvisional,
     JobsRequeued,
+    JobsRetried,
     JobsReturned,
     JobsSettled,
+    Message,
     NodeDetails,
     NodeEnding,
     NodeFree,
@@ -54,6 +56,7 @@ from nodeserver.core.messages import (
     SubmitJobs,
 )
 from nodeserver.core.recruiting import Recruiting
+from nodeserver.core.retries import sort_lost, split
 from nodeserver.core.status import JobStatus, NodeStatus
 
 PULSE_INTERVAL = 5.0  # seconds (D17)
@@ -167,7 +170,7 @@ class SchedulerCore:
     def _submit(self, peer: str, message: SubmitJobs, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None and not comp.closing:
-            comp.submit(message.node, message.ids, message.payloads)
+            comp.submit(message.node, message.ids, message.payloads, message.options)
             if message.node:
                 comp.notice_soon(now)
             self._dispatch.enlist(comp)
@@ -175,10 +178,8 @@ class SchedulerCore:
     def _cancel(self, peer: str, message: CancelJobs, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None:
-            queued = [job for job in message.ids if job in comp.waiting]
-            for job in queued:
-                del comp.waiting[job]
-            self._settle(comp, queued, JobStatus.CANCELLED, 'cancelled before it started')
+            for reason, ids in comp.take_back(message.ids).items():
+                self._settle(comp, ids, JobStatus.CANCELLED, reason)
             self._stop_running(comp, [job for job in message.ids if job in comp.jobs])
 
     def _stop_running(self, comp: Computation, jobs: list[int]) -> None:
@@ -248,12 +249,20 @@ class SchedulerCore:
             return
         if not all(current):
             message = part_of(message, current)
-        for job in message.ids:
-            del comp.jobs[job]
         self._dispatch.unload(node, comp, len(message.ids))
         self._dispatch.moved(node)
         comp.pace.learn(message.seconds)
-        self._send(comp.client, message)
+        if comp.has_retries:
+            message, retried = split(comp, message)
+            if retried is not None:
+                self._dispatch.enlist(comp)
+                self._send(comp.client, retried)
+        for job in message.ids:
+            del comp.jobs[job]
+        if message.ids:
+            self._send(comp.client, message)
+        else:
+            self._send(node.id, acknowledgement(message))
 
     def _jobs_provisional(self, node: NodeRecord, message: JobsProvisional, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
@@ -274,7 +283,7 @@ class SchedulerCore:
         self._dispatch.unload(node, comp, len(ids))
         self._requeue(comp, ids, message.reason)
 
-    def _requeue(self, comp: Computation, ids: list[int], reason: str) -> None:
+    def _requeue(self, comp: Computation, ids: list[int], reason: str, begun: bool = False) -> None:
         """Let jobs wait again, but for those that the user has taken back meanwhile."""
         stopped = [job for job in ids if comp.jobs[job].stopping]
         for job in stopped:
@@ -284,7 +293,11 @@ class SchedulerCore:
         if again:
             comp.requeue(again)
             self._dispatch.enlist(comp)
-            self._send(comp.client, JobsRequeued(comp.id, again, reason))
+            requeued: Message = JobsRequeued(comp.id, again, reason)
+            if begun:
+                outcomes, reasons = [b''] * len(again), [reason] * len(again)
+                requeued = JobsRetried(comp.id, again, outcomes, reasons)
+            self._send(comp.client, requeued)
 
     def _node_refused(self, node: NodeRecord, message: ComputationRefused, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
@@ -293,15 +306,12 @@ class SchedulerCore:
         self._fleet.node_refused(node, message)
 
     def _give_up_jobs(self, node: NodeRecord, comp: Computation, reason: str) -> None:
-        """Jobs that a node will not answer any more: again elsewhere if reentrant, else ended."""
-        ids = comp.on_node(node.id)
+        """Jobs that a node will not answer any more: again elsewhere if they may, else ended."""
+        again, ended = sort_lost(comp, comp.on_node(node.id), reason)
         self._unload_all(node, comp)
-        if comp.declared.reentrant:
-            self._requeue(comp, ids, reason)
-            return
-        for job in ids:
-            del comp.jobs[job]
-        self._settle(comp, ids, JobStatus.CANCELLED, reason)
+        self._requeue(comp, again, reason, begun=True)
+        for text, ids in ended.items():
+            self._settle(comp, ids, JobStatus.CANCELLED, text)
 
     def _settle(self, comp: Computation, ids: list[int], status: JobStatus, reason: str) -> None:
         if ids:

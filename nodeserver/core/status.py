@@ -35,7 +35,7 @@ SETTLED = frozenset(
 
 ALLOWED_MOVES: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.CREATED: frozenset((JobStatus.RUNNING, *SETTLED)),
-    # back to CREATED: the job came back unstarted, or its node died and it is reentrant
+    # back to CREATED: the job came back unstarted, or failed and is run again
     JobStatus.RUNNING: frozenset((JobStatus.CREATED, JobStatus.PROVISIONAL, *SETTLED)),
     JobStatus.PROVISIONAL: frozenset((JobStatus.CREATED, JobStatus.PROVISIONAL, *SETTLED)),
     JobStatus.CANCELLED: frozenset(),

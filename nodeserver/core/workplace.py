@@ -9,9 +9,10 @@ import signal
 from collections.abc import Callable
 from itertools import islice
 from math import ceil
+from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.deaths import describe_death
+from nodeserver.core.deaths import describe_death, describe_overrun
 from nodeserver.core.effects import (
     Effect,
     ForkWorkers,
@@ -49,7 +50,8 @@ class Workplace:
         self._hosted = hosted
         self._emit = emit
         self._first = 0  # whose turn it is to be served first
-        self._kills: dict[tuple[int, int], NodeJob] = {}  # (computation, worker) -> doomed job
+        # (computation, worker) -> job that is to end: at once, or when it has used up its time
+        self._kills: dict[tuple[int, int], NodeJob] = {}
 
     @property
     def busy(self) -> int:
@@ -57,14 +59,17 @@ class Workplace:
         return sum(hosted.busy for hosted in self._hosted.values())
 
     def next_kill(self) -> float:
-        """When the next step of a kill ladder is due."""
+        """When a job's time is up, or the next step of a kill ladder is due."""
         return min((job.kill_at for job in self._kills.values()), default=float('inf'))
 
     # what waits
 
     def accept(self, hosted: Hosted, message: RunJobs) -> None:
         """Queue jobs, but for those that were told to stop before they came."""
-        jobs = map(NodeJob, message.ids, message.attempts, message.payloads)
+        columns: list[list[Any]] = [message.ids, message.attempts, message.payloads]
+        if message.timeouts:
+            columns.append(message.timeouts)
+        jobs = map(NodeJob, *columns)
         if not hosted.stopped_ahead:
             hosted.queue.extend(jobs)
             return
@@ -97,7 +102,7 @@ class Workplace:
             return False
         if not worker.is_recalling:
             worker.recalled_to = worker.given
-            soon = hosted.pace.is_short(len(worker.held)) and not worker.held[0].stopping
+            soon = hosted.pace.is_short(len(worker.held)) and not worker.held[0].is_ending
             delay = RECALL_PATIENCE if soon else 0.0
             self._emit(RecallFromWorker(hosted.id, worker.id, delay))
         return True
@@ -126,7 +131,7 @@ class Workplace:
 
     # giving out
 
-    def run(self) -> None:
+    def run(self, now: float) -> None:
         """Give out what can be given out now, a cpu at a time, each computation in turn."""
         ready = [h for h in self._hosted.values() if h.state is HostedState.READY]
         for hosted in ready:
@@ -139,7 +144,9 @@ class Workplace:
             hungry = hungry[self._first :] + hungry[: self._first]
         while free > 0 and hungry:
             for hosted in hungry[:free]:
-                self._give(hosted, hosted.workers[next(iter(hosted.idle))])
+                worker = hosted.workers[next(iter(hosted.idle))]
+                self._give(hosted, worker)
+                self._begin(hosted, worker, now)
                 free -= 1
             hungry = [h for h in hungry if self._can_give(h)]
         for hosted in ready:
@@ -204,7 +211,7 @@ class Workplace:
         hosted.proved_well()
         hosted.pace.learn(event.seconds)
         count = len(event.ids)
-        if not any(job.stopping for job in islice(worker.held, count)):
+        if not any(job.stopping or job.kill_step for job in islice(worker.held, count)):
             jobs = [worker.held.popleft() for _ in event.ids]
             if [job.id for job in jobs] != event.ids:
                 raise AssertionError(f'worker {worker.id} reported jobs out of their order')
@@ -216,22 +223,30 @@ class Workplace:
             job = worker.held.popleft()
             if job.id != job_id:
                 raise AssertionError(f'worker {worker.id} reported job {job_id}, not {job.id}')
-            if job.stopping:
-                hosted.record(job, JobStatus.CANCELLED, outcome, 'cancelled', seconds)
-            else:
-                status = JobStatus.TERMINATED if raised else JobStatus.FINISHED
-                hosted.record(job, status, outcome, '', seconds)
+            status, reason = job.end(raised, seconds)
+            hosted.record(job, status, outcome, reason, seconds)
         self._rest(hosted, worker, now)
 
     def _rest(self, hosted: Hosted, worker: Worker, now: float) -> None:
         """A worker has ended some jobs: it idles, leaves, or is in the next one now."""
+        if self._kills:
+            self._kills.pop((hosted.id, worker.id), None)
         if not worker.held:
             if hosted.lasting:
                 hosted.idle[worker.id] = None
             else:
                 del hosted.workers[worker.id]
-        elif worker.held[0].stopping:
+        else:
+            self._begin(hosted, worker, now)
+
+    def _begin(self, hosted: Hosted, worker: Worker, now: float) -> None:
+        """A worker is in its first job from now on: end it if it is to end, or in its time."""
+        job = worker.held[0]
+        if job.stopping:
             self._kill(hosted, worker, now)
+        elif job.timeout:
+            job.kill_step, job.kill_at = 0, now + job.timeout
+            self._kills[hosted.id, worker.id] = job
 
     def provisional(self, event: ProvisionalReported, now: float) -> None:
         """The job that a worker is in sent a provisional result."""
@@ -268,6 +283,9 @@ class Workplace:
         job = worker.held[0]
         if job.stopping:
             hosted.record(job, JobStatus.CANCELLED, event.outcome, 'cancelled')
+        elif job.is_overdue:
+            overrun = describe_overrun(job.timeout)
+            hosted.record(job, JobStatus.TERMINATED, event.outcome, overrun)
         elif event.begun or not hosted.may_begin_again():
             reason = describe_death(event.exit_status)
             hosted.record(job, JobStatus.TERMINATED, event.outcome, reason)
@@ -284,6 +302,7 @@ class Workplace:
             hosted.remember_stop(job_id, attempt)
             return
         worker, job = place
+        is_ending = job.is_ending
         job.stopping = True
         if worker is None:
             hosted.queue.remove(job)
@@ -291,7 +310,7 @@ class Workplace:
         else:
             # else the worker might begin the next job in the moment of a signal, or this one yet
             self._recall_from(hosted, worker)
-            if worker.held[0] is job:
+            if worker.held[0] is job and not is_ending:
                 self._kill(hosted, worker, now)
 
     def _kill(self, hosted: Hosted, worker: Worker, now: float) -> None:
@@ -300,6 +319,7 @@ class Workplace:
         number = int(KILL_LADDER[job.kill_step][1])
         self._emit(SignalWorker(hosted.id, worker.id, number, job.number))
         job.kill_step += 1
+        self._recall_from(hosted, worker)  # what waits behind it, before a signal that kills
         if job.kill_step < len(KILL_LADDER):
             job.kill_at = now + KILL_LADDER[job.kill_step][0]
             self._kills[hosted.id, worker.id] = job
@@ -307,7 +327,7 @@ class Workplace:
             self._kills.pop((hosted.id, worker.id), None)
 
     def kill_due(self, now: float) -> None:
-        """Climb on where a job has not ended in time."""
+        """Begin or go on to end the jobs that have not ended in time."""
         for (computation, worker_id), job in list(self._kills.items()):
             hosted = self._hosted.get(computation)
             worker = hosted.workers.get(worker_id) if hosted else None

@@ -53,6 +53,7 @@ TAGS: dict[type[Any], int] = {
     messages.ComputationClosed: 26,
     messages.NodePulse: 27,
     messages.NodeEnding: 28,
+    messages.JobsRetried: 29,
 }
 
 
@@ -61,6 +62,12 @@ def _list_fields(kind: type[Any]) -> tuple[str, ...]:
     hints = get_type_hints(kind)
     lists = tuple(name for name, hint in hints.items() if get_origin(hint) is list)
     return lists if 'ids' in lists else ()
+
+
+def _spare_columns(kind: type[Any]) -> frozenset[str]:
+    """Those that are left empty when there is nothing to say of any job."""
+    fields = dataclasses.fields(kind)
+    return frozenset(field.name for field in fields if field.default_factory is list)
 
 
 def _payload_field(kind: type[Any]) -> str:
@@ -75,6 +82,7 @@ _TAG_BYTES = {kind: bytes((tag,)) for kind, tag in TAGS.items()}
 _KINDS = {tag: kind for kind, tag in TAGS.items()}
 _DECODERS = {tag: msgspec.msgpack.Decoder(kind) for kind, tag in TAGS.items()}
 _COLUMNS = {kind: _list_fields(kind) for kind in TAGS}
+_SPARE = {kind: _spare_columns(kind) for kind in TAGS}
 _PAYLOADS = {kind: name for kind in TAGS if (name := _payload_field(kind))}
 _PLACES = msgspec.msgpack.Decoder(list[int])
 _ENCODER = msgspec.msgpack.Encoder()
@@ -146,6 +154,8 @@ def _check_columns(message: Message) -> None:
     columns = _COLUMNS[type(message)]
     if len(columns) > 1:
         count = len(getattr(message, columns[0]))
+        spare = _SPARE[type(message)]
         for name in columns[1:]:
-            if len(getattr(message, name)) != count:
+            length = len(getattr(message, name))
+            if length != count and (length or name not in spare):
                 raise ProtocolError(f'{type(message).__name__} has columns of unequal length')

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodeserver.core import events as seen
+from nodeserver.core.messages import JobOptions
 from nodeserver.core.status import JobStatus
 from tests.support.network import PERFECT, Faults
 from tests.support.world import World
@@ -90,6 +91,18 @@ def test_what_was_handed_out_ahead_is_taken_back_when_a_node_idles() -> None:
     assert world.clock.now - began < 5.0
 
 
+def test_jobs_over_their_time_are_tried_again_and_then_ended() -> None:
+    world = World(8, PERFECT)
+    world.add_node(2)
+    world.submit(5, length=0.1, options=JobOptions(timeout=1.0, retries=2))
+    world.submit(5, length=9.0, options=JobOptions(timeout=1.0, retries=2))
+    world.network.run_until(lambda: world.all_settled)
+    assert world.statuses() == {JobStatus.FINISHED: 5, JobStatus.TERMINATED: 5}
+    assert [world.starts[job] for job in range(1, 11)] == [1] * 5 + [3] * 5
+    reasons = {reason for _, reason in world.settled.values()}
+    assert reasons == {'', 'ran longer than its timeout of 1 s'}
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -98,7 +111,8 @@ def test_what_was_handed_out_ahead_is_taken_back_when_a_node_idles() -> None:
     isolation=st.sampled_from(['job', 'worker']),
     reentrant=st.booleans(),
     troubles=st.lists(
-        st.sampled_from(['kill', 'add', 'cancel', 'cut', 'heal', 'submit', 'wait']), max_size=12
+        st.sampled_from(['kill', 'add', 'cancel', 'cut', 'heal', 'submit', 'wish', 'wait']),
+        max_size=12,
     ),
 )
 def test_every_job_is_settled_once_whatever_happens(
@@ -131,5 +145,14 @@ def _make_trouble(world: World, trouble: str) -> None:
             world.add_node(world.random.randint(1, 4))
         case 'submit':
             world.submit(world.random.randint(1, 30), length=world.random.choice([0.001, 0.3]))
+        case 'wish':
+            options = JobOptions(
+                timeout=world.random.choice([0.0, 0.01, 0.2]),
+                retries=world.random.randint(0, 3),
+                priority=world.random.randint(-1, 1),
+            )
+            length = world.random.choice([0.001, 0.1, 0.3])
+            node = world.random.choice([*nodes, '', '', ''])
+            world.submit(world.random.randint(1, 30), length=length, node=node, options=options)
         case 'cancel' if world.submitted:
             world.tell_cluster(seen.CancelAsked([world.random.randint(1, world.submitted)]))
