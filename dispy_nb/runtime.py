@@ -166,6 +166,7 @@ class Runtime:
             if batch is None or (batch.options is not options and batch.options != options):
                 batch = latest[seat, node] = JobsSubmitted(node, [], [], options)
                 batches.append((seat, batch))  # other options end a batch: jobs stay in order
+                shell.hold_interpreter()
             batch.ids.append(number)
             batch.payloads.append(payload)
         for seat, batch in batches:

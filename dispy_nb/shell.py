@@ -15,6 +15,7 @@ from typing import Any
 
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.failures import failure
+from dispy_nb.gilshare import GilShare
 from dispy_nb.job import DispyJob, JobView, ProvisionalOutcome
 from dispy_nb.nodes import DispyNode, allocated, avail_info
 from dispy_nb.options import ClusterOptions
@@ -38,6 +39,7 @@ _log = logging.getLogger('dispy_nb')
 
 FAILURES_KEPT = 20
 BLOCKED_CALLBACK_SECONDS = 5.0
+_GIL = GilShare()
 _WITH_A_NODE = (JobStatus.RUNNING, JobStatus.PROVISIONAL)
 
 
@@ -62,6 +64,7 @@ class ClusterShell:
         self.first_submit: float | None = None
         self.last_settle: float | None = None
         self.closed = threading.Event()
+        self._holds = False
         self._options = options
         self._callbacks = callbacks
         self._calls_left = 0
@@ -226,9 +229,18 @@ class ClusterShell:
         if self._options.cluster_status is not None:
             self._tell(job.status, job.node, job)
 
+    def hold_interpreter(self) -> None:
+        """Jobs are on their way to the nodes: the loop's thread needs its share."""
+        if not self._holds:
+            self._holds = True
+            _GIL.hold()
+
     def _settled(self, now: float) -> None:
         self.last_settle = now
         if not self.jobs:  # with calls left, it is the one who waits inside a callback
+            if self._holds:
+                self._holds = False
+                _GIL.release()
             with self._idle:
                 self._idle.notify_all()
 
