@@ -1,18 +1,68 @@
-"""Run all measurements, one after the other: `python -m benchmarks`."""
+"""Measure dispy-nb beside what one would use instead: `python -m benchmarks [workload ...]`."""
 
+import argparse
 import subprocess
 import sys
+from pathlib import Path
 
-PARTS = (('benchmarks.cluster',), ('benchmarks.processes', '2'), ('benchmarks.links',))
+from benchmarks.machine import facts
+from benchmarks.plan import WORKLOADS
+from benchmarks.report import as_json, as_markdown
+from benchmarks.runner import ROOT, Findings, Scope, run_workload
+from benchmarks.systems import LOCAL, PEERS
+
+ALONE = ('scheduler', 'stages')  # programs of their own, which measure parts of dispy-nb
+MODULES = {'scheduler': 'benchmarks.scheduling', 'stages': 'benchmarks.stages'}
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    names = ', '.join((*WORKLOADS, *ALONE))
+    words = argparse.ArgumentParser('python -m benchmarks', description=__doc__)
+    words.add_argument('names', nargs='*', metavar='workload', help=f'some of: {names}')
+    words.add_argument('--quick', action='store_true', help='a tenth of the jobs, one round')
+    words.add_argument('--rounds', type=int, help='3, or 1 with --quick')
+    words.add_argument('--systems', nargs='+', choices=[*LOCAL, *PEERS], metavar='system')
+    words.add_argument('--peers', action='store_true', help='also ' + ', '.join(PEERS))
+    words.add_argument('--output', type=Path, default=ROOT / 'build' / 'benchmarks')
+    return words
 
 
 def main() -> int:
-    """Run each part in a process of its own; 1 if one failed."""
-    failed = 0
-    for part in PARTS:
-        print(f'== {" ".join(part)}', flush=True)
-        failed += subprocess.run([sys.executable, '-m', *part], check=False).returncode != 0
-    return min(failed, 1)
+    """Run what was asked for; 1 if a measurement failed."""
+    words = parser()
+    options = words.parse_args()
+    unknown = set(options.names) - {*WORKLOADS, *ALONE}
+    if unknown:
+        words.error(f'no such workload: {", ".join(sorted(unknown))}; see --help')
+    names = options.names or [*WORKLOADS, *ALONE]
+    systems = tuple(options.systems or (LOCAL | (PEERS if options.peers else {})))
+    scope = Scope(systems, options.rounds or (1 if options.quick else 3), _scale(options))
+    machine, found = facts(), dict[str, Findings]()
+    for name in names:
+        if name in WORKLOADS:
+            found[name] = run_workload(name, scope, lambda text: print(text, flush=True))
+    texts = [as_markdown(machine, found)] if found else []
+    texts += [_alone(name, options.quick) for name in names if name in ALONE]
+    _write(options.output, '\n'.join(texts), as_json(machine, found))
+    return 1 if any(findings.failed for findings in found.values()) else 0
+
+
+def _scale(options: argparse.Namespace) -> float:
+    return 0.1 if options.quick else 1.0
+
+
+def _alone(name: str, quick: bool) -> str:
+    command = [sys.executable, '-m', MODULES[name], *(['--quick'] if quick else [])]
+    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return ended.stdout
+
+
+def _write(output: Path, text: str, data: str) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix('.md').write_text(text, encoding='utf-8')
+    output.with_suffix('.json').write_text(data, encoding='utf-8')
+    print(f'\n{text}\nwritten to {output}.md and {output}.json')
 
 
 if __name__ == '__main__':
