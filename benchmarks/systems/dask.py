@@ -1,5 +1,6 @@
 """dask.distributed: scheduler and workers as processes of their own."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -44,7 +45,7 @@ class Dask(System):
             processes=True,
             host='127.0.0.1',
             dashboard_address=None,
-            silence_logs='error',
+            silence_logs=logging.ERROR,
         )
         self._client = Client(self._cluster)
 
