@@ -7,11 +7,12 @@ from pathlib import Path
 
 from benchmarks.machine import facts
 from benchmarks.plan import WORKLOADS
-from benchmarks.report import as_json, as_markdown
+from benchmarks.report import as_json, as_markdown, record
 from benchmarks.runner import ROOT, Findings, Scope, run_workload
 from benchmarks.systems import LOCAL, PEERS
 
 ALONE = ('scheduler', 'stages')  # programs of their own, which measure parts of dispy-nb
+DOCUMENT = ROOT / 'docs' / 'performance.md'
 MODULES = {'scheduler': 'benchmarks.scheduling', 'stages': 'benchmarks.stages'}
 
 
@@ -24,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument('--rounds', type=int, help='3, or 1 with --quick')
     words.add_argument('--systems', nargs='+', choices=[*LOCAL, *PEERS], metavar='system')
     words.add_argument('--peers', action='store_true', help='also ' + ', '.join(PEERS))
+    words.add_argument('--record', action='store_true', help=f'also write to {DOCUMENT.name}')
     words.add_argument('--output', type=Path, default=ROOT / 'build' / 'benchmarks')
     return words
 
@@ -44,7 +46,10 @@ def main() -> int:
             found[name] = run_workload(name, scope, lambda text: print(text, flush=True))
     texts = [as_markdown(machine, found)] if found else []
     texts += [_alone(name, options.quick) for name in names if name in ALONE]
-    _write(options.output, '\n'.join(texts), as_json(machine, found))
+    text = '\n'.join(texts)
+    _write(options.output, text, as_json(machine, found))
+    if options.record:
+        record(DOCUMENT, 'peer' if options.peers else 'local', text)
     return 1 if any(findings.failed for findings in found.values()) else 0
 
 

@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.plan import TARGETS, WORKLOADS, Target
@@ -77,6 +78,17 @@ def _besides(findings: Findings, system: str) -> Iterator[str]:
         if name != 'value':
             median = statistics.median(findings.values(system, name))
             yield f'{name} {median:,.3g}' if median < 1000 else f'{name} {median:,.0f}'
+
+
+def record(document: Path, part: str, text: str) -> None:
+    """Put a report into the place that a document keeps for it, between two comments."""
+    old = document.read_text(encoding='utf-8')
+    begin, end = (f'<!-- {edge} of {part} figures -->\n' for edge in ('begin', 'end'))
+    before, found, rest = old.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise SystemExit(f'{document} has no lines {begin.strip()} and {end.strip()}')
+    document.write_text(f'{before}{begin}\n{text.strip()}\n\n{end}{after}', encoding='utf-8')
 
 
 def spread(values: Sequence[float], digits: int) -> str:

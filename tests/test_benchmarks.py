@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks import systems
 from benchmarks.plan import TARGETS, WORKLOADS, Target
-from benchmarks.report import as_json, as_markdown
+from benchmarks.report import as_json, as_markdown, record
 from benchmarks.runner import ROOT, Findings, measure, surroundings
 from benchmarks.scheduling import Simulation
 from benchmarks.workloads import expect, greedy
@@ -72,6 +73,19 @@ def test_the_report_says_what_was_reached_and_what_was_not_measured() -> None:
     assert '| dispy-job | >= 2 x pool-fresh | not measured | - |' in text
     data = json.loads(as_json({'cpu': 'some'}, {'submits': findings}))
     assert data['workloads']['submits']['rounds'] == rounds
+
+
+def test_a_report_is_put_into_its_place_in_a_document(tmp_path: Path) -> None:
+    document = tmp_path / 'performance.md'
+    document.write_text(
+        'a\n<!-- begin of local figures -->\nold\n<!-- end of local figures -->\nb\n'
+    )
+    record(document, 'local', 'new\n')
+    record(document, 'local', 'newer')
+    text = document.read_text()
+    assert 'newer' in text and 'old' not in text and text.startswith('a\n') and text.endswith('b\n')
+    with pytest.raises(SystemExit, match='peer figures'):
+        record(document, 'peer', 'new')
 
 
 def test_greedy_placement_gives_the_next_job_to_who_is_free_first() -> None:
