@@ -19,7 +19,7 @@ from benchmarks.plan import WORKLOADS
 from benchmarks.workloads import Figures
 
 ROOT = Path(__file__).resolve().parents[1]
-TIME_LIMIT = 180.0
+TIME_LIMIT = 300.0
 
 
 @dataclass
@@ -112,9 +112,11 @@ def measure(
         try:
             stdout, stderr = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
             return [Outcome(failed=f'not done within {limit:.0f} s')] * len(amounts)
+        finally:
+            if process.poll() is None:  # also after Ctrl-C, which it does not get by itself
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
     outcomes = list(_read(stdout.splitlines()))
     missing = len(amounts) - len(outcomes)
     last_words = (stderr.strip() or f'exit status {process.returncode}').splitlines()[-1]
