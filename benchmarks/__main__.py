@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.machine import facts
+from benchmarks.machine import facts, load
 from benchmarks.plan import WORKLOADS
 from benchmarks.report import as_json, as_markdown, record
 from benchmarks.runner import ROOT, Findings, Scope, run_workload
@@ -37,16 +37,16 @@ def main() -> int:
     unknown = set(options.names) - {*WORKLOADS, *ALONE}
     if unknown:
         words.error(f'no such workload: {", ".join(sorted(unknown))}; see --help')
-    names = options.names or [*WORKLOADS, *ALONE]
+    names = options.names or [*WORKLOADS, *(() if options.peers else ALONE)]
     systems = tuple(options.systems or (LOCAL | (PEERS if options.peers else {})))
     scope = Scope(systems, options.rounds or (1 if options.quick else 3), _scale(options))
     machine, found = facts(), dict[str, Findings]()
     for name in names:
         if name in WORKLOADS:
             found[name] = run_workload(name, scope, lambda text: print(text, flush=True))
-    texts = [as_markdown(machine, found)] if found else []
-    texts += [_alone(name, options.quick) for name in names if name in ALONE]
-    text = '\n'.join(texts)
+    alone = [_alone(name, options.quick) for name in names if name in ALONE]
+    machine['load after'] = load()
+    text = '\n'.join([as_markdown(machine, found), *alone])
     _write(options.output, text, as_json(machine, found))
     if options.record:
         record(DOCUMENT, 'peer' if options.peers else 'local', text)

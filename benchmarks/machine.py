@@ -18,8 +18,13 @@ def facts() -> dict[str, str]:
         'system': f'{platform.system()} {platform.release()}',
         'Python': f'{platform.python_implementation()} {platform.python_version()}',
         'versions': ', '.join(_versions()),
-        'load before': ' '.join(f'{load:.2f}' for load in os.getloadavg()),
+        'load before': load(),
     }
+
+
+def load() -> str:
+    """How many processes wanted to run in the last 1, 5 and 15 minutes."""
+    return ' '.join(f'{average:.2f}' for average in os.getloadavg())
 
 
 def _cpu() -> str:

@@ -22,7 +22,8 @@ def as_json(facts: dict[str, str], found: dict[str, Findings]) -> str:
 def as_markdown(facts: dict[str, str], found: dict[str, Findings]) -> str:
     """The machine, the targets, and a table for each workload."""
     lines = [f'- {name}: {text}' for name, text in facts.items()]
-    lines += ['', 'Median [min..max] of the rounds; ratios are taken within each round.', '']
+    if found:
+        lines += ['', 'Median [min..max] of the rounds; ratios are taken within each round.', '']
     lines += _targets(found)
     for name, findings in found.items():
         lines += _table(name, findings)
