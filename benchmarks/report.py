@@ -67,7 +67,7 @@ def _table(name: str, findings: Findings) -> Iterator[str]:
         values = findings.values(system)
         text = spread(values, workload.digits) if values else '-'
         ratios = findings.ratios(system, workload.baseline)
-        ratio = spread(ratios, 2) if ratios and system != workload.baseline else ''
+        ratio = spread(ratios) if ratios and system != workload.baseline else ''
         besides = why or ', '.join(_besides(findings, system))
         yield f'| {TITLES[system]} | {count:,} | {text} | {ratio} | {besides} |'
     yield ''
@@ -92,9 +92,10 @@ def record(document: Path, part: str, text: str) -> None:
     document.write_text(f'{before}{begin}\n{text.strip()}\n\n{end}{after}', encoding='utf-8')
 
 
-def spread(values: Sequence[float], digits: int) -> str:
-    """Median, with the extremes where there are several."""
-    middle = f'{statistics.median(values):,.{digits}f}'
+def spread(values: Sequence[float], digits: int | None = None) -> str:
+    """Median, with the extremes where there are several; three figures unless told otherwise."""
+    form = ',.3g' if digits is None else f',.{digits}f'
+    middle = format(statistics.median(values), form)
     if len(values) == 1:
         return middle
-    return f'{middle} [{min(values):,.{digits}f}..{max(values):,.{digits}f}]'
+    return f'{middle} [{min(values):{form}}..{max(values):{form}}]'

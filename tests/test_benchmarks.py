@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import systems
 from benchmarks.plan import TARGETS, WORKLOADS, Target
-from benchmarks.report import as_json, as_markdown, record
+from benchmarks.report import as_json, as_markdown, record, spread
 from benchmarks.runner import ROOT, Findings, measure, surroundings
 from benchmarks.scheduling import Simulation
 from benchmarks.workloads import expect, greedy
@@ -73,6 +73,11 @@ def test_the_report_says_what_was_reached_and_what_was_not_measured() -> None:
     assert '| dispy-job | >= 2 x pool-fresh | not measured | - |' in text
     data = json.loads(as_json({'cpu': 'some'}, {'submits': findings}))
     assert data['workloads']['submits']['rounds'] == rounds
+
+
+def test_figures_are_given_with_their_extremes() -> None:
+    assert spread([3.0, 1.0, 2.0], 1) == '2.0 [1.0..3.0]'
+    assert spread([0.000123456]) == '0.000123'
 
 
 def test_a_report_is_put_into_its_place_in_a_document(tmp_path: Path) -> None:
