@@ -40,17 +40,19 @@ def main() -> int:
     names = options.names or [*WORKLOADS, *(() if options.peers else ALONE)]
     systems = tuple(options.systems or (LOCAL | (PEERS if options.peers else {})))
     scope = Scope(systems, options.rounds or (1 if options.quick else 3), _scale(options))
-    machine, found = facts(), dict[str, Findings]()
+    found: dict[str, Findings | str] = {}
+    machine = facts()
     for name in names:
         if name in WORKLOADS:
             found[name] = run_workload(name, scope, lambda text: print(text, flush=True))
-    alone = [_alone(name, options.quick) for name in names if name in ALONE]
-    machine['load after'] = load()
-    text = '\n'.join([as_markdown(machine, found), *alone])
-    _write(options.output, text, as_json(machine, found))
+        else:
+            found[name] = _alone(name, options.quick)
+        machine['load after'] = load()
+        text = _write(options.output, machine, found)  # each time: who breaks off keeps the rest
+    print(f'\n{text}\nwritten to {options.output}.md and {options.output}.json')
     if options.record:
         record(DOCUMENT, 'peer' if options.peers else 'local', text)
-    return 1 if any(findings.failed for findings in found.values()) else 0
+    return 1 if any(isinstance(part, Findings) and part.failed for part in found.values()) else 0
 
 
 def _scale(options: argparse.Namespace) -> float:
@@ -63,11 +65,14 @@ def _alone(name: str, quick: bool) -> str:
     return ended.stdout
 
 
-def _write(output: Path, text: str, data: str) -> None:
+def _write(output: Path, machine: dict[str, str], found: dict[str, Findings | str]) -> str:
+    measured = {name: part for name, part in found.items() if isinstance(part, Findings)}
+    alone = [part for part in found.values() if isinstance(part, str)]
+    text = '\n'.join([as_markdown(machine, measured), *alone])
     output.parent.mkdir(parents=True, exist_ok=True)
     output.with_suffix('.md').write_text(text, encoding='utf-8')
-    output.with_suffix('.json').write_text(data, encoding='utf-8')
-    print(f'\n{text}\nwritten to {output}.md and {output}.json')
+    output.with_suffix('.json').write_text(as_json(machine, measured), encoding='utf-8')
+    return text
 
 
 if __name__ == '__main__':
