@@ -1,13 +1,13 @@
 # Everything happens in .venv; a stamp there says which extras are installed, and is renewed
 # when pyproject.toml changes.  PYTHON chooses the interpreter that .venv is made from, DEMO holds
-# options for the demo.
+# options for the demo, BENCH those for the measurements.
 
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench bench-peers clean
 .DELETE_ON_ERROR:
 
 help:
@@ -15,7 +15,9 @@ help:
 	@echo 'make test     style, types and all tests that need no special rights'
 	@echo 'make check    style and types only'
 	@echo 'make format   put the sources into the form that make check asks for'
-	@echo 'make bench    the measurements in benchmarks/'
+	@echo 'make bench    measure dispy-nb beside Pool, ProcessPoolExecutor and joblib (7 minutes);'
+	@echo '              make bench BENCH=--quick (1 minute), BENCH="lone map", BENCH=--help'
+	@echo 'make bench-peers  the same, also beside ray, dask, ipyparallel and parsl (installs them)'
 	@echo 'make clean    remove what was built, and .venv'
 
 $(BIN)/python:
@@ -52,10 +54,17 @@ format: .venv/.test
 	$(BIN)/ruff format .
 
 bench: .venv/.test
-	@if ls benchmarks/*.py >/dev/null 2>&1; then \
-	    $(BIN)/python -m benchmarks; \
-	else echo 'no benchmarks yet: benchmarks/README.md says what will be measured'; fi
+	$(BIN)/python -m benchmarks $(BENCH)
+
+# The peers pull in much, and pin versions of their own: they get an environment of their own.
+.venv-bench/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip --disable-pip-version-check --quiet install -e '.[bench]'
+	@touch $@
+
+bench-peers: .venv-bench/.done
+	.venv-bench/bin/python -m benchmarks --peers $(BENCH)
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
