@@ -164,13 +164,14 @@ class Chain:
         pieces = self._timed('lane', _there, order)
         reports = self._timed('worker', _worked, pieces)
         reported = self._timed('lane', lane.ReportReader().feed, reports)
+        kinds, ids, seconds, bodies = zip(*reported, strict=True)
         return JobsReported(
             COMPUTATION,
             order.worker,
-            [report.job for report in reported],
-            [report.kind == lane.RAISED for report in reported],
-            [report.body for report in reported],
-            [report.seconds for report in reported],
+            list(ids),
+            [kind == lane.RAISED for kind in kinds],
+            list(bodies),
+            list(seconds),
         )
 
 
