@@ -9,9 +9,10 @@ from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
 from nodeserver.core.errors import InvariantBroken, UsageError
+from nodeserver.core.lastwords import last_words
 from nodeserver.core.status import ALLOWED_MOVES, SETTLED, JobStatus
 from nodeserver.payload import load_result
-from nodeserver.wire.outcome import decode_outcome
+from nodeserver.wire.outcome import Outcome, decode_outcome
 
 _WAITERS = threading.Lock()  # guards every job's list of waiters, for a few instructions
 
@@ -75,9 +76,10 @@ class DispyJob:
     stdout, stderr : str or None
         What the job wrote, once it has ended.
     exception : str or None
-        Traceback of the user's frames, or how the process died, or 'Cancelled'.
+        Traceback of the user's frames, or how the process died and what it wrote last, or
+        'Cancelled'.
     reason : str
-        Why the job was cancelled, or came back to the queue, in words.
+        Why the job was cancelled, came back to the queue, or lost its process, in words.
     ip_addr : str or None
         Address of the node on which it runs or ran.
     submit_time, start_time, end_time : float or None
@@ -159,7 +161,7 @@ class DispyJob:
 
     @property
     def reason(self) -> str:
-        """Why it was cancelled or queued again, in words; '' otherwise."""
+        """Why it was cancelled, queued again or lost its process, in words; '' otherwise."""
         return self._reason
 
     @property
@@ -366,9 +368,9 @@ def decode(status: JobStatus, outcome: bytes, reason: str) -> _Outcome:
         exception = 'Cancelled' if status == JobStatus.CANCELLED else reason or None
         return _Outcome(None, None, None, exception)
     opened = decode_outcome(outcome)
-    exception = opened.exception or reason or None
     if status == JobStatus.CANCELLED:
         return _Outcome(None, opened.stdout, opened.stderr, 'Cancelled')
+    exception = opened.exception or _story(reason, opened) or None
     if status != JobStatus.FINISHED or not opened.result:
         return _Outcome(None, opened.stdout, opened.stderr, exception)
     try:
@@ -378,3 +380,9 @@ def decode(status: JobStatus, outcome: bytes, reason: str) -> _Outcome:
         exception = f'the result cannot be unpickled here: {exc!r}'
         return _Outcome(None, opened.stdout, opened.stderr, exception)
     return _Outcome(result, opened.stdout, opened.stderr, exception)
+
+
+def _story(reason: str, opened: Outcome) -> str:
+    """How a process died that left no exception; what it wrote last may tell why."""
+    words = last_words(opened.stdout, opened.stderr) if reason else ''
+    return f'{reason}\n{words}' if words else reason

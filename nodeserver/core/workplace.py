@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import ceil
 
 from nodeserver.core import levels
-from nodeserver.core.deaths import describe_death
+from nodeserver.core.deaths import describe_end
 from nodeserver.core.effects import (
     Effect,
     ForkWorkers,
@@ -194,7 +194,9 @@ class Workplace:
         if job.stopping:
             hosted.record(job, JobStatus.CANCELLED, event.outcome, 'cancelled')
         elif event.begun or not hosted.may_begin_again():
-            reason = describe_death(event.exit_status)
+            reason = describe_end(
+                event.exit_status, event.memory_kill, event.peak_memory, hosted.lasting
+            )
             hosted.record(job, JobStatus.TERMINATED, event.outcome, reason)
         else:
             return

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.events import (
     Event,
     JobsReported,
@@ -23,10 +24,11 @@ from nodeserver.core.events import (
     WorkerForked,
 )
 from nodeserver.io.control import Control
+from nodeserver.io.memorykills import MemoryKills
 from nodeserver.io.watcher import Watcher
 from nodeserver.io.workerend import WorkerEnd
 from nodeserver.wire import lane
-from nodeserver.wire.lane import Ended, Report
+from nodeserver.wire.lane import Report
 
 CLEANUP_SECONDS = 10.0  # how long a `cleanup` function may take
 _RETRY_SECONDS = 1.0  # after a fork that the system refused
@@ -45,6 +47,13 @@ class Shared:
     watcher: Watcher
     post: Callable[[Event], None]
     worker_ids: 'count[int]'
+    memory_kills: MemoryKills
+
+    def memory_kill(self, exit_status: int | None) -> MemoryKill:
+        """Whether the out-of-memory killer ended a process that ended just now."""
+        if exit_status != _KILLED:
+            return MemoryKill.NONE
+        return self.memory_kills.take(self.loop.time())
 
 
 class TemplateEnd:
@@ -163,7 +172,7 @@ class TemplateEnd:
         for ended in lane.decode_ended(message):
             worker = self._by_pid.get(ended.pid)
             if worker is not None:
-                self._worker_gone(worker, ended)
+                self._worker_gone(worker, ended.status, ended.peak_memory)
         self._go_on_closing()
 
     # workers
@@ -190,13 +199,13 @@ class TemplateEnd:
 
     def _worker_exited(self, worker: WorkerEnd) -> None:
         if self._exited:
-            self._worker_gone(worker, Ended(worker.pid, _KILLED, 0))
+            self._worker_gone(worker, None, 0)
             self._report_if_gone()
         else:
             self._reaps.append(worker.pid)
             self._work()
 
-    def _worker_gone(self, worker: WorkerEnd, ended: Ended) -> None:
+    def _worker_gone(self, worker: WorkerEnd, status: int | None, peak_memory: int) -> None:
         del self.workers[worker.id], self._by_pid[worker.pid]
         outcome = worker.leftover()
         worker.close()
@@ -204,11 +213,12 @@ class TemplateEnd:
             WorkerEnded(
                 self.computation,
                 worker.id,
-                ended.status,
+                status,
                 outcome,
-                ended.peak_memory,
+                peak_memory,
                 worker.has_begun,
                 worker.leaving,
+                self._shared.memory_kill(status),
             )
         )
 
@@ -265,7 +275,7 @@ class TemplateEnd:
         self._close_pidfd()
         for worker in list(self.workers.values()):
             if worker.exited:  # its status died with the template
-                self._worker_gone(worker, Ended(worker.pid, _KILLED, 0))
+                self._worker_gone(worker, None, 0)
             else:
                 worker.signal(signal.SIGKILL)
         self._report_if_gone()

@@ -141,14 +141,15 @@ class WorkerEnd:
         return not (self.leaving or (self._unread and self.unreported == self._last_given))
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process and its group."""
+        """Send a signal to the process and its group, and wake them if they were stopped."""
         if self.exited:
             return
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:  # not a group of its own yet
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, number)
+        for each in (number, signal.SIGCONT):
+            try:
+                os.killpg(self.pid, each)
+            except ProcessLookupError:  # not a group of its own yet
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, each)
 
     def interrupt(self, job: int, attempt: int) -> None:
         """Interrupt one job; a lasting worker that is in the next one by now goes on."""
@@ -157,7 +158,8 @@ class WorkerEnd:
         elif not self.exited:
             os.pwrite(self._orders, lane.INTERRUPT_ORDER.pack(job, attempt), 0)
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGINT)
+                for each in (signal.SIGINT, signal.SIGCONT):  # it may be stopped
+                    signal.pidfd_send_signal(self._pidfd, each)
 
     def spare_memory(self) -> None:
         """Free the middle of an output that has become very long."""

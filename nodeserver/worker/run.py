@@ -23,12 +23,13 @@ from nodeserver.worker import ancestry
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
 from nodeserver.worker.output import LANE, ORDERS, Capture
 from nodeserver.worker.surroundings import Surroundings, enter
-from nodeserver.worker.tracebacks import describe
+from nodeserver.worker.tracebacks import describe, keep_reserve, make_room
 
 # the generator behind the functions of `random`; its own `seed` in C is 2 µs quicker
 _shared_random: random.Random = getattr(random.seed, '__self__', random.Random())
 
 _ANY = (0, 0)  # job and attempt
+_NO_ROOM = 'MemoryError: no memory was left to report the result with'
 
 
 class Worker:
@@ -45,6 +46,7 @@ class Worker:
         self._surroundings = Surroundings(settings.directory, capture, package.computation)
         self._pid = 0
         self._current = _ANY
+        keep_reserve()
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
         """Be a worker in a process just forked; the template's code is never returned to."""
@@ -89,6 +91,7 @@ class Worker:
                 if trouble := self._trouble_in_restoring():
                     self._lane.report(lane.LEAVING, trouble.encode(errors='backslashreplace'))
                     return
+                keep_reserve()
 
     def _enter_directory(self) -> None:
         """Be where jobs begin: another process may have removed it while this one waited."""
@@ -127,6 +130,8 @@ class Worker:
                 hold_interrupts()
             kind, exception = lane.RETURNED, ''
         except BaseException as error:  # noqa: BLE001 - user code: its client is told
+            if isinstance(error, MemoryError):
+                make_room()
             hold_interrupts()
             kind, result, exception = lane.RAISED, b'', describe(error)
         seconds = perf_counter() - started
@@ -134,10 +139,18 @@ class Worker:
             os._exit(0)
         _report_trouble_in(finish)
         try:
+            outcome = self._outcome(result, exception)
+        except MemoryError:
+            make_room()
+            kind, outcome = lane.RAISED, encode_outcome(exception=exception or _NO_ROOM)
+        self._lane.report(kind, outcome, seconds)
+
+    def _outcome(self, result: bytes, exception: str) -> bytes:
+        try:
             stdout, stderr = self._capture.take()
         except OSError:  # the job closed the files
             stdout, stderr = '', ''
-        self._lane.report(kind, encode_outcome(result, stdout, stderr, exception), seconds)
+        return encode_outcome(result, stdout, stderr, exception)
 
 
 def _report_trouble_in(finish: Callable[[], None]) -> None:
