@@ -112,6 +112,8 @@ class Workplace:
 
     def _fork_ahead(self, hosted: Hosted) -> None:
         """Keep a process ready for each cpu; a lasting one serves job after job."""
+        if hosted.forks_in_vain and not hosted.queue:  # they would die and be replaced for ever
+            return
         have = len(hosted.workers) if hosted.lasting else len(hosted.idle)
         missing = self._limit(hosted) - have - hosted.forking
         if missing > 0:
@@ -185,6 +187,8 @@ class Workplace:
             self._emit(Report(levels.WARNING, text))
         if worker.held:
             self._end_first(hosted, worker, event)
+        else:
+            hosted.vain_workers += 1
         if not hosted.orphaned:
             hosted.queue.extendleft(reversed(worker.held))
 

@@ -119,6 +119,9 @@ class TemplateEnd:
             worker.signal(signal.SIGKILL)
         if not self._ready:
             self._kill()
+        else:
+            self._send_signal(signal.SIGCONT)  # a stopped one could not reap them
+            self._kill_later()
         self._go_on_closing()
 
     def abandon(self) -> None:
@@ -259,12 +262,20 @@ class TemplateEnd:
         if self.closing and self._ready and not self.workers and self._control is not None:
             self._control.close()
             self._control = None
-            self._kill_timer = self._shared.loop.call_later(CLEANUP_SECONDS, self._kill)
+            self._kill_later()
+
+    def _kill_later(self) -> None:
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+        self._kill_timer = self._shared.loop.call_later(CLEANUP_SECONDS, self._kill)
 
     def _kill(self) -> None:
+        self._send_signal(signal.SIGKILL)
+
+    def _send_signal(self, number: int) -> None:
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def _process_exited(self, mask: int) -> None:
         self._exited = True
