@@ -210,6 +210,7 @@ class TemplateEnd:
 
     def _worker_gone(self, worker: WorkerEnd, status: int | None, peak_memory: int) -> None:
         del self.workers[worker.id], self._by_pid[worker.pid]
+        worker.read_rest()
         outcome = worker.leftover()
         worker.close()
         self._shared.post(

@@ -181,11 +181,18 @@ class WorkerEnd:
                 self._watcher.close_fd(fd)
         self._pidfd, self._orders, self._files = -1, -1, []
 
-    def _process_exited(self, mask: int) -> None:
-        self.exited = True
-        for _ in range(_LAST_READS):  # all of what the socket holds
+    def read_rest(self) -> None:
+        """Read all that the socket holds; once the process was reaped, that tells its end too.
+
+        Until then its template, that had just forked it, may have held the other end as well.
+        """
+        for _ in range(_LAST_READS):
             if self._lane < 0 or not self._read_once():
                 break
+
+    def _process_exited(self, mask: int) -> None:
+        self.exited = True
+        self.read_rest()
         self._watcher.close_fd(self._pidfd)
         self._pidfd = -1
         self._on_exit(self)

@@ -22,7 +22,7 @@ from tests.support.programs import Program, eventually, free_port, node_program,
 from tests.support.ways import SIGNALS, AtLoading, Trapped, hold, work
 
 LIMIT = 20.0
-SOON = 5.0  # seconds within which people are told
+SOON = 10.0  # seconds within which anything is told, also on a loaded machine
 ADDRESS = '127.0.5.1'
 
 both = pytest.mark.parametrize('isolation', ['job', 'worker'])
@@ -144,14 +144,15 @@ def test_a_job_that_dies_at_its_exit_says_how(make_cluster: MakeCluster, pair: P
 
 @both
 def test_a_process_that_dies_after_its_job_harms_no_other(
-    make_cluster: MakeCluster, pair: Pair, isolation: str
+    make_cluster: MakeCluster, pair: Pair, isolation: str, tmp_path: Path
 ) -> None:
     cluster = make_cluster(work, isolation=isolation, nodes=[pair.addresses[0]])
     problems = []
     for way, promise in cells(isolation, 'after').items():
-        job = submit(cluster, 'after', way)
+        job = cluster.submit('after', way, str(tmp_path / way))
         assert job.wait(SOON)
         problems.append(problem(job, way, Promise.RETURNS))
+        (tmp_path / way).touch()
         if way in DYING:
             eventually(lambda job=job: gone(job.result), SOON)
         elif promise is Promise.CANCELS:
