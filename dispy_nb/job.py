@@ -146,12 +146,12 @@ class DispyJob:
 
     @property
     def stdout(self) -> Any:
-        """What it wrote to standard output; None unless its process reported (D09)."""
+        """What it wrote to standard output; None before its end, and where that is lost (D09)."""
         return self._decoded().stdout
 
     @property
     def stderr(self) -> Any:
-        """What it wrote to standard error; None unless its process reported (D09)."""
+        """What it wrote to standard error; None before its end, and where that is lost (D09)."""
         return self._decoded().stderr
 
     @property

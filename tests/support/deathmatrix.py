@@ -8,7 +8,8 @@ from enum import StrEnum
 from itertools import product
 
 WHO = ('job', 'worker', 'template', 'zygote', 'node', 'client')
-MOMENTS = ('load', 'setup', 'fork', 'run', 'report', 'exit', 'after', 'cleanup')
+# 'after' the report, with nothing to do; 'next': in the job that follows
+MOMENTS = ('load', 'setup', 'fork', 'run', 'report', 'exit', 'after', 'next', 'cleanup')
 
 # ways to die, of `tests.support.ways`, and what is said of a process that left no outcome
 RAISING = {'error': 'ZeroDivisionError', 'sys_exit': 'SystemExit: 5', 'memory': 'MemoryError'}
@@ -62,6 +63,7 @@ PROMISES: dict[tuple[str, str], Cells] = {
     ('template', 'run'): {'kill': P.REOPENS, 'segfault': P.REOPENS, 'stop': P.CLOSES},
     ('template', 'cleanup'): _each(P.CLOSES, P.CLOSES),
     ('zygote', 'run'): {'kill': P.REOPENS, 'segfault': P.REOPENS},
+    # the stopped node, and what it does when it is awake again: test_faults.py
     ('node', 'run'): {'kill': P.LOSES, 'segfault': P.LOSES, 'stop': P.LOSES},
     ('client', 'run'): {'kill': P.FREES, 'segfault': P.FREES, 'stop': P.WAITS},
 }
@@ -71,6 +73,9 @@ _NOT_ITS = 'it has no such moment'
 
 # (who, moment, way), '*' for all that is not promised -> why no test
 LEFT_OUT: dict[tuple[str, str, str], str] = {
+    ('worker', 'next', '*'): 'SIGTERM and SIGKILL of a cancel may meet the next job, if the worker '
+    'is in it by then: interrupts name the job they mean, these two cannot',
+    **{(who, 'next', '*'): _NOT_ITS for who in ('job', 'template')},
     **{
         (who, moment, '*'): f"{_NOT_ITS}: these are its template's"
         for who in ('job', 'worker')
