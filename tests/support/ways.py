@@ -133,11 +133,14 @@ def work(moment: object, way: str = '', gate: str = '') -> Any:
 
 
 class Trapped:
-    """A computation that dies where it is unpacked, or in forks, while the file `trap` is there."""
+    """A computation that dies where it is unpacked, or in forks, while the file `trap` is there.
 
-    def __init__(self, moment: str, way: str, trap: str) -> None:
+    It goes when it has caught so many: a node does not try for ever.
+    """
+
+    def __init__(self, moment: str, way: str, trap: str, most: int = 20) -> None:
         self.__name__ = 'trapped'
-        self._state = (moment, way, trap)
+        self._state = (moment, way, trap, most)
 
     def __reduce__(self) -> Any:
         return _spring, self._state
@@ -146,12 +149,16 @@ class Trapped:
         raise AssertionError('unpacked, it is another function')
 
 
-def _spring(moment: str, way: str, trap: str) -> Any:
+def _spring(moment: str, way: str, trap: str, most: int) -> Any:
     """Unpack a `Trapped`."""
 
     def spring() -> None:
-        if Path(trap).exists():
-            with Path(trap).open('a') as file:
+        path = Path(trap)
+        with suppress(FileNotFoundError):
+            if path.stat().st_size >= most:
+                path.unlink()
+        if path.exists():
+            with path.open('a') as file:
                 file.write('.')  # for each that was caught
             die(way)
 
