@@ -155,6 +155,8 @@ def test_a_process_that_dies_after_its_job_harms_no_other(
         (tmp_path / way).touch()
         if way in DYING:
             eventually(lambda job=job: gone(job.result), SOON)
+        elif way in RAISING and isolation == 'worker':
+            eventually((tmp_path / f'{way}.survived').exists, SOON)
         elif promise is Promise.CANCELS:
             eventually(stopped_processes, SOON)
             # one that is cancelled before it was given to the process does not wake that

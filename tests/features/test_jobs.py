@@ -282,7 +282,7 @@ def test_what_a_job_printed_survives_the_death_of_its_process(
     assert job() is None
     assert job.status == DispyJob.Terminated
     assert job.stdout == 'last words\n'
-    assert 'exit status 3' in str(job.exception)
+    assert 'os._exit(3)' in str(job.exception)
 
 
 @pytest.mark.row('D10')

@@ -117,6 +117,7 @@ def die_later(way: str, gate: str) -> None:
     finally:
         global held
         held = []  # else the next job would find no memory
+        Path(gate).with_suffix('.survived').touch()
 
 
 def work(moment: object, way: str = '', gate: str = '') -> Any:
