@@ -9,11 +9,10 @@ from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
 from dispy_nb.failures import last_line
+from dispy_nb.outcomes import NOTHING, OpenedOutcome, ProvisionalOutcome, open_outcome
 from nodeserver.core.errors import InvariantBroken, UsageError
 from nodeserver.core.retries import after_failures
 from nodeserver.core.status import ALLOWED_MOVES, SETTLED, JobStatus
-from nodeserver.payload import load_result
-from nodeserver.wire.outcome import decode_outcome
 
 _WAITERS = threading.Lock()  # guards every job's list of waiters, for a few instructions
 
@@ -34,34 +33,6 @@ def check_timeout(timeout: Any) -> float:
     return min(max(0.0, float(timeout)), threading.TIMEOUT_MAX)
 
 
-class _Outcome:
-    """What only an ended job has."""
-
-    __slots__ = ('exception', 'result', 'stderr', 'stdout')
-
-    def __init__(self, result: Any, stdout: Any, stderr: Any, exception: str | None) -> None:
-        self.result = result
-        self.stdout = stdout
-        self.stderr = stderr
-        self.exception = exception
-
-
-class ProvisionalOutcome:
-    """A provisional result as it came; opened by the first thread that looks at it."""
-
-    __slots__ = ('_data', '_opened')
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._opened: _Outcome | None = None
-
-    def open(self) -> _Outcome:
-        """Unpickle it, once."""
-        if self._opened is None:
-            self._opened = _open_provisional(self._data)
-        return self._opened
-
-
 class DispyJob:
     """A job: call it to wait for its result, `await` it, or read its attributes.
 
@@ -77,9 +48,10 @@ class DispyJob:
     stdout, stderr : str or None
         What the job wrote, once it has ended.
     exception : str or None
-        Traceback of the user's frames, or how the process died, or 'Cancelled'.
+        Traceback of the user's frames, or how the process died and what it wrote last, or
+        'Cancelled'.
     reason : str
-        Why the job was cancelled, ended, or came back to the queue, in words.
+        Why the job was cancelled, ended, lost its process, or came back to the queue, in words.
     attempts : int
         How often it was begun; more than once only if it was run again (Z05).
     ip_addr : str or None
@@ -119,7 +91,7 @@ class DispyJob:
         self._id: Any = number
         self._status = JobStatus.CREATED
         self._node: Any = None
-        self._outcome: _Outcome | ProvisionalOutcome | bytes | None = None
+        self._outcome: OpenedOutcome | ProvisionalOutcome | bytes | None = None
         self._reason = ''
         self._attempts = 0
         self._submit_time = time.time()
@@ -150,12 +122,12 @@ class DispyJob:
 
     @property
     def stdout(self) -> Any:
-        """What it wrote to standard output; None unless its process reported (D09)."""
+        """What it wrote to standard output; None before its end, and where that is lost (D09)."""
         return self._decoded().stdout
 
     @property
     def stderr(self) -> Any:
-        """What it wrote to standard error; None unless its process reported (D09)."""
+        """What it wrote to standard error; None before its end, and where that is lost (D09)."""
         return self._decoded().stderr
 
     @property
@@ -165,7 +137,7 @@ class DispyJob:
 
     @property
     def reason(self) -> str:
-        """Why it was cancelled or queued again, in words; '' otherwise."""
+        """Why it was cancelled, queued again or lost its process, in words; '' otherwise."""
         if self._attempts > 1 and self._status == JobStatus.TERMINATED:
             return after_failures(self._attempts, self._reason or last_line(self.exception or ''))
         return self._reason
@@ -325,15 +297,15 @@ class DispyJob:
             with _WAITERS:
                 self._waiters = tuple(waiter for waiter in self._waiters if waiter != wake)
 
-    def _decoded(self) -> _Outcome:
+    def _decoded(self) -> OpenedOutcome:
         outcome = self._outcome
-        if isinstance(outcome, _Outcome):
+        if isinstance(outcome, OpenedOutcome):
             return outcome
         if isinstance(outcome, ProvisionalOutcome):
             return outcome.open()
         if self._status not in SETTLED:
-            return _NOTHING
-        self._outcome = decoded = decode(self._status, outcome or b'', self._reason)
+            return NOTHING
+        self._outcome = decoded = open_outcome(self._status, outcome or b'', self._reason)
         return decoded
 
 
@@ -367,34 +339,3 @@ class JobView(DispyJob):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the job itself."""
         return self._origin.wait(timeout)
-
-
-_NOTHING = _Outcome(None, None, None, None)
-
-
-def _open_provisional(data: bytes) -> _Outcome:
-    try:
-        return _Outcome(load_result(data), None, None, None)
-    except (Exception, SystemExit) as exc:  # noqa: BLE001
-        # user code runs in unpickling; what it raises belongs to the job
-        return _Outcome(None, None, None, f'the provisional result cannot be unpickled: {exc!r}')
-
-
-def decode(status: JobStatus, outcome: bytes, reason: str) -> _Outcome:
-    """Open what the job's process wrote, under the rules of its status (D9)."""
-    if not outcome:
-        exception = 'Cancelled' if status == JobStatus.CANCELLED else reason or None
-        return _Outcome(None, None, None, exception)
-    opened = decode_outcome(outcome)
-    exception = '\n'.join(filter(None, (reason, opened.exception))) or None
-    if status == JobStatus.CANCELLED:
-        return _Outcome(None, opened.stdout, opened.stderr, 'Cancelled')
-    if status != JobStatus.FINISHED or not opened.result:
-        return _Outcome(None, opened.stdout, opened.stderr, exception)
-    try:
-        result = load_result(opened.result)
-    except (Exception, SystemExit) as exc:  # noqa: BLE001
-        # user code runs in unpickling; what it raises belongs to the job
-        exception = f'the result cannot be unpickled here: {exc!r}'
-        return _Outcome(None, opened.stdout, opened.stderr, exception)
-    return _Outcome(result, opened.stdout, opened.stderr, exception)

@@ -16,9 +16,10 @@ from typing import Any
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.failures import failure
 from dispy_nb.gilshare import GilShare
-from dispy_nb.job import DispyJob, JobView, ProvisionalOutcome
+from dispy_nb.job import DispyJob, JobView
 from dispy_nb.nodes import DispyNode, allocated, avail_info
 from dispy_nb.options import ClusterOptions
+from dispy_nb.outcomes import ProvisionalOutcome
 from nodeserver.core.effects import (
     AskAllocation,
     DeliverProvisional,

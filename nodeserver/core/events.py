@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
 
 # links
@@ -143,11 +144,12 @@ class WorkerEnded:
 
     computation: int
     worker: int
-    exit_status: int  # negative: the signal that killed it
+    exit_status: int | None  # negative: the signal that killed it; None: its template died too
     outcome: bytes
-    peak_memory: int  # bytes above the template's own
+    peak_memory: int  # bytes above the template's own; 0: not known
     begun: bool = True  # False: of the jobs it was given and did not report, none has begun
     reason: str = ''  # why it left by itself
+    memory_kill: MemoryKill = MemoryKill.UNKNOWN
 
 
 # a cluster in the user's program

@@ -196,7 +196,12 @@ class Hosted:
     def may_begin_again(self) -> bool:
         """Whether jobs that a worker never began go to another one, which may end as it did."""
         self.vain_workers += 1
-        return self.vain_workers <= _MOST_VAIN_WORKERS
+        return not self.forks_in_vain
+
+    @property
+    def forks_in_vain(self) -> bool:
+        """Whether so many workers in a row have ended before they did anything."""
+        return self.vain_workers > _MOST_VAIN_WORKERS
 
     def remember_stop(self, job: int, attempt: int) -> None:
         """Keep in mind to stop an attempt that comes after its order to stop, if it ever comes."""

@@ -12,7 +12,7 @@ from math import ceil
 from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.deaths import describe_death, describe_overrun
+from nodeserver.core.deaths import describe_end, describe_overrun
 from nodeserver.core.effects import (
     Effect,
     ForkWorkers,
@@ -186,6 +186,8 @@ class Workplace:
 
     def _fork_ahead(self, hosted: Hosted) -> None:
         """Keep a process ready for each cpu; a lasting one serves job after job."""
+        if hosted.forks_in_vain and not hosted.queue:  # they would die and be replaced for ever
+            return
         have = len(hosted.workers) if hosted.lasting else len(hosted.idle)
         missing = self._limit(hosted) - have - hosted.forking
         if missing > 0:
@@ -275,6 +277,8 @@ class Workplace:
             self._emit(Report(levels.WARNING, text))
         if worker.held:
             self._end_first(hosted, worker, event)
+        else:
+            hosted.vain_workers += 1
         if not hosted.orphaned:
             hosted.queue.extendleft(reversed(worker.held))
 
@@ -287,7 +291,9 @@ class Workplace:
             overrun = describe_overrun(job.timeout)
             hosted.record(job, JobStatus.TERMINATED, event.outcome, overrun)
         elif event.begun or not hosted.may_begin_again():
-            reason = describe_death(event.exit_status)
+            reason = describe_end(
+                event.exit_status, event.memory_kill, event.peak_memory, hosted.lasting
+            )
             hosted.record(job, JobStatus.TERMINATED, event.outcome, reason)
         else:
             return

@@ -26,6 +26,7 @@ from nodeserver.core.effects import (
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, TemplateClosed, TemplateFailed
 from nodeserver.io import workdir
+from nodeserver.io.memorykills import MemoryKills
 from nodeserver.io.templateend import CLEANUP_SECONDS, TemplateEnd
 from nodeserver.io.watcher import Watcher
 from nodeserver.io.workerend import Shared, WorkerEnd
@@ -61,7 +62,7 @@ class Processes:
         self._prefix = prefix
         self._names = (node_name, node_address)
         self._watcher = Watcher(loop, self._after_look)
-        self._shared = Shared(loop, self._watcher, post, count(1))
+        self._shared = Shared(loop, self._watcher, post, count(1), MemoryKills())
         self._templates: dict[int, TemplateEnd] = {}
         self._to_remove: set[Path] = set()  # once nobody uses them any more
         self._zygote: Zygote | None = None
@@ -200,7 +201,9 @@ class Processes:
         if template.closing:
             self._remove(template)
         else:
-            reason = template.reason or f'its template: {describe_death(status)}'
+            reason = template.reason or describe_death(
+                status, self._shared.memory_kill(status), 'its template'
+            )
             self._post(TemplateFailed(template.computation, reason))
 
     def _remove(self, template: TemplateEnd) -> None:
@@ -248,7 +251,8 @@ class Processes:
         self._posted()
 
     def _look(self) -> None:
-        """Keep very long outputs from filling the memory."""
+        """Keep very long outputs from filling the memory; see what else fills it."""
+        self._shared.memory_kills.look(self._loop.time())
         for template in self._templates.values():
             for worker in template.workers.values():
                 if worker.unreported:

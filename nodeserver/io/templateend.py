@@ -20,7 +20,6 @@ from nodeserver.core.events import (
 from nodeserver.io.control import Control
 from nodeserver.io.workerend import Shared, WorkerEnd
 from nodeserver.wire import lane
-from nodeserver.wire.lane import Ended
 
 CLEANUP_SECONDS = 10.0  # how long a `cleanup` function may take
 _RETRY_SECONDS = 1.0  # after a fork that the system refused
@@ -96,6 +95,9 @@ class TemplateEnd:
             worker.signal(signal.SIGKILL)
         if not self._ready:
             self._kill()
+        else:
+            self._send_signal(signal.SIGCONT)  # a stopped one could not reap them
+            self._kill_later()
         self._go_on_closing()
 
     def abandon(self) -> None:
@@ -142,14 +144,14 @@ class TemplateEnd:
         for ended in lane.decode_ended(message):
             worker = self._by_pid.get(ended.pid)
             if worker is not None:
-                self._worker_gone(worker, ended)
+                self._worker_gone(worker, ended.status, ended.peak_memory)
         self._go_on_closing()
 
     # workers
 
     def _worker_exited(self, worker: WorkerEnd) -> None:
         if self._exited:
-            self._worker_gone(worker, Ended(worker.pid, _KILLED, 0))
+            self._worker_gone(worker, None, 0)
             self._report_if_gone()
         else:
             self._reaps.append(worker.pid)
@@ -160,19 +162,21 @@ class TemplateEnd:
                 loop = self._shared.loop
                 self._reap_timer = loop.call_later(_REAP_SECONDS, self._work)
 
-    def _worker_gone(self, worker: WorkerEnd, ended: Ended) -> None:
+    def _worker_gone(self, worker: WorkerEnd, status: int | None, peak_memory: int) -> None:
         del self.workers[worker.id], self._by_pid[worker.pid]
+        worker.read_rest()
         outcome, begun = worker.leftover(), worker.has_begun
         worker.close()
         self._shared.post(
             WorkerEnded(
                 self.computation,
                 worker.id,
-                ended.status,
+                status,
                 outcome,
-                ended.peak_memory,
+                peak_memory,
                 begun,
                 worker.leaving,
+                self._shared.memory_kill(status),
             )
         )
 
@@ -216,12 +220,20 @@ class TemplateEnd:
         if self.closing and self._ready and not self.workers and self._control is not None:
             self._control.close()
             self._control = None
-            self._kill_timer = self._shared.loop.call_later(CLEANUP_SECONDS, self._kill)
+            self._kill_later()
+
+    def _kill_later(self) -> None:
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+        self._kill_timer = self._shared.loop.call_later(CLEANUP_SECONDS, self._kill)
 
     def _kill(self) -> None:
+        self._send_signal(signal.SIGKILL)
+
+    def _send_signal(self, number: int) -> None:
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def _process_exited(self, mask: int) -> None:
         self._exited = True
@@ -232,7 +244,7 @@ class TemplateEnd:
         self._close_pidfd()
         for worker in list(self.workers.values()):
             if worker.exited:  # its status died with the template
-                self._worker_gone(worker, Ended(worker.pid, _KILLED, 0))
+                self._worker_gone(worker, None, 0)
             else:
                 worker.signal(signal.SIGKILL)
         self._report_if_gone()

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from itertools import count, groupby
 from typing import Any
 
+from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.events import Event, JobsRecalled, JobsReported, ProvisionalReported
 from nodeserver.io import memfile
+from nodeserver.io.memorykills import MemoryKills
 from nodeserver.io.watcher import FAILED, READABLE, WRITABLE, Watcher
 from nodeserver.io.workerpage import PageOfNode
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
 
 _READ = 65536
+_KILLED = -int(signal.SIGKILL)
 _READ_BIG = 1 << 20
 _READS_A_TURN = 16
 _LAST_READS = 1000  # a bound, should a child of the job write on
@@ -32,6 +35,13 @@ class Shared:
     watcher: Watcher
     post: Callable[[Event], None]
     worker_ids: 'count[int]'
+    memory_kills: MemoryKills
+
+    def memory_kill(self, exit_status: int | None) -> MemoryKill:
+        """Whether the out-of-memory killer ended a process that ended just now."""
+        if exit_status != _KILLED:
+            return MemoryKill.NONE
+        return self.memory_kills.take(self.loop.time())
 
 
 class WorkerEnd:
@@ -225,14 +235,15 @@ class WorkerEnd:
         return not self._unread
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process and its group."""
+        """Send a signal to the process and its group, and wake them if they were stopped."""
         if self.exited:
             return
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:  # not a group of its own yet
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, number)
+        for each in (number, signal.SIGCONT):
+            try:
+                os.killpg(self.pid, each)
+            except ProcessLookupError:  # not a group of its own yet
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, each)
 
     def interrupt(self, number: int) -> None:
         """Interrupt one job; a lasting worker that is in the next one by now goes on."""
@@ -241,7 +252,8 @@ class WorkerEnd:
         elif not self.exited:
             self._page.interrupt(number)
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGINT)
+                for each in (signal.SIGINT, signal.SIGCONT):  # it may be stopped
+                    signal.pidfd_send_signal(self._pidfd, each)
 
     def spare_memory(self) -> None:
         """Free the middle of an output that has become very long."""
@@ -265,11 +277,18 @@ class WorkerEnd:
         if self._recall_timer is not None:
             self._recall_timer.cancel()
 
-    def _process_exited(self, mask: int) -> None:
-        self.exited = True
-        for _ in range(_LAST_READS):  # all of what the socket holds
+    def read_rest(self) -> None:
+        """Read all that the socket holds; once the process was reaped, that tells its end too.
+
+        Until then its template, that had just forked it, may have held the other end as well.
+        """
+        for _ in range(_LAST_READS):
             if self._lane < 0 or not self._read_once():
                 break
+
+    def _process_exited(self, mask: int) -> None:
+        self.exited = True
+        self.read_rest()
         self._watcher.close_fd(self._pidfd)
         self._pidfd = -1
         self._on_exit(self)

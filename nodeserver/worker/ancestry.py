@@ -4,6 +4,7 @@ Zygote, templates and workers each die with their parent and adopt the orphans b
 nothing a job starts can outlive it: what escapes the job's group falls to its template.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -18,6 +19,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _SIGKILL = int(signal.SIGKILL)
 _PR_SET_CHILD_SUBREAPER = 36
+_MEMORY_KILL_SCORE = 500  # of 1000: as if half of the machine's memory were in use besides
 _PAGE = resource.getpagesize()
 
 libc = ctypes.CDLL(None)
@@ -50,6 +52,14 @@ def join_family(parent: int) -> None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def offer_to_memory_killer() -> None:
+    """Have the kernel end this process and its forks before the node, when memory runs out."""
+    file = Path('/proc/self/oom_score_adj')
+    with contextlib.suppress(OSError):  # not this system, or not allowed
+        score = int(file.read_text())
+        file.write_text(str(max(score, min(1000, max(0, score) + _MEMORY_KILL_SCORE))))
 
 
 def resident_size() -> int:

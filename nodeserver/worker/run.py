@@ -24,10 +24,12 @@ from nodeserver.worker import ancestry
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
 from nodeserver.worker.output import LANE, Capture
 from nodeserver.worker.surroundings import Surroundings, enter
-from nodeserver.worker.tracebacks import describe
+from nodeserver.worker.tracebacks import describe, keep_reserve, make_room
 
 # the generator behind the functions of `random`; its own `seed` in C is 2 µs quicker
 _shared_random: random.Random = getattr(random.seed, '__self__', random.Random())
+
+_NO_ROOM = 'MemoryError: no memory was left to report the result with'
 
 
 class Worker:
@@ -45,6 +47,7 @@ class Worker:
         self._pid = 0
         self._number = 0  # of the job among those that a lasting worker was given
         self._open_number = 0  # the same while interrupts may end it
+        keep_reserve()
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
         """Be a worker in a process just forked; the template's code is never returned to."""
@@ -102,6 +105,7 @@ class Worker:
                 except Exception as error:  # noqa: BLE001 - whatever the job did to them
                     self._leave(error)
                     return
+                keep_reserve()
 
     def _enter_directory(self) -> None:
         """Be where jobs begin: another process may have removed it while this one waited."""
@@ -148,6 +152,8 @@ class Worker:
                 self._keep_out_interrupts()
             kind, exception = lane.RETURNED, ''
         except BaseException as error:  # noqa: BLE001 - user code: its client is told
+            if isinstance(error, MemoryError):
+                make_room()
             self._keep_out_interrupts()
             kind, result, exception = lane.RAISED, b'', describe(error)
         seconds = perf_counter() - started
@@ -158,10 +164,18 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - user code: it must not cost the outcome
             sys.stderr.write(f'{describe(error)}\n')
         try:
+            outcome = self._outcome(result, exception)
+        except MemoryError:
+            make_room()
+            kind, outcome = lane.RAISED, encode_outcome(exception=exception or _NO_ROOM)
+        self._lane.report(kind, outcome, seconds)
+
+    def _outcome(self, result: bytes, exception: str) -> bytes:
+        try:
             stdout, stderr = self._capture.take()
         except OSError:  # the job closed the files
             stdout, stderr = '', ''
-        self._lane.report(kind, encode_outcome(result, stdout, stderr, exception), seconds)
+        return encode_outcome(result, stdout, stderr, exception)
 
 
 def _at_exit() -> None:

@@ -34,6 +34,7 @@ def become(
     try:
         ancestry.join_family(parent)
         ancestry.set_name('dispy template')
+        ancestry.offer_to_memory_killer()
         status = _unpack_and_serve(control, settings, package)
     finally:
         os._exit(status)

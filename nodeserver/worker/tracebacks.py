@@ -1,15 +1,42 @@
 """The text of an exception for its user: the frames of this package are left out (D9)."""
 
+import contextlib
 import traceback
 from pathlib import Path
 
 import nodeserver
 
 _OWN = str(Path(nodeserver.__file__).parent)
+_RESERVE_SIZE = 4 << 20  # of addresses: it is never written to and takes no memory
+_reserve: list[bytes] = []
 
 
 def describe(error: BaseException) -> str:
-    """Format the traceback with the user's frames only."""
+    """Format the traceback with the user's frames only; works also where memory ran out."""
+    try:
+        return _formatted(error)
+    except MemoryError:
+        make_room()
+        traceback.clear_frames(error.__traceback__)
+    try:
+        return _formatted(error)
+    except MemoryError:
+        return 'MemoryError'
+
+
+def keep_reserve() -> None:
+    """Set aside what `make_room` gives back."""
+    if not _reserve:
+        with contextlib.suppress(MemoryError):
+            _reserve.append(bytes(_RESERVE_SIZE))
+
+
+def make_room() -> None:
+    """Have some memory to report with, though the job holds all that it may."""
+    _reserve.clear()
+
+
+def _formatted(error: BaseException) -> str:
     story = traceback.TracebackException.from_exception(error)
     _trim(story, set())
     return ''.join(story.format()).rstrip('\n')

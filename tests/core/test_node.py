@@ -375,6 +375,24 @@ def test_workers_that_never_begin_are_not_tried_for_ever() -> None:
     raise AssertionError('tried 200 times')
 
 
+def test_workers_that_end_one_after_the_other_are_forked_for_waiting_jobs_only() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=0)
+    for worker in range(1, 200):
+        bench.tell(WorkerForked(7, worker))
+        bench.take(do.ForkWorkers)
+        bench.tell(WorkerEnded(7, worker, -signal.SIGSEGV, b'', 0, begun=False))
+        if not bench.take(do.ForkWorkers):
+            break
+    else:
+        raise AssertionError('forked 200 times')
+    bench.run(1)
+    assert bench.take(do.ForkWorkers)
+    bench.tell(WorkerForked(7, 999))
+    bench.reported(999, 1)
+    assert bench.take(do.ForkWorkers)  # forgiven: there is one in reserve again
+
+
 def test_a_cancelled_job_that_never_began_is_cancelled() -> None:
     bench = Bench(cpus=1)
     bench.open(workers=1)

@@ -1,6 +1,5 @@
 """Processes that die, freeze or leave: each is told in words within seconds, the rest goes on."""
 
-import ctypes
 import os
 import shutil
 import signal
@@ -31,14 +30,6 @@ DOOMED, STEADY = '127.0.5.1', '127.0.5.2'
 def quick(number: int) -> int:
     time.sleep(0.02)
     return number
-
-
-def leave() -> None:
-    os._exit(3)
-
-
-def crash() -> None:
-    ctypes.string_at(0)
 
 
 def hold(gate: str) -> str:
@@ -72,42 +63,6 @@ def await_begun(gate: Path, count: int) -> list[int]:
 
 
 # a job's process
-
-
-@pytest.mark.parametrize('isolation', ['job', 'worker'])
-@pytest.mark.parametrize(
-    ('death', 'words'),
-    [
-        (leave, 'its process ended with exit status 3 before the function returned'),
-        (crash, 'its process crashed: segmentation fault (SIGSEGV)'),
-    ],
-)
-def test_the_death_of_a_jobs_process_is_told_and_the_rest_goes_on(
-    make_cluster: MakeCluster, isolation: str, death: Callable[[], None], words: str
-) -> None:
-    cluster = make_cluster(either, isolation=isolation)
-    others = [cluster.submit(quick, number) for number in range(10)]
-    dead = [cluster.submit(death) for _ in range(2)]
-    others += [cluster.submit(quick, number) for number in range(10, 20)]
-    assert cluster.wait(LIMIT)
-    assert [(job.status, job.exception) for job in dead] == [(DispyJob.Terminated, words)] * 2
-    assert [job() for job in others] == list(range(20))
-
-
-@pytest.mark.parametrize('isolation', ['job', 'worker'])
-def test_a_jobs_process_killed_from_outside_is_told_and_the_rest_goes_on(
-    make_cluster: MakeCluster, isolation: str, gate: Path
-) -> None:
-    cluster = make_cluster(either, isolation=isolation)
-    job = cluster.submit(hold, str(gate))
-    (process,) = await_begun(gate, 1)
-    others = [cluster.submit(quick, number) for number in range(10)]
-    os.kill(process, signal.SIGKILL)
-    assert job.wait(SOON)
-    words = 'its process was killed by SIGKILL (from outside, or for want of memory)'
-    assert (job.status, job.exception) == (DispyJob.Terminated, words)
-    assert cluster.wait(LIMIT)
-    assert [other() for other in others] == list(range(10))
 
 
 def close_all() -> None:

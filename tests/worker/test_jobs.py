@@ -1,5 +1,6 @@
 """What a job sees and gives back, in both kinds of isolation."""
 
+import asyncio
 import ctypes
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nodeserver.core.events import TemplateReady
+from nodeserver.core.events import JobsReported, TemplateReady
 from nodeserver.io.limits import raise_file_limit
 from nodeserver.worker.run import seed_generators
 from tests.worker.rig import Bench, Ran, on_bench, run_job
@@ -351,3 +352,33 @@ def test_a_job_sees_no_arguments_of_the_program_it_runs_in(tmp_path: Path) -> No
         return list(sys.argv)
 
     assert run_job(tmp_path, work).result == ['']
+
+
+def test_large_payloads_do_not_hold_up_the_loop(tmp_path: Path) -> None:
+    def work(data: bytes) -> bytes:
+        return data
+
+    async def play(made: Bench) -> float:
+        await made.open(work)
+        longest, last, running = 0.0, time.perf_counter(), True
+
+        async def tick() -> None:
+            nonlocal longest, last
+            while running:
+                await asyncio.sleep(0.001)
+                now = time.perf_counter()
+                longest, last = max(longest, now - last), now
+
+        worker = await made.worker()
+        data = bytes(200 << 20)
+        made.give(worker, (data,))
+        last = time.perf_counter()
+        ticking = asyncio.create_task(tick())
+        reported = await made.until_type(JobsReported)
+        running = False
+        await ticking
+        assert len(reported.outcomes[0]) > len(data)
+        return longest
+
+    held_up = on_bench(tmp_path, play)
+    assert held_up < 0.5, held_up

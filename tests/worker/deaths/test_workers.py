@@ -1,61 +1,36 @@
-"""Ways to die: of jobs, of what they leave, of templates and of the zygote."""
+"""Deaths of workers, of what jobs leave, and of those that have not begun."""
 
 import asyncio
 import ctypes
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from nodeserver.core.deaths import describe_death
 from nodeserver.core.effects import (
-    CloseTemplate,
-    ForkWorkers,
-    OpenTemplate,
     SignalWorker,
 )
 from nodeserver.core.events import (
     Event,
     JobsReported,
-    ProvisionalReported,
-    TemplateClosed,
-    TemplateFailed,
     TemplateReady,
     WorkerEnded,
-    WorkerForked,
 )
-from nodeserver.payload import dump_package, load_result
-from tests.worker.rig import COMPUTATION, PATIENCE, Bench, Ran, bench, on_bench, run_job
-
-both = pytest.mark.parametrize('isolation', ['job', 'worker'])
-
-
-def alive(pid: int) -> bool:
-    try:
-        # one that we have adopted from a killed node stays a zombie until the test's end
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-async def gone(pid: int) -> bool:
-    """Wait for a process to be gone."""
-    async with asyncio.timeout(PATIENCE):
-        while alive(pid):  # noqa: ASYNC110 - nobody tells us of others' children
-            await asyncio.sleep(0.01)
-    return True
-
-
-async def first_provisional(made: Bench) -> Any:
-    event = await made.until_type(ProvisionalReported)
-    return load_result(event.result)
+from tests.worker.deaths.watch import (
+    alive,
+    both,
+    first_provisional,
+    gone,
+    leave_children,
+    sleep_and_tell,
+)
+from tests.worker.rig import COMPUTATION, Bench, Ran, on_bench, run_job
 
 
 def exit_hard() -> None:
@@ -130,15 +105,6 @@ def test_worker_killed_by_pid_ends(tmp_path: Path) -> None:
     assert not ran.reported
 
 
-def sleep_and_tell() -> str:
-    try:
-        dispy_provisional_result(os.getpid())  # type: ignore[name-defined]  # noqa: F821
-        time.sleep(60)
-    except KeyboardInterrupt:
-        return 'interrupted'
-    return 'slept'
-
-
 @both
 def test_interrupt_is_raised_in_the_jobs_code(tmp_path: Path, isolation: str) -> None:
     async def play(made: Bench) -> Any:
@@ -208,26 +174,6 @@ def test_job_that_ignores_interrupts_is_terminated_and_killed(tmp_path: Path) ->
         return statuses
 
     assert on_bench(tmp_path, play) == [-signal.SIGTERM, -signal.SIGKILL]
-
-
-def leave_children(stay: bool) -> list[int]:
-    """Leave a child in the group, and a daemon that escaped it by a double fork."""
-    child = subprocess.Popen(['sleep', '60'])
-    read, write = os.pipe()
-    if os.fork() == 0:
-        os.setsid()
-        daemon = os.fork()
-        if daemon == 0:
-            time.sleep(60)
-            os._exit(0)
-        os.write(write, str(daemon).encode())
-        os._exit(0)
-    pids = [child.pid, int(os.read(read, 100))]
-    dispy_provisional_result(pids)  # type: ignore[name-defined]  # noqa: F821
-    if stay:
-        time.sleep(60)
-    child.returncode = 0  # else its destructor warns
-    return pids
 
 
 @both
@@ -423,245 +369,3 @@ def test_peak_memory_is_what_the_job_took_itself(tmp_path: Path) -> None:
     small, big = on_bench(tmp_path, play)
     assert small < 20 << 20
     assert 60 << 20 < big < 90 << 20
-
-
-# templates
-
-
-def test_template_killed_ends_its_workers_and_then_fails(tmp_path: Path) -> None:
-    async def play(made: Bench) -> list[Event]:
-        await made.open(sleep_and_tell)
-        for _ in range(2):
-            await made.start()
-        await first_provisional(made)
-        worker = psutil.Process(await first_provisional(made))
-        os.kill(worker.ppid(), signal.SIGKILL)
-        failed = await made.until_type(TemplateFailed)
-        assert 'SIGKILL' in failed.reason
-        assert await gone(worker.pid)
-        return list(made.events)
-
-    ended = [event for event in on_bench(tmp_path, play) if isinstance(event, WorkerEnded)]
-    assert [event.exit_status for event in ended] == [-9, -9]
-
-
-@pytest.mark.parametrize(
-    ('package', 'text'),
-    [
-        (b'garbage', 'UnpicklingError'),
-        (dump_package(abs, setup=lambda: 3), 'setup returned 3 instead of 0'),
-        (dump_package(abs, setup=lambda: 1 / 0), 'ZeroDivisionError'),
-        (dump_package(abs, setup=lambda: os._exit(4)), 'exit status 4'),
-    ],
-)
-def test_package_that_does_not_load_fails_with_its_reason(
-    tmp_path: Path, package: bytes, text: str
-) -> None:
-    async def play(made: Bench) -> str:
-        made.open_bytes(package)
-        reason: str = (await made.until_type(TemplateFailed)).reason
-        await made.close()
-        await made.until_type(TemplateClosed)
-        return reason
-
-    assert text in on_bench(tmp_path, play)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_setup_prints_are_in_the_reason_of_its_failure(tmp_path: Path) -> None:
-    def setup() -> int:
-        print('no such data')
-        return 1
-
-    async def play(made: Bench) -> str:
-        reason: str = (await made.open(abs, setup=setup)).reason
-        return reason
-
-    assert 'no such data' in on_bench(tmp_path, play)
-
-
-def test_zygote_killed_fails_its_templates_and_another_serves(tmp_path: Path) -> None:
-    async def play(made: Bench) -> Any:
-        await made.open(sleep_and_tell)
-        await made.start()
-        template = psutil.Process(await first_provisional(made)).parent()
-        assert template is not None
-        os.kill(template.ppid(), signal.SIGKILL)
-        assert isinstance(await made.until_type(TemplateFailed), TemplateFailed)
-        await made.close()
-        await made.until_type(TemplateClosed)
-        await made.open(abs)
-        return (await made.run(-4)).result
-
-    assert on_bench(tmp_path, play) == 4
-
-
-def test_template_is_closed_while_it_is_still_unpacking(tmp_path: Path) -> None:
-    def setup() -> int:
-        time.sleep(60)
-        return 0
-
-    async def play(made: Bench) -> None:
-        made.open_bytes(dump_package(abs, setup=setup))
-        await made.close()
-        await made.until_type(TemplateClosed)
-
-    on_bench(tmp_path, play)
-
-
-def test_cleanup_runs_in_the_template_before_the_files_go(tmp_path: Path) -> None:
-    witness = tmp_path / 'witness'
-
-    def setup() -> int:
-        global prepared
-        prepared = 17  # type: ignore[name-defined]
-        return 0
-
-    def cleanup() -> None:
-        witness.write_text(f'{prepared} {len(os.listdir())}')  # type: ignore[name-defined]  # noqa: PTH208
-
-    def work() -> None:
-        Path('made-by-job').touch()
-
-    async def play(made: Bench) -> None:
-        await made.open(work, setup=setup, cleanup=cleanup)
-        await made.run()
-        await made.close()
-        await made.until_type(TemplateClosed)
-
-    on_bench(tmp_path / 'prefix', play)
-    assert witness.read_text() == '17 1'
-    assert list((tmp_path / 'prefix').iterdir()) == []
-
-
-def test_files_stay_without_cleanup(tmp_path: Path) -> None:
-    def work() -> None:
-        Path('made-by-job').touch()
-
-    async def play(made: Bench) -> None:
-        made.open_bytes(dump_package(work), cleanup=False, dest_path='mine')
-        await made.until_type(TemplateReady)
-        await made.run()
-
-    on_bench(tmp_path, play)
-    assert (tmp_path / 'mine' / 'made-by-job').exists()
-
-
-def test_dest_path_outside_the_prefix_is_refused(tmp_path: Path) -> None:
-    async def play(made: Bench) -> str:
-        made.open_bytes(dump_package(abs), dest_path='../out')
-        reason: str = (await made.until_type(TemplateFailed)).reason
-        await made.close()
-        await made.until_type(TemplateClosed)
-        return reason
-
-    assert 'dest_path' in on_bench(tmp_path, play)
-
-
-def test_a_shared_directory_goes_with_the_last_that_uses_it(tmp_path: Path) -> None:
-    async def play(made: Bench) -> None:
-        for number, dest_path in ((1, 'shared'), (2, 'shared/below'), (3, 'shared')):
-            made.processes.open_template(
-                OpenTemplate(number, 'test', dump_package(abs), 'job', dest_path, True)
-            )
-            await made.until_type(TemplateReady)
-        (tmp_path / 'shared' / 'file').touch()
-        for number, left in ((1, {'below', 'file'}), (3, {'below', 'file'}), (2, None)):
-            made.processes.close_template(CloseTemplate(number))
-            await made.until_type(TemplateClosed)
-            shared = tmp_path / 'shared'
-            assert (set(os.listdir(shared)) if shared.exists() else None) == left  # noqa: PTH208
-
-    on_bench(tmp_path, play)
-
-
-def test_what_is_to_stay_is_not_removed_by_another_that_used_it(tmp_path: Path) -> None:
-    async def play(made: Bench) -> None:
-        for number, cleanup in ((1, True), (2, False)):
-            made.processes.open_template(
-                OpenTemplate(number, 'test', dump_package(abs), 'job', 'shared', cleanup)
-            )
-            await made.until_type(TemplateReady)
-        (tmp_path / 'shared' / 'file').touch()
-        for number in (1, 2):
-            made.processes.close_template(CloseTemplate(number))
-            await made.until_type(TemplateClosed)
-
-    on_bench(tmp_path, play)
-    assert (tmp_path / 'shared' / 'file').exists()
-
-
-# nothing stays
-
-
-def test_nothing_is_left_after_an_abrupt_close(tmp_path: Path) -> None:
-    before = set(os.listdir('/proc/self/fd'))  # noqa: PTH208
-
-    async def main() -> list[int]:
-        async with bench(tmp_path) as made:
-            await made.open(leave_children)
-            await made.start(True)
-            pids: list[int] = await first_provisional(made)
-            made.processes.fork_workers(ForkWorkers(COMPUTATION, 3))
-            await made.until_type(WorkerForked)
-            made.processes.close()
-        assert [await gone(pid) for pid in pids] == [True, True]
-        return pids
-
-    asyncio.run(main())
-    assert psutil.Process().children(recursive=True) == []
-    assert set(os.listdir('/proc/self/fd')) == before  # noqa: PTH208
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_processes_end_with_the_node(tmp_path: Path) -> None:
-    program = (
-        'import asyncio, os, sys\nfrom pathlib import Path\n'
-        'sys.path.insert(0, sys.argv[2])\n'
-        'from tests.worker import test_deaths, rig\n'
-        'async def main():\n'
-        '    async with rig.bench(Path(sys.argv[1])) as made:\n'
-        '        await made.open(test_deaths.sleep_and_tell)\n'
-        '        await made.start()\n'
-        '        print(await test_deaths.first_provisional(made), flush=True)\n'
-        '        await asyncio.sleep(60)\n'
-        'asyncio.run(main())\n'
-    )
-    root = str(Path(__file__).parent.parent.parent)
-    with subprocess.Popen(
-        [sys.executable, '-c', program, str(tmp_path), root], stdout=subprocess.PIPE, text=True
-    ) as node:
-        assert node.stdout is not None
-        worker = int(node.stdout.readline())
-        node.kill()
-    assert asyncio.run(gone(worker))
-
-
-def test_large_payloads_do_not_hold_up_the_loop(tmp_path: Path) -> None:
-    def work(data: bytes) -> bytes:
-        return data
-
-    async def play(made: Bench) -> float:
-        await made.open(work)
-        longest, last, running = 0.0, time.perf_counter(), True
-
-        async def tick() -> None:
-            nonlocal longest, last
-            while running:
-                await asyncio.sleep(0.001)
-                now = time.perf_counter()
-                longest, last = max(longest, now - last), now
-
-        worker = await made.worker()
-        data = bytes(200 << 20)
-        made.give(worker, (data,))
-        last = time.perf_counter()
-        ticking = asyncio.create_task(tick())
-        reported = await made.until_type(JobsReported)
-        running = False
-        await ticking
-        assert len(reported.outcomes[0]) > len(data)
-        return longest
-
-    held_up = on_bench(tmp_path, play)
-    assert held_up < 0.5, held_up

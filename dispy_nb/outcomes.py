@@ -1,0 +1,78 @@
+"""What an ended job left, opened in the user's thread: never on the loop's."""
+
+from typing import Any
+
+from nodeserver.core.lastwords import last_words
+from nodeserver.core.status import JobStatus
+from nodeserver.payload import load_result
+from nodeserver.wire.outcome import Outcome, decode_outcome
+
+
+class OpenedOutcome:
+    """What only an ended job has."""
+
+    __slots__ = ('exception', 'result', 'stderr', 'stdout')
+
+    def __init__(self, result: Any, stdout: Any, stderr: Any, exception: str | None) -> None:
+        self.result = result
+        self.stdout = stdout
+        self.stderr = stderr
+        self.exception = exception
+
+
+class ProvisionalOutcome:
+    """A provisional result as it came; opened by the first thread that looks at it."""
+
+    __slots__ = ('_data', '_opened')
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._opened: OpenedOutcome | None = None
+
+    def open(self) -> OpenedOutcome:
+        """Unpickle it, once."""
+        if self._opened is None:
+            self._opened = _open_provisional(self._data)
+        return self._opened
+
+
+NOTHING = OpenedOutcome(None, None, None, None)
+
+
+def _open_provisional(data: bytes) -> OpenedOutcome:
+    try:
+        return OpenedOutcome(load_result(data), None, None, None)
+    except (Exception, SystemExit) as exc:  # noqa: BLE001
+        # user code runs in unpickling; what it raises belongs to the job
+        return OpenedOutcome(
+            None, None, None, f'the provisional result cannot be unpickled: {exc!r}'
+        )
+
+
+def open_outcome(status: JobStatus, outcome: bytes, reason: str) -> OpenedOutcome:
+    """Open what the job's process wrote, under the rules of its status (D9)."""
+    if not outcome:
+        why = 'Cancelled' if status == JobStatus.CANCELLED else reason or None
+        return OpenedOutcome(None, None, None, why)
+    opened = decode_outcome(outcome)
+    if status == JobStatus.CANCELLED:
+        return OpenedOutcome(None, opened.stdout, opened.stderr, 'Cancelled')
+    if opened.exception:
+        exception: str | None = '\n'.join(filter(None, (reason, opened.exception)))
+    else:
+        exception = _story(reason, opened) or None
+    if status != JobStatus.FINISHED or not opened.result:
+        return OpenedOutcome(None, opened.stdout, opened.stderr, exception)
+    try:
+        result = load_result(opened.result)
+    except (Exception, SystemExit) as exc:  # noqa: BLE001
+        # user code runs in unpickling; what it raises belongs to the job
+        exception = f'the result cannot be unpickled here: {exc!r}'
+        return OpenedOutcome(None, opened.stdout, opened.stderr, exception)
+    return OpenedOutcome(result, opened.stdout, opened.stderr, exception)
+
+
+def _story(reason: str, opened: Outcome) -> str:
+    """How a process died that left no exception; what it wrote last may tell why."""
+    words = last_words(opened.stdout, opened.stderr) if reason else ''
+    return f'{reason}\n{words}' if words else reason
