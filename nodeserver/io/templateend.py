@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from nodeserver.core.deaths import GARBLED
 from nodeserver.core.events import (
     Event,
     JobsReported,
@@ -204,7 +205,7 @@ class TemplateEnd:
             WorkerEnded(
                 self.computation,
                 worker.id,
-                ended.status,
+                GARBLED if worker.is_garbled else ended.status,
                 outcome,
                 ended.peak_memory,
                 worker.has_begun,

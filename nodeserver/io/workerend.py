@@ -125,8 +125,12 @@ class WorkerEnd:
         if reports:
             self.unreported -= sum(report.kind in lane.OUTCOMES for report in reports)
             if reports[-1].kind == lane.LEAVING:
-                self.leaving = reports.pop().body.decode()
+                self.leaving = reports.pop().body.decode(errors='replace')
             self._on_reports(self, reports)
+        if self._reader.is_garbled:
+            self.signal(signal.SIGKILL)
+            self._close_lane()
+            return 0
         return len(data)
 
     # death
@@ -139,6 +143,11 @@ class WorkerEnd:
         not; of jobs in front of the latest batch it says nothing: they count as begun.
         """
         return not (self.leaving or (self._unread and self.unreported == self._last_given))
+
+    @property
+    def is_garbled(self) -> bool:
+        """Whether a job wrote something of its own into the lane."""
+        return self._reader.is_garbled
 
     def signal(self, number: int) -> None:
         """Send a signal to the process and its group."""
