@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from time import perf_counter
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from nodeserver.core.deaths import UNREPORTABLE
 from nodeserver.payload import Package, dump_result, load_call
@@ -121,7 +121,7 @@ class Worker:
         try:
             try:
                 allow_interrupts()
-                args, kwargs = load_call(payload)
+                args, kwargs = _load_arguments(payload)
                 result = dump_result(self._computation(*args, **kwargs))
             finally:
                 hold_interrupts()
@@ -138,6 +138,14 @@ class Worker:
         except OSError:  # the job closed the files
             stdout, stderr = '', ''
         self._lane.report(kind, encode_outcome(result, stdout, stderr, exception), seconds)
+
+
+def _load_arguments(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    try:
+        return load_call(payload)
+    except BaseException as error:
+        BaseException.add_note(error, 'its arguments could not be unpickled on the node')
+        raise
 
 
 def _report_trouble_in(finish: Callable[[], None]) -> None:
