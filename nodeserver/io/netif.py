@@ -23,8 +23,8 @@ _net_if_addrs: Callable[[], dict[str, list[Any]]] = psutil.net_if_addrs
 _net_if_stats: Callable[[], dict[str, Any]] = psutil.net_if_stats
 _boot_time: Callable[[], float] = psutil.boot_time
 
-# 107 characters are the longest ipc path; this leaves 50 for the names of sockets
 LONGEST_HOST = 255  # RFC 1035
+# 107 characters are the longest ipc path; this leaves 50 for the names of sockets
 _LONGEST_DIRECTORY = 57
 
 

@@ -19,6 +19,7 @@ from zmq.utils.monitor import parse_monitor_message
 from nodeserver.core.errors import PortBusy, ProtocolError
 from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost
 from nodeserver.core.messages import Message
+from nodeserver.io.datagrams import Throttle
 from nodeserver.io.zmqsocket import Surroundings, WatchedSocket, make_socket, tcp_endpoint
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
@@ -50,6 +51,7 @@ class Listener:
         self._touched: dict[bytes, Session] = {}
         self._check_timer: asyncio.TimerHandle | None = None
         self._strangers = _Strangers(around.loop)
+        self._complaints = Throttle(_ONE_LINE_PER)
         sock = self._sock = make_socket(around, zmq.ROUTER)
         sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # Else a peer that reconnects is ignored while its dead connection lingers.
@@ -193,7 +195,8 @@ class Listener:
         known = self._sessions.pop(name, None)
         if known is None and not is_peer_id(peer):
             peer = 'a stranger'
-        log.warning('closing the link to %s: %s', peer, error)
+        if self._complaints.allows(peer, self._around.loop.time()):
+            log.warning('closing the link to %s: %s', peer, error)
         self._transmit(name, write_refusal(f'the other side could not read it: {error}'))
         if known is not None:
             self._touched.pop(name, None)

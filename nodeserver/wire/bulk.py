@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from nodeserver.core.errors import ProtocolError
-from nodeserver.wire.codec import INSIDE_LIMIT, Frame
+from nodeserver.wire.codec import INSIDE_LIMIT, MALFORMED, Frame
 from nodeserver.wire.envelope import Kind
 
 _SIZES = msgspec.msgpack.Decoder(list[int])
@@ -39,7 +39,7 @@ class _Assembly:
     def __init__(self, announcement: Frame, largest: int) -> None:
         try:
             self._sizes = _SIZES.decode(announcement)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             raise ProtocolError(f'a malformed announcement: {error}') from error
         total = sum(self._sizes)
         if not self._sizes or min(self._sizes) <= 0:
