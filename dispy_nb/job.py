@@ -364,6 +364,8 @@ def decode(status: JobStatus, outcome: bytes, reason: str) -> _Outcome:
     """Open what the job's process wrote, under the rules of its status (D9)."""
     if not outcome:
         exception = 'Cancelled' if status == JobStatus.CANCELLED else reason or None
+        if status == JobStatus.FINISHED:  # every process that reports leaves more than nothing
+            exception = 'no memory was left here for its result'
         return _Outcome(None, None, None, exception)
     opened = decode_outcome(outcome)
     exception = opened.exception or reason or None

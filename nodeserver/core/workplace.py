@@ -28,6 +28,9 @@ from nodeserver.core.status import JobStatus
 KILL_LADDER = ((0.0, signal.SIGINT), (3.0, signal.SIGTERM), (2.0, signal.SIGKILL))
 
 
+_NO_MEMORY = 'its node had no memory left for its arguments'
+
+
 class Workplace:
     """Gives each free cpu a job; no cpu ever has two (A04)."""
 
@@ -56,6 +59,8 @@ class Workplace:
         for job in map(NodeJob, message.ids, message.attempts, message.payloads):
             if hosted.stopped_ahead.pop(job.id, None) == job.attempt:
                 hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
+            elif not job.payload:  # no call is pickled to nothing
+                hosted.record(job, JobStatus.TERMINATED, reason=_NO_MEMORY)
             else:
                 hosted.queue.append(job)
 

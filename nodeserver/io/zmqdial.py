@@ -20,7 +20,13 @@ from nodeserver.core.errors import ProtocolError
 from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost, PeerRefusedUs
 from nodeserver.core.messages import Message
 from nodeserver.io.probe import Probe
-from nodeserver.io.zmqsocket import Surroundings, WatchedSocket, make_socket, tcp_endpoint
+from nodeserver.io.zmqsocket import (
+    Surroundings,
+    WatchedSocket,
+    make_socket,
+    receive_rest,
+    tcp_endpoint,
+)
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Kind,
@@ -155,7 +161,14 @@ class Dialer:
             self._transmit(frames)
 
     def _take(self) -> None:
-        frames = self._sock.recv_multipart(zmq.NOBLOCK)
+        first = self._sock.recv(zmq.NOBLOCK)
+        try:
+            rest = receive_rest(self._sock) if self._sock.getsockopt(zmq.RCVMORE) else []
+        except MemoryError:
+            log.warning('no memory is left for what %s at %s sends', self._peer, self.target)
+            self._session.shed()
+            return
+        frames = [first, *rest]
         try:
             kind, _, _ = open_header(frames[0])
             handler = self._table.get(Kind(kind)) if kind in (Kind.WELCOME, Kind.REFUSE) else None

@@ -20,7 +20,13 @@ from nodeserver.core.errors import PortBusy, ProtocolError
 from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost
 from nodeserver.core.messages import Message
 from nodeserver.io.datagrams import Throttle
-from nodeserver.io.zmqsocket import Surroundings, WatchedSocket, make_socket, tcp_endpoint
+from nodeserver.io.zmqsocket import (
+    Surroundings,
+    WatchedSocket,
+    make_socket,
+    receive_rest,
+    tcp_endpoint,
+)
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Kind,
@@ -141,8 +147,14 @@ class Listener:
         # Only the frame object knows the sender's address; the rest is cheaper as bytes.
         first = self._sock.recv(zmq.NOBLOCK, copy=False)
         name = first.bytes
-        frames = self._sock.recv_multipart() if first.more else []
         session = self._sessions.get(name)
+        try:
+            frames = receive_rest(self._sock) if first.more else []
+        except MemoryError:
+            log.warning('no memory is left for what %s sends', name.decode('latin-1'))
+            if session is not None:
+                session.shed()
+            return
         try:
             kind = open_header(frames[0])[0] if frames else 0
             if kind == Kind.HELLO:
