@@ -44,6 +44,7 @@ log = logging.getLogger('dispy.link')
 _FOREIGN = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _FOREIGN
 _ONE_LINE_PER = 60.0
+_LINES_PER = 20  # of different peers, which may have a new name each time
 _REMEMBERED = 1000
 
 
@@ -57,7 +58,7 @@ class Listener:
         self._touched: dict[bytes, Session] = {}
         self._check_timer: asyncio.TimerHandle | None = None
         self._strangers = _Strangers(around.loop)
-        self._complaints = Throttle(_ONE_LINE_PER)
+        self._complaints = Throttle(_ONE_LINE_PER, _LINES_PER)
         sock = self._sock = make_socket(around, zmq.ROUTER)
         sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # Else a peer that reconnects is ignored while its dead connection lingers.
