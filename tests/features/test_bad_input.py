@@ -115,6 +115,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.row('C04')
 @pytest.mark.parametrize(('kind', 'words'), KINDS, ids=[kind for kind, _ in KINDS])
 def test_an_argument_that_cannot_travel_is_named_in_the_caller(
     make_cluster: MakeCluster, kind: str, words: str

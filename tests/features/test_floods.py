@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import socket
 import struct
 import threading
@@ -273,12 +272,3 @@ def test_peers_that_speak_nonsense_lose_their_own_link_only(
     told = 'closing the link to' if 'insider' in who else 'another key (or none) tried to connect'
     assert told in log
     besieged.serves_anew()
-
-
-def test_a_link_that_is_cut_in_the_midst_of_everything_loses_no_job(besieged: Besieged) -> None:
-    jobs = [besieged.cluster.submit(number) for number in range(200)]
-    besieged.node.signal(signal.SIGSTOP)  # shorter than anybody would notice
-    time.sleep(0.5)
-    besieged.node.signal(signal.SIGCONT)
-    assert besieged.cluster.wait(LIMIT)
-    assert [job.result for job in jobs] == list(range(200))
