@@ -161,8 +161,8 @@ class Dialer:
             self._transmit(frames)
 
     def _take(self) -> None:
-        first = self._sock.recv(zmq.NOBLOCK)
         try:
+            first = self._sock.recv(zmq.NOBLOCK)
             rest = receive_rest(self._sock) if self._sock.getsockopt(zmq.RCVMORE) else []
         except MemoryError:
             log.warning('no memory is left for what %s at %s sends', self._peer, self.target)
