@@ -12,7 +12,7 @@ from dispy_nb import closing, runtime
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.joboptions import ClusterView, checked
 from dispy_nb.log import set_level
-from dispy_nb.nodes import DispyNode, pin_names
+from dispy_nb.nodes import DispyNode, check_node_text, pin_names
 from dispy_nb.options import ClusterOptions
 from dispy_nb.packaging import check_program_arguments, declare
 from dispy_nb.progress import ProgressLine
@@ -241,8 +241,7 @@ class JobCluster:
         int
             0 if it was still pending, -1 if it had ended.
         """
-        if not isinstance(job, DispyJob) or job._cluster is not self:
-            raise UsageError(f'{job!r} is not a job of cluster {self.name}')
+        self._check_own(job)
         if job._number not in self._shell.jobs:
             return -1
         self._runtime.post(self._seat, CancelAsked([job._number]))
@@ -250,7 +249,7 @@ class JobCluster:
 
     def node_jobs(self, node: DispyNode | str) -> list[DispyJob]:
         """List the jobs that are with a node now (C14)."""
-        wanted = node.node_id if isinstance(node, DispyNode) else node
+        wanted = node.node_id if isinstance(node, DispyNode) else check_node_text(node)
         return [
             job
             for job in list(self._shell.jobs.values())
@@ -318,6 +317,8 @@ class JobCluster:
             True when the cluster is closed, whatever had to be cancelled (D15); False when jobs
             are pending after `timeout`: it stays open then.
         """
+        if not isinstance(terminate, bool):
+            raise UsageError(f'terminate must be True or False, not {terminate!r}')
         if self._is_closed:
             return True
         if not self.wait(timeout):
@@ -359,6 +360,8 @@ class JobCluster:
 
     def explain(self, job: DispyJob | None = None) -> str:
         """Say why jobs wait, node by node, in the scheduler's own words (Z06, D12)."""
+        if job is not None:
+            self._check_own(job)
         if job is not None and job.status in SETTLED:
             text = job.reason or job.exception
             return f'job {job.id}: {job.status.name.lower()}' + (f': {text}' if text else '')
@@ -382,6 +385,8 @@ class JobCluster:
 
     def print_status(self, wall_time: float | None = None) -> None:
         """Print what each node has done (C23)."""
+        if wall_time is not None:
+            check_timeout(wall_time, 'wall_time')
         print(status_table(self.snapshot(), wall_time))  # noqa: T201 - what it is for
 
     def stats(self) -> None:
@@ -391,6 +396,10 @@ class JobCluster:
     def __repr__(self) -> str:
         shell = self._shell
         return f'<JobCluster {self.name}: {shell.submitted} jobs, {len(shell.jobs)} pending>'
+
+    def _check_own(self, job: object) -> None:
+        if not isinstance(job, DispyJob) or job._cluster is not self:
+            raise UsageError(f'{job!r} is not a job of cluster {self.name}')
 
     # for the shell
 

@@ -26,11 +26,11 @@ def _forget_parent() -> None:
 os.register_at_fork(after_in_child=_forget_parent)
 
 
-def check_timeout(timeout: Any) -> float:
+def check_timeout(timeout: Any, name: str = 'timeout') -> float:
     """Return a timeout as a number of seconds that locks understand (D13)."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:
-        raise UsageError(f'timeout must be a number of seconds or None, not {timeout!r}')
-    return min(max(0.0, float(timeout)), threading.TIMEOUT_MAX)
+        raise UsageError(f'{name} must be a number of seconds or None, not {timeout!r}')
+    return float(min(max(0, timeout), threading.TIMEOUT_MAX))  # compared first: 10**400 is no float
 
 
 class DispyJob:

@@ -14,9 +14,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from nodeserver.core.errors import NodesNotStarted, UsageError
+from nodeserver.io.keys import choose_secret
 from nodeserver.io.leftovers import sweep_directories
 from nodeserver.io.sysinfo import processor_count
 
+MOST_SERVERS = 100  # each is several processes
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
 LOOPBACK = '127.0.0.1'
@@ -62,17 +64,21 @@ class LocalNodes:
     Raises
     ------
     UsageError
-        `n` or `cpus` is out of range.
+        `n` or `cpus` is out of range, or `secret` too short or too long.
     NodesNotStarted
         A server did not come up; the text has what it said.
     """
 
     def __init__(self, n: int = 1, cpus: int | None = None, *, secret: str = '') -> None:
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise UsageError(f'n must be a number of node servers from 1 on, not {n!r}')
+        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_SERVERS:
+            raise UsageError(
+                f'n must be a number of node servers from 1 to {MOST_SERVERS}, not {n!r}'
+            )
         present = processor_count()
-        if cpus is not None and (not isinstance(cpus, int) or not 1 <= cpus <= present):
+        is_number = isinstance(cpus, int) and not isinstance(cpus, bool)
+        if cpus is not None and not (is_number and 1 <= cpus <= present):
             raise UsageError(f'cpus must be from 1 to {present} (this machine), not {cpus!r}')
+        choose_secret(secret)  # what a server would refuse is refused here
         self._cpus = cpus or max(1, present // n)
         self._secret = secret
         sweep_directories(Path(tempfile.gettempdir()), DIRECTORY_START)

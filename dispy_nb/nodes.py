@@ -67,11 +67,12 @@ class NodeAllocate:
     """
 
     def __init__(self, host: str, port: int | None = None, cpus: int = 0) -> None:
-        if not isinstance(host, str) or not host.strip():
+        if not isinstance(host, str) or not host.strip() or not host.isprintable():
             raise UsageError(f'host must be a host name, an address or a pattern, not {host!r}')
         if isinstance(cpus, bool) or not isinstance(cpus, int) or cpus < 0:
             raise UsageError(f'cpus must be 0 (all) or a positive number, not {cpus!r}')
-        if port is not None and (not isinstance(port, int) or not 0 < port <= 65535):
+        is_number = isinstance(port, int) and not isinstance(port, bool)
+        if port is not None and not (is_number and 0 < port <= 65535):
             raise UsageError(f'port must be a number from 1 to 65535, not {port!r}')
         self.host = host
         self.port = port
@@ -165,8 +166,7 @@ class PinNames:
         """Return a node's id, else its name and its addresses; see `pin_names`."""
         if isinstance(node, DispyNode):
             return node.node_id
-        if not isinstance(node, str) or not node.strip():
-            raise UsageError(f'node must be a DispyNode, an address or a host name, not {node!r}')
+        node = check_node_text(node)
         if _is_address(node) or any(node in (n.name, n.ip_addr) for n in list(known)):
             return node
         pin, until = self._pins.get(node, ('', now))
@@ -190,6 +190,13 @@ def pin_names(node: object, known: Iterable[DispyNode]) -> str:
         It is neither a `DispyNode` nor a text.
     """
     return _PINS.of(node, known, time.monotonic())
+
+
+def check_node_text(node: object) -> str:
+    """Return what a user called a node, if it is a text at all."""
+    if not isinstance(node, str) or not node.strip():
+        raise UsageError(f'node must be a DispyNode, an address or a host name, not {node!r}')
+    return node
 
 
 def _is_address(text: str) -> bool:

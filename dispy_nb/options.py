@@ -2,6 +2,7 @@
 
 import logging
 import os
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.io.workdir import check_dest_path
 
 ISOLATIONS = ('job', 'worker')
+LONGEST_NAME = 200
+MOST_LEVEL = 100  # above CRITICAL, for those who want to hear nothing
 
 
 @dataclass(slots=True)
@@ -73,14 +76,10 @@ class ClusterOptions:
         if self.isolation not in ISOLATIONS:
             raise UsageError(f"isolation must be 'job' or 'worker', not {self.isolation!r}")
         _check_dest_path(self.dest_path)
-        for name, kind in (('name', str), ('progress', bool)):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, kind):
-                raise UsageError(f'{name} must be a {kind.__name__} or None, not {value!r}')
-        if isinstance(self.loglevel, bool) or not isinstance(self.loglevel, int):
-            raise UsageError(
-                f'loglevel must be one of dispy.logger.DEBUG..., not {self.loglevel!r}'
-            )
+        if self.progress is not None and not isinstance(self.progress, bool):
+            raise UsageError(f'progress must be a bool or None, not {self.progress!r}')
+        _check_name(self.name)
+        _check_level(self.loglevel)
         self.ip_addr = _addresses(self.ip_addr)
         self.allocations = [as_allocation(element) for element in _elements(self.nodes)]
 
@@ -102,6 +101,26 @@ def _check_program(path: str) -> None:
         raise UsageError(f'computation {path!r}: there is no such file')
     if not os.access(path, os.X_OK):
         raise UsageError(f'computation {path!r} is not executable: `chmod +x` it')
+
+
+def _check_name(name: Any) -> None:
+    """Names stand in log lines and tables of other people's programs."""
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise UsageError(f'name must be a str or None, not {name!r}')
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise UsageError(
+            f'name must have 1 to {LONGEST_NAME} printable characters, not {reprlib.repr(name)}'
+        )
+
+
+def _check_level(level: Any) -> None:
+    if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level <= MOST_LEVEL:
+        raise UsageError(
+            f'loglevel must be one of dispy.logger.DEBUG, INFO, WARNING, ERROR and CRITICAL, or '
+            f'a number from 0 to {MOST_LEVEL}, not {level!r}'
+        )
 
 
 def _check_dest_path(path: Any) -> None:
@@ -133,7 +152,7 @@ def as_allocation(element: Any) -> NodeAllocate:
 
 
 def _elements(nodes: Any) -> Iterable[Any]:
-    if isinstance(nodes, str | NodeAllocate) or not isinstance(nodes, Iterable):
+    if isinstance(nodes, str | NodeAllocate | dict) or not isinstance(nodes, Iterable):
         raise UsageError(f'nodes must be a list, not {nodes!r}: write [{nodes!r}]')
     elements = list(nodes)
     if not elements:
@@ -148,6 +167,8 @@ def _addresses(value: Any) -> str | list[str] | None:
     given = [value] if isinstance(value, str) else value
     if not isinstance(given, list | tuple) or not all(isinstance(a, str) for a in given):
         raise UsageError(f'ip_addr must be a string or a list of strings, not {value!r}')
+    if not given:
+        raise UsageError('ip_addr is empty: leave it out to use every interface')
     return [resolve(address)[0] for address in given]
 
 

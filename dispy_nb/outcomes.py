@@ -53,6 +53,8 @@ def open_outcome(status: JobStatus, outcome: bytes, reason: str) -> OpenedOutcom
     """Open what the job's process wrote, under the rules of its status (D9)."""
     if not outcome:
         why = 'Cancelled' if status == JobStatus.CANCELLED else reason or None
+        if status == JobStatus.FINISHED:  # every process that reports leaves more than nothing
+            why = 'no memory was left here for its result'
         return OpenedOutcome(None, None, None, why)
     opened = decode_outcome(outcome)
     if status == JobStatus.CANCELLED:

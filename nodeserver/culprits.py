@@ -1,6 +1,7 @@
 """Naming what cannot be pickled: the argument or variable, and the way to it (D6)."""
 
 import contextlib
+import reprlib
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -20,14 +21,26 @@ def pickling_failure(error: Exception, parts: Iterable[tuple[str, object]]) -> P
             path, culprit = _culprit(path, part, _LOOK_DEPTH)
             kind = f'{type(culprit).__module__}.{type(culprit).__qualname__}'
             return PicklingFailed(
-                f'{path} of type {kind.removeprefix("builtins.")} cannot be pickled: {error}'
+                f'{path} of type {kind.removeprefix("builtins.")} cannot be pickled: {_said(error)}'
             )
-    return PicklingFailed(f'cannot be pickled: {error}')
+    return PicklingFailed(f'cannot be pickled: {_said(error)}')
+
+
+def _said(error: Exception) -> str:
+    """Return the words of an error of the user's objects, which may have none."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the user's objects raise anything
+        return type(error).__name__
 
 
 def _culprit(path: str, obj: object, depth: int) -> tuple[str, object]:
     if depth:
-        for label, inner in _insides(path, obj):
+        try:
+            insides = list(_insides(path, obj))
+        except Exception:  # noqa: BLE001 - the user's objects raise anything when looked at
+            insides = []
+        for label, inner in insides:
             if not _can_travel(inner):
                 return _culprit(label, inner, depth - 1)
     return path, obj
@@ -44,7 +57,7 @@ def _can_travel(obj: object) -> bool:
 def _insides(path: str, obj: object) -> Iterator[tuple[str, object]]:
     """List what an object is made of, each with the words that lead to it."""
     if isinstance(obj, dict):
-        yield from ((f'{path}[{key!r}]', value) for key, value in list(obj.items()))
+        yield from ((f'{path}[{reprlib.repr(key)}]', value) for key, value in list(obj.items()))
     elif isinstance(obj, list | tuple | set | frozenset):
         yield from ((f'{path}[{index}]', value) for index, value in enumerate(obj))
     elif isinstance(obj, partial):

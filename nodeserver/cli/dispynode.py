@@ -20,6 +20,7 @@ from nodeserver.cli.options import (
     add_secret_options,
     hint_at_secret_file,
     new_parser,
+    open_descriptor,
     port_number,
 )
 from nodeserver.core.errors import UsageError
@@ -46,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
     add_option(parser, '--daemon', action='store_true', help=_DAEMON_HELP)
     # for programs that start nodes for themselves: end of file tells of their end, and the
     # node's port is written
-    add_option(parser, '--owner_fd', type=int, default=-1, help=argparse.SUPPRESS)
-    add_option(parser, '--ready_fd', type=int, default=-1, help=argparse.SUPPRESS)
+    add_option(parser, '--owner_fd', type=open_descriptor, default=-1, help=argparse.SUPPRESS)
+    add_option(parser, '--ready_fd', type=open_descriptor, default=-1, help=argparse.SUPPRESS)
     add_secret_options(parser)
     return parser
 

@@ -6,6 +6,7 @@ An option has one documented name, with underscores, and is understood with hyph
 import argparse
 import importlib.metadata
 import logging
+import os
 from typing import Any, Final, NoReturn
 
 LEVELS: Final = ('debug', 'info', 'warning', 'error')
@@ -121,6 +122,16 @@ def port_number(text: str) -> int:
 def count(text: str) -> int:
     """Read a whole number from 0 on."""
     return _whole_number(text, 0, None)
+
+
+def open_descriptor(text: str) -> int:
+    """Read the number of a descriptor that whoever started us has left open for us."""
+    number = _whole_number(text, 0, None)
+    try:
+        os.fstat(number)
+    except (OSError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f'{text!r} is not an open descriptor') from error
+    return number
 
 
 def seconds(text: str) -> float:

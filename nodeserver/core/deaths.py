@@ -15,6 +15,8 @@ _UNITS = ('kB', 'MB', 'GB', 'TB')
 
 # the exit status of a worker that cannot write to its node; no usual program has it
 UNREPORTABLE = 213
+# stands for that of a worker whose job wrote into the channel to its node, and was killed for it
+GARBLED = 214
 
 
 class MemoryKill(StrEnum):
@@ -57,6 +59,8 @@ def describe_death(
         return f'{subject} ended with its template, the process that jobs are forked from'
     if exit_status == UNREPORTABLE:
         return 'its result could not be reported: it closed the channel to its node'
+    if exit_status == GARBLED:
+        return 'its process wrote nonsense into the channel to its node'
     if exit_status >= 0:
         return f'{subject} was ended by os._exit({exit_status}), or by exit in C code'
     try:

@@ -234,6 +234,8 @@ class NodeCore:
                 f'start dispynode with Python {message.python}'
             )
             self._refuse(peer, message, 'failed', text)
+        elif not message.package:  # no function is pickled to nothing
+            self._refuse(peer, message, 'failed', 'it has no memory left for the function')
         elif before is not None:
             # the scheduler lost us meanwhile and has given up the jobs that run here
             self._drop(before)

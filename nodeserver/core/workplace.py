@@ -40,6 +40,9 @@ _IDLE_ELSEWHERE = 'another node is idle'
 KILL_LADDER = ((0.0, signal.SIGINT), (3.0, signal.SIGTERM), (2.0, signal.SIGKILL))
 
 
+_NO_MEMORY = 'its node had no memory left for its arguments'
+
+
 class Workplace:
     """Gives each free cpu a job; no cpu ever has two (A04)."""
 
@@ -76,6 +79,8 @@ class Workplace:
         for job in jobs:
             if hosted.stopped_ahead.pop(job.id, None) == job.attempt:
                 hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
+            elif not job.payload:  # no call is pickled to nothing
+                hosted.record(job, JobStatus.TERMINATED, reason=_NO_MEMORY)
             else:
                 hosted.queue.append(job)
 

@@ -32,6 +32,7 @@ from nodeserver.wire.linkkeys import LinkKeys
 KEY_PREFIX: Final = 'dnk1-'
 SECRET_VARIABLE: Final = 'DISPY_SECRET'
 SHORTEST_PASSPHRASE: Final = 8
+LONGEST_PASSPHRASE: Final = 1000  # it has to fit into an environment variable
 
 _KEY_SIZE = 32
 _CHECK_SIZE = 3  # with it a key is 56 characters without padding
@@ -138,12 +139,24 @@ def from_passphrase(text: str, name: str = 'secret') -> Secret:
     if text.startswith(KEY_PREFIX):
         root = _parse_key(text, name)
         return Secret(root, is_own=root == _existing_root())
+    if len(text) > LONGEST_PASSPHRASE or '\0' in text or not _is_encodable(text):
+        raise UsageError(
+            f'{name} must be text of at most {LONGEST_PASSPHRASE} characters, without NUL'
+        )
     if len(text) < SHORTEST_PASSPHRASE:
         raise UsageError(
             f'{name} has {len(text)} characters: give {SHORTEST_PASSPHRASE} or more, or none '
             f"at all to use this user's own key (`dispy key export` copies that one)"
         )
     return Secret(_stretched(text))
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # its own words would show the text
+        return False
+    return True
 
 
 def from_file(path: str | os.PathLike[str]) -> Secret:

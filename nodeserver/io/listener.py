@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from nodeserver.core.errors import ProtocolError
 from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost
 from nodeserver.core.messages import Message
+from nodeserver.io.datagrams import Throttle
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
@@ -31,6 +32,9 @@ from nodeserver.wire.session import Greeting, Session
 
 log = logging.getLogger('dispy.link')
 
+ONE_LINE_PER = 60.0  # seconds, of complaints about one peer
+LINES_PER = 20  # of different peers, in that time
+
 Admits = Callable[[str, 'Listener'], str]
 
 
@@ -43,6 +47,7 @@ class Listener(ABC):
         self._sessions: dict[bytes, Session] = {}
         self._touched: dict[bytes, Session] = {}
         self._check_timer: asyncio.TimerHandle | None = None
+        self._complaints = Throttle(ONE_LINE_PER, LINES_PER)
 
     # what a kind of connection has to do
 
@@ -157,7 +162,8 @@ class Listener(ABC):
         known = self._sessions.pop(name, None)
         if known is None and not is_peer_id(peer):
             peer = 'a stranger'
-        log.warning('closing the link to %s: %s', peer, error)
+        if self._complaints.allows(peer, self._around.loop.time()):
+            log.warning('closing the link to %s: %s', peer, error)
         self._transmit(name, write_refusal(f'the other side could not read it: {error}'))
         if known is not None:
             self._touched.pop(name, None)

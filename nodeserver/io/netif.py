@@ -23,6 +23,7 @@ _net_if_addrs: Callable[[], dict[str, list[Any]]] = psutil.net_if_addrs
 _net_if_stats: Callable[[], dict[str, Any]] = psutil.net_if_stats
 _boot_time: Callable[[], float] = psutil.boot_time
 
+LONGEST_HOST = 255  # RFC 1035
 # 107 characters are the longest ipc path; this leaves 50 for the names of sockets
 _LONGEST_DIRECTORY = 57
 
@@ -66,9 +67,13 @@ def broadcast_interfaces(every: Sequence[Interface]) -> list[Interface]:
 
 def resolve(host: str) -> list[str]:
     """Return the addresses of a host name, or the address itself when it is one."""
+    if len(host) > LONGEST_HOST:
+        raise UsageError(f'host of {len(host)} characters: a host name has at most {LONGEST_HOST}')
     try:
+        if not host.strip():  # would mean the loopback address
+            raise ValueError('no name at all')
         found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as exc:
+    except (OSError, ValueError) as exc:
         raise UsageError(f'host {host!r} is unknown: give a host name or an IP address') from exc
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from nodeserver.core.deaths import GARBLED
 from nodeserver.core.events import (
     TemplateReady,
     WorkerEnded,
@@ -166,12 +167,13 @@ class TemplateEnd:
         del self.workers[worker.id], self._by_pid[worker.pid]
         worker.read_rest()
         outcome, begun = worker.leftover(), worker.has_begun
+        garbled = worker.is_garbled
         worker.close()
         self._shared.post(
             WorkerEnded(
                 self.computation,
                 worker.id,
-                status,
+                GARBLED if garbled else status,
                 outcome,
                 peak_memory,
                 begun,

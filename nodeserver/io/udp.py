@@ -160,13 +160,17 @@ class NodeBeacon:
         self._announced_at = self._loop.time()
         nonce = secrets.token_bytes(beacon.NONCE_SIZE)
         packet = beacon.encode_here(nonce, self.contact, self._key)
-        own = netif.interfaces(self._place.address or None)
-        for interface in netif.broadcast_interfaces(own):
+        self._announce_after(gaps)
+        try:
+            interfaces = netif.broadcast_interfaces(netif.interfaces(self._place.address or None))
+        except OSError as exc:  # no descriptor is left to look with
+            _log.debug('not announced: %s', exc)
+            return
+        for interface in interfaces:
             # the subnet's own broadcast address finds its interface, and the right source
             self._sockets[-1 if self._place.address else 0].send(
                 packet, (interface.broadcast, self._place.client_port)
             )
-        self._announce_after(gaps)
 
     def _stop_announcing(self) -> None:
         if self._timer is not None:

@@ -156,6 +156,10 @@ class WorkerEnd:
         reports = self._reader.feed(data)
         if reports:
             self._take(reports)
+        if self._reader.is_garbled:
+            self.signal(signal.SIGKILL)
+            self._close_lane()
+            return 0
         return len(data)
 
     def _take(self, reports: list[lane.Report]) -> None:
@@ -172,7 +176,7 @@ class WorkerEnd:
             elif kind == lane.SKIPPED:
                 self._take_skipped(numbers[0], numbers[-1])
             elif kind == lane.LEAVING:
-                self.leaving = bodies[0].decode()
+                self.leaving = bodies[0].decode(errors='replace')
             else:
                 for number, body in zip(numbers, bodies, strict=True):
                     event = ProvisionalReported(self._computation, self.id, number, body)
@@ -233,6 +237,11 @@ class WorkerEnd:
         if self._page is not None:
             return self._page.begun > self._answered
         return not self._unread
+
+    @property
+    def is_garbled(self) -> bool:
+        """Whether a job wrote something of its own into the lane."""
+        return self._reader.is_garbled
 
     def signal(self, number: int) -> None:
         """Send a signal to the process and its group, and wake them if they were stopped."""

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from nodeserver.io.dialer import Dialer, Target
+from nodeserver.io.dialer import Dialer, Target, log
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.probe import Probe
-from nodeserver.io.zmqsocket import WatchedSocket, make_socket, tcp_endpoint
+from nodeserver.io.zmqsocket import WatchedSocket, make_socket, receive_rest, tcp_endpoint
 from nodeserver.wire.codec import Frame
 
 _MECHANISM_MISMATCH = 0x11000002
@@ -74,7 +74,14 @@ class ZmqDialer(Dialer):
             self._session.pause()
 
     def _take(self) -> None:
-        self._receive(self._sock.recv_multipart(zmq.NOBLOCK))
+        try:
+            first = self._sock.recv(zmq.NOBLOCK)
+            rest = receive_rest(self._sock) if self._sock.getsockopt(zmq.RCVMORE) else []
+        except MemoryError:
+            log.warning('no memory is left for what %s at %s sends', self._peer, self.target)
+            self._session.shed()
+            return
+        self._receive([first, *rest])
 
     def _take_monitor(self) -> None:
         event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))

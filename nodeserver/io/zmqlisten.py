@@ -11,7 +11,13 @@ from zmq.utils.monitor import parse_monitor_message
 from nodeserver.core.errors import PortBusy
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.listener import Admits, Listener
-from nodeserver.io.zmqsocket import ZAP_DOMAIN, WatchedSocket, make_socket, tcp_endpoint
+from nodeserver.io.zmqsocket import (
+    ZAP_DOMAIN,
+    WatchedSocket,
+    make_socket,
+    receive_rest,
+    tcp_endpoint,
+)
 from nodeserver.wire.codec import Frame
 
 log = logging.getLogger('dispy.link')
@@ -19,6 +25,7 @@ log = logging.getLogger('dispy.link')
 _FOREIGN = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _FOREIGN
 _ONE_LINE_PER = 60.0
+_LINES_PER = 20  # of different peers, which may have a new name each time
 _REMEMBERED = 1000
 
 
@@ -70,8 +77,15 @@ class ZmqListener(Listener):
     def _take(self) -> None:
         # Only the frame object knows the sender's address; the rest is cheaper as bytes.
         first = self._sock.recv(zmq.NOBLOCK, copy=False)
-        frames = self._sock.recv_multipart() if first.more else []
-        self._receive(first.bytes, frames, lambda: _address_of(first))
+        name = first.bytes
+        try:
+            frames = receive_rest(self._sock) if first.more else []
+        except MemoryError:
+            log.warning('no memory is left for what %s sends', name.decode('latin-1'))
+            if name in self._sessions:
+                self._sessions[name].shed()
+            return
+        self._receive(name, frames, lambda: _address_of(first))
 
     def _take_monitor(self) -> None:
         event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))

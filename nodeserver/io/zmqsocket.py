@@ -81,6 +81,16 @@ class WatchedSocket:
             self._look_soon()
 
 
+def receive_rest(sock: zmq.Socket[bytes]) -> list[bytes]:
+    """Receive the other frames of a message; a MemoryError leaves none of them behind."""
+    try:
+        return sock.recv_multipart()
+    except MemoryError:
+        while sock.getsockopt(zmq.RCVMORE):
+            sock.recv(zmq.NOBLOCK, copy=False)
+        raise
+
+
 def make_socket(around: Surroundings, kind: int) -> zmq.Socket[bytes]:
     """Make a socket with what every ROUTER and DEALER of a link has in common."""
     options = around.options

@@ -170,8 +170,13 @@ class NodeService:
         return name
 
     def _measure(self) -> None:
-        self._seat.post(AvailabilityMeasured(measure(self._options.prefix)))
         self._timer = self._loop.call_later(MEASURE_INTERVAL, self._measure)
+        try:
+            availability = measure(self._options.prefix)
+        except OSError as error:  # no descriptor is left to look with, or the directory is gone
+            _log.debug('not measured: %s', error)
+        else:
+            self._seat.post(AvailabilityMeasured(availability))
 
     def _stop_measuring(self) -> None:
         if self._timer is not None:

@@ -4,11 +4,13 @@ ClusterCore ◀── LocalLink ──▶ SchedulerCore ◀── ZmqLink ──
                                    ▲── NodeFound ── ClientBeacon
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.effects import Connect, Disconnect, Ping, Report, Send
+from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import StopAsked
 from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.scheduler import SchedulerCore
@@ -16,10 +18,12 @@ from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret
 from nodeserver.io.link import Link
 from nodeserver.io.locallink import LocalLink
-from nodeserver.io.udp import ClientBeacon
+from nodeserver.io.udp import CLIENT_PORT, ClientBeacon
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import Asker, Role
+
+_log = logging.getLogger(__name__)
 
 SCHEDULER = 'scheduler'  # its name on links within the process
 
@@ -58,10 +62,11 @@ class SchedulerService:
             options.secret.link_keys(),
             posted=driver.turn_if_idle,
         )
-        asker = Asker(options.peer_id, Role.CLIENT)
-        self._beacon = ClientBeacon(
-            driver.loop, self._seat.post, options.secret, asker, options.ip_addr, options.port
-        )
+        try:
+            self._beacon = self._open_beacon(options)
+        except BaseException:
+            self._nodes.close()
+            raise
 
     def attach(self, declared: DeclareComputation, performers: Performers) -> Seat:
         """Seat a cluster of this process beside the scheduler, linked in memory."""
@@ -89,6 +94,23 @@ class SchedulerService:
         self._beacon.close()
         self._nodes.close()
         self._seat.leave()
+
+    def _open_beacon(self, options: SchedulerOptions) -> ClientBeacon:
+        """Listen at the port; the default one is replaced where another program has it (D2)."""
+
+        def at(port: int) -> ClientBeacon:
+            asker = Asker(options.peer_id, Role.CLIENT)
+            around = (self._driver.loop, self._seat.post, options.secret)
+            return ClientBeacon(*around, asker, options.ip_addr, port)
+
+        try:
+            return at(options.port)
+        except PortBusy:
+            if options.port != CLIENT_PORT:
+                raise
+            beacon = at(0)
+            _log.info('port %d is in use: port %d was taken instead', options.port, beacon.port)
+            return beacon
 
     def _send(self, effect: Send) -> None:
         link: Link = self._local.get(effect.peer) or self._nodes

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from nodeserver.core.errors import ProtocolError
-from nodeserver.wire.codec import INSIDE_LIMIT, Frame
+from nodeserver.wire.codec import INSIDE_LIMIT, MALFORMED, Frame
 from nodeserver.wire.envelope import Kind
 
 _SIZES = msgspec.msgpack.Decoder(list[int])
@@ -39,7 +39,7 @@ class _Assembly:
     def __init__(self, announcement: Frame, largest: int) -> None:
         try:
             self._sizes = _SIZES.decode(announcement)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             raise ProtocolError(f'a malformed announcement: {error}') from error
         total = sum(self._sizes)
         if not self._sizes or min(self._sizes) <= 0:
@@ -51,20 +51,32 @@ class _Assembly:
         self._frames: list[bytes] = []
         self._pieces: list[Frame] = []
         self._missing = self._sizes[0]
+        self._is_shed = False
 
     def add(self, pieces: Sequence[Frame]) -> list[bytes] | None:
         """Take a part's pieces; answers with all frames once the last byte is there."""
         for piece in pieces:
             if not len(piece) or len(piece) > self._missing:
                 raise ProtocolError('a part does not fit what was announced')
-            self._pieces.append(piece)
+            if not self._is_shed:
+                self._pieces.append(piece)
             self._missing -= len(piece)
             if not self._missing:
                 self._finish_frame()
         return self._frames if len(self._frames) == len(self._sizes) else None
 
+    def shed(self) -> None:
+        """Give up the payloads, for want of memory; the message itself, small, will arrive."""
+        self._is_shed = True
+        self._pieces.clear()
+        self._frames[2:] = [b''] * len(self._frames[2:])
+
     def _finish_frame(self) -> None:
-        self._frames.append(b''.join(self._pieces))
+        try:
+            self._frames.append(b''.join(self._pieces))
+        except MemoryError:
+            self.shed()
+            self._frames.append(b'')
         self._pieces = []
         if len(self._frames) < len(self._sizes):
             self._missing = self._sizes[len(self._frames)]
@@ -90,3 +102,8 @@ class Assembler:
         if whole is not None:
             self._current = None
         return whole
+
+    def shed(self) -> None:
+        """Free what was gathered of the current message: its payloads arrive empty."""
+        if self._current is not None:
+            self._current.shed()

@@ -84,6 +84,8 @@ _DECODERS = {tag: msgspec.msgpack.Decoder(kind) for kind, tag in TAGS.items()}
 _COLUMNS = {kind: _list_fields(kind) for kind in TAGS}
 _SPARE = {kind: _spare_columns(kind) for kind in TAGS}
 _PAYLOADS = {kind: name for kind in TAGS if (name := _payload_field(kind))}
+# what a decoder raises: text that is no UTF-8 and nesting without end have errors of Python's
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PLACES = msgspec.msgpack.Decoder(list[int])
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -125,7 +127,7 @@ def decode(frames: Sequence[Frame]) -> Message:
             message = _with_outside(message, frames)
         elif len(frames) != 1:
             raise ProtocolError(f'{_KINDS[tag].__name__} came with {len(frames) - 1} frames extra')
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise ProtocolError(f'{_KINDS[tag].__name__} is malformed: {error}') from error
     _check_columns(message)
     return message

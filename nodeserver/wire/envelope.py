@@ -21,7 +21,7 @@ from enum import IntEnum
 import msgspec
 
 from nodeserver.core.errors import ProtocolError
-from nodeserver.wire.codec import Frame
+from nodeserver.wire.codec import MALFORMED, Frame
 
 PROTOCOL = 1
 PEER_ID_LENGTH = 32
@@ -92,7 +92,7 @@ def read_greeting(frames: Sequence[Frame]) -> tuple[Introduction, int]:
     _, _, received = open_header(frames[0])
     try:
         introduction = _INTRODUCTION.decode(memoryview(frames[0])[HEADER_SIZE:])
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise ProtocolError(f'a malformed greeting: {error}') from error
     if not introduction.incarnation or not is_peer_id(introduction.peer):
         raise ProtocolError('a greeting without a proper name')

@@ -37,6 +37,8 @@ SKIPPED = 5  # a job that was taken back and has not begun, by its number
 OUTCOMES = (RETURNED, RAISED)
 
 REPORT_HEAD = struct.Struct('<BQdQ')  # kind, job, seconds, size of the body
+_KINDS = frozenset((RETURNED, RAISED, PROVISIONAL, LEAVING))
+_LARGEST = 1 << 40  # no report is larger: what claims to be was not written by us
 BIG_BODY = 262144  # bodies above are gathered on their own instead of in the parser's buffer
 _ended = struct.Struct('<iiQ')
 _pid = struct.Struct('<i')
@@ -155,6 +157,7 @@ class ReportReader:
         return self._head[3] - self._body.tell() if self._body is not None else 0
 
     def __init__(self) -> None:
+        self.is_garbled = False  # a job wrote into the stream: what follows cannot be read
         self._rest = b''
         self._body: BytesIO | None = None  # of a big report, gathered without copying
         self._head = (0, 0, 0.0, 0)
@@ -169,6 +172,9 @@ class ReportReader:
         at, end, room = 0, len(data), REPORT_HEAD.size
         while self._body is None and end - at >= room:
             kind, job, seconds, size = head = REPORT_HEAD.unpack_from(data, at)
+            if kind not in _KINDS or size > _LARGEST:
+                self.is_garbled = True
+                return reports
             stop = at + room + size
             if stop <= end:
                 reports.append((kind, job, seconds, data[at + room : stop]))

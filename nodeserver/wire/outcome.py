@@ -3,6 +3,7 @@
 import msgspec
 
 from nodeserver.core.errors import ProtocolError
+from nodeserver.wire.codec import MALFORMED
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True):
@@ -36,7 +37,7 @@ def decode_outcome(data: bytes) -> Outcome:
         return Outcome()
     try:
         return _decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise ProtocolError(f'malformed outcome of {len(data)} bytes: {error}') from error
 
 

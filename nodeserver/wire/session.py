@@ -266,6 +266,14 @@ class Session:
             raise ProtocolError(f'an envelope of the unknown kind {kind} came in')
         return []
 
+    def shed(self) -> None:
+        """Do without the payloads that are being received: memory has run out.
+
+        What was lost with that is asked for again; a message of jobs arrives with empty payloads,
+        which no job has, so that its receiver can say which ones it could not take.
+        """
+        self._assembler.shed()
+
     def _believe(self, kind: int, number: int, frames: Sequence[Frame]) -> list[Message]:
         verdict = self._inbound.believe(number)
         if verdict is Verdict.GAP and self._inbound.asks_again():

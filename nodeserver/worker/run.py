@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from time import perf_counter
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from nodeserver.core.deaths import UNREPORTABLE
 from nodeserver.io.workerpage import PageOfWorker
@@ -146,7 +146,7 @@ class Worker:
         try:
             try:
                 self._let_in_interrupts()
-                args, kwargs = load_call(payload)
+                args, kwargs = _load_arguments(payload)
                 result = dump_result(self._computation(*args, **kwargs))
             finally:
                 self._keep_out_interrupts()
@@ -176,6 +176,14 @@ class Worker:
         except OSError:  # the job closed the files
             stdout, stderr = '', ''
         return encode_outcome(result, stdout, stderr, exception)
+
+
+def _load_arguments(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    try:
+        return load_call(payload)
+    except BaseException as error:
+        BaseException.add_note(error, 'its arguments could not be unpickled on the node')
+        raise
 
 
 def _at_exit() -> None:

@@ -38,18 +38,20 @@ def make_room() -> None:
 
 def _formatted(error: BaseException) -> str:
     story = traceback.TracebackException.from_exception(error)
-    _trim(story, set())
+    _trim(story)
     return ''.join(story.format()).rstrip('\n')
 
 
-def _trim(story: traceback.TracebackException | None, seen: set[int]) -> None:
-    if story is None or id(story) in seen:
-        return
-    seen.add(id(story))
-    story.stack = traceback.StackSummary.from_list(
-        [frame for frame in story.stack if not frame.filename.startswith(_OWN)]
-    )
-    _trim(story.__cause__, seen)
-    _trim(story.__context__, seen)
-    for inner in getattr(story, 'exceptions', None) or ():
-        _trim(inner, seen)
+def _trim(story: traceback.TracebackException) -> None:
+    """Leave our frames out; without recursion, as a chain of causes may be thousands long."""
+    waiting: list[traceback.TracebackException | None] = [story]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.stack = traceback.StackSummary.from_list(
+            [frame for frame in one.stack if not frame.filename.startswith(_OWN)]
+        )
+        waiting += (one.__cause__, one.__context__, *(getattr(one, 'exceptions', None) or ()))

@@ -31,7 +31,7 @@ def opening(
 ) -> m.OpenComputation:
     """The message with which a scheduler opens a computation."""
     who = ('compute', 'Ann at box', python)
-    return m.OpenComputation(computation, *who, b'', isolation, '', True, 5.0, cpus)
+    return m.OpenComputation(computation, *who, b'package', isolation, '', True, 5.0, cpus)
 
 
 class Bench:
