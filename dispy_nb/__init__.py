@@ -9,6 +9,8 @@ print(job())
 
 from dispy_nb import display
 from dispy_nb.cluster import JobCluster
+from dispy_nb.completion import as_completed
+from dispy_nb.executor import Executor
 from dispy_nb.job import DispyJob
 from dispy_nb.local import LocalNodes, start_nodes
 from dispy_nb.log import logger
@@ -17,7 +19,9 @@ from dispy_nb.tocome import SharedJobCluster, recover_jobs
 from nodeserver.core.errors import (
     ClusterClosed,
     DispyError,
+    JobFailed,
     KeyFileError,
+    NodesMissing,
     NodesNotStarted,
     NotYetSupported,
     PicklingFailed,
@@ -31,16 +35,20 @@ __all__ = [
     'DispyJob',
     'DispyNode',
     'DispyNodeAvailInfo',
+    'Executor',
     'JobCluster',
+    'JobFailed',
     'KeyFileError',
     'LocalNodes',
     'NodeAllocate',
+    'NodesMissing',
     'NodesNotStarted',
     'NotYetSupported',
     'PicklingFailed',
     'PortBusy',
     'SharedJobCluster',
     'UsageError',
+    'as_completed',
     'logger',
     'recover_jobs',
     'start_nodes',

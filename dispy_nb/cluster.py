@@ -1,10 +1,9 @@
 """`JobCluster`: one function, the nodes that run it, and the jobs submitted to it."""
 
-import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from dispy_nb.progress import ProgressLine
 from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
 from dispy_nb.table import status_table
+from dispy_nb.verbs import Verbs, check_program_arguments
 from nodeserver.core.errors import ClusterClosed, UsageError
 from nodeserver.core.events import CancelAsked, CloseAsked
 from nodeserver.core.messages import Message
@@ -30,7 +30,7 @@ _log = logging.getLogger('dispy_nb')
 CLOSE_TIMEOUT = 15.0  # seconds that nodes may take to tidy up
 
 
-class JobCluster:
+class JobCluster(Verbs):
     """Run a function on the nodes of a network (section A).
 
     The cluster finds nodes that run `dispynode`, sends them the function, and schedules the
@@ -123,6 +123,13 @@ class JobCluster:
         set_level(options.loglevel)
         self._open(options)
 
+    @classmethod
+    def _from_options(cls, options: ClusterOptions) -> Self:
+        """Make a cluster with options that were checked before."""
+        cluster = cls.__new__(cls)
+        cluster._open(options)
+        return cluster
+
     def _open(self, options: ClusterOptions) -> None:
         declared = declare(options)
         self._options = options
@@ -178,8 +185,12 @@ class JobCluster:
 
     def _submit(self, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
         if isinstance(self._options.computation, str):
-            _check_program_arguments(args, kwargs)
-        payload = dump_call(args, kwargs, self._by_value)
+            if kwargs:
+                raise UsageError(f'a program takes no keyword arguments: {sorted(kwargs)}')
+            check_program_arguments(args)
+        return self._submit_payload(node, dump_call(args, kwargs, self._by_value))
+
+    def _submit_payload(self, node: str, payload: bytes) -> DispyJob:
         with self._submitting:
             self._check_foreign()
             if self._is_closed:
@@ -242,10 +253,6 @@ class JobCluster:
     def __call__(self) -> bool:
         """Wait until all jobs have ended."""
         return self.wait()
-
-    def __await__(self) -> Generator[Any, None, bool]:
-        """Wait until all jobs have ended, while the event loop goes on."""
-        return asyncio.to_thread(self.wait).__await__()
 
     def waiting(self) -> None:
         """Take note that somebody is about to wait for a job, where it could never end."""
@@ -357,15 +364,3 @@ class JobCluster:
         """Say something to the scheduler about this cluster's computation."""
         if not self._is_closed:
             self._runtime.send(self._seat, message(self._computation))
-
-
-def _check_program_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """A program takes strings, in order (C05)."""
-    if kwargs:
-        raise UsageError(f'a program takes no keyword arguments: {sorted(kwargs)}')
-    for position, value in enumerate(args, 1):
-        if not isinstance(value, str):
-            raise UsageError(
-                f'argument {position} of a program must be a string, not {value!r} '
-                f'({type(value).__name__})'
-            )

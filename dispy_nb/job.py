@@ -35,9 +35,12 @@ def check_timeout(timeout: Any) -> float:
 class _Outcome:
     """What only an ended job has."""
 
-    __slots__ = ('exception', 'result', 'stderr', 'stdout')
+    __slots__ = ('error', 'exception', 'result', 'stderr', 'stdout')
 
-    def __init__(self, result: Any, stdout: Any, stderr: Any, exception: str | None) -> None:
+    def __init__(
+        self, result: Any, stdout: Any, stderr: Any, exception: str | None, error: bytes = b''
+    ) -> None:
+        self.error = error  # the exception itself, pickled
         self.result = result
         self.stdout = stdout
         self.stderr = stderr
@@ -370,7 +373,8 @@ def decode(status: JobStatus, outcome: bytes, reason: str) -> _Outcome:
     if status == JobStatus.CANCELLED:
         return _Outcome(None, opened.stdout, opened.stderr, 'Cancelled')
     if status != JobStatus.FINISHED or not opened.result:
-        return _Outcome(None, opened.stdout, opened.stderr, exception)
+        error = opened.result if opened.exception else b''
+        return _Outcome(None, opened.stdout, opened.stderr, exception, error)
     try:
         result = load_result(opened.result)
     except (Exception, SystemExit) as exc:  # noqa: BLE001

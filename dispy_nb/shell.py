@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
 
 from dispy_nb.callbacks import CallbackThread
@@ -42,6 +43,13 @@ def _title(node: DispyNode | None) -> str:
     return f'{node.name} ({node.ip_addr})' if node is not None else 'a node'
 
 
+def _name_of(job: DispyJob) -> str:
+    try:
+        return str(job.id)
+    except Exception:  # noqa: BLE001 - the user's own object, on our loop's thread
+        return f'#{job._number}'
+
+
 class ClusterShell:
     """Jobs, nodes and figures of one cluster."""
 
@@ -54,7 +62,8 @@ class ClusterShell:
         self.submitted = 0
         self.provisional = 0
         self.latest_provisional: ProvisionalOutcome | None = None
-        self.failures: deque[DispyJob] = deque(maxlen=FAILURES_KEPT)
+        # id, status, what went wrong: words only, since nobody may keep an ended job (C25)
+        self.failures: deque[tuple[str, str, str]] = deque(maxlen=FAILURES_KEPT)
         self.notice = ''
         self.first_submit: float | None = None
         self.last_settle: float | None = None
@@ -63,6 +72,8 @@ class ClusterShell:
         self._callbacks = callbacks
         self._calls_left = 0
         self._idle = threading.Condition()
+        self._idle_watchers: list[Callable[[], object]] = []
+        self._nodes_changed = threading.Condition()
 
     def performers(self) -> Performers:
         """What the driver calls for each effect of the cluster's core."""
@@ -75,7 +86,7 @@ class ClusterShell:
             TellNode: self._perform_tell_node,
             AskAllocation: self._perform_ask,
             Report: self._perform_report,
-            SayClosed: lambda effect: self.closed.set(),
+            SayClosed: self._perform_closed,
         }
 
     # the user's side
@@ -107,11 +118,43 @@ class ClusterShell:
                 self._idle.wait(1.0 if left is None else min(left, 1.0))
                 if self.jobs:
                     warn_at = time.monotonic() + BLOCKED_CALLBACK_SECONDS
-                elif time.monotonic() > warn_at and self._callbacks.current is not None:
+                elif time.monotonic() > warn_at and self.name_blocked_callback():
                     warn_at = float('inf')
-                    name = getattr(self._callbacks.current, '__qualname__', 'a callback')
-                    _log.warning('all jobs have ended; waiting for callback %s to return', name)
         return True
+
+    def name_blocked_callback(self) -> bool:
+        """Say which callback runs, if one does, since somebody waits for it."""
+        current = self._callbacks.current
+        if current is not None:
+            name = getattr(current, '__qualname__', 'a callback')
+            _log.warning('all jobs have ended; waiting for callback %s to return', name)
+        return current is not None
+
+    def is_idle(self) -> bool:
+        """Whether every job has ended and its callbacks have run."""
+        return not self.jobs and (not self._calls_left or self._callbacks.is_current())
+
+    def watch_idle(self, wake: Callable[[], object]) -> None:
+        """Have `wake` called whenever the cluster may have become idle."""
+        with self._idle:
+            self._idle_watchers.append(wake)
+
+    def unwatch_idle(self, wake: Callable[[], object]) -> None:
+        """Call it no more."""
+        with self._idle:
+            self._idle_watchers.remove(wake)
+
+    def ready_nodes(self) -> list[DispyNode]:
+        """List the nodes that can run jobs now."""
+        return [node for node in list(self.nodes.values()) if not node.closed and node.cpus]
+
+    def wait_nodes(self, count: int, timeout: float | None) -> list[DispyNode]:
+        """Wait for so many ready nodes or the cluster's end; answers with those that are there."""
+        with self._nodes_changed:
+            self._nodes_changed.wait_for(
+                lambda: self.closed.is_set() or len(self.ready_nodes()) >= count, timeout
+            )
+            return self.ready_nodes()
 
     # the core's side
 
@@ -188,7 +231,8 @@ class ClusterShell:
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug('%s: job %s %s', self.cluster.name, job.id, status.name.lower())
         if status != JobStatus.FINISHED:
-            self.failures.append(job)
+            text = (reason or job.exception or '').strip().rpartition('\n')[2]
+            self.failures.append((_name_of(job), status.name.lower(), text))
         if options.callback is not None:
             self._call(options.callback, job)
         if options.cluster_status is not None:
@@ -198,7 +242,12 @@ class ClusterShell:
         self.last_settle = now
         if not self.jobs:  # with calls left, it is the one who waits inside a callback
             with self._idle:
-                self._idle.notify_all()
+                self._notify_idle()
+
+    def _notify_idle(self) -> None:
+        self._idle.notify_all()
+        for wake in self._idle_watchers:
+            wake()
 
     def _perform_provisional(self, effect: DeliverProvisional) -> None:
         results = effect.results
@@ -226,8 +275,15 @@ class ClusterShell:
             node.update(change)
         if change.status == NodeStatus.INITIALIZED:
             self.notice = ''
+        with self._nodes_changed:
+            self._nodes_changed.notify_all()
         if self._options.cluster_status is not None:
             self._tell(change.status, node, None)
+
+    def _perform_closed(self, effect: SayClosed) -> None:
+        self.closed.set()
+        with self._nodes_changed:
+            self._nodes_changed.notify_all()
 
     def _perform_ask(self, effect: AskAllocation) -> None:
         """Call the user's `allocate` on the callback thread; its answer goes to the scheduler."""
@@ -273,4 +329,4 @@ class ClusterShell:
         with self._idle:
             self._calls_left -= 1
             if not self._calls_left:
-                self._idle.notify_all()
+                self._notify_idle()

@@ -16,10 +16,11 @@ from types import FrameType
 from typing import NoReturn
 
 from nodeserver.core.deaths import UNREPORTABLE
-from nodeserver.payload import Package, dump_result, load_call
+from nodeserver.payload import Package, dump_exception, dump_result, load_call
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
 from nodeserver.worker import ancestry
+from nodeserver.worker.chunk import run_chunk
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
 from nodeserver.worker.output import LANE, ORDERS, Capture
 from nodeserver.worker.surroundings import Surroundings, enter
@@ -122,13 +123,16 @@ class Worker:
             try:
                 allow_interrupts()
                 args, kwargs = load_call(payload)
-                result = dump_result(self._computation(*args, **kwargs))
+                if kwargs is None:
+                    result = run_chunk(self._computation, *args)
+                else:
+                    result = dump_result(self._computation(*args, **kwargs))
             finally:
                 hold_interrupts()
             kind, exception = lane.RETURNED, ''
         except BaseException as error:  # noqa: BLE001 - user code: its client is told
             hold_interrupts()
-            kind, result, exception = lane.RAISED, b'', describe(error)
+            kind, result, exception = lane.RAISED, dump_exception(error), describe(error)
         seconds = perf_counter() - started
         if os.getpid() != self._pid:  # the job forked, and the copy came back as well
             os._exit(0)
