@@ -12,6 +12,7 @@ from dispy_nb.cluster import JobCluster
 from dispy_nb.completion import as_completed
 from dispy_nb.executor import Executor
 from dispy_nb.job import DispyJob
+from dispy_nb.joblib_entry import await_joblib, register_joblib
 from dispy_nb.local import LocalNodes, start_nodes
 from dispy_nb.log import logger
 from dispy_nb.nodes import DispyNode, DispyNodeAvailInfo, NodeAllocate
@@ -51,7 +52,9 @@ __all__ = [
     'as_completed',
     'logger',
     'recover_jobs',
+    'register_joblib',
     'start_nodes',
 ]
 
 display.register()
+await_joblib()

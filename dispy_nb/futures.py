@@ -41,8 +41,7 @@ class JobFuture(Future[Any]):
         """Cancel the call, also when it runs: its process is interrupted; False if it is done."""
         if not super().cancel():
             return False
-        if self._executor._withdraw(self):
-            self.set_running_or_notify_cancel()
+        self._executor._withdraw([self])
         return True
 
     def running(self) -> bool:
@@ -75,7 +74,8 @@ class ClusterExecutor(StandardExecutor):
             check_count('max_workers', max_workers)
         self.cluster = cluster
         self._most = max_workers
-        self._lock = threading.Lock()
+        # garbage collected inside of a locked block can bring a `shutdown`
+        self._lock = threading.RLock()
         self._unfinished: set[JobFuture] = set()
         self._waiting: deque[tuple[JobFuture, bytes]] = deque()  # for room
         self._with_cluster = 0
@@ -97,7 +97,7 @@ class ClusterExecutor(StandardExecutor):
             The executor was shut down.
         """
         function, by_value = self._travelling(fn)
-        return self._submit(dump_call(args, kwargs, by_value, leading=(function,)))
+        return self._submit(dump_call(args, kwargs, by_value, function=function))
 
     def map(
         self,
@@ -125,11 +125,11 @@ class ClusterExecutor(StandardExecutor):
         try:
             for size in sizes_of(len(calls), chunksize, cpus):
                 columns = columns_of(calls[first : first + size], len(iterables))
-                payload = dump_chunk(columns, by_value, leading=(function,), stop=True, first=first)
+                payload = dump_chunk(columns, by_value, function=function, stop=True, first=first)
                 chunks.append((self._submit(payload), first))
                 first += size
         except BaseException:
-            _cancel(chunks)
+            _cancel(future for future, _ in chunks)
             raise
         return _results(chunks, deadline)
 
@@ -147,9 +147,7 @@ class ClusterExecutor(StandardExecutor):
             self._is_shut = True
             self._start_thread()
             futures = list(self._unfinished) if cancel_futures else []
-        for future in futures:
-            if not future.running():
-                future.cancel()
+        _cancel(future for future in futures if not future.running())
         self._ends.put(None)
         if wait and self._thread is not threading.current_thread() and self._thread is not None:
             self._thread.join()
@@ -173,6 +171,10 @@ class ClusterExecutor(StandardExecutor):
             by_value = frozenset(modules_by_value(fn))
             kept = self._pickled[fn] = dump_function(fn, by_value), by_value
         return kept
+
+    def _submit_once(self, fn: Callable[[], Any], by_value: Iterable[str]) -> JobFuture:
+        """Have a function called that is not worth keeping."""
+        return self._submit(dump_call((), {}, by_value, function=fn))
 
     def _submit(self, payload: bytes) -> JobFuture:
         future = JobFuture(self)
@@ -200,20 +202,18 @@ class ClusterExecutor(StandardExecutor):
         if not job._add_waiter(ended):
             ended()
 
-    def _withdraw(self, future: JobFuture) -> bool:
-        """Take a call back; False if that was done before."""
+    def _withdraw(self, futures: Iterable[JobFuture]) -> None:
+        """Take calls back whose futures were cancelled; the first to do so tells who waits."""
         with self._lock:
-            if future._withdrawn:
-                return False
-            future._withdrawn = True
-            job = future._job
-            if job is None:
-                self._unfinished.discard(future)
-        if job is not None:
-            self.cluster._cancel_all([job])
-        else:
-            self._ends.put(None)  # it may have been the last one
-        return True
+            fresh = [future for future in futures if not future._withdrawn]
+            for future in fresh:
+                future._withdrawn = True
+            self._unfinished.difference_update(f for f in fresh if f._job is None)
+            jobs = [future._job for future in fresh if future._job is not None]
+        self.cluster._cancel_all(jobs)
+        for future in fresh:
+            future.set_running_or_notify_cancel()
+        self._ends.put(None)  # the last one may have been among them
 
     # the thread: unpickling results and callbacks of futures are user code
 
@@ -275,9 +275,11 @@ def _results(chunks: deque[tuple[JobFuture, int]], deadline: float | None) -> It
                     raise failures[at]
                 yield value
     finally:
-        _cancel(chunks)
+        _cancel(future for future, _ in chunks)
 
 
-def _cancel(chunks: Iterable[tuple[JobFuture, int]]) -> None:
-    for future, _ in chunks:
-        future.cancel()
+def _cancel(futures: Iterable[JobFuture]) -> None:
+    """Cancel futures of one executor, all with one message."""
+    cancelled = [future for future in futures if Future.cancel(future)]
+    if cancelled:
+        cancelled[0]._executor._withdraw(cancelled)

@@ -59,25 +59,27 @@ def dump_call(
     kwargs: Mapping[str, object],
     by_value: Iterable[str] = (),
     *,
-    leading: tuple[object, ...] = (),
+    function: Callable[..., object] | bytes | None = None,
 ) -> bytes:
     """Pickle a job's arguments; classes and functions of the modules `by_value` go along.
 
-    `leading` stands before the others: the function, for a computation that calls any one.
+    `function` is for a computation that calls any one, and may have been pickled before.
     """
 
     def names() -> Iterator[tuple[str, object]]:
-        yield from (('function', part) for part in leading)
+        yield 'function', function
         yield from named_arguments(args, kwargs)
 
-    return _dump_given(((*leading, *args), dict(kwargs)), by_value, names)
+    if function is not None:
+        return _dump_given(((function, *args), dict(kwargs)), by_value, names, function)
+    return _dump_given((args, dict(kwargs)), by_value, names)
 
 
 def dump_chunk(
     columns: Sequence[Sequence[object]],
     by_value: Iterable[str] = (),
     *,
-    leading: tuple[object, ...] = (),
+    function: Callable[..., object] | bytes | None = None,
     stop: bool = False,
     first: int = 0,
 ) -> bytes:
@@ -87,11 +89,12 @@ def dump_chunk(
     """
 
     def names() -> Iterator[tuple[str, object]]:
-        yield from (('function', part) for part in leading)
+        yield 'function', function
         yield from named_in_columns(columns, first)
 
+    leading = () if function is None else (function,)
     chunk = ((leading, columns, stop), None)  # None in place of keywords: no single call
-    return _dump_given(chunk, by_value, names)
+    return _dump_given(chunk, by_value, names, function)
 
 
 def dump_function(function: Callable[..., object], by_value: Iterable[str] = ()) -> bytes:
@@ -100,12 +103,20 @@ def dump_function(function: Callable[..., object], by_value: Iterable[str] = ())
 
 
 def _dump_given(
-    obj: object, by_value: Iterable[str], names: Callable[[], Iterable[tuple[str, object]]]
+    obj: object,
+    by_value: Iterable[str],
+    names: Callable[[], Iterable[tuple[str, object]]],
+    pickled: object = None,
 ) -> bytes:
+    """Pickle plainly if that is right, else by cloudpickle; `pickled` is the first part, if bytes.
+
+    Names within that part are no reason for cloudpickle: it has been pickled before.
+    """
     try:
         data = pickle.dumps(obj, PROTOCOL)
+        at = data.index(pickled) + len(pickled) if isinstance(pickled, bytes) else 0
         # plain pickle succeeds by name where the node does not have that name
-        if _MAIN not in data and not any(name.encode() in data for name in by_value):
+        if data.find(_MAIN, at) < 0 and not any(data.find(n.encode(), at) >= 0 for n in by_value):
             return data
     except Exception:  # noqa: BLE001 - whatever the user's objects raise, cloudpickle may do
         pass
