@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from dispy_nb.failures import failure_of
 from dispy_nb.job import DispyJob, check_timeout
-from dispy_nb.mapping import calls_of, check_calls, check_count, columns_of, opened, sizes_of
+from dispy_nb.mapping import begun, calls_of, check_calls, check_count, columns_of, opened, sizes_of
 from nodeserver.core.errors import UsageError
 from nodeserver.core.status import JobStatus
 from nodeserver.payload import dump_call, dump_chunk, dump_function, modules_by_value
@@ -131,7 +131,7 @@ class ClusterExecutor(StandardExecutor):
         except BaseException:
             _cancel(future for future, _ in chunks)
             raise
-        return _results(chunks, deadline)
+        return begun(_results(chunks, deadline))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and release the nodes when those that were given have ended.
@@ -265,6 +265,7 @@ class ClusterExecutor(StandardExecutor):
 
 def _results(chunks: deque[tuple[JobFuture, int]], deadline: float | None) -> Iterator[Any]:
     try:
+        yield  # to `begun`
         while chunks:
             future, first = chunks[0]
             left = None if deadline is None else deadline - time.monotonic()

@@ -155,7 +155,13 @@ def map_lazily(
     except BaseException:
         target.cancel(chunk.job for chunk in chunks)
         raise
-    return _in_order(target, chunks, coming, errors)
+    return begun(_in_order(target, chunks, coming, errors))
+
+
+def begun(generator: Iterator[Any]) -> Iterator[Any]:
+    """Take a generator into its `try` block: only then does closing it tidy up."""
+    next(generator)
+    return generator
 
 
 def _sent(target: Target, columns: Columns, first: int, errors: str) -> Chunk:
@@ -188,6 +194,7 @@ def _in_order(
     target: Target, chunks: deque[Chunk], coming: Iterator[Chunk], errors: str
 ) -> Iterator[Any]:
     try:
+        yield  # to `begun`
         while chunks:
             if errors == 'stop':
                 _watch_for_failure(chunks, until=chunks[0].job)
