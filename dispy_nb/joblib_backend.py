@@ -48,11 +48,20 @@ class DispyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             raise UsageError(
                 f'executor must be an executor of dispy_nb, without other options, not {executor!r}'
             )
-        self.parallel: Any = None
+        self._parallel: Callable[[], Any] = lambda: None
         self._executor = executor
         self._options = options
         self._nodes_timeout = wait_for_nodes_timeout
         self._futures: set[Future[Any]] = set()
+
+    @property
+    def parallel(self) -> Any:
+        """The `joblib.Parallel` that uses this now: held weakly, since that one holds this."""
+        return self._parallel()
+
+    @parallel.setter
+    def parallel(self, parallel: Any) -> None:
+        self._parallel = weakref.ref(parallel)
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many calls can run at a time: -1 means all cpus of the nodes."""
@@ -89,7 +98,6 @@ class DispyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def terminate(self) -> None:
         """End a parallel call: the nodes stay for the next one."""
-        self.parallel = None  # else a circle would keep both
         self.reset_batch_stats()
 
     def _open(self) -> ClusterExecutor:

@@ -228,7 +228,7 @@ def test_waiting_for_nodes_that_are_not_there_says_what_is_known(
     make_cluster: MakeCluster,
 ) -> None:
     cluster = make_cluster(identity, nodes=['127.0.0.1'], node_port=free_port())
-    with pytest.raises(dispy.NodesMissing, match='looked for nodes at: 127.0.0.1'):
+    with pytest.raises(dispy.NodesMissing, match=r'looked for nodes at: 127\.0\.0\.1'):
         cluster.wait_for_nodes(timeout=0.2)
     after(0.2, lambda: cluster.close(timeout=0, terminate=True))
     with pytest.raises(dispy.ClusterClosed):

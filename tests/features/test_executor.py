@@ -290,7 +290,7 @@ def test_a_function_travels_once(make_executor: MakeExecutor) -> None:
 def test_what_cannot_travel_is_named(make_executor: MakeExecutor) -> None:
     executor = make_executor()
     lock = threading.Lock()
-    with pytest.raises(dispy.PicklingFailed, match='argument 1 of type _thread.lock'):
+    with pytest.raises(dispy.PicklingFailed, match=r'argument 1 of type _thread\.lock'):
         executor.submit(double, lock)
     with pytest.raises(dispy.PicklingFailed, match="function: variable 'lock'"):
         executor.submit(lambda: lock)

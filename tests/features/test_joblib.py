@@ -1,5 +1,6 @@
 """joblib and scikit-learn on the nodes, by `joblib.parallel_config(backend='dispy')`."""
 
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def test_an_exception_is_raised_here_and_the_rest_is_taken_back(
             joblib.Parallel(batch_size=1)(calls)
         # 60 s were not waited for, and the cpus are free
         assert joblib.Parallel()(joblib.delayed(square)(n) for n in range(4)) == [0, 1, 4, 9]
-        with pytest.raises(TimeoutError):
+        with pytest.raises(multiprocessing.TimeoutError):  # which joblib raises
             stay = joblib.delayed(mark_and_stay)
             joblib.Parallel(timeout=0.3)(stay(n, own_home) for n in (5, 6))
         assert joblib.Parallel()(joblib.delayed(square)(n) for n in range(4)) == [0, 1, 4, 9]
@@ -134,9 +135,11 @@ def test_a_grid_search_finds_the_same_numbers(options: dict[str, Any]) -> None:
 @pytest.mark.row('Z04')
 def test_without_nodes_it_does_not_wait_for_ever() -> None:
     here = {'nodes': ['127.0.0.1'], 'ip_addr': '127.0.0.1', 'port': 0, 'node_port': free_port()}
-    with joblib.parallel_config(backend='dispy', wait_for_nodes_timeout=0.2, **here):
-        with pytest.raises(dispy.NodesMissing, match='looked for nodes at: 127.0.0.1'):
-            joblib.Parallel(n_jobs=-1)(joblib.delayed(square)(n) for n in range(3))
+    with (
+        pytest.raises(dispy.NodesMissing, match=r'looked for nodes at: 127\.0\.0\.1'),
+        joblib.parallel_config(backend='dispy', wait_for_nodes_timeout=0.2, **here),
+    ):
+        joblib.Parallel(n_jobs=-1)(joblib.delayed(square)(n) for n in range(3))
     eventually(lambda: not closing._kept, LIMIT)
 
 

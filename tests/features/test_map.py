@@ -67,22 +67,22 @@ def unpicklable(value):
     return threading.Lock() if value == 2 else value
 
 
-class Wrong(Exception):
+class OwnError(Exception):
     def __init__(self, what: str, code: int) -> None:
         super().__init__(what, code)
         self.code = code
 
 
-class Unmakeable(Exception):
+class UnmakeableError(Exception):
     def __init__(self, what: str, code: int) -> None:
         super().__init__(what)  # pickle will call it with one argument
 
 
 def raise_own(kind):
     if kind == 'own':
-        raise Wrong('that', 7)
+        raise OwnError('that', 7)
     if kind == 'unmakeable':
-        raise Unmakeable('this', 1)
+        raise UnmakeableError('this', 1)
     if kind == 'exit':
         raise SystemExit(3)
     return kind
@@ -218,7 +218,7 @@ def test_a_process_that_dies_costs_the_calls_of_its_chunk(make_cluster: MakeClus
         assert (error.index, error.status) == (number, 'terminated')
         assert 'SIGKILL' in error.text
         assert str(error).startswith(f'call {number}: ')
-    with pytest.raises(dispy.JobFailed, match='call 3: .*SIGKILL'):
+    with pytest.raises(dispy.JobFailed, match=r'call 3: .*SIGKILL'):
         cluster.map(range(9), chunksize=3)
 
 
@@ -234,10 +234,10 @@ def test_exceptions_are_those_of_this_program(make_cluster: MakeCluster) -> None
     cluster = make_cluster(raise_own)
     kinds = ['own', 'unmakeable', 'exit', 'fine']
     own, unmakeable, end, fine = cluster.map(kinds, errors='return')
-    assert type(own) is Wrong
+    assert type(own) is OwnError
     assert (own.args, own.code) == (('that', 7), 7)
     assert isinstance(unmakeable, dispy.JobFailed)
-    assert 'Unmakeable: this' in unmakeable.text
+    assert 'UnmakeableError: this' in unmakeable.text
     assert isinstance(end, SystemExit)
     assert end.code == 3
     assert fine == 'fine'
