@@ -46,6 +46,7 @@ class Worker:
         self._surroundings = Surroundings(settings.directory, capture, package.computation)
         self._pid = 0
         self._current = _ANY
+        self._broke_import = False
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
         """Be a worker in a process just forked; the template's code is never returned to."""
@@ -98,6 +99,8 @@ class Worker:
 
     def _trouble_in_restoring(self) -> str:
         """Put back what the job changed; a text says why the next job would not find it so."""
+        if self._broke_import:
+            return 'it was interrupted in an import, and modules may be there by half'
         try:
             self._surroundings.restore()
         except Exception as error:  # noqa: BLE001 - whatever the job did to them
@@ -113,6 +116,7 @@ class Worker:
         """Interrupt the job that the node means: by now this process may be in the next one."""
         order = os.pread(ORDERS, lane.INTERRUPT_ORDER.size, 0)
         if not order or lane.INTERRUPT_ORDER.unpack(order) in (_ANY, self._current):
+            self._broke_import = self._broke_import or _is_importing(frame)
             raise KeyboardInterrupt
 
     def _run(self, job: int, attempt: int, payload: bytes, finish: Callable[[], None]) -> None:
@@ -142,6 +146,15 @@ class Worker:
         except OSError:  # the job closed the files
             stdout, stderr = '', ''
         self._lane.report(kind, encode_outcome(result, stdout, stderr, exception), seconds)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Say whether a module is being imported by what runs."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith('<frozen importlib'):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _report_trouble_in(finish: Callable[[], None]) -> None:
