@@ -45,6 +45,26 @@ def through_pool(pool: Pool, count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
+def map_through_cluster(local: dispy_nb.LocalNodes, isolation: str, count: int) -> float:
+    """Map over many numbers; how many calls a second."""
+    with dispy_nb.JobCluster(
+        same, nodes=local.nodes, ip_addr='127.0.0.1', isolation=isolation
+    ) as cluster:
+        cluster.submit(0)()
+        began = time.perf_counter()
+        results = cluster.map(range(count))
+        seconds = time.perf_counter() - began
+    assert results == list(range(count))
+    return count / seconds
+
+
+def map_through_pool(pool: Pool, count: int) -> float:
+    """Do the same with a pool."""
+    began = time.perf_counter()
+    assert pool.map(same, range(count)) == list(range(count))
+    return count / (time.perf_counter() - began)
+
+
 def latency(submit: Callable[[int], Callable[[], int]], count: int = 200) -> float:
     """Median seconds of one lone job, there and back."""
     times = []
@@ -66,6 +86,12 @@ def main() -> None:
             with context.Pool(CPUS) as pool, context.Pool(CPUS, maxtasksperchild=1) as fresh:
                 lasting = through_pool(pool, 20_000), through_cluster(local, 'worker', 20_000)
                 single = through_pool(fresh, 1_000), through_cluster(local, 'job', 1_000)
+                for isolation in ('worker', 'job'):
+                    mapped = (
+                        map_through_pool(pool, 100_000),
+                        map_through_cluster(local, isolation, 100_000),
+                    )
+                    rows.setdefault(f"map, isolation='{isolation}' : Pool.map", []).append(mapped)
                 alone.setdefault('Pool', []).append(
                     latency(lambda number: pool.apply_async(same, (number,)).get)
                 )
