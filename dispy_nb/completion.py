@@ -9,6 +9,7 @@ from functools import partial
 from typing import Self
 
 from dispy_nb.job import DispyJob, JobView, check_timeout
+from dispy_nb.nodes import DispyNode
 from dispy_nb.shell import BLOCKED_CALLBACK_SECONDS, ClusterShell
 from nodeserver.core.errors import UsageError
 
@@ -151,16 +152,29 @@ async def idle(shell: ClusterShell, timeout: float | None) -> bool:
         if left is not None and left <= 0:
             return False
         ended, wake = wakeable()
-        shell.watch_idle(wake)
+        shell.idle_watchers.add(wake)
         try:
             if not shell.is_idle():
                 await asyncio.wait({ended}, timeout=_slice(left))
         finally:
-            shell.unwatch_idle(wake)
+            shell.idle_watchers.discard(wake)
             ended.cancel()
         if not told and not shell.jobs and not shell.is_idle():
             told = shell.name_blocked_callback()
     return True
+
+
+def ready_nodes(shell: ClusterShell, count: int, timeout: float | None) -> list[DispyNode]:
+    """Wait for so many nodes that can run jobs, or the cluster's end; answer with all there are."""
+
+    def ready() -> list[DispyNode]:
+        return [node for node in tuple(shell.nodes.values()) if not node.closed and node.cpus]
+
+    with shell.nodes_changed:
+        shell.nodes_changed.wait_for(
+            lambda: shell.closed.is_set() or len(ready()) >= count, timeout
+        )
+        return ready()
 
 
 def _slice(left: float | None) -> float:

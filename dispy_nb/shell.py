@@ -72,8 +72,8 @@ class ClusterShell:
         self._callbacks = callbacks
         self._calls_left = 0
         self._idle = threading.Condition()
-        self._idle_watchers: list[Callable[[], object]] = []
-        self._nodes_changed = threading.Condition()
+        self.idle_watchers: set[Callable[[], object]] = set()  # called when it may be idle
+        self.nodes_changed = threading.Condition()
 
     def performers(self) -> Performers:
         """What the driver calls for each effect of the cluster's core."""
@@ -133,28 +133,6 @@ class ClusterShell:
     def is_idle(self) -> bool:
         """Whether every job has ended and its callbacks have run."""
         return not self.jobs and (not self._calls_left or self._callbacks.is_current())
-
-    def watch_idle(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called whenever the cluster may have become idle."""
-        with self._idle:
-            self._idle_watchers.append(wake)
-
-    def unwatch_idle(self, wake: Callable[[], object]) -> None:
-        """Call it no more."""
-        with self._idle:
-            self._idle_watchers.remove(wake)
-
-    def ready_nodes(self) -> list[DispyNode]:
-        """List the nodes that can run jobs now."""
-        return [node for node in list(self.nodes.values()) if not node.closed and node.cpus]
-
-    def wait_nodes(self, count: int, timeout: float | None) -> list[DispyNode]:
-        """Wait for so many ready nodes or the cluster's end; answers with those that are there."""
-        with self._nodes_changed:
-            self._nodes_changed.wait_for(
-                lambda: self.closed.is_set() or len(self.ready_nodes()) >= count, timeout
-            )
-            return self.ready_nodes()
 
     # the core's side
 
@@ -246,7 +224,7 @@ class ClusterShell:
 
     def _notify_idle(self) -> None:
         self._idle.notify_all()
-        for wake in self._idle_watchers:
+        for wake in tuple(self.idle_watchers):
             wake()
 
     def _perform_provisional(self, effect: DeliverProvisional) -> None:
@@ -275,15 +253,15 @@ class ClusterShell:
             node.update(change)
         if change.status == NodeStatus.INITIALIZED:
             self.notice = ''
-        with self._nodes_changed:
-            self._nodes_changed.notify_all()
+        with self.nodes_changed:
+            self.nodes_changed.notify_all()
         if self._options.cluster_status is not None:
             self._tell(change.status, node, None)
 
     def _perform_closed(self, effect: SayClosed) -> None:
         self.closed.set()
-        with self._nodes_changed:
-            self._nodes_changed.notify_all()
+        with self.nodes_changed:
+            self.nodes_changed.notify_all()
 
     def _perform_ask(self, effect: AskAllocation) -> None:
         """Call the user's `allocate` on the callback thread; its answer goes to the scheduler."""

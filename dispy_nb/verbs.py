@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Self
 
-from dispy_nb.completion import AsCompleted, idle
+from dispy_nb.completion import AsCompleted, idle, ready_nodes
 from dispy_nb.futures import ClusterExecutor
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.mapping import (
@@ -150,7 +150,7 @@ class Verbs:
         """
         check_count('n', n)
         self.waiting()
-        nodes = self._shell.wait_nodes(n, None if timeout is None else check_timeout(timeout))
+        nodes = ready_nodes(self._shell, n, None if timeout is None else check_timeout(timeout))
         if self._shell.closed.is_set():
             raise ClusterClosed(f'cluster {self.name} is closed: no node will come')
         if len(nodes) < n:
@@ -208,7 +208,7 @@ class Verbs:
 
     def _cpus(self) -> int:
         """Cpus that can be planned with; the first node is waited for, but not for long."""
-        nodes = self._shell.wait_nodes(1, FIRST_NODE_TIMEOUT)
+        nodes = ready_nodes(self._shell, 1, FIRST_NODE_TIMEOUT)
         return sum(node.cpus for node in nodes) or UNKNOWN_CPUS
 
     def _check_columns(self, columns: Columns) -> None:
