@@ -47,7 +47,6 @@ from nodeserver.wire import lane
 from nodeserver.wire.envelope import Kind, read_greeting
 from nodeserver.wire.outcome import encode_outcome
 from nodeserver.wire.session import Limits, Session
-from nodeserver.worker.run import seed_generators
 
 CLIENT, SCHEDULER, NODE = 'client', 'scheduler', 'n' * 32
 COMPUTATION = 7
@@ -196,11 +195,10 @@ def _there(order: GiveJobs) -> list[tuple[int, int, bytes]]:
 def _worked(batch: list[tuple[int, int, bytes]]) -> bytes:
     """Do what a worker does for each job, but for its system calls."""
     reports = []
-    for job, attempt, payload in batch:
-        seed_generators(COMPUTATION, job, attempt)
+    for job, _, payload in batch:
         began = perf_counter()
         args, kwargs = load_call(payload)
-        result = dump_result(same(*args, **kwargs))
+        result = dump_result(same(*args, **(kwargs or {})))
         seconds = perf_counter() - began
         body = encode_outcome(result, '', '', '')
         reports.append(lane.REPORT_HEAD.pack(lane.RETURNED, job, seconds, len(body)) + body)

@@ -9,7 +9,10 @@ print(job())
 
 from dispy_nb import display
 from dispy_nb.cluster import JobCluster
+from dispy_nb.completion import as_completed
+from dispy_nb.executor import Executor
 from dispy_nb.job import DispyJob
+from dispy_nb.joblib_entry import await_joblib, register_joblib
 from dispy_nb.joboptions import ClusterView
 from dispy_nb.local import LocalNodes, start_nodes
 from dispy_nb.log import logger
@@ -18,7 +21,9 @@ from dispy_nb.tocome import SharedJobCluster, recover_jobs
 from nodeserver.core.errors import (
     ClusterClosed,
     DispyError,
+    JobFailed,
     KeyFileError,
+    NodesMissing,
     NodesNotStarted,
     NotYetSupported,
     PicklingFailed,
@@ -33,19 +38,25 @@ __all__ = [
     'DispyJob',
     'DispyNode',
     'DispyNodeAvailInfo',
+    'Executor',
     'JobCluster',
+    'JobFailed',
     'KeyFileError',
     'LocalNodes',
     'NodeAllocate',
+    'NodesMissing',
     'NodesNotStarted',
     'NotYetSupported',
     'PicklingFailed',
     'PortBusy',
     'SharedJobCluster',
     'UsageError',
+    'as_completed',
     'logger',
     'recover_jobs',
+    'register_joblib',
     'start_nodes',
 ]
 
 display.register()
+await_joblib()

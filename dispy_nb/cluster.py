@@ -1,16 +1,14 @@
 """`JobCluster`: one function, the nodes that run it, and the jobs submitted to it."""
 
-import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from dispy_nb import closing, runtime
 from dispy_nb.job import DispyJob, check_timeout
-from dispy_nb.joboptions import ClusterView, checked
 from dispy_nb.log import set_level
 from dispy_nb.nodes import DispyNode, check_node_text, pin_names
 from dispy_nb.options import ClusterOptions
@@ -19,6 +17,7 @@ from dispy_nb.progress import ProgressLine
 from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
 from dispy_nb.table import status_table
+from dispy_nb.verbs import Verbs
 from nodeserver.core.errors import ClusterClosed, UsageError
 from nodeserver.core.events import CancelAsked, CloseAsked
 from nodeserver.core.messages import ORDINARY, JobOptions, Message
@@ -32,7 +31,7 @@ _log = logging.getLogger('dispy_nb')
 CLOSE_TIMEOUT = 15.0  # seconds that nodes may take to tidy up
 
 
-class JobCluster:
+class JobCluster(Verbs):
     """Run a function on the nodes of a network (section A).
 
     The cluster finds nodes that run `dispynode`, sends them the function, and schedules the
@@ -125,6 +124,13 @@ class JobCluster:
         set_level(options.loglevel)
         self._open(options)
 
+    @classmethod
+    def _from_options(cls, options: ClusterOptions) -> Self:
+        """Make a cluster with options that were checked before."""
+        cluster = cls.__new__(cls)
+        cluster._open(options)
+        return cluster
+
     def _open(self, options: ClusterOptions) -> None:
         declared = declare(options)
         self._options = options
@@ -175,29 +181,6 @@ class JobCluster:
             `node` is neither, or a `DispyNode` that the cluster has lost.
         """
         return self._submit(self._pin(node), args, kwargs)
-
-    def options(
-        self, timeout: float | None = None, retries: int = 0, priority: int = 0
-    ) -> ClusterView:
-        """Return a view of the cluster; jobs submitted to it carry these options (Z05).
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds from its start that a job may take; then it is interrupted, terminated, killed,
-            and ends `Terminated`: its `reason` and `exception` say so.
-        retries : int
-            How often, up to 1000, a job is run again that raised, died, was over its time or lost
-            its node: it may run more than once.  With `reentrant`, lost nodes use up none.
-        priority : int
-            From -1000 to 1000; jobs of a higher one are handed out first, whatever came first.
-
-        Raises
-        ------
-        UsageError
-            One of them has a wrong value.
-        """
-        return ClusterView(self, checked(timeout, retries, priority))
 
     def _pin(self, node: DispyNode | str) -> str:
         if isinstance(node, DispyNode) and node.closed:
@@ -280,10 +263,6 @@ class JobCluster:
     def __call__(self) -> bool:
         """Wait until all jobs have ended."""
         return self.wait()
-
-    def __await__(self) -> Generator[Any, None, bool]:
-        """Wait until all jobs have ended, while the event loop goes on."""
-        return asyncio.to_thread(self.wait).__await__()
 
     def waiting(self) -> None:
         """Take note that somebody is about to wait for a job, where it could never end."""

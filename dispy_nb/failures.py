@@ -1,17 +1,33 @@
-"""What is said in one line of a job that failed."""
+"""From a job that failed to the exception that is raised for it here."""
 
-from nodeserver.core.errors import ProtocolError
-from nodeserver.wire.outcome import decode_outcome
-
-
-def last_line(text: str) -> str:
-    """What a traceback comes to."""
-    return text.rstrip().rpartition('\n')[2]
+from dispy_nb.job import DispyJob
+from nodeserver.core.errors import JobFailed, RemoteTraceback
+from nodeserver.core.status import JobStatus
+from nodeserver.payload import load_exception
 
 
-def failure(outcome: bytes, reason: str) -> str:
-    """Why an attempt failed: what its node says of it, or what its function raised."""
-    try:
-        return reason or last_line(decode_outcome(outcome).exception)
-    except ProtocolError as error:  # a node's fault, and no reason to try less
-        return str(error)
+def failure_of(job: DispyJob, index: int | None = None) -> BaseException | None:
+    """Return what a job that has ended could raise here; None if it has a result.
+
+    The exception that the function raised, with the traceback of its node as cause; a
+    `JobFailed` where there is none, or none that can be made in this program.
+    """
+    text = job.exception
+    if text is None and job.status == JobStatus.FINISHED:
+        return None
+    if job.status == JobStatus.CANCELLED:
+        text = job.reason or text
+    return remote_failure(job._decoded().error, text or '', job.status, index)
+
+
+def remote_failure(
+    data: bytes, text: str, status: JobStatus, index: int | None = None
+) -> BaseException:
+    """Make the exception to be raised here for what went wrong on a node."""
+    error = load_exception(data)
+    if error is None:
+        return JobFailed(status.name.lower(), text, index)
+    error.__cause__ = RemoteTraceback(text)
+    if index is not None:
+        error.add_note(f'raised by call {index}')
+    return error

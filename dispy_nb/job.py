@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
-from dispy_nb.failures import last_line
+from dispy_nb.lastline import last_line
 from dispy_nb.outcomes import NOTHING, OpenedOutcome, ProvisionalOutcome, open_outcome
 from nodeserver.core.errors import InvariantBroken, UsageError
 from nodeserver.core.retries import after_failures

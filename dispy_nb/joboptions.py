@@ -1,10 +1,13 @@
 """`cluster.options(...)`: jobs with a time limit, with further tries, or ahead of others."""
 
 import math
+from contextlib import AbstractContextManager
 from types import EllipsisType
 from typing import Any, Self
 
 from dispy_nb.job import DispyJob
+from dispy_nb.mapping import Target
+from dispy_nb.mapverbs import MapVerbs
 from dispy_nb.nodes import DispyNode
 from nodeserver.core.errors import UsageError
 from nodeserver.core.messages import JobOptions
@@ -35,10 +38,11 @@ def _check_number(name: str, value: Any, least: int, most: int) -> None:
         raise UsageError(f'{name} must be a whole number from {least} to {most}, not {value!r}')
 
 
-class ClusterView:
+class ClusterView(MapVerbs):
     """A cluster whose jobs carry options: what `JobCluster.options` returns.
 
-    It has no jobs and no life of its own: whatever is not here is the cluster's.
+    It has no jobs and no life of its own: whatever is not here is the cluster's.  With `map` and
+    `imap` a job is a chunk of calls, and a timeout is a chunk's.
 
     Attributes
     ----------
@@ -99,6 +103,14 @@ class ClusterView:
     def _submit(self, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
         job: DispyJob = self.cluster._submit(node, args, kwargs, self._options)
         return job
+
+    def _target(self, known_cpus: bool) -> Target:
+        target: Target = self.cluster._target(known_cpus, self._options)
+        return target
+
+    def _progress_line(self) -> AbstractContextManager[object]:
+        line: AbstractContextManager[object] = self.cluster._progress_line()
+        return line
 
     def __repr__(self) -> str:
         values = f'timeout={self.timeout}, retries={self.retries}, priority={self.priority}'

@@ -11,9 +11,12 @@ from nodeserver.wire.outcome import Outcome, decode_outcome
 class OpenedOutcome:
     """What only an ended job has."""
 
-    __slots__ = ('exception', 'result', 'stderr', 'stdout')
+    __slots__ = ('error', 'exception', 'result', 'stderr', 'stdout')
 
-    def __init__(self, result: Any, stdout: Any, stderr: Any, exception: str | None) -> None:
+    def __init__(
+        self, result: Any, stdout: Any, stderr: Any, exception: str | None, error: bytes = b''
+    ) -> None:
+        self.error = error  # the exception itself, pickled
         self.result = result
         self.stdout = stdout
         self.stderr = stderr
@@ -64,7 +67,8 @@ def open_outcome(status: JobStatus, outcome: bytes, reason: str) -> OpenedOutcom
     else:
         exception = _story(reason, opened) or None
     if status != JobStatus.FINISHED or not opened.result:
-        return OpenedOutcome(None, opened.stdout, opened.stderr, exception)
+        error = opened.result if opened.exception else b''
+        return OpenedOutcome(None, opened.stdout, opened.stderr, exception, error)
     try:
         result = load_result(opened.result)
     except (Exception, SystemExit) as exc:  # noqa: BLE001

@@ -11,12 +11,13 @@ import textwrap
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
 
 from dispy_nb.callbacks import CallbackThread
-from dispy_nb.failures import failure
 from dispy_nb.gilshare import GilShare
 from dispy_nb.job import DispyJob, JobView
+from dispy_nb.lastline import failure
 from dispy_nb.nodes import DispyNode, allocated, avail_info
 from dispy_nb.options import ClusterOptions
 from dispy_nb.outcomes import ProvisionalOutcome
@@ -48,6 +49,13 @@ def _title(node: DispyNode | None) -> str:
     return f'{node.name} ({node.ip_addr})' if node is not None else 'a node'
 
 
+def _name_of(job: DispyJob) -> str:
+    try:
+        return str(job.id)
+    except Exception:  # noqa: BLE001 - the user's own object, on our loop's thread
+        return f'#{job._number}'
+
+
 class ClusterShell:
     """Jobs, nodes and figures of one cluster."""
 
@@ -60,7 +68,8 @@ class ClusterShell:
         self.submitted = 0
         self.provisional = 0
         self.latest_provisional: ProvisionalOutcome | None = None
-        self.failures: deque[DispyJob] = deque(maxlen=FAILURES_KEPT)
+        # id, status, what went wrong: words only, since nobody may keep an ended job (C25)
+        self.failures: deque[tuple[str, str, str]] = deque(maxlen=FAILURES_KEPT)
         self.notice = ''
         self.first_submit: float | None = None
         self.last_settle: float | None = None
@@ -70,6 +79,8 @@ class ClusterShell:
         self._callbacks = callbacks
         self._calls_left = 0
         self._idle = threading.Condition()
+        self.idle_watchers: set[Callable[[], object]] = set()  # called when it may be idle
+        self.nodes_changed = threading.Condition()
 
     def performers(self) -> Performers:
         """What the driver calls for each effect of the cluster's core."""
@@ -83,7 +94,7 @@ class ClusterShell:
             TellNode: self._perform_tell_node,
             AskAllocation: self._perform_ask,
             Report: self._perform_report,
-            SayClosed: lambda effect: self.closed.set(),
+            SayClosed: self._perform_closed,
         }
 
     # the user's side
@@ -114,11 +125,21 @@ class ClusterShell:
                 self._idle.wait(1.0 if left is None else min(left, 1.0))
                 if self.jobs:
                     warn_at = time.monotonic() + BLOCKED_CALLBACK_SECONDS
-                elif time.monotonic() > warn_at and self._callbacks.current is not None:
+                elif time.monotonic() > warn_at and self.name_blocked_callback():
                     warn_at = float('inf')
-                    name = getattr(self._callbacks.current, '__qualname__', 'a callback')
-                    _log.warning('all jobs have ended; waiting for callback %s to return', name)
         return True
+
+    def name_blocked_callback(self) -> bool:
+        """Say which callback runs, if one does, since somebody waits for it."""
+        current = self._callbacks.current
+        if current is not None:
+            name = getattr(current, '__qualname__', 'a callback')
+            _log.warning('all jobs have ended; waiting for callback %s to return', name)
+        return current is not None
+
+    def is_idle(self) -> bool:
+        """Whether every job has ended and its callbacks have run."""
+        return not self.jobs and (not self._calls_left or self._callbacks.is_current())
 
     # the core's side
 
@@ -221,7 +242,7 @@ class ClusterShell:
         self.counts[status] += 1
         job._settle(status, outcome, reason, now)
         if status is not JobStatus.FINISHED:
-            self.failures.append(job)
+            self.failures.append((_name_of(job), status.name.lower(), failure(outcome, reason)))
 
     def _tell_of_end(self, job: DispyJob) -> None:
         _log.debug('%s: job %s %s', self.cluster.name, job.id, job.status.name.lower())
@@ -243,7 +264,12 @@ class ClusterShell:
                 self._holds = False
                 _GIL.release()
             with self._idle:
-                self._idle.notify_all()
+                self._notify_idle()
+
+    def _notify_idle(self) -> None:
+        self._idle.notify_all()
+        for wake in tuple(self.idle_watchers):
+            wake()
 
     def _perform_provisional(self, effect: DeliverProvisional) -> None:
         results = effect.results
@@ -271,8 +297,15 @@ class ClusterShell:
             node.update(change)
         if change.status == NodeStatus.INITIALIZED:
             self.notice = ''
+        with self.nodes_changed:
+            self.nodes_changed.notify_all()
         if self._options.cluster_status is not None:
             self._tell(change.status, node, None)
+
+    def _perform_closed(self, effect: SayClosed) -> None:
+        self.closed.set()
+        with self.nodes_changed:
+            self.nodes_changed.notify_all()
 
     def _perform_ask(self, effect: AskAllocation) -> None:
         """Call the user's `allocate` on the callback thread; its answer goes to the scheduler."""
@@ -318,4 +351,4 @@ class ClusterShell:
         with self._idle:
             self._calls_left -= 1
             if not self._calls_left:
-                self._idle.notify_all()
+                self._notify_idle()

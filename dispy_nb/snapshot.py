@@ -86,14 +86,7 @@ def take_snapshot(name: str, shell: ClusterShell, made_at: float, closed: bool) 
         elapsed,
         ended / elapsed if elapsed else 0.0,
         nodes,
-        tuple(
-            FailureSnapshot(
-                str(job.id),
-                job.status.name.lower(),
-                (job.reason or job.exception or '').strip().rpartition('\n')[2],
-            )
-            for job in list(shell.failures)
-        ),
+        tuple(FailureSnapshot(*words) for words in list(shell.failures)),
         shell.notice,
         closed,
     )

@@ -110,6 +110,14 @@ def named_arguments(
     yield from ((f'argument {name!r}', value) for name, value in kwargs.items())
 
 
+def named_in_columns(
+    columns: Sequence[Sequence[object]], first: int
+) -> Iterator[tuple[str, object]]:
+    for number, column in enumerate(columns, 1):
+        for call, value in enumerate(column, first):
+            yield f'argument {number} of call {call}', value
+
+
 def named_parts(
     computation: object, setup: object, cleanup: object, depends: Sequence[object]
 ) -> Iterator[tuple[str, object]]:

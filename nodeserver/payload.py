@@ -6,6 +6,7 @@ share their globals, and those of `__main__` become the globals of the template'
 """
 
 import contextlib
+import functools
 import io
 import linecache
 import pickle
@@ -22,12 +23,19 @@ from typing import Any
 
 import cloudpickle
 
-from nodeserver.culprits import named_arguments, named_parts, pickling_failure
+from nodeserver.culprits import (
+    named_arguments,
+    named_in_columns,
+    named_parts,
+    pickling_failure,
+)
 
 PROTOCOL = 5
 MAX_SOURCE = 262144  # bytes of one file's source that travel along, for tracebacks
 _MAIN = b'__main__'
 _OWN_PACKAGES = ('nodeserver', 'dispy_nb')
+
+CallFailure = tuple[str, bytes]  # of one call in a chunk: traceback, and pickled exception
 
 _registry_lock = threading.RLock()  # cloudpickle's registry of modules by value is global
 _class_bytes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
@@ -47,31 +55,91 @@ class Package:
 
 
 def dump_call(
-    args: tuple[object, ...], kwargs: Mapping[str, object], by_value: Iterable[str] = ()
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    by_value: Iterable[str] = (),
+    *,
+    function: Callable[..., object] | bytes | None = None,
 ) -> bytes:
-    """Pickle a job's arguments; classes and functions of the modules `by_value` go along."""
-    call = (args, dict(kwargs))
+    """Pickle a job's arguments; classes and functions of the modules `by_value` go along.
+
+    `function` is for a computation that calls any one, and may have been pickled before.
+    """
+
+    def names() -> Iterator[tuple[str, object]]:
+        yield 'function', function
+        yield from named_arguments(args, kwargs)
+
+    if function is not None:
+        return _dump_given(((function, *args), dict(kwargs)), by_value, names, function)
+    return _dump_given((args, dict(kwargs)), by_value, names)
+
+
+def dump_chunk(
+    columns: Sequence[Sequence[object]],
+    by_value: Iterable[str] = (),
+    *,
+    function: Callable[..., object] | bytes | None = None,
+    stop: bool = False,
+    first: int = 0,
+) -> bytes:
+    """Pickle the arguments of many calls, a column for each parameter; `load_call` reads it.
+
+    What cannot travel is named as an argument of a call, which are counted from `first`.
+    """
+
+    def names() -> Iterator[tuple[str, object]]:
+        yield 'function', function
+        yield from named_in_columns(columns, first)
+
+    leading = () if function is None else (function,)
+    chunk = ((leading, columns, stop), None)  # None in place of keywords: no single call
+    return _dump_given(chunk, by_value, names, function)
+
+
+def dump_function(function: Callable[..., object], by_value: Iterable[str] = ()) -> bytes:
+    """Pickle a function that travels apart from its arguments."""
+    return _dump_given(function, by_value, lambda: [('function', function)])
+
+
+def _dump_given(
+    obj: object,
+    by_value: Iterable[str],
+    names: Callable[[], Iterable[tuple[str, object]]],
+    pickled: object = None,
+) -> bytes:
+    """Pickle plainly if that is right, else by cloudpickle; `pickled` is the first part, if bytes.
+
+    Names within that part are no reason for cloudpickle: it has been pickled before.
+    """
     try:
-        data = pickle.dumps(call, PROTOCOL)
+        data = pickle.dumps(obj, PROTOCOL)
+        at = data.index(pickled) + len(pickled) if isinstance(pickled, bytes) else 0
         # plain pickle succeeds by name where the node does not have that name
-        if _MAIN not in data and (
-            not by_value or not any(name.encode() in data for name in by_value)
+        if data.find(_MAIN, at) < 0 and (
+            not by_value or not any(data.find(name.encode(), at) >= 0 for name in by_value)
         ):
             return data
     except Exception:  # noqa: BLE001 - whatever the user's objects raise, cloudpickle may do
         pass
     with _by_value(by_value):
         try:
-            by_definition: bytes = cloudpickle.dumps(call, PROTOCOL)
+            by_definition: bytes = cloudpickle.dumps(obj, PROTOCOL)
         except Exception as error:
-            raise pickling_failure(error, named_arguments(args, kwargs)) from error
+            raise pickling_failure(error, names()) from error
     return by_definition
 
 
-def load_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Unpickle a job's arguments."""
+def load_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+    """Unpickle a job's arguments; without keywords they are those of a chunk."""
     args, kwargs = pickle.loads(data)
     return args, kwargs
+
+
+def load_function(data: bytes) -> Callable[..., Any]:
+    """Unpickle a function that travelled apart from its arguments."""
+    function: Callable[..., Any] = pickle.loads(data)
+    return function
 
 
 # results
@@ -96,6 +164,25 @@ def dump_result(result: object) -> bytes:
 def load_result(data: bytes) -> Any:
     """Unpickle what a job gave back."""
     return pickle.loads(data)
+
+
+def dump_exception(error: BaseException) -> bytes:
+    """Pickle what a job raised, without its traceback; b'' if it cannot travel."""
+    try:
+        return dump_result(error)
+    except BaseException:  # noqa: BLE001 - user code: the text of the exception travels anyway
+        return b''
+
+
+def load_exception(data: bytes) -> BaseException | None:
+    """Unpickle what a job raised; None if it cannot be made here, as many classes cannot."""
+    if not data:
+        return None
+    try:
+        error = pickle.loads(data)
+    except (Exception, SystemExit):  # noqa: BLE001 - user code: its text is there in its place
+        return None
+    return error if isinstance(error, BaseException) else None
 
 
 class _ResultPickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -199,11 +286,17 @@ def _is_users_own(name: str) -> bool:
     origin = getattr(module, '__file__', None)
     if name == '__main__' or origin is None or name.partition('.')[0] in _OWN_PACKAGES:
         return False
+    return not _is_installed(origin)
+
+
+@functools.lru_cache(4096)
+def _is_installed(origin: str) -> bool:
+    """Say whether a file belongs to Python or to an installed package."""
     path = Path(origin).resolve()
     if 'site-packages' in path.parts or 'dist-packages' in path.parts:
-        return False
+        return True
     library = (sysconfig.get_path(key) for key in ('stdlib', 'platstdlib'))
-    return not any(path.is_relative_to(Path(directory).resolve()) for directory in library)
+    return any(path.is_relative_to(Path(directory).resolve()) for directory in library)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,44 @@ class PicklingFailed(DispyError, TypeError):  # noqa: N818
     """Something that has to travel cannot be pickled; the text says which variable it is."""
 
 
+class JobFailed(DispyError, RuntimeError):  # noqa: N818
+    """A job ended without a result, and has no exception of its own that could be raised here.
+
+    Attributes
+    ----------
+    status : str
+        How it ended: 'terminated', 'cancelled' or 'abandoned'.
+    text : str
+        The traceback, or how its process died, or why it was cancelled.
+    index : int or None
+        Which call of a `map` it was, from 0 on.
+    """
+
+    def __init__(self, status: str, text: str, index: int | None = None) -> None:
+        call = '' if index is None else f'call {index}: '
+        super().__init__(f'{call}{text or status}')
+        self.status, self.text, self.index = status, text, index
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, int | None]]:
+        return type(self), (self.status, self.text, self.index)
+
+
+class RemoteTraceback(DispyError):  # noqa: N818
+    """The traceback of the node, as the cause of an exception that was raised there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}\n"""'
+
+
 # the surroundings' fault
+
+
+class NodesMissing(DispyError, TimeoutError):  # noqa: N818
+    """Nodes that were waited for did not come in time; the text says what is known of them."""
 
 
 class PortBusy(DispyError, OSError):  # noqa: N818

@@ -7,7 +7,11 @@ from nodeserver.wire.codec import MALFORMED
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True):
-    """What a job left: its pickled result or the text of its exception, and its output."""
+    """What a job left: its pickled result, and its output.
+
+    Where there is the text of an exception, `result` is the pickled exception itself, or b''
+    if that cannot travel.
+    """
 
     result: bytes = b''
     stdout: str = ''

@@ -17,10 +17,11 @@ from typing import Any, NoReturn
 
 from nodeserver.core.deaths import UNREPORTABLE
 from nodeserver.io.workerpage import PageOfWorker
-from nodeserver.payload import Package, dump_result, load_call
+from nodeserver.payload import Package, dump_exception, dump_result, load_call
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
 from nodeserver.worker import ancestry
+from nodeserver.worker.chunk import run_chunk
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
 from nodeserver.worker.output import LANE, Capture
 from nodeserver.worker.surroundings import Surroundings, enter
@@ -47,6 +48,7 @@ class Worker:
         self._pid = 0
         self._number = 0  # of the job among those that a lasting worker was given
         self._open_number = 0  # the same while interrupts may end it
+        self._broke_import = False
         keep_reserve()
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
@@ -103,7 +105,10 @@ class Worker:
                 try:
                     restore()
                 except Exception as error:  # noqa: BLE001 - whatever the job did to them
-                    self._leave(error)
+                    self._leave(f'its surroundings could not be restored: {_in_words(error)}')
+                    return
+                if self._broke_import:
+                    self._leave('it was interrupted in an import, and modules may be there by half')
                     return
                 keep_reserve()
 
@@ -112,14 +117,14 @@ class Worker:
         with contextlib.suppress(OSError):  # what cannot be entered, the job will notice
             enter(self._directory)
 
-    def _leave(self, error: Exception) -> None:
+    def _leave(self, why: str) -> None:
         """Say why the next job would not find this process as the last one did."""
-        text = f'its surroundings could not be restored: {type(error).__name__}: {error}'
-        self._lane.report(lane.LEAVING, text.encode(errors='backslashreplace'))
+        self._lane.report(lane.LEAVING, why.encode(errors='backslashreplace'))
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         """Interrupt the job that the node means: by now a lasting worker may be in the next one."""
         if self._open_number and self._page.is_interrupted(self._open_number):
+            self._broke_import = self._broke_import or _is_importing(frame)
             raise KeyboardInterrupt
 
     def _let_in_interrupts(self) -> None:
@@ -147,7 +152,10 @@ class Worker:
             try:
                 self._let_in_interrupts()
                 args, kwargs = _load_arguments(payload)
-                result = dump_result(self._computation(*args, **kwargs))
+                if kwargs is None:
+                    result = run_chunk(self._computation, *args)
+                else:
+                    result = dump_result(self._computation(*args, **kwargs))
             finally:
                 self._keep_out_interrupts()
             kind, exception = lane.RETURNED, ''
@@ -155,7 +163,7 @@ class Worker:
             if isinstance(error, MemoryError):
                 make_room()
             self._keep_out_interrupts()
-            kind, result, exception = lane.RAISED, b'', describe(error)
+            kind, result, exception = lane.RAISED, dump_exception(error), describe(error)
         seconds = perf_counter() - started
         if os.getpid() != self._pid:  # the job forked, and the copy came back as well
             os._exit(0)
@@ -178,7 +186,20 @@ class Worker:
         return encode_outcome(result, stdout, stderr, exception)
 
 
-def _load_arguments(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _in_words(error: Exception) -> str:
+    return f'{type(error).__name__}: {error}'
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Say whether a module is being imported by what runs."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith('<frozen importlib'):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _load_arguments(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     try:
         return load_call(payload)
     except BaseException as error:

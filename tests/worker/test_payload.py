@@ -16,9 +16,14 @@ import pytest
 from nodeserver.core.errors import PicklingFailed
 from nodeserver.payload import (
     dump_call,
+    dump_chunk,
+    dump_exception,
+    dump_function,
     dump_package,
     dump_result,
     load_call,
+    load_exception,
+    load_function,
     load_package,
     load_result,
     modules_by_value,
@@ -264,3 +269,39 @@ def test_unknown_namespace_is_refused() -> None:
     Forged(buffer, 5).dump(([], None, None, (), {}))
     with pytest.raises(pickle.UnpicklingError, match='os'):
         load_package(buffer.getvalue())
+
+
+def test_function_that_was_pickled_before_leaves_its_arguments_plain() -> None:
+    by_value = {__name__}
+    function = dump_function(triple, by_value)
+    assert __name__.encode() in function
+    assert load_function(function)(4) == 12
+    data = dump_call((4,), {'a': 5}, by_value, function=function)
+    assert data == pickle.dumps(((function, 4), {'a': 5}), 5)
+    with_own = dump_call((Holder(1),), {}, by_value, function=function)
+    assert len(with_own) > len(function) + 500  # the class goes along
+
+
+def test_chunk_is_told_from_a_single_call() -> None:
+    columns = [[1, 2], ['a', 'b']]
+    assert load_call(dump_chunk(columns)) == (((), columns, False), None)
+    assert load_call(dump_chunk(columns, function=b'f', stop=True)) == (
+        ((b'f',), columns, True),
+        None,
+    )
+    assert load_call(dump_call((1,), {})) == ((1,), {})
+    with pytest.raises(PicklingFailed, match=r'argument 2 of call 11 of type _thread\.lock'):
+        dump_chunk([[1, 2], ['a', lock]], first=10)
+
+
+class OddError(Exception):
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+
+
+def test_exception_travels_if_it_can() -> None:
+    found = load_exception(dump_exception(KeyError('here')))
+    assert (type(found), found.args) == (KeyError, ('here',))
+    assert load_exception(b'') is None
+    assert load_exception(dump_exception(OddError('that', 3))) is None  # cannot be made
+    assert dump_exception(ValueError(lock)) == b''

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import importlib
 import os
 import shutil
 import signal
@@ -115,6 +116,27 @@ def test_interrupt_is_raised_in_the_jobs_code(tmp_path: Path, isolation: str) ->
         return (await made.reports(worker, 1))[0]
 
     assert on_bench(tmp_path, play).result == 'interrupted'
+
+
+def test_worker_that_was_interrupted_in_an_import_leaves(tmp_path: Path) -> None:
+    (tmp_path / 'slow_module.py').write_text(
+        'import os, time\ndispy_provisional_result(os.getpid())\ntime.sleep(60)\n'
+    )
+
+    def work(directory: str) -> None:
+        sys.path.insert(0, directory)
+        importlib.import_module('slow_module')
+
+    async def play(made: Bench) -> Ran:
+        await made.open(work, 'worker')
+        worker = await made.start(str(tmp_path))
+        await first_provisional(made)
+        made.processes.signal_worker(SignalWorker(COMPUTATION, worker, signal.SIGINT))
+        return await made.end_of(worker)
+
+    ran = on_bench(tmp_path, play)
+    assert ran.raised
+    assert 'KeyboardInterrupt' in ran.outcome.exception
 
 
 def test_interrupt_of_a_job_that_has_ended_leaves_the_next_one_alone(tmp_path: Path) -> None:

@@ -1,0 +1,181 @@
+"""Waiting for many things without a thread for each: jobs as they end, a cluster to be idle."""
+
+import asyncio
+import contextlib
+import queue
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Self
+
+from dispy_nb.job import DispyJob, JobView, check_timeout
+from dispy_nb.nodes import DispyNode
+from dispy_nb.shell import BLOCKED_CALLBACK_SECONDS, ClusterShell
+from nodeserver.core.errors import UsageError
+
+
+class AsCompleted:
+    """Yields jobs as they end, to `for` and to `async for`; `len()` counts those to come.
+
+    Jobs can be of several clusters; one that is given twice is yielded once; those that have
+    ended already come first.
+
+    Parameters
+    ----------
+    jobs : iterable of DispyJob
+        What to wait for.
+    timeout : float, optional
+        Seconds from now on after which `TimeoutError` is raised instead of the next job.
+
+    Raises
+    ------
+    UsageError
+        `jobs` has something that is no job.
+    """
+
+    def __init__(self, jobs: Iterable[DispyJob], timeout: float | None = None) -> None:
+        wanted = dict.fromkeys(_checked(jobs))
+        seconds = None if timeout is None else check_timeout(timeout)
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._ended: queue.SimpleQueue[DispyJob] = queue.SimpleQueue()
+        self._wake: Callable[[], object] | None = None
+        self._waiters: dict[DispyJob, Callable[[], None]] = {
+            job: partial(self._note, job) for job in wanted
+        }
+        pending = [job for job, wake in self._waiters.items() if not self._watch(job, wake)]
+        for job in pending:
+            job._cluster.waiting()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> DispyJob:
+        if not self._waiters:
+            raise StopIteration
+        try:
+            return self._taken(self._ended.get(timeout=self._left()))
+        except queue.Empty:
+            raise self._late() from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DispyJob:
+        if not self._waiters:
+            raise StopAsyncIteration
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._taken(self._ended.get_nowait())
+            left = self._left()
+            if left is not None and left <= 0:
+                raise self._late()
+            await self._next_end(left)
+
+    def close(self) -> None:
+        """Wait no longer: the jobs forget about this."""
+        for job, wake in self._waiters.items():
+            job._drop_waiter(wake)
+        self._waiters.clear()
+
+    async def _next_end(self, timeout: float | None) -> None:
+        ended, self._wake = wakeable()
+        try:
+            if self._ended.empty():  # else the end came before there was somebody to wake
+                await asyncio.wait({ended}, timeout=timeout)
+        finally:
+            self._wake = None
+            ended.cancel()
+
+    def _watch(self, job: DispyJob, wake: Callable[[], None]) -> bool:
+        """Have the job's end noted; True if it has ended already."""
+        if job._add_waiter(wake):
+            return False
+        self._ended.put(job)
+        return True
+
+    def _note(self, job: DispyJob) -> None:
+        self._ended.put(job)
+        wake = self._wake
+        if wake is not None:
+            wake()
+
+    def _taken(self, job: DispyJob) -> DispyJob:
+        del self._waiters[job]
+        return job
+
+    def _left(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _late(self) -> TimeoutError:
+        return TimeoutError(f'{len(self)} jobs have not ended in time')
+
+
+def as_completed(jobs: Iterable[DispyJob], timeout: float | None = None) -> AsCompleted:
+    """Yield jobs, of any clusters, as they end; see `AsCompleted`."""
+    return AsCompleted(jobs, timeout)
+
+
+def _checked(jobs: Iterable[DispyJob]) -> Iterable[DispyJob]:
+    if not isinstance(jobs, Iterable):
+        raise UsageError(f'jobs must be a list of jobs, not {jobs!r}')
+    for job in jobs:
+        if not isinstance(job, DispyJob):
+            raise UsageError(f'jobs must be what submit() returned, not {job!r}')
+        yield job._origin if isinstance(job, JobView) else job
+
+
+def wakeable() -> tuple[asyncio.Future[None], Callable[[], None]]:
+    """Return a future of the running loop, and what ends it from any thread."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def finish() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(finish)
+
+    return ended, wake
+
+
+async def idle(shell: ClusterShell, timeout: float | None) -> bool:
+    """Wait until every job of a cluster has ended and its callbacks have run."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    told = False
+    while not shell.is_idle():
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        ended, wake = wakeable()
+        shell.idle_watchers.add(wake)
+        try:
+            if not shell.is_idle():
+                await asyncio.wait({ended}, timeout=_slice(left))
+        finally:
+            shell.idle_watchers.discard(wake)
+            ended.cancel()
+        if not told and not shell.jobs and not shell.is_idle():
+            told = shell.name_blocked_callback()
+    return True
+
+
+def ready_nodes(shell: ClusterShell, count: int, timeout: float | None) -> list[DispyNode]:
+    """Wait for so many nodes that can run jobs, or the cluster's end; answer with all there are."""
+
+    def ready() -> list[DispyNode]:
+        return [node for node in tuple(shell.nodes.values()) if not node.closed and node.cpus]
+
+    with shell.nodes_changed:
+        shell.nodes_changed.wait_for(
+            lambda: shell.closed.is_set() or len(ready()) >= count, timeout
+        )
+        return ready()
+
+
+def _slice(left: float | None) -> float:
+    return BLOCKED_CALLBACK_SECONDS if left is None else min(left, BLOCKED_CALLBACK_SECONDS)

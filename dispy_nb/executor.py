@@ -1,0 +1,38 @@
+"""`Executor`: the nodes of the network as a `concurrent.futures` executor."""
+
+from typing import Any
+
+from dispy_nb.cluster import JobCluster
+from dispy_nb.futures import ClusterExecutor
+from dispy_nb.mapping import check_count
+from nodeserver.core.errors import UsageError
+from nodeserver.worker.anyfunction import AnyFunction
+
+
+class Executor(ClusterExecutor):
+    """Runs any function on the nodes, as `concurrent.futures` has it (Z03).
+
+    It uses the nodes that a `JobCluster` would use, and `LocalNodes` of this program; while there
+    are none, calls wait and `explain()` says why.  A process is kept for each cpu
+    (``isolation='worker'``) unless asked otherwise.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        Most calls that are with the nodes at a time; by default all cpus are kept busy.
+    **options
+        Parameters of `JobCluster`, such as `nodes` and `secret`.
+
+    Raises
+    ------
+    UsageError
+        An option has a wrong value, or makes no sense here.
+    """
+
+    def __init__(self, max_workers: int | None = None, **options: Any) -> None:
+        if max_workers is not None:
+            check_count('max_workers', max_workers)
+        if 'computation' in options:
+            raise UsageError('computation: an executor takes a function with each call')
+        options = {'isolation': 'worker', 'name': 'executor', **options}
+        super().__init__(JobCluster(AnyFunction(), **options), max_workers)

@@ -1,0 +1,286 @@
+"""`concurrent.futures` on a cluster: any function, a future for each call.
+
+submit ──▶ JobFuture ──▶ job of the generic computation ──▶ thread of the executor ──▶ result
+"""
+
+import threading
+import time
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor as StandardExecutor
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from dispy_nb.failures import failure_of
+from dispy_nb.job import DispyJob, check_timeout
+from dispy_nb.mapping import begun, calls_of, check_calls, check_count, columns_of, opened, sizes_of
+from nodeserver.core.errors import UsageError
+from nodeserver.core.status import JobStatus
+from nodeserver.payload import dump_call, dump_chunk, dump_function, modules_by_value
+
+T = TypeVar('T')
+
+Travelling = tuple[Callable[..., Any] | bytes, frozenset[str]]  # function, its user's modules
+
+
+class JobFuture(Future[Any]):
+    """The future of one job."""
+
+    def __init__(self, executor: 'ClusterExecutor') -> None:
+        super().__init__()
+        self._executor = executor
+        self._job: DispyJob | None = None  # while it is with the cluster
+        self._withdrawn = False
+
+    def cancel(self) -> bool:
+        """Cancel the call, also when it runs: its process is interrupted; False if it is done."""
+        if not super().cancel():
+            return False
+        self._executor._withdraw([self])
+        return True
+
+    def running(self) -> bool:
+        """Whether the call is with a node."""
+        job = self._job
+        running = (JobStatus.RUNNING, JobStatus.PROVISIONAL)
+        return job is not None and not self.done() and job.status in running
+
+
+class ClusterExecutor(StandardExecutor):
+    """Runs any function on the nodes of a cluster, as `concurrent.futures` has it (Z03).
+
+    A call that fails raises its exception from ``future.result()``, with the traceback of the
+    node as its cause.  A process that dies costs the future of its own call only (`JobFailed`):
+    the executor goes on.
+
+    A function's pickled form is kept for its later calls, with the globals that it had at the
+    first one; what has a state of its own (closures, methods, objects) is pickled each time.
+
+    Parameters
+    ----------
+    cluster : JobCluster
+        A cluster whose computation is `AnyFunction`; it is closed with the executor.
+    max_workers : int, optional
+        Most calls that are with the cluster at a time; by default it takes what it is given.
+    """
+
+    def __init__(self, cluster: Any, max_workers: int | None = None) -> None:
+        if max_workers is not None:
+            check_count('max_workers', max_workers)
+        self.cluster = cluster
+        self._most = max_workers
+        # garbage collected inside of a locked block can bring a `shutdown`
+        self._lock = threading.RLock()
+        self._unfinished: set[JobFuture] = set()
+        self._waiting: deque[tuple[JobFuture, bytes]] = deque()  # for room
+        self._with_cluster = 0
+        self._is_shut = False
+        self._ends: SimpleQueue[JobFuture | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pickled: weakref.WeakKeyDictionary[types.FunctionType, Travelling] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Have ``fn(*args, **kwargs)`` called on any node.
+
+        Raises
+        ------
+        PicklingFailed
+            The function or an argument cannot travel.
+        RuntimeError
+            The executor was shut down.
+        """
+        function, by_value = self._travelling(fn)
+        return self._submit(dump_call(args, kwargs, by_value, function=function))
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = 1,
+    ) -> Iterator[T]:
+        """Call a function for each item of the iterables; yield results in order.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds from now on after which `TimeoutError` is raised instead of a result.
+        chunksize : int, optional
+            Calls in one job; None: large chunks at first and smaller ones towards the end.
+        """
+        check_calls(iterables, chunksize, 'raise')
+        deadline = None if timeout is None else check_timeout(timeout) + time.monotonic()
+        function, by_value = self._travelling(fn)
+        calls, first = list(calls_of(iterables)), 0
+        cpus = self.cluster._cpus() if chunksize is None else 0
+        chunks: deque[tuple[JobFuture, int]] = deque()
+        try:
+            for size in sizes_of(len(calls), chunksize, cpus):
+                columns = columns_of(calls[first : first + size], len(iterables))
+                payload = dump_chunk(columns, by_value, function=function, stop=True, first=first)
+                chunks.append((self._submit(payload), first))
+                first += size
+        except BaseException:
+            _cancel(future for future, _ in chunks)
+            raise
+        return begun(_results(chunks, deadline))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and release the nodes when those that were given have ended.
+
+        Parameters
+        ----------
+        wait : bool
+            Return when all that has happened.
+        cancel_futures : bool
+            Cancel the calls that are not yet with a node.
+        """
+        with self._lock:
+            self._is_shut = True
+            self._start_thread()
+            futures = list(self._unfinished) if cancel_futures else []
+        _cancel(future for future in futures if not future.running())
+        self._ends.put(None)
+        if wait and self._thread is not threading.current_thread() and self._thread is not None:
+            self._thread.join()
+
+    def explain(self) -> str:
+        """Say why calls wait, node by node."""
+        text: str = self.cluster.explain()
+        return text
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} on {self.cluster.name}: {len(self._unfinished)} pending>'
+
+    def _travelling(self, fn: Any) -> Travelling:
+        """Return what travels for a function, and the user's modules that go along by value."""
+        if not callable(fn):
+            raise UsageError(f'{fn!r} is no function')
+        if not isinstance(fn, types.FunctionType) or fn.__closure__:
+            return fn, frozenset(modules_by_value(fn))
+        kept = self._pickled.get(fn)
+        if kept is None:
+            by_value = frozenset(modules_by_value(fn))
+            kept = self._pickled[fn] = dump_function(fn, by_value), by_value
+        return kept
+
+    def _submit_once(self, fn: Callable[[], Any], by_value: Iterable[str]) -> JobFuture:
+        """Have a function called that is not worth keeping."""
+        return self._submit(dump_call((), {}, by_value, function=fn))
+
+    def _submit(self, payload: bytes) -> JobFuture:
+        future = JobFuture(self)
+        with self._lock:
+            if self._is_shut:
+                raise RuntimeError('cannot schedule new futures after shutdown')
+            self._start_thread()
+            self._unfinished.add(future)
+            if self._most is not None and self._with_cluster >= self._most:
+                self._waiting.append((future, payload))
+                return future
+            try:
+                self._give(future, payload)
+            except BaseException:
+                self._unfinished.discard(future)
+                raise
+        return future
+
+    def _give(self, future: JobFuture, payload: bytes) -> None:
+        """Hand a call to the cluster; its end comes to our thread."""
+        job: DispyJob = self.cluster._submit_payload('', payload)
+        future._job = job
+        self._with_cluster += 1
+        ended = partial(self._ends.put, future)
+        if not job._add_waiter(ended):
+            ended()
+
+    def _withdraw(self, futures: Iterable[JobFuture]) -> None:
+        """Take calls back whose futures were cancelled; the first to do so tells who waits."""
+        with self._lock:
+            fresh = [future for future in futures if not future._withdrawn]
+            for future in fresh:
+                future._withdrawn = True
+            self._unfinished.difference_update(f for f in fresh if f._job is None)
+            jobs = [future._job for future in fresh if future._job is not None]
+        self.cluster._cancel_all(jobs)
+        for future in fresh:
+            future.set_running_or_notify_cancel()
+        self._ends.put(None)  # the last one may have been among them
+
+    # the thread: unpickling results and callbacks of futures are user code
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name='dispy-futures', daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            future = self._ends.get()
+            if future is not None:
+                self._end(future)
+            del future  # while this waits, nobody else may have it any more
+            with self._lock:
+                if self._is_shut and not self._unfinished:
+                    break
+        self.cluster.close()
+
+    def _end(self, future: JobFuture) -> None:
+        job = future._job
+        assert job is not None
+        with self._lock:
+            self._with_cluster -= 1
+            self._give_next()
+        failure = failure_of(job)
+        with suppress(InvalidStateError):  # it was cancelled
+            if failure is None:
+                future.set_result(job.result)
+            else:
+                future.set_exception(failure)
+        future._job = None
+        with self._lock:
+            self._unfinished.discard(future)
+
+    def _give_next(self) -> None:
+        while self._waiting:
+            future, payload = self._waiting.popleft()
+            if future._withdrawn:
+                continue
+            try:
+                self._give(future, payload)
+            except Exception as error:  # noqa: BLE001 - the cluster was closed: its owner is told
+                self._unfinished.discard(future)
+                future.set_exception(error)
+                continue
+            return
+
+
+def _results(chunks: deque[tuple[JobFuture, int]], deadline: float | None) -> Iterator[Any]:
+    try:
+        yield  # to `begun`
+        while chunks:
+            future, first = chunks[0]
+            left = None if deadline is None else deadline - time.monotonic()
+            values, failures = opened(future.result(left), first)
+            chunks.popleft()
+            for at, value in enumerate(values):
+                if at in failures:
+                    raise failures[at]
+                yield value
+    finally:
+        _cancel(future for future, _ in chunks)
+
+
+def _cancel(futures: Iterable[JobFuture]) -> None:
+    """Cancel futures of one executor, all with one message."""
+    cancelled = [future for future in futures if Future.cancel(future)]
+    if cancelled:
+        cancelled[0]._executor._withdraw(cancelled)

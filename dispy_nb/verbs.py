@@ -1,0 +1,175 @@
+"""What a cluster does with many calls, and how it waits: the verbs of other libraries."""
+
+from collections.abc import Generator, Iterable
+from dataclasses import replace
+from typing import Any, Self
+
+from dispy_nb.completion import AsCompleted, idle, ready_nodes
+from dispy_nb.futures import ClusterExecutor
+from dispy_nb.job import DispyJob, check_timeout
+from dispy_nb.joboptions import ClusterView, checked
+from dispy_nb.mapping import Columns, Target, check_count
+from dispy_nb.mapverbs import MapVerbs
+from dispy_nb.nodes import DispyNode
+from dispy_nb.options import ClusterOptions
+from dispy_nb.packaging import check_program_arguments
+from dispy_nb.progress import ProgressLine
+from dispy_nb.runtime import Runtime
+from dispy_nb.shell import ClusterShell
+from nodeserver.core.errors import ClusterClosed, NodesMissing
+from nodeserver.core.events import CancelAsked
+from nodeserver.core.messages import ORDINARY, JobOptions
+from nodeserver.io.driver import Seat
+from nodeserver.worker.anyfunction import AnyFunction
+
+FIRST_NODE_TIMEOUT = 2.0  # seconds that `map` waits to learn how many cpus there are
+UNKNOWN_CPUS = 16  # what it plans for if no node has come by then
+
+
+class Verbs(MapVerbs):
+    """The part of `JobCluster` that builds upon submitting and cancelling."""
+
+    name: str
+    _options: ClusterOptions
+    _shell: ClusterShell
+    _runtime: Runtime
+    _seat: Seat
+    _by_value: frozenset[str]
+
+    def options(
+        self, timeout: float | None = None, retries: int = 0, priority: int = 0
+    ) -> ClusterView:
+        """Return a view of the cluster; jobs submitted to it carry these options (Z05).
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds from its start that a job may take; then it is interrupted, terminated, killed,
+            and ends `Terminated`: its `reason` and `exception` say so.
+        retries : int
+            How often, up to 1000, a job is run again that raised, died, was over its time or lost
+            its node: it may run more than once.  With `reentrant`, lost nodes use up none.
+        priority : int
+            From -1000 to 1000; jobs of a higher one are handed out first, whatever came first.
+
+        Raises
+        ------
+        UsageError
+            One of them has a wrong value.
+        """
+        return ClusterView(self, checked(timeout, retries, priority))
+
+    def as_completed(
+        self, jobs: Iterable[DispyJob] | None = None, timeout: float | None = None
+    ) -> AsCompleted:
+        """Yield jobs as they end, to `for` or `async for`; `len()` counts those to come (Z01).
+
+        Parameters
+        ----------
+        jobs : iterable of DispyJob, optional
+            All pending jobs of this cluster by default.
+        timeout : float, optional
+            Seconds from now on after which `TimeoutError` is raised instead of the next job.
+        """
+        return AsCompleted(list(self._shell.jobs.values()) if jobs is None else jobs, timeout)
+
+    def executor(self, max_workers: int | None = None) -> ClusterExecutor:
+        """Make an executor that runs any function on this cluster's nodes (Z03).
+
+        It has the options of this cluster but for its callbacks, keeps a process for each cpu
+        (``isolation='worker'``), and is to be shut down on its own.
+        """
+        self.waiting()
+        options = replace(
+            self._options,
+            computation=AnyFunction(),
+            callback=None,
+            cluster_status=None,
+            dest_path=None,
+            isolation='worker',
+            name=f'{self.name} executor',
+        )
+        return ClusterExecutor(self._from_options(options), max_workers)
+
+    def wait_for_nodes(self, n: int = 1, timeout: float | None = None) -> list[DispyNode]:
+        """Wait until so many nodes are ready for jobs, and return all that are.
+
+        Raises
+        ------
+        NodesMissing
+            There were fewer after `timeout` seconds; the text says what is known of nodes.
+        ClusterClosed
+            The cluster is closed.
+        """
+        check_count('n', n)
+        self.waiting()
+        nodes = ready_nodes(self._shell, n, None if timeout is None else check_timeout(timeout))
+        if self._shell.closed.is_set():
+            raise ClusterClosed(f'cluster {self.name} is closed: no node will come')
+        if len(nodes) < n:
+            raise NodesMissing(
+                f'{len(nodes)} of {n} nodes are ready after {timeout} s\n{self.explain()}'
+            )
+        return nodes
+
+    async def wait_async(self, timeout: float | None = None) -> bool:
+        """Wait as `wait` does, while the event loop goes on (V22)."""
+        self.waiting()
+        seconds = None if timeout is None else check_timeout(timeout)
+        with ProgressLine(self, self._options.progress):
+            return await idle(self._shell, seconds)
+
+    def __await__(self) -> Generator[Any, None, bool]:
+        """Wait until all jobs have ended, while the event loop goes on."""
+        return self.wait_async().__await__()
+
+    # what a cluster has
+
+    def waiting(self) -> None:
+        """Take note that somebody is about to wait."""
+        raise NotImplementedError
+
+    def explain(self, job: DispyJob | None = None) -> str:
+        """Say why jobs wait."""
+        raise NotImplementedError
+
+    @classmethod
+    def _from_options(cls, options: ClusterOptions) -> Self:
+        raise NotImplementedError
+
+    def _submit_payload(
+        self, node: str, payload: bytes, options: JobOptions = ORDINARY
+    ) -> DispyJob:
+        raise NotImplementedError
+
+    # for the verbs
+
+    def _cancel_all(self, jobs: Iterable[DispyJob]) -> None:
+        """Take back those of the jobs that are pending."""
+        numbers = [job._number for job in jobs if job._number in self._shell.jobs]
+        if numbers:
+            self._runtime.post(self._seat, CancelAsked(numbers))
+
+    def _progress_line(self) -> ProgressLine:
+        return ProgressLine(self, self._options.progress)
+
+    def _target(self, known_cpus: bool, options: JobOptions = ORDINARY) -> Target:
+        self.waiting()
+        cpus = 0 if known_cpus else self._cpus()
+        return Target(
+            lambda payload: self._submit_payload('', payload, options),
+            self._cancel_all,
+            cpus,
+            self._by_value,
+            self._check_columns,
+        )
+
+    def _cpus(self) -> int:
+        """Cpus that can be planned with; the first node is waited for, but not for long."""
+        nodes = ready_nodes(self._shell, 1, FIRST_NODE_TIMEOUT)
+        return sum(node.cpus for node in nodes) or UNKNOWN_CPUS
+
+    def _check_columns(self, columns: Columns) -> None:
+        if isinstance(self._options.computation, str):
+            for column in columns:
+                check_program_arguments(tuple(column), {})

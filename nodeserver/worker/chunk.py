@@ -1,0 +1,51 @@
+"""A chunk: many calls of the computation in one job, so that tiny ones cost little.
+
+One call's failure is its own: the others have their results.  An interrupt ends the whole job.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nodeserver.core.errors import PicklingFailed
+from nodeserver.payload import CallFailure, dump_exception, dump_result
+from nodeserver.worker.tracebacks import describe
+
+
+def run_chunk(
+    computation: Callable[..., Any],
+    leading: tuple[Any, ...],
+    columns: Sequence[Sequence[Any]],
+    stop: bool,
+) -> bytes:
+    """Call the computation once for each row of the columns; answer the pickled results.
+
+    The arguments `leading` stand first in every call.  With `stop` the first failure is the end.
+    """
+    values: list[Any] = []
+    failures: dict[int, CallFailure] = {}
+    append = values.append
+    for row in zip(*columns, strict=True):
+        try:
+            append(computation(*leading, *row) if leading else computation(*row))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - user code: its client is told
+            failures[len(values)] = describe(error), dump_exception(error)
+            append(None)
+            if stop:
+                break
+    return _dump_values(values, failures)
+
+
+def _dump_values(values: list[Any], failures: dict[int, CallFailure]) -> bytes:
+    """Pickle what the calls gave; a value that cannot be pickled is its own call's failure."""
+    try:
+        return dump_result((values, failures))
+    except PicklingFailed:
+        for index, value in enumerate(values):
+            try:
+                dump_result(value)
+            except PicklingFailed as error:
+                failures[index] = describe(error), dump_exception(error)
+                values[index] = None
+    return dump_result((values, failures))
