@@ -57,22 +57,12 @@ from nodeserver.core.messages import (
     SchedulerPulse,
     StopJobs,
 )
-from nodeserver.core.nodefacts import NodeFacts
+from nodeserver.core.nodefacts import NodeFacts, Peer
 from nodeserver.core.workplace import Workplace
 
 ZOMBIE_LOOK_INTERVAL = 60.0
 ZOMBIE_SECONDS = 3600.0  # silence after which a scheduler is taken for dead (D17)
 ORPHAN_SECONDS = 600.0  # how long a node outlives the program that started it (V02)
-
-
-class Peer:
-    """A scheduler that is connected."""
-
-    __slots__ = ('heard_at', 'waits')
-
-    def __init__(self, now: float) -> None:
-        self.heard_at = now
-        self.waits = False  # it was refused as busy and wants to know when that ends
 
 
 class NodeCore:

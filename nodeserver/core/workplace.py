@@ -167,13 +167,18 @@ class Workplace:
         return min(self._cpus, hosted.opened.cpus)
 
     def _give(self, hosted: Hosted, worker: Worker) -> None:
-        depth = hosted.pace.jobs_per_worker() if hosted.lasting else 1
-        share = ceil(len(hosted.queue) / self._limit(hosted))
-        count = min(depth - len(worker.held), share)
-        jobs = [hosted.queue.popleft() for _ in range(count)]
-        hosted.idle.pop(worker.id, None)
-        worker.take(jobs)
-        self._emit(_order(hosted, worker, jobs))
+        count = self._share(hosted, worker) if hosted.lasting else 1
+        if count > 0:
+            jobs = [hosted.queue.popleft() for _ in range(count)]
+            hosted.idle.pop(worker.id, None)
+            worker.take(jobs)
+            self._emit(_order(hosted, worker, jobs))
+
+    def _share(self, hosted: Hosted, worker: Worker) -> int:
+        """How many jobs to put into a lasting worker's pipe: its part of all that there are."""
+        part = ceil((len(hosted.queue) + hosted.running) / self._limit(hosted))
+        count = min(part, hosted.pace.jobs_per_worker()) - len(worker.held)
+        return min(len(hosted.queue), count if worker.held else max(1, count))
 
     def _level(self, hosted: Hosted, cpu_free: bool) -> None:
         """Put jobs behind the running ones, so that a lasting worker never waits for the node.

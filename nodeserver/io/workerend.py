@@ -282,7 +282,10 @@ class WorkerEnd:
         for fd in (self._pidfd, *self._files):
             if fd >= 0:
                 self._watcher.close_fd(fd)
-        self._pidfd, self._files, self._page = -1, [], None
+        self._pidfd, self._files = -1, []
+        if self._page is not None:
+            self._page.close()
+            self._page = None
         if self._recall_timer is not None:
             self._recall_timer.cancel()
 

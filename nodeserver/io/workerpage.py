@@ -25,15 +25,21 @@ def new_page() -> int:
     return fd
 
 
-def _cells(fd: int) -> memoryview:
-    return memoryview(mmap.mmap(fd, PAGE_SIZE)).cast('Q')
-
-
-class PageOfWorker:
-    """The worker's view."""
+class _Page:
+    """A view of the page, which outlives its descriptor."""
 
     def __init__(self, fd: int) -> None:
-        self._cells = _cells(fd)
+        self._map = mmap.mmap(fd, PAGE_SIZE)
+        self._cells = memoryview(self._map).cast('Q')
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._cells.release()
+        self._map.close()
+
+
+class PageOfWorker(_Page):
+    """The worker's view."""
 
     def begins(self, number: int) -> bool:
         """Say that this job begins now; False if it is to be skipped.
@@ -52,11 +58,11 @@ class PageOfWorker:
         return self._cells[_INTERRUPTED] == number
 
 
-class PageOfNode:
+class PageOfNode(_Page):
     """The node's view, and what it has taken back."""
 
     def __init__(self, fd: int) -> None:
-        self._cells = _cells(fd)
+        super().__init__(fd)
         self._low, self._high = 0, 0  # jobs [low, high) are to be skipped
         self._seen_at = 0
         self.taken_to = 0  # jobs up to this one are known to be ours again

@@ -37,7 +37,7 @@ SKIPPED = 5  # a job that was taken back and has not begun, by its number
 OUTCOMES = (RETURNED, RAISED)
 
 REPORT_HEAD = struct.Struct('<BQdQ')  # kind, job, seconds, size of the body
-_KINDS = frozenset((RETURNED, RAISED, PROVISIONAL, LEAVING))
+_KINDS = frozenset((RETURNED, RAISED, PROVISIONAL, LEAVING, SKIPPED))
 _LARGEST = 1 << 40  # no report is larger: what claims to be was not written by us
 BIG_BODY = 262144  # bodies above are gathered on their own instead of in the parser's buffer
 _ended = struct.Struct('<iiQ')

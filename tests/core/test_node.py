@@ -9,6 +9,7 @@ from nodeserver.core import effects as do
 from nodeserver.core import messages as m
 from nodeserver.core.events import (
     DeadlinePassed,
+    JobsRecalled,
     JobsReported,
     MessageArrived,
     OwnerGone,
@@ -434,3 +435,98 @@ def test_a_scheduler_silent_for_an_hour_is_given_up_and_forgotten_by_the_link() 
     assert 'nothing was heard' in bench.take(do.Report)[0].text
     assert bench.take(do.Disconnect) == [do.Disconnect('s')]
     assert bench.take(do.CloseTemplate)
+
+
+# lasting workers: what waits in their pipes
+
+
+def pipes(count: int, cpus: int = 2) -> Bench:
+    """A node with lasting workers that hold `count` short jobs each, and none that waits."""
+    bench = Bench(cpus)
+    bench.open('worker', workers=cpus)
+    bench.run(*range(1, cpus + 1))
+    for worker in range(1, cpus + 1):  # learn that the jobs are short
+        bench.tell(JobsReported(7, worker, [worker], [False], [b'out'], [1e-4]))
+    first = cpus + 1
+    bench.run(*range(first, first + count * cpus))
+    bench.effects.clear()
+    return bench
+
+
+def held(bench: Bench, worker: int) -> list[int]:
+    return [job.id for job in bench.core._hosted[7].workers[worker].held]
+
+
+def test_what_waits_behind_a_long_job_is_recalled_when_a_cpu_idles() -> None:
+    bench = pipes(40)
+    first, second = held(bench, 1), held(bench, 2)
+    bench.tell(JobsReported(7, 2, second, [False] * 40, [b''] * 40, [1e-4] * 40))
+    (recall,) = bench.take(do.RecallFromWorker)
+    assert (recall.worker, recall.delay) == (1, 0.0)
+    bench.tell(JobsRecalled(7, 1, 3, 41))  # numbers: it was given one job before these
+    (given,) = bench.take(do.GiveJobs)
+    assert given.worker == 2
+    assert given.ids == first[1:][: len(given.ids)]
+    assert held(bench, 1)[0] == first[0]
+
+
+def test_jobs_that_will_be_done_soon_have_a_moment_before_they_are_recalled() -> None:
+    bench = pipes(4)
+    second = held(bench, 2)
+    bench.tell(JobsReported(7, 2, second, [False] * 4, [b''] * 4, [1e-4] * 4))
+    (recall,) = bench.take(do.RecallFromWorker)
+    assert recall.delay > 0
+
+
+def test_nothing_more_is_put_behind_the_job_that_others_were_taken_from() -> None:
+    bench = pipes(40)
+    second = held(bench, 2)
+    bench.tell(JobsReported(7, 2, second, [False] * 40, [b''] * 40, [1e-4] * 40))
+    bench.tell(JobsRecalled(7, 1, 3, 41))
+    bench.run(*range(500, 700))
+    assert len(held(bench, 1)) == 1
+
+
+def test_a_cancelled_job_in_a_pipe_never_begins() -> None:
+    bench = pipes(4)
+    waiting = held(bench, 1)[2]
+    bench.hears(m.StopJobs(7, [waiting], [1]))
+    assert [effect.worker for effect in bench.take(do.RecallFromWorker)] == [1]
+    assert bench.take(do.SignalWorker) == []
+    bench.tell(JobsRecalled(7, 1, 3, 5))
+    (letter,) = bench.take(m.JobsDone)
+    assert (letter.ids, letter.statuses) == ([waiting], [JobStatus.CANCELLED])
+
+
+def test_a_signal_is_for_one_job_and_what_waits_behind_it_is_recalled_first() -> None:
+    bench = pipes(4)
+    running = held(bench, 1)[0]
+    bench.hears(m.StopJobs(7, [running], [1]))
+    kinds = [type(effect) for effect in bench.effects]
+    assert kinds.index(do.RecallFromWorker) < kinds.index(do.SignalWorker)
+    (signalled,) = bench.take(do.SignalWorker)
+    assert signalled.number == 2  # the second job that this worker was given
+    bench.run(*range(500, 700))
+    assert len(held(bench, 1)) == 4  # nothing is put behind a job that is being ended
+
+
+def test_the_schedulers_recall_reaches_into_the_pipes() -> None:
+    bench = pipes(40)
+    bench.hears(m.RecallJobs(7, 10))
+    assert bench.take(m.JobsReturned) == []  # not before the workers have answered
+    assert len(bench.take(do.RecallFromWorker)) == 2
+    bench.tell(JobsRecalled(7, 1, 3, 41))
+    assert bench.take(m.JobsReturned) == []
+    bench.tell(JobsRecalled(7, 2, 3, 41))
+    (back,) = bench.take(m.JobsReturned)
+    assert len(back.ids) == 10
+
+
+def test_a_recall_that_comes_too_late_is_answered_with_nothing() -> None:
+    bench = pipes(2)
+    bench.hears(m.RecallJobs(7, 1))
+    for worker in (1, 2):
+        ids = held(bench, worker)
+        bench.tell(JobsReported(7, worker, ids, [False] * 2, [b''] * 2, [1e-4] * 2))
+    (back,) = bench.take(m.JobsReturned)
+    assert back.ids == []

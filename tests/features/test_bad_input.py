@@ -200,7 +200,7 @@ class Trap:
         ('error', 'ZeroDivisionError: of the loader'),
         ('exit', 'SystemExit: of the loader'),
         ('interrupt', 'KeyboardInterrupt: of the loader'),
-        ('death', 'its process ended with exit status 5'),
+        ('death', 'its process was ended by os._exit(5)'),
     ],
 )
 @both
