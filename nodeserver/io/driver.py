@@ -104,9 +104,7 @@ class Driver:
         for _ in range(MOST_ROUNDS):
             self._work_off(now)
             for seat in list(self._seats):
-                effects = seat.core.end_turn(now)
-                if effects:
-                    self._perform(seat, effects)
+                self._end_turn(seat, now)
             if not self._inbox:
                 break
         self._scheduled = False
@@ -142,6 +140,15 @@ class Driver:
                 else:
                     if effects:
                         self._perform(seat, effects)
+
+    def _end_turn(self, seat: Seat, now: float) -> None:
+        try:
+            effects = seat.core.end_turn(now)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception('%s failed at the end of a turn', type(seat.core).__name__)
+        else:
+            if effects:
+                self._perform(seat, effects)
 
     def _perform(self, seat: Seat, effects: list[Effect]) -> None:
         traced = _is_traced()
