@@ -390,7 +390,7 @@ class NodeCore:
     def _stop_now(self) -> None:
         self._stopped = True
         self._stop_by = float('inf')
-        begun = {hosted.id: hosted.held_ids() for hosted in self._hosted.values()}
+        begun = {hosted.id: hosted.begun_ids() for hosted in self._hosted.values()}
         for peer in self._peers:
             self._send(peer, Farewell(self._stopping, begun))
         for hosted in self._hosted.values():

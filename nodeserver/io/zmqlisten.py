@@ -171,6 +171,11 @@ class Listener:
         if theirs.peer.encode() != name:
             raise ProtocolError('a greeting under another name than its connection has')
         session = self._sessions.get(name)
+        if session is not None and not session.is_of(theirs):
+            # ours ends too: who knows it would go on with numbers that nobody else has
+            session = None
+            del self._sessions[name]
+            self._around.post(PeerLost(theirs.peer, 'its connection was lost and taken up anew'))
         if session is None:
             refusal = self._admits(theirs.peer, self)
             if refusal:
@@ -181,8 +186,6 @@ class Listener:
             self._sessions[name] = session
         greeting = session.greeted(theirs, received)
         self._transmit(name, session.greeting(Kind.WELCOME))
-        if greeting is Greeting.RESTARTED:
-            self._around.post(PeerLost(theirs.peer, 'its connection was lost and taken up anew'))
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(theirs.peer, _address_of(first)))
         self._touched[name] = session

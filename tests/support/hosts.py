@@ -71,8 +71,9 @@ class LoopProgram:
 
     def stall(self, seconds: float) -> None:
         """Let this program do nothing for a while, as a busy or suspended one does."""
-        self.stalled_until = max(self.stalled_until, self._agenda.now + seconds)
-        self.stalled_seconds += seconds
+        until = self._agenda.now + seconds
+        self.stalled_seconds += max(0.0, until - max(self.stalled_until, self._agenda.now))
+        self.stalled_until = max(self.stalled_until, until)
 
     def post(self, core: Core, event: seen.Event) -> None:
         """Have a core told of something in this turn or the next."""
@@ -316,7 +317,9 @@ class ClientProgram(LoopProgram):
         if not cluster.is_closing:
             cluster.is_closing = True
             self.post(cluster.core, seen.CloseAsked())
-            self._expect_closed(cluster, self.stalled_seconds, CLOSE_TIMEOUT + _CLOSE_SLACK)
+            hangs = max(0.0, self.stalled_until - self._agenda.now)
+            seconds = hangs + CLOSE_TIMEOUT + _CLOSE_SLACK
+            self._expect_closed(cluster, self.stalled_seconds, seconds)
 
     def _expect_closed(self, cluster: Cluster, stalled: float, seconds: float) -> None:
         """The scheduler gives its nodes so long, but for the time that the program itself hung."""
@@ -366,8 +369,8 @@ class ClientProgram(LoopProgram):
         self.is_alive = False
 
     def left(self) -> dict[str, int]:
-        """What the scheduler keeps although nobody uses it, but for the nodes it knows."""
-        return left_in(self.scheduler, SchedulerCore(), ('._fleet.nodes',))
+        """What the scheduler keeps although nobody uses it, but for what it knows of nodes."""
+        return left_in(self.scheduler, SchedulerCore(), ('._fleet.nodes', '._dispatch._barren'))
 
     # the link
 
@@ -384,9 +387,9 @@ class ClientProgram(LoopProgram):
         place = self._place_of(peer)
         if place is None:
             return
-        dialer = self.dialers.get(peer)
-        if dialer is None or dialer.place is not place:
-            self._disconnect(peer)
+        for other in [d for d in self.dialers.values() if d.place is place and d.peer != peer]:
+            other.supersede()
+        if peer not in self.dialers:
             self.dialers[peer] = SimulatedDialer(self._link, peer, place, self._gone)
 
     def _gone(self, peer: str) -> None:

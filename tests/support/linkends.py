@@ -21,6 +21,7 @@ from tests.support.promises import Promise, broken
 OPTIONS = LinkOptions()
 _RECONNECT_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
 _PROBE_PAUSES = (0.1, 0.3, 1.0, 3.0, 5.0)
+_OTHER_PROGRAM = 'another program answers at its address now'
 _STARTED_ANEW = 'its connection was lost and taken up anew'
 
 
@@ -102,6 +103,10 @@ class SimulatedDialer:
             self._flush()
             self._transmit(write_refusal(good_bye))
         self._stop()
+
+    def supersede(self) -> None:
+        """Give the peer up, as another program has its address."""
+        self._end(_OTHER_PROGRAM)
 
     # the connection
 
@@ -192,7 +197,7 @@ class SimulatedDialer:
     def _on_welcome(self, frames: Sequence[Frame]) -> None:
         theirs, received = read_greeting(frames)
         if theirs.peer != self.peer:
-            self._end('another program answers at its address now')
+            self._end(_OTHER_PROGRAM)
             return
         if self.session.is_stale(theirs):
             return
@@ -309,12 +314,13 @@ class SimulatedListener:
     def _on_hello(self, peer: str, frames: Sequence[Frame]) -> None:
         theirs, received = read_greeting(frames)
         session = self.sessions.get(peer)
+        if session is not None and not session.is_of(theirs):
+            session = None
+            self._around.post(PeerLost(peer, _STARTED_ANEW))
         if session is None:
             session = self.sessions[peer] = self._around.session()
         greeting = session.greeted(theirs, received)
         self._transmit(peer, session.greeting(Kind.WELCOME))
-        if greeting is Greeting.RESTARTED:
-            self._around.post(PeerLost(peer, _STARTED_ANEW))
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(peer, 'somewhere'))
 

@@ -84,6 +84,7 @@ class _Story:
     """What the witness knows of one job."""
 
     reentrant: bool
+    pinned: bool
     fate: Fate
     status: JobStatus = JobStatus.CREATED
     order: tuple[str, int] | None = None  # the node and the attempt that count
@@ -100,19 +101,21 @@ class Witness:
         self.starts = 0
         self.statuses: Counter[JobStatus] = Counter()
         self._stories: dict[tuple[int, int], _Story] = {}
-        self._pending: Counter[int] = Counter()  # computation -> jobs
+        self._pending: Counter[tuple[int, bool]] = Counter()  # by computation and pinned or not
         self._running: Counter[str] = Counter()  # node -> jobs
 
-    def accept(self, computation: int, ids: Iterable[int], reentrant: bool, fate: Fate) -> None:
-        """The user submitted jobs."""
+    def accept(
+        self, where: tuple[int, bool], ids: Iterable[int], reentrant: bool, fate: Fate
+    ) -> None:
+        """The user submitted jobs of a computation, for any node or (True) for one."""
         for job in ids:
-            self._stories[computation, job] = _Story(reentrant, fate)
-            self._pending[computation] += 1
+            self._stories[where[0], job] = _Story(reentrant, where[1], fate)
+            self._pending[where] += 1
             self.submitted += 1
 
-    def pending(self, computation: int) -> int:
-        """How many jobs of a computation have not ended."""
-        return self._pending[computation]
+    def pending(self, computation: int, pinned: bool = True) -> int:
+        """How many jobs of a computation have not ended, with or without those for one node."""
+        return self._pending[computation, False] + pinned * self._pending[computation, True]
 
     def starts_of(self, computation: int, job: int) -> int:
         """How often a job was begun."""
@@ -120,7 +123,7 @@ class Witness:
 
     def forget(self, computation: int) -> None:
         """The program that would be told of these jobs is gone."""
-        del self._pending[computation]
+        del self._pending[computation, False], self._pending[computation, True]
 
     # nodes
 
@@ -159,7 +162,7 @@ class Witness:
             if status is JobStatus.CREATED:
                 story.order = None
             elif status in SETTLED:
-                self._pending[computation] -= 1
+                self._pending[computation, story.pinned] -= 1
                 self.settled_count += 1
                 self.statuses[status] += 1
 

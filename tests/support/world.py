@@ -24,6 +24,7 @@ from tests.support.promises import Fate, Promise, PromiseBroken, broken
 # Small enough that credit runs out and messages travel in parts.
 TIGHT = Limits(credit=6000, unacknowledged=4, bulk_above=700, part=300, largest=1 << 20)
 _LOST_FOR_SURE = 60.0  # no pulse, heartbeat or probe takes longer to find out
+_ANNOUNCE_PAUSES = (0.2, 0.4, 0.8, 1.6, 2.0)
 _ZOMBIE = 2 * 3600.0
 _PATIENCE = 3600.0  # for the jobs of one program to end
 
@@ -109,8 +110,14 @@ class World:
         place = machine.cpus, machine.troubles, self.random
         machine.node = NodeProgram(self.around, machine.end, identity, place, self._node_stopped)
         self._places[identity[0]] = machine
+        self._announce(machine.node, 0)
+
+    def _announce(self, node: NodeProgram, times: int) -> None:
+        """A node tells that it is here, some times in its first seconds: datagrams get lost."""
         for program in self.living():
-            self._answer(machine, program)
+            self._answer(self._places[node.peer], program)
+        if times < len(_ANNOUNCE_PAUSES):
+            self.agenda.later(_ANNOUNCE_PAUSES[times], node, self._announce, node, times + 1)
 
     def _node_stopped(self, node: NodeProgram) -> None:
         self.kill_node(self._places[node.peer])
@@ -171,7 +178,7 @@ class World:
         fate = fate or Fate()
         ids = list(range(cluster.submitted + 1, cluster.submitted + count + 1))
         cluster.submitted += count
-        self.witness.accept(cluster.id, ids, cluster.declared.reentrant, fate)
+        self.witness.accept((cluster.id, bool(node)), ids, cluster.declared.reentrant, fate)
         event = seen.JobsSubmitted(node, ids, [fate.payload()] * count)
         cluster.program.post(cluster.core, event)
         return ids
@@ -205,8 +212,14 @@ class World:
         """End all faults; then everything must end, and nothing may be left anywhere."""
         self._end_faults()
         self.run(_LOST_FOR_SURE)
+        self._wait_for_one(pinned=False)
+        for machine in list(self.machines):  # jobs may wait for a node that failed or was cut off
+            self.kill_node(machine)
+            self.start_node(machine)
         while self.living():
-            program = self._wait_for_one()
+            program = self._wait_for_one(pinned=True)
+            if program is None:
+                return
             self._look_at_rest(program)
             for cluster in list(program.clusters):
                 program.close_cluster(cluster)
@@ -229,19 +242,19 @@ class World:
             program.allocates = lambda cpus: cpus
         self.add_machine(2)
 
-    def _wait_for_one(self) -> ClientProgram:
+    def _wait_for_one(self, pinned: bool) -> ClientProgram | None:
         """Let the jobs of some program end: others may wait for its nodes."""
 
         def done() -> list[ClientProgram]:
-            return [p for p in self.living() if not self._pending_of(p)]
+            return [p for p in self.living() if not self._pending_of(p, pinned)]
 
-        if not self.agenda.run_until(done, _PATIENCE):
-            left = {p.name: self._pending_of(p) for p in self.living()}
+        if self.living() and not self.agenda.run_until(done, _PATIENCE):
+            left = {p.name: self._pending_of(p, pinned) for p in self.living()}
             broken(Promise.ENDS, f'jobs pending: {left}')
-        return done()[0]
+        return next(iter(done()), None)
 
-    def _pending_of(self, program: ClientProgram) -> int:
-        return sum(self.witness.pending(cluster.id) for cluster in program.clusters)
+    def _pending_of(self, program: ClientProgram, pinned: bool) -> int:
+        return sum(self.witness.pending(cluster.id, pinned) for cluster in program.clusters)
 
     def _look_at_rest(self, program: ClientProgram) -> None:
         """With all jobs ended, and two pulses later, nothing of them may be left in any core."""
