@@ -66,7 +66,7 @@ class Agenda:
 
     def step(self) -> bool:
         """Let the next thing happen; False when nothing is left."""
-        if self._ready:
+        if self._ready and not (self._heap and self._heap[0][0] <= self.clock.now):
             self._take_turns()
         if not self._heap:
             return False

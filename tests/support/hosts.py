@@ -1,7 +1,7 @@
 """The programs of a world in one thread: real cores, in turns as `io/driver.py` takes them.
 
-    ClientProgram: ClusterCores ◀── LocalLink ──▶ SchedulerCore ◀── SimulatedDialers ──▶ network
-    NodeProgram: network ◀── SimulatedListener ──▶ NodeCore ◀──▶ SimulatedProcesses
+ClientProgram: ClusterCores ◀── LocalLink ──▶ SchedulerCore ◀── SimulatedDialers ──▶ network
+NodeProgram: network ◀── SimulatedListener ──▶ NodeCore ◀──▶ SimulatedProcesses
 """
 
 from collections import deque
@@ -176,9 +176,7 @@ class NodeProgram(LoopProgram):
         self._stopped = stopped
         link = Around(self, end, around.network, (peer, 'node'), around.limits, self.tell)
         self.listener = SimulatedListener(link)
-        self.processes = SimulatedProcesses(
-            around.agenda, self, self.tell, around.witness, machine
-        )
+        self.processes = SimulatedProcesses(around.agenda, self, self.tell, around.witness, machine)
         self.is_ending = False
         performers: Performers = {
             do.Send: lambda e: self.listener.send(e.peer, e.message),

@@ -455,12 +455,15 @@ class History:
     def play(self, check_every: int = 1) -> World:
         """Have it all happen and come to its end; PromiseBroken tells of what must not be."""
         world = self.world(check_every)
+        played = 0
         try:
-            for operation in self.operations:
+            for number, operation in enumerate(self.operations, 1):
+                played = number
                 world.agenda.tell('---', operation)
                 operation.apply(world)
             world.finish()
         except PromiseBroken as error:
+            error.played = played
             error.add_note(f'seed {self.seed}, the last moves:\n{world.agenda.tale()}')
             raise
         return world
@@ -494,8 +497,9 @@ def _strategy_of(kind: type[Operation]) -> st.SearchStrategy[Operation]:
     return st.builds(kind, **values)
 
 
-def shrink(history: History, error: PromiseBroken, examples: int = 1000) -> History:
+def shrink(history: History, error: PromiseBroken, examples: int = 200) -> History:
     """Find a short part of a history that breaks the same promise."""
+    history = history.with_only(history.operations[: error.played])  # what came later is not why
     size = len(history.operations)
     # The first choice is the one that Hypothesis shrinks to; most operations are kept at first.
     kept = st.tuples(*[st.sampled_from((False,) + 7 * (True,)) for _ in range(size)])

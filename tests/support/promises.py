@@ -35,12 +35,13 @@ class Promise(StrEnum):
     NOTHING_KEPT = 'nothing is kept of what has ended'
 
 
-class PromiseBroken(AssertionError):
+class PromiseBroken(AssertionError):  # noqa: N818 - reads as a sentence where it is raised
     """A history in which a promise was broken."""
 
     def __init__(self, promise: Promise, story: str) -> None:
         super().__init__(f'broken: {promise}: {story}')
         self.promise = promise
+        self.played = 0  # how many operations the history had come to
 
 
 def broken(promise: Promise, story: str) -> NoReturn:
@@ -178,9 +179,7 @@ class Witness:
                 broken(Promise.LATE, text)
             _check_outcome(story, status, (job, attempt), result, reason)
 
-    def settled_unrun(
-        self, computation: int, ids: Iterable[int], status: int, reason: str
-    ) -> None:
+    def settled_unrun(self, computation: int, ids: Iterable[int], status: int, reason: str) -> None:
         """Jobs ended of which no node reports."""
         self.moved(computation, ids, JobStatus(status))
         if not reason:
@@ -188,7 +187,9 @@ class Witness:
 
     def shown(self, results: JobsProvisional) -> None:
         """Provisional results came."""
-        for job, attempt, result in zip(results.ids, results.attempts, results.results, strict=True):
+        for job, attempt, result in zip(
+            results.ids, results.attempts, results.results, strict=True
+        ):
             self.moved(results.computation, [job], JobStatus.PROVISIONAL)
             story = self._stories[results.computation, job]
             if story.order != (results.node, attempt):
@@ -226,8 +227,20 @@ def left_in(core: object, fresh: object, allowed: Iterable[str] = ()) -> dict[st
     }
 
 
+# where cores and sessions keep what belongs to jobs that have not ended
+_OF_JOBS = (
+    *('.waiting', '.jobs', '.queue', '.pinned', '._pending', '.held', '.letters', '._kills'),
+    *('._kept', '._small', '._bulk'),
+)
+
+
+def jobs_left_in(thing: object) -> dict[str, int]:
+    """What a core or a session keeps of jobs: nothing, once they have ended."""
+    return {where: n for where, n in _contents(thing).items() if n and where.endswith(_OF_JOBS)}
+
+
 def _contents(core: object) -> Counter[str]:
-    """Sizes of all containers that can be reached from a core, by the attributes that lead there."""
+    """Sizes of all containers that a core leads to, by the attributes on the way."""
     found: Counter[str] = Counter()
     seen: set[int] = set()
     ways: deque[tuple[str, Any]] = deque([('', core)])  # the shortest way names a thing

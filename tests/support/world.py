@@ -19,12 +19,13 @@ from tests.support.hosts import ClientProgram, Cluster, NodeProgram, Surrounding
 from tests.support.linkends import SimulatedListener
 from tests.support.network import End, Faults, Network
 from tests.support.processes import Troubles
-from tests.support.promises import Fate, Promise, PromiseBroken, broken
+from tests.support.promises import Fate, Promise, broken, jobs_left_in
 
 # Small enough that credit runs out and messages travel in parts.
 TIGHT = Limits(credit=6000, unacknowledged=4, bulk_above=700, part=300, largest=1 << 20)
 _LOST_FOR_SURE = 60.0  # no pulse, heartbeat or probe takes longer to find out
 _ANNOUNCE_PAUSES = (0.2, 0.4, 0.8, 1.6, 2.0)
+_TWO_PULSES = 12.0
 _ZOMBIE = 2 * 3600.0
 _PATIENCE = 3600.0  # for the jobs of one program to end
 
@@ -77,6 +78,7 @@ class World:
         self.seed = seed
         self.random = random.Random(seed)
         self.agenda = Agenda()
+        self._began = self.agenda.now
         self.network = Network(self.agenda, self.random, faults or Faults())
         self.around = Surroundings(self.agenda, self.network, limits or Limits(), check_every)
         self.around.discover = self._discover
@@ -123,7 +125,7 @@ class World:
         self.kill_node(self._places[node.peer])
 
     def kill_node(self, machine: Machine) -> None:
-        """A node's program ends at once; its system closes its connections, and its port refuses."""
+        """A node's program ends at once: its connections close, and its port refuses."""
         if machine.node is not None:
             machine.node.is_alive = False
             self.network.closed_by(machine.node)
@@ -196,6 +198,11 @@ class World:
 
     # time
 
+    @property
+    def hours(self) -> float:
+        """How much time has passed here."""
+        return (self.agenda.now - self._began) / 3600.0
+
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
         self.agenda.run(seconds)
@@ -257,14 +264,19 @@ class World:
         return sum(self.witness.pending(cluster.id, pinned) for cluster in program.clusters)
 
     def _look_at_rest(self, program: ClientProgram) -> None:
-        """With all jobs ended, and two pulses later, nothing of them may be left in any core."""
-        self.run(12.0)
+        """With all jobs ended, and two pulses later, nothing of them may be left anywhere."""
+        self.run(_TWO_PULSES)
+        things: list[tuple[str, object]] = [(program.name, program.scheduler)]
+        things += [(program.name, cluster.core) for cluster in program.clusters]
+        if not any(self._pending_of(other, True) for other in self.living()):
+            nodes = [machine.node for machine in self.machines if machine.node is not None]
+            things += [(node.name, node.core) for node in nodes]
+            things += [(node.name, s) for node in nodes for s in node.listener.sessions.values()]
+            things += [(program.name, dialer.session) for dialer in program.dialers.values()]
+        for name, thing in things:
+            if left := jobs_left_in(thing):
+                broken(Promise.NOTHING_KEPT, f'{name}: all jobs have ended, and it has {left}')
 
     def _nodes_in_use(self) -> list[tuple[NodeProgram, dict[str, int]]]:
         nodes = [machine.node for machine in self.machines if machine.node is not None]
         return [(node, left) for node in nodes if (left := node.left())]
-
-
-def told(error: PromiseBroken, world: World) -> str:
-    """A broken promise with the story of how it came to that."""
-    return f'seed {world.seed}: {error}\nthe last moves:\n{world.agenda.tale()}'
