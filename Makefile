@@ -1,13 +1,14 @@
 # Everything happens in .venv; a stamp there says which extras are installed, and is renewed
 # when pyproject.toml changes.  PYTHON chooses the interpreter that .venv is made from, DEMO holds
-# options for the demo.
+# options for the demo.  SEED is a fresh one unless it is given.
 
 PYTHON ?= python3
 WORKERS ?= 2
+HOURS ?= 24
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench simulate clean
 .DELETE_ON_ERROR:
 
 help:
@@ -16,6 +17,7 @@ help:
 	@echo 'make check    style and types only'
 	@echo 'make format   put the sources into the form that make check asks for'
 	@echo 'make bench    the measurements in benchmarks/'
+	@echo 'make simulate HOURS=24 SEED=1   simulated hours of a cluster under load and faults'
 	@echo 'make clean    remove what was built, and .venv'
 
 $(BIN)/python:
@@ -55,6 +57,9 @@ bench: .venv/.test
 	@if ls benchmarks/*.py >/dev/null 2>&1; then \
 	    $(BIN)/python -m benchmarks; \
 	else echo 'no benchmarks yet: benchmarks/README.md says what will be measured'; fi
+
+simulate: .venv/.test
+	@$(BIN)/python -m tests.simulate --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(SHRINK)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

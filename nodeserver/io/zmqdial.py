@@ -103,6 +103,15 @@ class Dialer:
             self._transmit(write_refusal(good_bye))
         self._stop(linger if self.is_up else 0)
 
+    def give_up(self, reason: str) -> None:
+        """Give the peer up: it is certainly gone, or it cannot be talked to."""
+        self._stop(_GOOD_BYE_LINGER if self.is_up else 0)
+        self._gone(self._peer)
+        if self.is_greeted:
+            self._around.post(PeerLost(self._peer, reason))
+        else:
+            self._around.post(PeerRefusedUs(self._peer, str(self.target), reason))
+
     # the socket
 
     def _open(self) -> None:
@@ -166,7 +175,7 @@ class Dialer:
                 self._around.post(MessageArrived(self._peer, message))
         except ProtocolError as error:
             log.warning('closing the link to %s at %s: %s', self._peer, self.target, error)
-            self._end(f'it broke the protocol: {error}')
+            self.give_up(f'it broke the protocol: {error}')
 
     # greetings
 
@@ -181,7 +190,7 @@ class Dialer:
             return
         theirs, received = read_greeting(frames)
         if theirs.peer != self._peer:
-            self._end('another program answers at its address now')
+            self.give_up('another program answers at its address now')
             return
         if self._session.is_stale(theirs):
             return
@@ -196,7 +205,7 @@ class Dialer:
     def _on_refusal(self, frames: list[bytes]) -> None:
         self._stop_hello()
         if self.is_greeted:
-            self._end(read_refusal(frames))
+            self.give_up(read_refusal(frames))
         else:
             self._refused(read_refusal(frames))
 
@@ -236,7 +245,7 @@ class Dialer:
         if self.is_greeted:
             target = self.target
             where = target.local_path or (target.address, target.port)
-            self._probe = Probe(self._around.loop, where, self._end)
+            self._probe = Probe(self._around.loop, where, self.give_up)
 
     def _on_handshake_failed(self, kind: int, value: int) -> None:
         if kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
@@ -263,7 +272,7 @@ class Dialer:
     def _refused(self, words: str) -> None:
         """Tell it once, and try again slowly: the peer may be started anew with the right key."""
         if self.is_greeted:
-            self._end(words)
+            self.give_up(words)
             return
         self._stop(0)
         # The library never retries after some refusals, and ten times a second after others.
@@ -273,12 +282,3 @@ class Dialer:
         if not self._told_refusal:
             self._told_refusal = True
             self._around.post(PeerRefusedUs(self._peer, str(self.target), words))
-
-    def _end(self, reason: str) -> None:
-        """Give the peer up: it is certainly gone, or it cannot be talked to."""
-        self._stop(_GOOD_BYE_LINGER if self.is_up else 0)
-        self._gone(self._peer)
-        if self.is_greeted:
-            self._around.post(PeerLost(self._peer, reason))
-        else:
-            self._around.post(PeerRefusedUs(self._peer, str(self.target), reason))
