@@ -273,6 +273,15 @@ def test_a_node_that_leaves_names_the_jobs_whose_outcomes_may_be_behind_its_fare
     assert sorted(farewell.begun[7]) == [1, 2]
 
 
+@pytest.mark.parametrize('event', [StopAsked(True, 'again'), OwnerGone()])
+def test_a_node_that_has_stopped_is_not_woken_for_another_order_to_stop(event: Any) -> None:
+    bench = Bench(cpus=1)
+    bench.tell(StopAsked(True, 'SIGINT received'))
+    assert bench.take(do.Stop)
+    bench.tell(event)
+    assert bench.core.next_deadline() not in (bench.now, bench.now + 600.0)
+
+
 # templates that die
 
 

@@ -38,6 +38,8 @@ _NEVER = float('inf')
 _MOST_WAKES = 20  # of one program at one moment
 _AVAILABILITY = Availability(50.0, 1 << 30, 1 << 40, 90.0)
 _CLOSE_SLACK = 0.5
+# what a scheduler knows of nodes: which there are, what was asked of them, why some refused
+_OF_NODES = ('._fleet.nodes', '._fleet.refusals', '._dispatch._barren', '._dispatch._asked')
 
 Performers = dict[type[Any], Callable[[Any], Any]]
 
@@ -368,7 +370,7 @@ class ClientProgram(LoopProgram):
 
     def left(self) -> dict[str, int]:
         """What the scheduler keeps although nobody uses it, but for what it knows of nodes."""
-        return left_in(self.scheduler, SchedulerCore(), ('._fleet.nodes', '._dispatch._barren'))
+        return left_in(self.scheduler, SchedulerCore(), _OF_NODES)
 
     # the link
 

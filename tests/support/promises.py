@@ -229,8 +229,18 @@ def left_in(core: object, fresh: object, allowed: Iterable[str] = ()) -> dict[st
 
 # where cores and sessions keep what belongs to jobs that have not ended
 _OF_JOBS = (
-    *('.waiting', '.jobs', '.queue', '.pinned', '._pending', '.held', '.letters', '._kills'),
-    *('._kept', '._small', '._bulk'),
+    *(
+        '.waiting',
+        '.jobs',
+        '.queue',
+        '.pinned',
+        '._pending',
+        '.held',
+        '.letters',
+        '._kills',
+        '._asked',
+    ),
+    *('._asked', '._kept', '._small', '._bulk'),
 )
 
 
