@@ -85,6 +85,8 @@ class Connection:
         self.dialer, self.listener = dialer, listener
         self.dialer_up = self.listener_up = True
         self.busy_until = [0.0, 0.0]
+        self.greeted_at = [0.0, 0.0]  # when the latest greeting is there
+        self.greetings = [0, 0]
 
     def to_listener(self, frames: Sequence[Frame]) -> None:
         """Send from the end that dialled."""
@@ -154,6 +156,11 @@ class Connection:
         elif self.listener_up and self.dialer.end.is_on:
             self._tell_listener()
 
+    def arrive_late(self, direction: int, frames: Sequence[Frame], greetings: int) -> None:
+        """Hand over what others have overtaken, unless a greeting was among them."""
+        if self.greetings[direction] == greetings:
+            self.arrive(direction, frames)
+
 
 _Parcel = tuple[Connection, int, Program, Callable[..., object], tuple[Any, ...]]
 
@@ -172,18 +179,32 @@ class Network:
     # carrying
 
     def envelope(self, connection: Connection, direction: int, frames: Sequence[Frame]) -> None:
-        """Carry an envelope, if it is not lost; greetings are neither lost nor overtaken."""
+        """Carry an envelope, if it is not lost; nothing is lost with a greeting or passes one.
+
+        The wire below keeps its order, so that whatever follows a greeting is of the session that
+        was greeted.  Within a session the order is the session's own concern.
+        """
         faults, chance = self.faults, self._random.random
         is_greeting = frames[0][0] in _GREETINGS
         if not is_greeting and faults.lose_chance and chance() < faults.lose_chance:
             return
         receiver = (connection.dialer if direction else connection.listener).program
         parcel = connection, direction, receiver, connection.arrive, (direction, frames)
-        repeats = faults.repeat_chance and not is_greeting and chance() < faults.repeat_chance
+        if is_greeting:
+            connection.greetings[direction] += 1
+            self._carry_in_order(parcel)
+            connection.greeted_at[direction] = connection.busy_until[direction]
+            return
+        repeats = faults.repeat_chance and chance() < faults.repeat_chance
         overtakes = faults.overtake_chance and chance() < faults.overtake_chance
-        if repeats or (overtakes and not is_greeting):
-            self._carry(self._delay() + self._random.uniform(0.0, 0.1), parcel)
-        if repeats or is_greeting or not overtakes:
+        if repeats or overtakes:
+            era = connection.greetings[direction]
+            now = self.agenda.clock.now
+            due = now + self._delay() + self._random.uniform(0.0, 0.1)
+            seconds = max(due, connection.greeted_at[direction]) - now
+            args = (direction, frames, era)
+            self._carry(seconds, (connection, direction, receiver, connection.arrive_late, args))
+        if repeats or not overtakes:
             self._carry_in_order(parcel)
 
     def in_order(
