@@ -1,13 +1,14 @@
 # Everything happens in .venv; a stamp there says which extras are installed, and is renewed
 # when pyproject.toml changes.  PYTHON chooses the interpreter that .venv is made from, DEMO holds
-# options for the demo, BENCH those for the measurements.
+# options for the demo, BENCH those for the measurements; SEED is a fresh one unless it is given.
 
 PYTHON ?= python3
 WORKERS ?= 2
+HOURS ?= 24
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format bench bench-peers clean
+.PHONY: help demo test check format bench bench-peers simulate clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo 'make bench    measure dispy-nb beside Pool, ProcessPoolExecutor and joblib (7 minutes);'
 	@echo '              make bench BENCH=--quick (1 minute), BENCH="lone map", BENCH=--help'
 	@echo 'make bench-peers  the same, also beside ray, dask, ipyparallel and parsl (installs them)'
+	@echo 'make simulate HOURS=24 SEED=1   simulated hours of a cluster under load and faults'
 	@echo 'make clean    remove what was built, and .venv'
 
 $(BIN)/python:
@@ -64,6 +66,9 @@ bench: .venv/.test
 
 bench-peers: .venv-bench/.done
 	.venv-bench/bin/python -m benchmarks --peers $(BENCH)
+
+simulate: .venv/.test
+	@$(BIN)/python -m tests.simulate --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(SHRINK)
 
 clean:
 	rm -rf .venv .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

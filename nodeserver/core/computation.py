@@ -157,6 +157,11 @@ class Computation:
         pinned = self.pinned.pop(node, ())
         return [job for job in pinned if self.waiting.pop(job, None) is not None]
 
+    def forget_cancelled(self) -> None:
+        """Drop the ids of cancelled jobs from the queues, now that no other job waits."""
+        self.queue.clear()
+        self.pinned.clear()
+
     def waiting_for(self, node: str) -> int:
         """How many jobs wait for the node named so."""
         return sum(job in self.waiting for job in self.pinned.get(node, ()))

@@ -88,6 +88,8 @@ class Dispatch:
             if comp.waiting:
                 ring[computation] = None
                 stuck = 0 if placed else stuck + 1
+            else:
+                comp.forget_cancelled()
         for (node, computation), ids in plan.items():
             self._announce(self._fleet.computations[computation], node, ids)
 

@@ -209,9 +209,10 @@ class Hosted:
         if len(self.stopped_ahead) > _REMEMBERED_STOPS:
             del self.stopped_ahead[next(iter(self.stopped_ahead))]
 
-    def held_ids(self) -> list[int]:
-        """Ids of those jobs."""
-        return [job.id for worker in self.workers.values() for job in worker.held]
+    def begun_ids(self) -> list[int]:
+        """Ids of jobs that workers hold, and of those whose outcomes may not have arrived yet."""
+        held = [job.id for worker in self.workers.values() for job in worker.held]
+        return held + [job for letter in self.letters.values() for job in letter.ids]
 
     def find(self, job: int, attempt: int) -> tuple[Worker | None, NodeJob] | None:
         """Where an attempt is: with a worker, or (None) in the queue."""

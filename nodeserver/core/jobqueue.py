@@ -14,6 +14,10 @@ class JobQueue:
     __slots__ = ('_lines', 'line', 'priority')
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all ids."""
         self.priority = 0  # of the line that is served
         self.line: deque[int] = deque()  # that one; after `head`, it begins with what that answered
         self._lines = {self.priority: self.line}

@@ -133,7 +133,7 @@ class NodeCore:
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        times = [self._stop_by, self._workplace.next_kill()]
+        times = [float('inf') if self._stopped else self._stop_by, self._workplace.next_kill()]
         if self._peers:
             times.append(self._look_at)
         return min((t for t in times if t != float('inf')), default=None)
@@ -383,8 +383,7 @@ class NodeCore:
 
     def _stop_now(self) -> None:
         self._stopped = True
-        self._stop_by = float('inf')
-        begun = {hosted.id: hosted.held_ids() for hosted in self._hosted.values()}
+        begun = {hosted.id: hosted.begun_ids() for hosted in self._hosted.values()}
         for peer in self._peers:
             self._send(peer, Farewell(self._stopping, begun))
         for hosted in self._hosted.values():

@@ -123,7 +123,7 @@ class Dialer(ABC):
                 self._around.post(MessageArrived(self._peer, message))
         except ProtocolError as error:
             log.warning('closing the link to %s at %s: %s', self._peer, self.target, error)
-            self._end(f'it broke the protocol: {error}')
+            self.give_up(f'it broke the protocol: {error}')
 
     # greetings
 
@@ -138,7 +138,7 @@ class Dialer(ABC):
             return
         theirs, received = read_greeting(frames)
         if theirs.peer != self._peer:
-            self._end('another program answers at its address now')
+            self.give_up('another program answers at its address now')
             return
         if self._session.is_stale(theirs):
             return
@@ -153,7 +153,7 @@ class Dialer(ABC):
     def _on_refusal(self, frames: Sequence[Frame]) -> None:
         self._stop_hello()
         if self.is_greeted:
-            self._end(read_refusal(frames))
+            self.give_up(read_refusal(frames))
         else:
             self._refused(read_refusal(frames))
 
@@ -188,7 +188,7 @@ class Dialer(ABC):
     def _refused(self, words: str) -> None:
         """Tell it once, and try again slowly: the peer may be started anew with the right key."""
         if self.is_greeted:
-            self._end(words)
+            self.give_up(words)
             return
         self._stop(0)
         self._open_after(self._around.options.refused_retry)
@@ -196,7 +196,7 @@ class Dialer(ABC):
             self._told_refusal = True
             self._around.post(PeerRefusedUs(self._peer, str(self.target), words))
 
-    def _end(self, reason: str) -> None:
+    def give_up(self, reason: str) -> None:
         """Give the peer up: it is certainly gone, or it cannot be talked to."""
         self._stop(_GOOD_BYE_LINGER if self.is_up else 0)
         self._gone(self._peer)

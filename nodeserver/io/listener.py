@@ -140,6 +140,11 @@ class Listener(ABC):
         if theirs.peer.encode() != name:
             raise ProtocolError('a greeting under another name than its connection has')
         session = self._sessions.get(name)
+        if session is not None and not session.is_of(theirs):
+            # ours ends too: who knows it would go on with numbers that nobody else has
+            session = None
+            del self._sessions[name]
+            self._around.post(PeerLost(theirs.peer, 'its connection was lost and taken up anew'))
         if session is None:
             refusal = self._admits(theirs.peer, self)
             if refusal:
@@ -150,8 +155,6 @@ class Listener(ABC):
             self._sessions[name] = session
         greeting = session.greeted(theirs, received)
         self._transmit(name, session.greeting(Kind.WELCOME))
-        if greeting is Greeting.RESTARTED:
-            self._around.post(PeerLost(theirs.peer, 'its connection was lost and taken up anew'))
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(theirs.peer, address()))
         self._touched[name] = session

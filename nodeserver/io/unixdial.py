@@ -40,7 +40,7 @@ class UnixDialer(Dialer):
             return
         sock.close()
         if self.is_greeted and code in _NOBODY:
-            self._end(os.strerror(code).lower())
+            self.give_up(os.strerror(code).lower())
         else:
             self._open_later()
 

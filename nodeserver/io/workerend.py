@@ -15,7 +15,7 @@ from nodeserver.core.events import Event, JobsRecalled, JobsReported, Provisiona
 from nodeserver.io import memfile
 from nodeserver.io.memorykills import MemoryKills
 from nodeserver.io.watcher import FAILED, READABLE, WRITABLE, Watcher
-from nodeserver.io.workerpage import PageOfNode
+from nodeserver.io.workerpage import PageOfNode, cells_of
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
 
@@ -86,7 +86,7 @@ class WorkerEnd:
         self._page: PageOfNode | None = None  # a lasting worker's
         self._recall_timer: asyncio.TimerHandle | None = None
         if len(fds) > 3:
-            self._page = PageOfNode(fds[3])
+            self._page = PageOfNode(cells_of(fds[3]))
         self._shared, self._watcher = shared, shared.watcher
         self._on_exit = on_exit
         self._reader = lane.ReportReader()

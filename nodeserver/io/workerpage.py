@@ -25,21 +25,16 @@ def new_page() -> int:
     return fd
 
 
-class _Page:
-    """A view of the page, which outlives its descriptor."""
-
-    def __init__(self, fd: int) -> None:
-        self._map = mmap.mmap(fd, PAGE_SIZE)
-        self._cells = memoryview(self._map).cast('Q')
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self._cells.release()
-        self._map.close()
+def cells_of(fd: int) -> memoryview:
+    """Map the page of this descriptor, which may be closed then."""
+    return memoryview(mmap.mmap(fd, PAGE_SIZE)).cast('Q')
 
 
-class PageOfWorker(_Page):
+class PageOfWorker:
     """The worker's view."""
+
+    def __init__(self, cells: memoryview) -> None:
+        self._cells = cells
 
     def begins(self, number: int) -> bool:
         """Say that this job begins now; False if it is to be skipped.
@@ -58,11 +53,11 @@ class PageOfWorker(_Page):
         return self._cells[_INTERRUPTED] == number
 
 
-class PageOfNode(_Page):
+class PageOfNode:
     """The node's view, and what it has taken back."""
 
-    def __init__(self, fd: int) -> None:
-        super().__init__(fd)
+    def __init__(self, cells: memoryview) -> None:
+        self._cells = cells
         self._low, self._high = 0, 0  # jobs [low, high) are to be skipped
         self._seen_at = 0
         self.taken_to = 0  # jobs up to this one are known to be ours again
@@ -106,3 +101,10 @@ class PageOfNode(_Page):
         first = max(before + 1, self._low, self.taken_to + 1)
         self.taken_to = self._high - 1
         return (first, self.taken_to)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        mapped = self._cells.obj
+        self._cells.release()
+        if isinstance(mapped, mmap.mmap):
+            mapped.close()

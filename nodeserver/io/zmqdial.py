@@ -105,7 +105,7 @@ class ZmqDialer(Dialer):
             super()._on_disconnected()
             if self.is_greeted:
                 where = (self.target.address, self.target.port)
-                self._probe = Probe(self._around.loop, where, self._end)
+                self._probe = Probe(self._around.loop, where, self.give_up)
 
     def _on_handshake_failed(self, kind: int, value: int) -> None:
         if kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:

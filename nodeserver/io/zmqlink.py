@@ -77,6 +77,7 @@ class ZmqLink:
         if self._listener_of(peer) or (dialer and dialer.target == target):
             return
         self.disconnect(peer)
+        self._give_up_predecessors(target)
         kind = UnixDialer if local_path else ZmqDialer
         self._dialers[peer] = kind(self._around, peer, target, self._on_gone)
 
@@ -111,6 +112,16 @@ class ZmqLink:
             self._doorkeeper.close()
             self._doorkeeper = None
         self._around.context.term()
+
+    def _give_up_predecessors(self, target: Target) -> None:
+        """Who had this address is gone, whether or not its dialer has noticed.
+
+        That one would come back under our name to the program that is there now, and take the
+        connection over from the dialer that is right.
+        """
+        for dialer in list(self._dialers.values()):
+            if dialer.target == target:
+                dialer.give_up('another program answers at its address now')
 
     def _listener_of(self, peer: str) -> Listener | None:
         for listener in self._listeners:

@@ -116,6 +116,10 @@ class Session:
         """Whether a WELCOME answers the HELLO of a connection that is gone by now."""
         return welcome.connection != self._connections
 
+    def is_of(self, theirs: Introduction) -> bool:
+        """Whether this session is with that incarnation; what was counted with another is void."""
+        return self.theirs is None or self.theirs.incarnation == theirs.incarnation
+
     def greeted(self, theirs: Introduction, received: int) -> Greeting:
         """Believe the other side's greeting, and send again what it has not received."""
         before, self.theirs = self.theirs, theirs

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from nodeserver.core.deaths import UNREPORTABLE
-from nodeserver.io.workerpage import PageOfWorker
+from nodeserver.io.workerpage import PageOfWorker, cells_of
 from nodeserver.payload import Package, dump_exception, dump_result, load_call
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_outcome
@@ -63,7 +63,7 @@ class Worker:
             os.close(far)
             self._lane.fd = LANE
             if self.is_lasting:
-                self._run_all(PageOfWorker(files[2]))
+                self._run_all(PageOfWorker(cells_of(files[2])))
             else:
                 self._run_one()
             status = 0

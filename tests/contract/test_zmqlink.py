@@ -264,6 +264,21 @@ def test_another_program_under_the_peers_address_is_told_as_a_refusal(
     assert 'another program' in a.refused()[0].reason
 
 
+def test_a_peer_is_lost_when_its_successor_at_the_same_address_is_connected(
+    loop: Loop, made: Made
+) -> None:
+    a, first, second = made(), made.listening(), made()
+    proxy = Proxy(loop, first.port)
+    a.zmq.connect(first.name, HOST, proxy.port)
+    until(loop, a.connected)
+    proxy.target = second.port = second.zmq.listen(HOST, 0)
+    a.zmq.connect(second.name, HOST, proxy.port)
+    assert a.lost() == [PeerLost(first.name, 'another program answers at its address now')]
+    works(loop, a, second)
+    assert len(second.others) == 1
+    proxy.close()
+
+
 # ways to connect
 
 

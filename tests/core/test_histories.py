@@ -1,158 +1,223 @@
-"""Random histories of a cluster: whatever happens, every job is settled, and settled once."""
+"""Random histories of whole clusters: whatever happens, the promises of D4 hold.
 
+`tests/support/promises.py` has the promises, `tests/support/operations.py` what may happen, and
+`python -m tests.simulate` plays as many histories as one likes.
+"""
+
+import os
+from collections import Counter
+
+import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from nodeserver.core import events as seen
-from nodeserver.core.messages import JobOptions
+from nodeserver.core import messages as m
+from nodeserver.core.computation import Computation
+from nodeserver.core.fleet import NodeRecord
+from nodeserver.core.hosted import Hosted
+from nodeserver.core.messages import NodeSpec
+from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus
-from tests.support.network import PERFECT, Faults
-from tests.support.world import World
+from nodeserver.wire.session import Limits
+from tests.support import operations
+from tests.support.hosts import Cluster
+from tests.support.network import PERFECT
+from tests.support.operations import History, shrink, strategy
+from tests.support.promises import Fate, Promise, PromiseBroken, Witness
+from tests.support.world import TIGHT, World
+
+pytestmark = pytest.mark.timeout(300)  # ten seconds on a machine that has nothing else to do
+
+LONG = Fate(seconds=1.0)
+
+
+def ready_world(
+    cpus: tuple[int, ...] = (2, 2), limits: Limits | None = None, **changes: object
+) -> tuple[World, Cluster]:
+    world = World(1, PERFECT, limits)
+    for count in cpus:
+        world.add_machine(count)
+    return world, world.make_cluster(**changes)
+
+
+def statuses(world: World) -> Counter[JobStatus]:
+    return world.witness.statuses
+
+
+# what a world does
 
 
 def test_jobs_run_on_the_nodes_that_are_there() -> None:
-    world = World(1, PERFECT)
-    world.add_node(2)
-    world.add_node(4)
-    world.submit(100)
-    world.network.run_until(lambda: world.all_settled)
-    assert world.statuses() == {JobStatus.FINISHED: 100}
-    world.tell_cluster(seen.CloseAsked())
-    world.network.run_until(lambda: world.closed)
+    world, cluster = ready_world((2, 4))
+    world.submit(cluster, 100)
+    world.run_until_settled(cluster)
+    assert statuses(world) == {JobStatus.FINISHED: 100}
+    world.finish()
 
 
 def test_jobs_wait_for_a_node_that_comes_late() -> None:
-    world = World(2)
-    world.submit(5)
-    world.network.run(10)
-    assert not world.settled
-    assert any('nobody answered' in text for text in world.said)
-    world.add_node(1)
-    world.network.run_until(lambda: world.all_settled)
+    world, cluster = ready_world(())
+    world.submit(cluster, 5)
+    world.run(10)
+    assert not world.witness.settled_count
+    assert any('nobody answered' in text for text in cluster.said)
+    world.add_machine(1)
+    world.run_until_settled(cluster)
 
 
 def test_jobs_of_a_lost_node_are_cancelled_and_the_others_go_on() -> None:
-    world = World(3, PERFECT)
-    world.add_node(2)
-    world.add_node(2)
-    world.submit(20, length=1.0)
-    world.network.run_until(lambda: sum(world.starts.values()) >= 4)
-    world.kill('node-1')
-    world.network.run_until(lambda: world.all_settled)
-    assert world.statuses() == {JobStatus.FINISHED: 18, JobStatus.CANCELLED: 2}
-    assert all('node-1' in reason for status, reason in world.settled.values() if reason)
+    world, cluster = ready_world()
+    world.submit(cluster, 20, LONG)
+    world.agenda.run_until(lambda: world.witness.starts >= 4, 10.0)
+    world.kill_node(world.machines[0])
+    world.run_until_settled(cluster)
+    assert statuses(world) == {JobStatus.FINISHED: 18, JobStatus.CANCELLED: 2}
 
 
 def test_reentrant_jobs_of_a_lost_node_run_elsewhere() -> None:
-    world = World(4, PERFECT, reentrant=True)
-    world.add_node(2)
-    world.add_node(2)
-    world.submit(20, length=1.0)
-    world.network.run_until(lambda: sum(world.starts.values()) >= 4)
-    world.kill('node-1')
-    world.network.run_until(lambda: world.all_settled)
-    assert world.statuses() == {JobStatus.FINISHED: 20}
+    world, cluster = ready_world(reentrant=True)
+    world.submit(cluster, 20, LONG)
+    world.agenda.run_until(lambda: world.witness.starts >= 4, 10.0)
+    world.kill_node(world.machines[0])
+    world.run_until_settled(cluster)
+    assert statuses(world) == {JobStatus.FINISHED: 20}
 
 
 def test_a_silent_node_is_lost_after_five_pulses_and_not_sooner() -> None:
-    world = World(5, PERFECT, pulse_interval=2.0)
-    world.add_node(1)
-    world.submit(1, length=1000.0)
-    world.network.run(1)
-    world.network.cut('node-1')
-    world.network.run(9)
-    assert not world.settled
-    world.network.run(6)
-    assert world.statuses() == {JobStatus.CANCELLED: 1}
+    world, cluster = ready_world((1,), pulse_interval=2.0)
+    world.submit(cluster, 1, Fate(seconds=1000.0))
+    world.run(1)
+    world.network.close(world.machines[0].end)
+    world.run(9)
+    assert not world.witness.settled_count
+    world.run(6)
+    assert statuses(world) == {JobStatus.CANCELLED: 1}
 
 
 def test_a_node_that_was_cut_off_is_used_again_and_its_late_answers_are_not_believed() -> None:
-    world = World(6, PERFECT, pulse_interval=1.0, reentrant=True)
-    world.add_node(1)
-    world.submit(1, length=8.0)
-    world.network.run(1)
-    world.network.cut('node-1')
-    world.network.run(9)
-    world.network.heal()
-    world.network.run_until(lambda: world.all_settled)
-    assert world.statuses() == {JobStatus.FINISHED: 1}
-    assert world.starts[1] == 2
+    world, cluster = ready_world((1,), pulse_interval=1.0, reentrant=True)
+    (job,) = world.submit(cluster, 1, Fate(seconds=8.0))
+    world.run(1)
+    world.network.close(world.machines[0].end)
+    world.run(9)
+    world.network.open(world.machines[0].end)
+    world.run_until_settled(cluster)
+    assert statuses(world) == {JobStatus.FINISHED: 1}
+    assert world.witness.starts_of(cluster.id, job) == 2
 
 
 def test_what_was_handed_out_ahead_is_taken_back_when_a_node_idles() -> None:
-    world = World(7, PERFECT)
-    world.add_node(1)
-    world.add_node(1)
-    world.submit(200, length=0.001)
-    world.network.run_until(lambda: world.all_settled)
-    world.submit(8, length=1.0)
-    began = world.clock.now
-    world.network.run_until(lambda: world.all_settled)
-    assert world.clock.now - began < 5.0
+    world, cluster = ready_world((1, 1))
+    world.submit(cluster, 200, Fate(seconds=0.001))
+    world.run_until_settled(cluster)
+    world.submit(cluster, 8, LONG)
+    began = world.agenda.now
+    world.run_until_settled(cluster)
+    assert world.agenda.now - began < 5.0
 
 
-def test_jobs_over_their_time_are_tried_again_and_then_ended() -> None:
-    world = World(8, PERFECT)
-    world.add_node(2)
-    world.submit(5, length=0.1, options=JobOptions(timeout=1.0, retries=2))
-    world.submit(5, length=9.0, options=JobOptions(timeout=1.0, retries=2))
-    world.network.run_until(lambda: world.all_settled)
-    assert world.statuses() == {JobStatus.FINISHED: 5, JobStatus.TERMINATED: 5}
-    assert [world.starts[job] for job in range(1, 11)] == [1] * 5 + [3] * 5
-    reasons = {reason for _, reason in world.settled.values()}
-    assert reasons == {'', 'ran longer than its timeout of 1 s'}
+def test_two_programs_take_turns_at_the_nodes_one_after_the_other() -> None:
+    world, first = ready_world((2,))
+    world.run(1.0)
+    second = world.make_cluster()
+    world.submit(second, 5)
+    world.run(30.0)
+    assert world.witness.pending(second.id) == 5
+    first.program.close_cluster(first)
+    world.run_until_settled(second)
+    world.finish()
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 2**32),
-    cpus=st.lists(st.integers(1, 4), min_size=1, max_size=4),
-    jobs=st.integers(1, 60),
-    isolation=st.sampled_from(['job', 'worker']),
-    reentrant=st.booleans(),
-    troubles=st.lists(
-        st.sampled_from(['kill', 'add', 'cancel', 'cut', 'heal', 'submit', 'wish', 'wait']),
-        max_size=12,
-    ),
-)
-def test_every_job_is_settled_once_whatever_happens(
-    seed: int, cpus: list[int], jobs: int, isolation: str, reentrant: bool, troubles: list[str]
+def test_large_payloads_travel_in_parts_and_with_little_credit() -> None:
+    world, cluster = ready_world((2,), limits=TIGHT, package=bytes(20_000))
+    world.submit(cluster, 30, Fate(size=5000, provisionals=3))
+    world.run_until_settled(cluster)
+    assert statuses(world) == {JobStatus.FINISHED: 30}
+
+
+def test_a_cluster_may_use_only_some_cpus_of_a_node() -> None:
+    world, cluster = ready_world((4,), specs=[NodeSpec('*', 51348, 1, False)])
+    world.submit(cluster, 4, LONG)
+    began = world.agenda.now
+    world.run_until_settled(cluster)
+    assert world.agenda.now - began > 4.0
+
+
+# what comes to random worlds
+
+
+@settings(max_examples=30, deadline=None)
+@given(strategy())
+def test_every_promise_holds_whatever_happens(history: History) -> None:
+    history.play()
+
+
+@pytest.mark.parametrize('number', range(10))
+def test_every_promise_holds_in_histories_never_played_before(number: int) -> None:
+    seed = int.from_bytes(os.urandom(4), 'big')
+    History.of_seed(seed).play()
+
+
+def test_a_history_is_repeated_by_its_seed() -> None:
+    one, other = (History.of_seed(5).play() for _ in range(2))
+    assert (one.agenda.now, one.agenda.steps) == (other.agenda.now, other.agenda.steps)
+    assert statuses(one) == statuses(other)
+
+
+# bugs that are made on purpose are found
+
+
+def test_a_late_attempt_that_is_believed_is_noticed() -> None:
+    witness = Witness()
+    witness.accept((7, False), [1], True, Fate())
+    witness.ordered('a', m.RunJobs(7, [1], [1], [b'']))
+    witness.ordered('b', m.RunJobs(7, [1], [2], [b'']))
+    letter = m.JobsDone(7, 'a', 1, [1], [1], [JobStatus.FINISHED], [b''], [''], [0.1])
+    with pytest.raises(PromiseBroken, match='late attempt'):
+        witness.settled(letter)
+
+
+def _try_again(self: SchedulerCore, node: NodeRecord, comp: Computation, reason: str) -> None:
+    ids = comp.on_node(node.id)
+    self._unload_all(node, comp)
+    self._requeue(comp, ids, reason)
+
+
+BUGS: dict[Promise, tuple[type, str, object]] = {
+    Promise.STARTS: (SchedulerCore, '_give_up_jobs', _try_again),
+    Promise.CPUS: (Hosted, 'busy', 0),
+    Promise.NOTHING_KEPT: (SchedulerCore, '_acknowledge', lambda *_: None),
+}
+MOST_SEEDS = 100
+LENGTH = 30
+SHORT = 10
+
+
+def first_broken(promise: Promise) -> tuple[History, PromiseBroken]:
+    """Search seed by seed, as `tests/simulate.py` does."""
+    for seed in range(MOST_SEEDS):
+        history = History.of_seed(seed, LENGTH)
+        error = history.broken_promise()
+        if error is not None and error.promise is promise:
+            return history, error
+    raise AssertionError(f'not found within {MOST_SEEDS} seeds')
+
+
+@pytest.mark.parametrize('promise', BUGS, ids=lambda promise: promise.name.lower())
+def test_a_bug_is_found_within_a_few_seeds(
+    promise: Promise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(seed, Faults(), isolation=isolation, reentrant=reentrant, pulse_interval=1.0)
-    for count in cpus:
-        world.add_node(count)
-    world.submit(jobs, length=world.random.choice([0.001, 0.05, 0.5]))
-    for trouble in troubles:
-        world.network.run(world.random.uniform(0, 1.5))
-        _make_trouble(world, trouble)
-    world.network.heal()
-    world.add_node(2)
-    world.network.run_until(lambda: world.all_settled, 100_000)
-    world.tell_cluster(seen.CloseAsked())
-    world.network.run_until(lambda: world.closed, 100_000)
+    monkeypatch.setattr(*BUGS[promise])
+    first_broken(promise)
 
 
-def _make_trouble(world: World, trouble: str) -> None:
-    nodes = sorted(world.nodes)
-    match trouble:
-        case 'kill' if nodes:
-            world.kill(world.random.choice(nodes))
-        case 'cut' if nodes:
-            world.network.cut(world.random.choice(nodes))
-        case 'heal':
-            world.network.heal()
-        case 'add':
-            world.add_node(world.random.randint(1, 4))
-        case 'submit':
-            world.submit(world.random.randint(1, 30), length=world.random.choice([0.001, 0.3]))
-        case 'wish':
-            options = JobOptions(
-                timeout=world.random.choice([0.0, 0.01, 0.2]),
-                retries=world.random.randint(0, 3),
-                priority=world.random.randint(-1, 1),
-            )
-            length = world.random.choice([0.001, 0.1, 0.3])
-            node = world.random.choice([*nodes, '', '', ''])
-            world.submit(world.random.randint(1, 30), length=length, node=node, options=options)
-        case 'cancel' if world.submitted:
-            world.tell_cluster(seen.CancelAsked([world.random.randint(1, world.submitted)]))
+def test_a_history_that_breaks_a_promise_is_replayed_by_its_seed_and_shrunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(*BUGS[Promise.STARTS])
+    history, error = first_broken(Promise.STARTS)
+    again = History.of_seed(history.seed, LENGTH).broken_promise()
+    assert str(again) == str(error)
+    short = shrink(history, error)
+    assert len(short.operations) <= SHORT
+    replayed = eval(repr(short), vars(operations))  # what is printed is the program
+    assert replayed.broken_promise().promise is Promise.STARTS

@@ -260,7 +260,27 @@ def test_what_has_ended_in_the_very_turn_of_an_order_to_stop_is_reported_first()
     bench.reported(1, 1)
     last = [e.message for e in bench.effects if isinstance(e, do.Send)][-2:]
     assert [type(message) for message in last] == [m.JobsDone, m.Farewell]
-    assert last[1].begun == {7: []}
+    assert last[1].begun == {7: [1]}
+
+
+def test_a_node_that_leaves_names_the_jobs_whose_outcomes_may_be_behind_its_farewell() -> None:
+    # a large outcome travels in parts, which a farewell overtakes
+    bench = Bench(cpus=1)
+    bench.open(workers=2)
+    bench.run(1, 2)
+    bench.reported(1, 1)
+    bench.tell(StopAsked(True, 'SIGINT received'))
+    (farewell,) = bench.take(m.Farewell)
+    assert sorted(farewell.begun[7]) == [1, 2]
+
+
+@pytest.mark.parametrize('event', [StopAsked(True, 'again'), OwnerGone()])
+def test_a_node_that_has_stopped_is_not_woken_for_another_order_to_stop(event: Any) -> None:
+    bench = Bench(cpus=1)
+    bench.tell(StopAsked(True, 'SIGINT received'))
+    assert bench.take(do.Stop)
+    bench.tell(event)
+    assert bench.core.next_deadline() not in (bench.now, bench.now + 600.0)
 
 
 # templates that die

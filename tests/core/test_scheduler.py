@@ -10,6 +10,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.status import JobStatus
 from tests.support.desk import CLIENT, Desk
+from tests.support.promises import jobs_left_in
 from tests.support.world import declaration
 
 
@@ -72,6 +73,15 @@ def test_a_waiting_job_that_is_cancelled_never_runs() -> None:
     assert desk.sent(m.JobsSettled)[0].ids == [1]
     desk.join('a')
     assert [run.ids for run in desk.sent(m.RunJobs)] == [[2]]
+
+
+def test_nothing_is_kept_of_jobs_that_were_cancelled_before_a_node_came() -> None:
+    desk = Desk()
+    desk.submit(1, 2, 3)
+    desk.hears(CLIENT, m.CancelJobs(7, [2, 3]))
+    desk.join('a', cpus=1)
+    desk.done('a', 1)
+    assert jobs_left_in(desk.core) == {}
 
 
 def test_a_running_job_that_is_cancelled_is_stopped_once() -> None:

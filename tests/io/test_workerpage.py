@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nodeserver.io.workerpage import PageOfNode, PageOfWorker, new_page
+from nodeserver.io.workerpage import PageOfNode, PageOfWorker, cells_of, new_page
 
 Pages = tuple[PageOfNode, PageOfWorker]
 
@@ -13,11 +13,12 @@ Pages = tuple[PageOfNode, PageOfWorker]
 @pytest.fixture
 def pages() -> Iterator[Pages]:
     fd = new_page()
-    pages = PageOfNode(fd), PageOfWorker(fd)
+    ours, theirs = cells_of(fd), cells_of(fd)
     os.close(fd)
-    yield pages
-    for page in pages:
-        page.close()
+    node = PageOfNode(ours)
+    yield node, PageOfWorker(theirs)
+    node.close()
+    PageOfNode(theirs).close()
 
 
 def test_what_was_not_begun_is_skipped_and_nothing_else(pages: Pages) -> None:

@@ -1,198 +1,324 @@
-"""Hosts, network and clock in one thread: histories that a seed repeats exactly.
+"""The network of a world in one thread: connections that are slow, cut, reset, and lose things.
 
-    core.handle ─▶ network.send(source, target, message) ─▶ a queue by due time
-                                                                 │ step()
-    clock.now := due time;  handle(source, message)  ◀───────────┘
+    dialer ── Connection.to_listener ──▶ delay, loss, repetition ── is the way open? ─▶ listener
+    dialer ◀── Connection.to_dialer ───────────────────────────────────┘ └▶ kept until it is
 
-Messages of one lane (source, target, lane) keep their order, as a link promises; lanes overtake
-each other.  What the network does to them is drawn from the seed, so that a failing history can be
-run again.
+What it does is drawn from the seed.  Bytes that a connection carries are lost with it; a new one
+carries nothing of the old one.  Who finds out that a connection is gone, and when, is as with TCP
+and the library above it: at once where the other side's system says so, after missed heartbeats
+at the end that dialled, and not before the next connection at the end that listens.
 """
 
-import heapq
 import random
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from tests.support.clock import Clock
+from nodeserver.io.linkoptions import LinkOptions
+from nodeserver.wire.codec import Frame
+from nodeserver.wire.envelope import Kind
+from tests.support.agenda import Agenda, Program
 
-Handle = Callable[[str, Any], object]
-Lane = tuple[str, str, str]
+_OPTIONS = LinkOptions()
+_GREETINGS = (Kind.HELLO, Kind.WELCOME, Kind.REFUSE)
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What happens to messages: chances from 0 to 1, durations in seconds."""
+    """What happens to what is carried: chances from 0 to 1, durations in seconds."""
 
-    shortest: float = 0.001
-    longest: float = 0.05
-    resend_chance: float = 0.1  # lost once, sent again after `resend_after`
-    resend_after: float = 1.0
-    duplicate_chance: float = 0.0  # arrives a second time, later
-    lose_chance: float = 0.0  # never arrives: only for tests of what resends
+    shortest: float = 0.0002
+    longest: float = 0.002
+    slow_chance: float = 0.02  # held up for up to `slowest`, with all that is behind it
+    slowest: float = 1.0
+    lose_chance: float = 0.0  # envelopes
+    repeat_chance: float = 0.0
+    overtake_chance: float = 0.0  # does not wait for what was sent before it
+    datagram_loss: float = 0.1
 
 
-PERFECT = Faults(shortest=0.0, longest=0.0, resend_chance=0.0)
+PERFECT = Faults(shortest=0.0001, longest=0.0001, slow_chance=0.0, datagram_loss=0.0)
 
 
-@dataclass(slots=True)
-class _Host:
-    handle: Handle
-    deadline: Callable[[], float | None]
-    wake: Callable[[], object]
+class End:
+    """A machine's way to the network: what cannot get in or out waits."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.deaf = False
+        self.mute = False
+        self.is_on = True  # without power nobody there says that a connection is gone
+        self.closings = 0  # how often it was closed
+
+
+class Dialling(Protocol):
+    """The end of a connection that dialled."""
+
+    program: Program
+    end: End
+
+    def connected(self, connection: 'Connection') -> None: ...
+
+    def disconnected(self) -> None: ...
+
+    def take(self, frames: Sequence[Frame]) -> None: ...
+
+
+class Listening(Protocol):
+    """The end of connections that listens."""
+
+    program: Program
+    end: End
+
+    def accepted(self, name: str, connection: 'Connection') -> None: ...
+
+    def disconnected(self, connection: 'Connection') -> None: ...
+
+    def take(self, connection: 'Connection', frames: Sequence[Frame]) -> None: ...
+
+
+class Connection:
+    """One TCP connection; each side believes in it for itself."""
+
+    def __init__(self, network: 'Network', dialer: Dialling, listener: Listening) -> None:
+        self.network = network
+        self.dialer, self.listener = dialer, listener
+        self.dialer_up = self.listener_up = True
+        self.busy_until = [0.0, 0.0]
+        self.greeted_at = [0.0, 0.0]  # when the latest greeting is there
+        self.greetings = [0, 0]
+
+    def to_listener(self, frames: Sequence[Frame]) -> None:
+        """Send from the end that dialled."""
+        if self.dialer_up:
+            self.network.envelope(self, 0, frames)
+
+    def to_dialer(self, frames: Sequence[Frame]) -> None:
+        """Send from the end that listens."""
+        if self.listener_up:
+            self.network.envelope(self, 1, frames)
+
+    def close_at_dialer(self) -> None:
+        """The dialling end closes it; the other one is told behind what is under way."""
+        if self.dialer_up:
+            self.dialer_up = False
+            if self.dialer.end.is_on:
+                self._tell_listener()
+
+    def close_at_listener(self) -> None:
+        """The listening end closes it; the other one is told behind what is under way."""
+        if self.listener_up:
+            self.listener_up = False
+            if self.listener.end.is_on:
+                self._tell_dialer()
+
+    def drops(self) -> list[tuple[Program, Callable[[], None]]]:
+        """What breaks it, for each end."""
+        return [
+            (self.dialer.program, self.drop_at_dialer),
+            (self.listener.program, self.drop_at_listener),
+        ]
+
+    def _tell_listener(self) -> None:
+        self.network.in_order(self, 0, *self.drops()[1])
+
+    def _tell_dialer(self) -> None:
+        self.network.in_order(self, 1, *self.drops()[0])
+
+    def drop_at_listener(self) -> None:
+        """The listening end finds it closed."""
+        if self.listener_up:
+            self.listener_up = False
+            if self.listener.program.is_alive:
+                self.listener.disconnected(self)
+
+    def drop_at_dialer(self) -> None:
+        """The dialling end finds it closed."""
+        if self.dialer_up:
+            self.dialer_up = False
+            if self.dialer.program.is_alive:
+                self.dialer.disconnected()
+
+    def way(self, direction: int) -> tuple[End, End]:
+        """From where to where."""
+        ends = (self.dialer.end, self.listener.end)
+        return ends if direction == 0 else (ends[1], ends[0])
+
+    def arrive(self, direction: int, frames: Sequence[Frame]) -> None:
+        """Hand over what has come; an end that does not know the connection says so."""
+        if direction == 0:
+            if self.listener_up and self.listener.program.is_alive:
+                self.listener.take(self, frames)
+            elif self.dialer_up and self.listener.end.is_on:
+                self._tell_dialer()
+        elif self.dialer_up and self.dialer.program.is_alive:
+            self.dialer.take(frames)
+        elif self.listener_up and self.dialer.end.is_on:
+            self._tell_listener()
+
+    def arrive_late(self, direction: int, frames: Sequence[Frame], greetings: int) -> None:
+        """Hand over what others have overtaken, unless a greeting was among them."""
+        if self.greetings[direction] == greetings:
+            self.arrive(direction, frames)
+
+
+_Parcel = tuple[Connection, int, Program, Callable[..., object], tuple[Any, ...]]
 
 
 class Network:
-    """Carries message objects between the hosts that were attached to it."""
+    """Carries what is sent, and breaks what it is told to break."""
 
-    def __init__(self, seed: int, clock: Clock | None = None, faults: Faults | None = None) -> None:
-        self.seed = seed
-        self.clock = clock or Clock()
-        self.faults = faults or Faults()
-        self.story: deque[str] = deque(maxlen=40)
-        self.delivered = 0
-        self._random = random.Random(seed)
-        self._hosts: dict[str, _Host] = {}
-        self._queue: list[tuple[float, int, Lane, Any]] = []
-        self._lane_busy_until: dict[Lane, float] = {}
-        self._held: list[tuple[Lane, Any]] = []
-        self._cut: set[frozenset[str]] = set()
-        self._count = 0
+    def __init__(self, agenda: Agenda, rng: random.Random, faults: Faults) -> None:
+        self.agenda = agenda
+        self.faults = faults
+        self.carried = 0
+        self._random = rng
+        self._held: list[_Parcel] = []
+        self._connections: list[Connection] = []
 
-    def attach(
-        self,
-        name: str,
-        handle: Handle,
-        deadline: Callable[[], float | None] = lambda: None,
-        wake: Callable[[], object] = lambda: None,
-    ) -> None:
-        """Put a host on the network: `wake` is called when the moment `deadline()` has come."""
-        self._hosts[name] = _Host(handle, deadline, wake)
+    # carrying
 
-    def detach(self, name: str) -> None:
-        """Take a host away for good, with all that is on its way from and to it."""
-        del self._hosts[name]
-        self._queue = [entry for entry in self._queue if name not in entry[2][:2]]
-        heapq.heapify(self._queue)
-        self._held = [entry for entry in self._held if name not in entry[0][:2]]
-        self._tell(f'{name} is detached')
+    def envelope(self, connection: Connection, direction: int, frames: Sequence[Frame]) -> None:
+        """Carry an envelope, if it is not lost; nothing is lost with a greeting or passes one.
 
-    def send(self, source: str, target: str, message: object, lane: str = '') -> None:
-        """Send once; whether it comes late, twice or not at all is up to the seed."""
-        key = (source, target, lane)
-        if frozenset((source, target)) in self._cut:
-            self._held.append((key, message))
-        elif self._random.random() < self.faults.lose_chance:
-            self._tell(f'{source} -> {target} lost {message}')
-        else:
-            self._enqueue(key, message)
-
-    def broadcast(self, source: str, message: object, lane: str = '') -> None:
-        """Send to every other host."""
-        for target in [name for name in self._hosts if name != source]:
-            self.send(source, target, message, lane)
-
-    def cut(self, one: str, others: Iterable[str] | None = None) -> None:
-        """Hold back all between `one` and the others; also what is on its way now."""
-        names = [name for name in self._hosts if name != one] if others is None else others
-        self._cut |= {frozenset((one, other)) for other in names}
-        reaches = [entry for entry in self._queue if frozenset(entry[2][:2]) not in self._cut]
-        held = sorted(entry for entry in self._queue if frozenset(entry[2][:2]) in self._cut)
-        self._held += [(lane, message) for _, _, lane, message in held]
-        self._queue = reaches
-        heapq.heapify(self._queue)
-        self._tell(f'{one} is cut')
-
-    def heal(self) -> None:
-        """Join everything again; what was held back is sent in its order."""
-        self._cut.clear()
-        held, self._held = self._held, []
-        self._tell(f'healed, {len(held)} messages go on')
-        for lane, message in held:
-            self._enqueue(lane, message)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is on its way; deadlines may still come."""
-        return not self._queue
-
-    def step(self) -> bool:
-        """Let the next thing happen, a message or a deadline; False when there is none."""
-        host, moment = self._next_deadline()
-        if self._queue and (host is None or self._queue[0][0] <= moment):
-            self._deliver(*heapq.heappop(self._queue))
-        elif host is not None:
-            self._wake(host, moment)
-        else:
-            return False
-        return True
-
-    def run_until(self, predicate: Callable[[], object], limit: int = 10_000) -> None:
-        """Step until the predicate holds; the error tells the seed and the last moves."""
-        for _ in range(limit):
-            if predicate():
-                return
-            if not self.step():
-                break
-        if not predicate():
-            raise AssertionError(self._failure(limit))
-
-    def run(self, seconds: float, limit: int = 100_000) -> None:
-        """Let so much time pass, with all that happens in it."""
-        end = self.clock.now + seconds
-        for _ in range(limit):
-            _, moment = self._next_deadline()
-            due = self._queue[0][0] if self._queue else moment
-            if min(due, moment) > end:
-                self.clock.now = end
-                return
-            self.step()
-        raise AssertionError(self._failure(limit))
-
-    def _enqueue(self, lane: Lane, message: object) -> None:
-        due = self.clock.now + self._random.uniform(self.faults.shortest, self.faults.longest)
-        if self._random.random() < self.faults.resend_chance:
-            due += self.faults.resend_after
-        due = max(due, self._lane_busy_until.get(lane, 0.0))
-        self._push(due, lane, message)
-        if self._random.random() < self.faults.duplicate_chance:
-            self._push(due + self._random.uniform(0, 10 * self.faults.longest), lane, message)
-        self._lane_busy_until[lane] = due
-
-    def _push(self, due: float, lane: Lane, message: object) -> None:
-        self._count += 1
-        heapq.heappush(self._queue, (due, self._count, lane, message))
-
-    def _deliver(self, due: float, _count: int, lane: Lane, message: object) -> None:
-        source, target, _ = lane
-        self.clock.now = max(self.clock.now, due)
-        host = self._hosts.get(target)
-        if host is None:
-            self._tell(f'{source} -> {target} is not there for {message}')
+        The wire below keeps its order, so that whatever follows a greeting is of the session that
+        was greeted.  Within a session the order is the session's own concern.
+        """
+        faults, chance = self.faults, self._random.random
+        is_greeting = frames[0][0] in _GREETINGS
+        if not is_greeting and faults.lose_chance and chance() < faults.lose_chance:
             return
-        self._tell(f'{source} -> {target} {message}')
-        self.delivered += 1
-        host.handle(source, message)
+        receiver = (connection.dialer if direction else connection.listener).program
+        parcel = connection, direction, receiver, connection.arrive, (direction, frames)
+        if is_greeting:
+            connection.greetings[direction] += 1
+            self._carry_in_order(parcel)
+            connection.greeted_at[direction] = connection.busy_until[direction]
+            return
+        repeats = faults.repeat_chance and chance() < faults.repeat_chance
+        overtakes = faults.overtake_chance and chance() < faults.overtake_chance
+        if repeats or overtakes:
+            era = connection.greetings[direction]
+            now = self.agenda.clock.now
+            due = now + self._delay() + self._random.uniform(0.0, 0.1)
+            seconds = max(due, connection.greeted_at[direction]) - now
+            args = (direction, frames, era)
+            self._carry(seconds, (connection, direction, receiver, connection.arrive_late, args))
+        if repeats or not overtakes:
+            self._carry_in_order(parcel)
 
-    def _wake(self, name: str, moment: float) -> None:
-        self.clock.now = max(self.clock.now, moment)
-        self._tell(f'{name} wakes')
-        self._hosts[name].wake()
+    def in_order(
+        self, connection: Connection, direction: int, receiver: Program, call: Callable[[], None]
+    ) -> None:
+        """Carry a system's word on a connection, behind all that was sent on it."""
+        self._carry_in_order((connection, direction, receiver, call, ()))
 
-    def _next_deadline(self) -> tuple[str | None, float]:
-        found: str | None = None
-        soonest = float('inf')
-        for name, host in self._hosts.items():
-            moment = host.deadline()
-            if moment is not None and moment < soonest:
-                found, soonest = name, moment
-        return found, soonest
+    def _carry_in_order(self, parcel: _Parcel) -> None:
+        busy, direction = parcel[0].busy_until, parcel[1]
+        now = self.agenda.clock.now
+        due = max(now + self._delay(), busy[direction])
+        busy[direction] = due
+        self._carry(due - now, parcel)
 
-    def _tell(self, text: str) -> None:
-        self.story.append(f'{self.clock.now:10.3f} {text[:200]}')
+    def _carry(self, seconds: float, parcel: _Parcel) -> None:
+        self.agenda.later(seconds, parcel[2], self._arrive, parcel)
 
-    def _failure(self, limit: int) -> str:
-        story = '\n'.join(self.story)
-        return f'seed {self.seed}: not reached within {limit} steps; the last moves:\n{story}'
+    def _delay(self) -> float:
+        faults, chance = self.faults, self._random.random
+        delay = faults.shortest + chance() * (faults.longest - faults.shortest)
+        if faults.slow_chance and chance() < faults.slow_chance:
+            delay += chance() * faults.slowest
+        return delay
+
+    def _arrive(self, parcel: _Parcel) -> None:
+        source, target = parcel[0].way(parcel[1])
+        if source.mute or target.deaf:
+            self._held.append(parcel)
+        else:
+            self.carried += 1
+            parcel[3](*parcel[4])
+
+    def datagram(self, source: End, target: End, call: Callable[..., object], *args: Any) -> None:
+        """Carry a datagram, or lose it."""
+        if not (source.mute or target.deaf or self._random.random() < self.faults.datagram_loss):
+            self.agenda.later(self._delay(), None, call, *args)
+
+    # connections
+
+    def is_open(self, one: End, other: End) -> bool:
+        """Whether something can pass both ways."""
+        return not (one.mute or one.deaf or other.mute or other.deaf)
+
+    def connect(self, dialer: Dialling, listener: Listening, name: str) -> None:
+        """Make a connection; it is there after a few round trips if both still want it."""
+
+        def handshake() -> None:
+            if not (dialer.program.is_alive and self.is_open(dialer.end, listener.end)):
+                return
+            if listener.program.is_alive:
+                connection = Connection(self, dialer, listener)
+                self._connections = [c for c in self._connections if c.dialer_up or c.listener_up]
+                self._connections.append(connection)
+                listener.accepted(name, connection)
+                dialer.connected(connection)
+
+        self.agenda.later(6 * self._delay(), None, handshake)
+
+    def closed_by(self, program: Program) -> None:
+        """A program is gone, and its system closes its connections."""
+        for connection in self._connections:
+            if connection.dialer.program is program:
+                connection.close_at_dialer()
+            elif connection.listener.program is program:
+                connection.close_at_listener()
+
+    def reset(self, end: End) -> None:
+        """Break every connection of a machine; what is under way is lost."""
+        for connection in self._of(end):
+            for program, drop in connection.drops():
+                self.agenda.later(self._delay(), program, drop)
+
+    def close(self, end: End, deaf: bool = True, mute: bool = True) -> None:
+        """Let nothing in, or nothing out; heartbeats notice it after a while."""
+        end.deaf, end.mute = end.deaf or deaf, end.mute or mute
+        end.closings += 1
+        for connection in self._of(end):
+            if connection.dialer_up:
+                timeout = _OPTIONS.heartbeat_timeout + self._random.uniform(
+                    0.0, _OPTIONS.heartbeat_interval
+                )
+                dialling = connection.dialer.program
+                self.agenda.later(timeout, dialling, self._miss, connection, end, end.closings)
+
+    def _miss(self, connection: Connection, end: End, closings: int) -> None:
+        if end.closings == closings and (end.deaf or end.mute) and connection.dialer_up:
+            connection.drop_at_dialer()
+
+    def open(self, end: End) -> None:
+        """Let everything pass again; what waited goes on in its order."""
+        end.deaf = end.mute = False
+        held, self._held = self._held, []
+        for parcel in held:
+            self._carry_in_order(parcel)
+        for connection in self._of(end):
+            if connection.dialer_up and not connection.listener_up:
+                beat = self._random.uniform(0.0, _OPTIONS.heartbeat_interval)
+                self.agenda.later(beat, connection.dialer.program, connection.drop_at_dialer)
+
+    def lose_power(self, end: End) -> None:
+        """A machine is gone without a word, and what it was sending with it."""
+        end.is_on = False
+        self._held = [parcel for parcel in self._held if parcel[0].way(parcel[1])[0] is not end]
+        self.close(end)
+        for connection in self._of(end):
+            if connection.dialer.end is end:
+                connection.dialer_up = False
+            else:
+                connection.listener_up = False
+
+    def _of(self, end: End) -> list[Connection]:
+        return [
+            c
+            for c in self._connections
+            if end in (c.dialer.end, c.listener.end) and (c.dialer_up or c.listener_up)
+        ]

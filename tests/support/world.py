@@ -1,37 +1,33 @@
-"""A cluster in one thread: the real cores, on a network and a clock in memory, driven by one seed.
+"""A cluster in one thread: the real cores and sessions, on a network and a clock in memory.
 
-    ClusterCore ── at once ── SchedulerCore ── network ── NodeCore ── SimulatedProcesses
+    Machine ── NodeProgram ◀── Network ──▶ ClientProgram (any number of each)
+       └── Troubles                 all of it in the time of one Agenda, and watched by a Witness
 
 Everything that happens is drawn from the seed, so that a history that breaks a promise can be run
-again.  The promises are checked while it runs: no cpu runs two jobs, a job is settled once, and
-only a reentrant job starts twice.
+again.  `tests/support/promises.py` says what is promised, `tests/support/operations.py` what may
+happen to a world.  Nothing is kept on disks: where cores will keep something, a machine gets one.
 """
 
-import heapq
 import random
-from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
-from nodeserver.core import effects as do
 from nodeserver.core import events as seen
-from nodeserver.core.cluster import ClusterCore
-from nodeserver.core.messages import (
-    ORDINARY,
-    AllocateAnswer,
-    DeclareComputation,
-    JobOptions,
-    NodeSpec,
-)
-from nodeserver.core.node import NodeCore
-from nodeserver.core.nodefacts import NodeFacts
-from nodeserver.core.scheduler import SchedulerCore
-from nodeserver.core.status import JobStatus
-from tests.support.clock import Clock
-from tests.support.network import Faults, Network
+from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, NodeSpec
+from nodeserver.wire.session import Limits
+from tests.support.agenda import Agenda
+from tests.support.hosts import ClientProgram, Cluster, NodeProgram, Surroundings
+from tests.support.linkends import SimulatedListener
+from tests.support.network import PERFECT, End, Faults, Network
+from tests.support.processes import Troubles
+from tests.support.promises import Fate, Promise, broken, jobs_left_in
 
-SCHEDULER = 'scheduler'
-CLIENT = 'client'
+# Small enough that credit runs out and messages travel in parts.
+TIGHT = Limits(credit=6000, unacknowledged=4, bulk_above=700, part=300, largest=1 << 20)
+_LOST_FOR_SURE = 60.0  # no pulse, heartbeat or probe takes longer to find out
+_ANNOUNCE_PAUSES = (0.2, 0.4, 0.8, 1.6, 2.0)
+_TWO_PULSES = 12.0
+_ZOMBIE = 2 * 3600.0
+_PATIENCE = 3600.0  # for the jobs of one program to end
 
 
 def declaration(computation: int = 7, **changes: Any) -> DeclareComputation:
@@ -54,314 +50,244 @@ def declaration(computation: int = 7, **changes: Any) -> DeclareComputation:
     return DeclareComputation(**(values | changes))
 
 
-class SimulatedProcesses:
-    """What a node's template and workers would do: jobs take their time, and can be killed."""
+class Machine:
+    """A machine that may run a node."""
 
-    def __init__(self, world: 'World', host: 'NodeHost') -> None:
-        self.world = world
-        self.host = host
-        self.workers: dict[int, list[tuple[int, int]]] = {}
-        self.timers: list[tuple[float, int, seen.Event]] = []
-        self.count = 0
-        self.gone: set[int] = set()
-        self.given: Counter[int] = Counter()  # jobs to each worker
-
-    def later(self, seconds: float, event: seen.Event) -> None:
-        """Have the core told of something after a while."""
-        self.count += 1
-        heapq.heappush(self.timers, (self.world.clock.now + seconds, self.count, event))
-
-    def open(self, effect: do.OpenTemplate) -> None:
-        """Unpack a computation."""
-        self.later(0.01, seen.TemplateReady(effect.computation))
-
-    def close(self, effect: do.CloseTemplate) -> None:
-        """End a computation's processes."""
-        self.workers.clear()
-        self.later(0.01, seen.TemplateClosed(effect.computation))
-
-    def fork(self, effect: do.ForkWorkers) -> None:
-        """Fork workers."""
-        for _ in range(effect.count):
-            self.count += 1
-            self.workers[self.count] = []
-            self.later(0.001, seen.WorkerForked(effect.computation, self.count))
-
-    def give(self, effect: do.GiveJobs) -> None:
-        """Run jobs one after the other in a worker."""
-        held = self.workers[effect.worker]
-        idle = not held
-        for job in effect.ids:
-            self.given[effect.worker] += 1
-            held.append((self.given[effect.worker], job))
-        if idle:
-            self._begin(effect.computation, effect.worker)
-        busy = sum(1 for jobs in self.workers.values() if jobs)
-        assert busy <= self.host.cpus, f'{busy} cpus of {self.host.cpus} busy'
-
-    def _begin(self, computation: int, worker: int) -> None:
-        _, job = self.workers[worker][0]
-        self.world.job_starts(job, self.host)
-        seconds = self.world.duration(job)
-        columns = ([job], [False], [b'result %d' % job], [seconds])
-        self.later(seconds, seen.JobsReported(computation, worker, *columns))
-
-    def recall(self, effect: do.RecallFromWorker) -> None:
-        """Take back what waits behind the job that a worker is in."""
-        held = self.workers.get(effect.worker, [])
-        if len(held) > 1 and effect.worker not in self.gone:
-            first, last = held[1][0], held[-1][0]
-            del held[1:]
-            self.later(0.001, seen.JobsRecalled(effect.computation, effect.worker, first, last))
-
-    def signal(self, effect: do.SignalWorker) -> None:
-        """Kill a worker: it ends without an outcome."""
-        if effect.worker in self.workers:
-            self.gone.add(effect.worker)
-            event = seen.WorkerEnded(effect.computation, effect.worker, -effect.signal, b'', 0)
-            self.later(0.002, event)
-
-    def due(self) -> list[seen.Event]:
-        """What has come true by now."""
-        events = []
-        while self.timers and self.timers[0][0] <= self.world.clock.now:
-            event = heapq.heappop(self.timers)[2]
-            if isinstance(event, seen.JobsReported):
-                if event.worker in self.gone or event.worker not in self.workers:
-                    continue
-                held = self.workers[event.worker]
-                held.pop(0)
-                if held:
-                    self._begin(event.computation, event.worker)
-            elif isinstance(event, seen.WorkerEnded):
-                self.workers.pop(event.worker, None)
-            events.append(event)
-        return events
-
-
-class NodeHost:
-    """One machine with a node."""
-
-    def __init__(self, world: 'World', name: str, cpus: int) -> None:
-        self.world = world
-        self.name = name
+    def __init__(self, address: str, cpus: int) -> None:
+        self.end = End(address)
         self.cpus = cpus
-        self.processes = SimulatedProcesses(world, self)
-        self.core = NodeCore(NodeFacts(name, name, cpus, 'Linux', '3.11'))
-        p = self.processes
-        self.performers: dict[type[Any], Callable[[Any], Any]] = {
-            do.Send: lambda e: world.transmit(self.name, e.peer, e.message),
-            do.Report: lambda e: None,
-            do.Disconnect: lambda e: None,
-            do.Stop: lambda e: world.kill(self.name),
-            do.OpenTemplate: p.open,
-            do.CloseTemplate: p.close,
-            do.ForkWorkers: p.fork,
-            do.GiveJobs: p.give,
-            do.SignalWorker: p.signal,
-            do.RecallFromWorker: p.recall,
-        }
+        self.troubles = Troubles()
+        self.node: NodeProgram | None = None
 
-    def deadline(self) -> float | None:
-        """When something is due here."""
-        times = [
-            self.core.next_deadline(),
-            self.processes.timers[0][0] if self.processes.timers else None,
-        ]
-        return min((t for t in times if t is not None), default=None)
-
-    def wake(self) -> None:
-        """Let what is due happen."""
-        events = self.processes.due() or [seen.DeadlinePassed()]
-        self.handle(*events)
-
-    def handle(self, *events: seen.Event) -> None:
-        """One turn of the node."""
-        now = self.world.clock.now
-        for event in events:
-            self.perform(self.core.handle(event, now))
-        self.perform(self.core.end_turn(now))
-        self.core.check()
-
-    def perform(self, effects: list[do.Effect]) -> None:
-        """Do what the core answered."""
-        for effect in effects:
-            self.performers[type(effect)](effect)
+    @property
+    def listener(self) -> SimulatedListener | None:
+        """Who listens at its port."""
+        return self.node.listener if self.node is not None else None
 
 
 class World:
-    """A client with its scheduler, and nodes that come and go."""
+    """Machines, programs, and what lies between them."""
 
-    def __init__(self, seed: int, faults: Faults | None = None, **changes: Any) -> None:
+    def __init__(
+        self,
+        seed: int,
+        faults: Faults | None = None,
+        limits: Limits | None = None,
+        check_every: int = 1,
+    ) -> None:
+        self.seed = seed
         self.random = random.Random(seed)
-        self.clock = Clock(100.0)
-        self.network = Network(seed, self.clock, faults)
-        self.nodes: dict[str, NodeHost] = {}
-        self.epochs: Counter[str] = Counter()  # connections made to a node so far
-        self.connected: dict[str, int] = {}  # node -> epoch of its living connection
-        self.declared = declaration(**changes)
-        self.settled: dict[int, tuple[int, str]] = {}
-        self.starts: Counter[int] = Counter()
-        self.lengths: dict[int, float] = {}
-        self.options: dict[int, JobOptions] = {}
-        self.submitted = 0
-        self.said: list[str] = []
-        self.closed = False
-        self.scheduler = SchedulerCore()
-        self.cluster = ClusterCore(SCHEDULER, self.declared)
-        self.network.attach(SCHEDULER, self._arrived, self.scheduler.next_deadline, self._wake)
-        self._client(self.cluster.end_turn(self.clock.now))
-        self.turn()
+        self.agenda = Agenda()
+        self._began = self.agenda.now
+        self.network = Network(self.agenda, self.random, faults or Faults())
+        self.around = Surroundings(self.agenda, self.network, limits or Limits(), check_every)
+        self.around.discover = self._discover
+        self.witness = self.around.witness
+        self.machines: list[Machine] = []
+        self.programs: list[ClientProgram] = []
+        self._names = 0
+        self._places: dict[str, Machine] = {}  # by peer id
 
-    # the client and its scheduler
-
-    def submit(
-        self, count: int, length: float = 0.01, node: str = '', options: JobOptions = ORDINARY
-    ) -> list[int]:
-        """Submit jobs of a length."""
-        ids = list(range(self.submitted + 1, self.submitted + count + 1))
-        self.submitted += count
-        self.lengths.update((job, length) for job in ids)
-        self.options.update((job, options) for job in ids)
-        self.tell_cluster(seen.JobsSubmitted(node, ids, [b'x'] * count, options))
-        return ids
-
-    def tell_cluster(self, event: seen.Event) -> None:
-        """Have the client's half told of something."""
-        self._client(self.cluster.handle(event, self.clock.now))
-        self.turn()
-
-    def turn(self, *events: seen.Event) -> None:
-        """One turn of the scheduler."""
-        now = self.clock.now
-        for event in events:
-            self._scheduler(self.scheduler.handle(event, now))
-        self._scheduler(self.scheduler.end_turn(now))
-        self.scheduler.check()
-
-    def _arrived(self, source: str, message: Any) -> None:
-        epoch, content = message
-        if self.connected.get(source) != epoch:
-            return
-        event = content if isinstance(content, seen.PeerConnected) else None
-        self.turn(event or seen.MessageArrived(source, content))
-
-    def _wake(self) -> None:
-        self.turn(seen.DeadlinePassed())
-
-    def _scheduler(self, effects: list[do.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case do.Send() if effect.peer == CLIENT:
-                    event = seen.MessageArrived(SCHEDULER, effect.message)
-                    self._client(self.cluster.handle(event, self.clock.now))
-                case do.Send():
-                    self.transmit(SCHEDULER, effect.peer, effect.message)
-                case do.Ping():
-                    for node in self.nodes.values():
-                        self._found(node)
-                case do.Connect():
-                    self._connect(effect.node)
-                case do.Disconnect():
-                    self.connected.pop(effect.peer, None)
-
-    def _client(self, effects: list[do.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case do.Send():
-                    event = seen.MessageArrived(CLIENT, effect.message)
-                    self._scheduler(self.scheduler.handle(event, self.clock.now))
-                case do.SettleJobs():
-                    done = effect.done
-                    for job, status, reason in zip(
-                        done.ids, done.statuses, done.reasons, strict=True
-                    ):
-                        self._settle(job, status, reason)
-                case do.SettleUnrun():
-                    for job in effect.ids:
-                        self._settle(job, effect.status, effect.reason)
-                case do.AskAllocation():
-                    answer = AllocateAnswer(
-                        effect.ask.computation, effect.ask.node, effect.ask.cpus
-                    )
-                    event = seen.MessageArrived(CLIENT, answer)
-                    self._scheduler(self.scheduler.handle(event, self.clock.now))
-                case do.Report():
-                    self.said.append(effect.text)
-                case do.SayClosed():
-                    self.closed = True
-
-    def _settle(self, job: int, status: int, reason: str) -> None:
-        assert job not in self.settled, f'job {job} settled twice'
-        self.settled[job] = (status, reason)
+    def _identity(self, kind: str) -> tuple[str, str]:
+        self._names += 1
+        return f'{self._names:032x}', f'{kind}-{self._names}'
 
     # nodes
 
-    def add_node(self, cpus: int = 2) -> NodeHost:
-        """Start a node; it announces itself."""
-        host = NodeHost(self, f'node-{len(self.epochs) + 1}', cpus)
-        self.epochs[host.name] = 0
-        self.nodes[host.name] = host
-        self.network.attach(
-            host.name, lambda source, m: self._node_gets(host, m), host.deadline, host.wake
-        )
-        self._found(host)
-        return host
+    def add_machine(self, cpus: int = 2) -> Machine:
+        """Put a machine on the network and start a node there."""
+        machine = Machine(f'10.0.0.{len(self.machines) + 1}', cpus)
+        self.machines.append(machine)
+        self.start_node(machine)
+        return machine
 
-    def _found(self, host: NodeHost) -> None:
-        self.turn(seen.NodeFound(host.name, '10.0.0.1', 51348, ''))
-
-    def _connect(self, name: str) -> None:
-        host = self.nodes.get(name)
-        if host is None:
+    def start_node(self, machine: Machine) -> None:
+        """Start a node where there is none; it announces itself."""
+        if machine.node is not None:
             return
-        self.epochs[name] += 1
-        self.connected[name] = epoch = self.epochs[name]
-        greeting = (epoch, seen.PeerConnected(SCHEDULER, ''))
-        self.network.send(SCHEDULER, name, greeting)
-        self.network.send(name, SCHEDULER, (epoch, seen.PeerConnected(name, '')))
+        if not machine.end.is_on:
+            machine.end.is_on = True
+            self.network.open(machine.end)
+        identity = self._identity('node')
+        place = machine.cpus, machine.troubles, self.random
+        machine.node = NodeProgram(self.around, machine.end, identity, place, self._node_stopped)
+        self._places[identity[0]] = machine
+        self._announce(machine.node, 0)
 
-    def _node_gets(self, host: NodeHost, message: Any) -> None:
-        epoch, content = message
-        if isinstance(content, seen.PeerConnected):
-            host.epoch = epoch  # type: ignore[attr-defined]
-            host.handle(seen.PeerLost(SCHEDULER, 'it came back anew'), content)
-        elif getattr(host, 'epoch', 0) == epoch:
-            host.handle(seen.MessageArrived(SCHEDULER, content))
+    def _announce(self, node: NodeProgram, times: int) -> None:
+        """A node tells that it is here, some times in its first seconds: datagrams get lost."""
+        for program in self.living():
+            self._answer(self._places[node.peer], program)
+        if times < len(_ANNOUNCE_PAUSES):
+            self.agenda.later(_ANNOUNCE_PAUSES[times], node, self._announce, node, times + 1)
 
-    def transmit(self, source: str, target: str, message: Any) -> None:
-        """Carry a message over the connection that its sender knows."""
-        node = target if source == SCHEDULER else source
-        host = self.nodes.get(node)
-        if host is not None:
-            epoch = self.connected.get(node) if source == SCHEDULER else getattr(host, 'epoch', 0)
-            self.network.send(source, target, (epoch, message))
+    def _node_stopped(self, node: NodeProgram) -> None:
+        self.kill_node(self._places[node.peer])
 
-    def kill(self, name: str) -> None:
-        """A node's machine is gone; its port refuses."""
-        if self.nodes.pop(name, None) is not None:
-            self.network.detach(name)
-            if self.connected.pop(name, None) is not None:
-                self.turn(seen.PeerLost(name, 'its port refuses connections'))
+    def kill_node(self, machine: Machine) -> None:
+        """A node's program ends at once: its connections close, and its port refuses."""
+        if machine.node is not None:
+            machine.node.is_alive = False
+            self.network.closed_by(machine.node)
+            machine.node = None
 
-    # promises
+    def lose_power(self, machine: Machine) -> None:
+        """A machine is gone without a word."""
+        if machine.node is not None:
+            machine.node.is_alive = False
+            self.network.lose_power(machine.end)
+            machine.node = None
 
-    def duration(self, job: int) -> float:
-        """How long a job takes."""
-        return self.lengths[job]
+    def _discover(self, program: ClientProgram) -> None:
+        """A client asks for nodes."""
+        for machine in self.machines:
+            self.network.datagram(program.end, machine.end, self._answer, machine, program)
 
-    def job_starts(self, job: int, host: NodeHost) -> None:
-        """A job was given to a process: only a reentrant or a retried one may be that twice."""
-        self.starts[job] += 1
-        if not self.declared.reentrant:
-            most = 1 + self.options[job].retries
-            assert self.starts[job] <= most, f'job {job} started {self.starts[job]} times'
+    def _answer(self, machine: Machine, program: ClientProgram) -> None:
+        node = machine.node
+        if node is not None and not node.is_ending:
+            found = seen.NodeFound(node.peer, machine.end.name, 51348, '')
+            self.network.datagram(machine.end, program.end, program.tell_if_alive, found)
+
+    # programs
+
+    def add_program(self) -> ClientProgram:
+        """Start a user's program."""
+        program = ClientProgram(self.around, self._identity('client'), self._places.get)
+        program.allocates = lambda cpus: self.random.choice((cpus, cpus, 1, 0))
+        self.programs.append(program)
+        return program
+
+    def living(self) -> list[ClientProgram]:
+        """The programs that have not ended."""
+        self.programs = [program for program in self.programs if program.is_alive]
+        return self.programs
+
+    def clusters(self) -> list[Cluster]:
+        """The clusters that their users may use."""
+        return [c for program in self.living() for c in program.clusters if c.is_open]
+
+    def make_cluster(self, program: ClientProgram | None = None, **changes: Any) -> Cluster:
+        """Make a cluster, in a program of its own unless one is given."""
+        self._names += 1
+        owner = program or self.add_program()
+        return owner.make_cluster(declaration(self._names, owner=owner.name, **changes))
+
+    def submit(
+        self,
+        cluster: Cluster,
+        count: int,
+        fate: Fate | None = None,
+        node: str = '',
+        options: JobOptions = ORDINARY,
+    ) -> list[int]:
+        """Submit jobs."""
+        fate = fate or Fate()
+        ids = list(range(cluster.submitted + 1, cluster.submitted + count + 1))
+        cluster.submitted += count
+        again = cluster.declared.reentrant or options.retries > 0
+        self.witness.accept((cluster.id, bool(node)), ids, again, fate)
+        event = seen.JobsSubmitted(node, ids, [fate.payload()] * count, options)
+        cluster.program.post(cluster.core, event)
+        return ids
+
+    def cancel(self, cluster: Cluster, ids: list[int]) -> None:
+        """Take jobs back."""
+        cluster.program.post(cluster.core, seen.CancelAsked(ids))
+
+    def kill_program(self, program: ClientProgram) -> None:
+        """A user's program ends at once."""
+        program.is_alive = False
+        self.network.closed_by(program)
+        for cluster in program.clusters:
+            self.witness.forget(cluster.id)
+
+    # time
 
     @property
-    def all_settled(self) -> bool:
-        """Whether every job has ended."""
-        return len(self.settled) == self.submitted
+    def hours(self) -> float:
+        """How much time has passed here."""
+        return (self.agenda.now - self._began) / 3600.0
 
-    def statuses(self) -> Counter[JobStatus]:
-        """How many jobs ended how."""
-        return Counter(JobStatus(status) for status, _ in self.settled.values())
+    def run(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self.agenda.run(seconds)
+
+    def run_until_settled(self, cluster: Cluster, seconds: float = 600.0) -> None:
+        """Let a cluster's jobs end."""
+        if not self.agenda.run_until(lambda: not self.witness.pending(cluster.id), seconds):
+            left = self.witness.pending(cluster.id)
+            broken(Promise.ENDS, f'{left} jobs of cluster {cluster.id} have not ended')
+
+    # the end of a history
+
+    def finish(self) -> None:
+        """End all faults; then everything must end, and nothing may be left anywhere."""
+        self._end_faults()
+        self.run(_LOST_FOR_SURE)
+        self._wait_for_one(pinned=False)
+        for machine in list(self.machines):  # jobs may wait for a node that failed or was cut off
+            self.kill_node(machine)
+            self.start_node(machine)
+        while self.living():
+            program = self._wait_for_one(pinned=True)
+            if program is None:
+                return
+            self._look_at_rest(program)
+            for cluster in list(program.clusters):
+                program.close_cluster(cluster)
+            if not self.agenda.run_until(lambda p=program: not p.is_alive, 60.0):
+                broken(Promise.CLOSES, f'{program.name} has not ended')
+        self.run(_LOST_FOR_SURE)
+        if self._nodes_in_use():
+            self.run(_ZOMBIE)  # of clients whose end nobody could tell them
+        for node, left in self._nodes_in_use():
+            broken(Promise.NOTHING_KEPT, f'{node.name} has {left}')
+
+    def _end_faults(self) -> None:
+        """Nothing breaks any more, each machine runs a node, and one of them is new."""
+        self.network.faults = PERFECT
+        for machine in self.machines:
+            self.network.open(machine.end)
+            machine.troubles.refuses_forks = machine.troubles.refuses_templates = False
+            self.start_node(machine)
+        for program in self.living():
+            self.network.open(program.end)
+            program.allocates = lambda cpus: cpus
+        self.add_machine(2)
+
+    def _wait_for_one(self, pinned: bool) -> ClientProgram | None:
+        """Let the jobs of some program end: others may wait for its nodes."""
+
+        def done() -> list[ClientProgram]:
+            return [p for p in self.living() if not self._pending_of(p, pinned)]
+
+        if self.living() and not self.agenda.run_until(done, _PATIENCE):
+            for program in self.living() if pinned and len(self.living()) > 1 else ():
+                if not self._pending_of(program, pinned=False):
+                    return program  # what it waits for is a node that another program holds
+            left = {p.name: self._pending_of(p, pinned) for p in self.living()}
+            broken(Promise.ENDS, f'jobs pending: {left}')
+        return next(iter(done()), None)
+
+    def _pending_of(self, program: ClientProgram, pinned: bool) -> int:
+        return sum(self.witness.pending(cluster.id, pinned) for cluster in program.clusters)
+
+    def _look_at_rest(self, program: ClientProgram) -> None:
+        """With all jobs ended, and two pulses later, nothing of them may be left anywhere."""
+        self.run(_TWO_PULSES)
+        things: list[tuple[str, object]] = [(program.name, program.scheduler)]
+        things += [(program.name, cluster.core) for cluster in program.clusters]
+        if not any(self._pending_of(other, True) for other in self.living()):
+            nodes = [machine.node for machine in self.machines if machine.node is not None]
+            things += [(node.name, node.core) for node in nodes]
+            sessions = [(node, node.listener.sessions.get(program.peer)) for node in nodes]
+            things += [(node.name, session) for node, session in sessions if session is not None]
+            things += [(program.name, dialer.session) for dialer in program.dialers.values()]
+        for name, thing in things:
+            if left := jobs_left_in(thing):
+                broken(Promise.NOTHING_KEPT, f'{name}: all jobs have ended, and it has {left}')
+
+    def _nodes_in_use(self) -> list[tuple[NodeProgram, dict[str, int]]]:
+        nodes = [machine.node for machine in self.machines if machine.node is not None]
+        return [(node, left) for node in nodes if (left := node.left())]

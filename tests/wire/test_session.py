@@ -96,6 +96,17 @@ def test_messages_go_both_ways_in_order() -> None:
     assert pair.at_a == back
 
 
+def test_a_session_is_of_one_incarnation_of_the_peer() -> None:
+    pair = Pair()
+    anew = Session((A, 'scheduler'), 'second a', TINY)
+    (first, _), (second, _) = (read_greeting(s.greeting(Kind.HELLO)) for s in (pair.a, anew))
+    assert pair.b.is_of(first)
+    assert pair.b.is_of(second)
+    pair.greet()
+    assert pair.b.is_of(first)
+    assert not pair.b.is_of(second)
+
+
 def test_nothing_is_sent_or_believed_before_the_greeting() -> None:
     pair = Pair()
     pair.a.send(Farewell('early'))

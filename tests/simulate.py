@@ -1,0 +1,166 @@
+"""Simulated hours of a cluster under load and faults: `python -m tests.simulate --hours 24`.
+
+Each hour is a history of its own: ten machines of two cpus, jobs that arrive all the time, pulses,
+a fault every twenty seconds or so.  Before each comes a short and wilder history of the same seed.
+A broken promise ends the run: with its name, the seed, and the command that plays it again.
+"""
+
+import argparse
+import os
+import random
+import sys
+import time
+from dataclasses import replace
+
+from tests.support.operations import (
+    LIMITS,
+    NETWORKS,
+    WEIGHTS,
+    AddMachine,
+    Cancel,
+    CloseCluster,
+    History,
+    KillProgram,
+    MakeCluster,
+    OpenWay,
+    Operation,
+    StartNode,
+    Submit,
+    Wait,
+    draw,
+    shrink,
+)
+from tests.support.promises import PromiseBroken
+
+_MACHINES = 10
+_CPUS = 2
+_HOUR = 3600.0
+_STEP = 5.0  # seconds between operations, in the mean
+_CHECK_EVERY = 50  # turns between looks through the books of a core
+_TROUBLES = {
+    **WEIGHTS,
+    OpenWay: 12,
+    StartNode: 12,
+    MakeCluster: 6,
+    Wait: 0,
+    Submit: 0,
+    AddMachine: 0,
+    KillProgram: 0,
+}
+_ORDINARY = (Wait, MakeCluster, Submit, Cancel, CloseCluster, StartNode, OpenWay)
+
+
+def hour_of_load(seed: int, seconds: float = _HOUR) -> History:
+    """Make an hour of a cluster that has much to do and no quiet minute."""
+    rng = random.Random(seed)
+    operations: list[Operation] = [MakeCluster()]
+    now = 0.0
+    while now < seconds:
+        pause = round(rng.expovariate(1 / _STEP), 3)
+        now += pause
+        operations.append(Wait(pause))
+        operations.append(_load(rng) if rng.random() < 0.65 else _trouble(rng))
+        if rng.random() < 0.002:
+            operations.append(KillProgram(rng.randrange(2)))
+    limits, network = rng.randrange(len(LIMITS)), rng.randrange(len(NETWORKS))
+    return History(seed, network, limits, (_CPUS,) * _MACHINES, tuple(operations))
+
+
+def _trouble(rng: random.Random) -> Operation:
+    drawn = draw(rng, _TROUBLES)
+    return replace(drawn, pulse_interval=5.0) if isinstance(drawn, MakeCluster) else drawn
+
+
+def _load(rng: random.Random) -> Operation:
+    """Draw a few jobs of some milliseconds to two minutes, or now and then many short ones."""
+    drawn = draw(rng, {Submit: 1})
+    assert isinstance(drawn, Submit)
+    seconds = 0.002 * 60_000 ** rng.random()
+    count = rng.randint(1, 5) if seconds > 1.0 or rng.random() < 0.9 else rng.randint(20, 60)
+    pinned = drawn.pinned if rng.random() < 0.2 else -1
+    return replace(drawn, count=count, seconds=seconds, pinned=pinned)
+
+
+class Run:
+    """What was simulated so far, in a run that tells of it on standard output."""
+
+    def __init__(self) -> None:
+        self._began = time.process_time()
+        self.hours = 0.0
+        self._loaded_hours = self._loaded_seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Cpu time that it took."""
+        return time.process_time() - self._began
+
+    def play(self, history: History, kind: str) -> None:
+        """Play a history to its end and say what it was."""
+        began = time.process_time()
+        world = history.play(_CHECK_EVERY)
+        hours, seconds = world.hours, time.process_time() - began
+        self.hours += hours
+        if kind == 'load':
+            self._loaded_hours += hours
+            self._loaded_seconds += seconds
+        faults = sum(not isinstance(each, _ORDINARY) for each in history.operations)
+        ends = ', '.join(f'{n} {s.name.lower()}' for s, n in world.witness.statuses.items())
+        print(
+            f'seed {history.seed} {kind}: {hours:.2f} h in {seconds:.1f} s, '
+            f'{faults} faults, {world.witness.submitted} jobs: {ends}',
+            flush=True,
+        )
+
+    def summary(self) -> str:
+        """Say how much it was, and how fast."""
+        text = f'{self.hours:.1f} simulated hours in {self.seconds:.0f} s of cpu time'
+        if self._loaded_seconds:
+            rate = self._loaded_hours / self._loaded_seconds * _HOUR
+            text += f'; {rate:.0f} hours of {_MACHINES} nodes under load per hour of one cpu'
+        return text
+
+
+def main() -> int:
+    """Simulate until it is enough, or a promise is broken."""
+    options = _options()
+    seed = options.seed or int.from_bytes(os.urandom(4), 'big')
+    print(f'simulating from seed {seed}', flush=True)
+    run = Run()
+    count = 0
+    while run.hours < options.hours and run.seconds < options.seconds:
+        for kind, history in (
+            ('storm', History.of_seed(seed + count)),
+            ('load', hour_of_load(seed + count)),
+        ):
+            try:
+                run.play(history, kind)
+            except PromiseBroken as error:
+                return _tell(history, error, options.shrink)
+        count += 1
+    print(run.summary())
+    return 0
+
+
+def _tell(history: History, error: PromiseBroken, shrinks: bool) -> int:
+    print(*getattr(error, '__notes__', ()), sep='\n')
+    print(f'\nseed {history.seed}: {error}')
+    print(f'to play it again: make simulate HOURS=1 SEED={history.seed}')
+    print('and with SHRINK=--shrink for the shortest history that breaks it')
+    if shrinks:
+        short = shrink(history, error)
+        print(f'\n{len(short.operations)} of {len(history.operations)} operations are enough:')
+        print(short)
+    return 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='python -m tests.simulate', description=__doc__)
+    parser.add_argument('--hours', type=float, default=24.0, help='simulated hours (%(default)s)')
+    parser.add_argument('--seconds', type=float, default=float('inf'), help='of cpu time, at most')
+    parser.add_argument('--seed', type=int, default=0, help='of the first history; a fresh one')
+    parser.add_argument('--shrink', action='store_true', help='shorten a history that fails')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

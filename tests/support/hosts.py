@@ -1,0 +1,404 @@
+"""The programs of a world in one thread: real cores, in turns as `io/driver.py` takes them.
+
+ClientProgram: ClusterCores ◀── LocalLink ──▶ SchedulerCore ◀── SimulatedDialers ──▶ network
+NodeProgram: network ◀── SimulatedListener ──▶ NodeCore ◀──▶ SimulatedProcesses
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from nodeserver.core import effects as do
+from nodeserver.core import events as seen
+from nodeserver.core.cluster import ClusterCore
+from nodeserver.core.errors import InvariantBroken
+from nodeserver.core.messages import (
+    AllocateAnswer,
+    Availability,
+    DeclareComputation,
+    Message,
+    RunJobs,
+)
+from nodeserver.core.node import NodeCore
+from nodeserver.core.nodefacts import NodeFacts
+from nodeserver.core.scheduler import CLOSE_TIMEOUT, SchedulerCore
+from nodeserver.core.status import JobStatus
+from nodeserver.io.driver import MOST_ROUNDS, Core
+from nodeserver.io.locallink import LocalLink
+from nodeserver.services.node import MEASURE_INTERVAL
+from nodeserver.services.scheduler import SCHEDULER
+from nodeserver.wire.session import Limits
+from tests.support.agenda import Agenda
+from tests.support.linkends import Around, Place, SimulatedDialer, SimulatedListener
+from tests.support.network import End, Network
+from tests.support.processes import SimulatedProcesses, Troubles
+from tests.support.promises import Promise, Witness, broken, left_in
+
+_NEVER = float('inf')
+_MOST_WAKES = 20  # of one program at one moment
+_AVAILABILITY = Availability(50.0, 1 << 30, 1 << 40, 90.0)
+_CLOSE_SLACK = 0.5
+# what a scheduler knows of nodes: which there are, what was asked of them, why some refused
+_OF_NODES = ('._fleet.nodes', '._fleet.refusals', '._dispatch._barren', '._dispatch._asked')
+
+Performers = dict[type[Any], Callable[[Any], Any]]
+
+
+class Surroundings:
+    """What all programs of a world share."""
+
+    def __init__(self, agenda: Agenda, network: Network, limits: Limits, check_every: int) -> None:
+        self.agenda, self.network, self.limits = agenda, network, limits
+        self.check_every = check_every
+        self.witness = Witness()
+        self.discover: Callable[[ClientProgram], None] = lambda program: None
+
+
+class LoopProgram:
+    """A program with one loop: cores that take turns."""
+
+    def __init__(self, around: Surroundings, name: str) -> None:
+        self.name = name
+        self.is_alive = True
+        self.stalled_until = 0.0
+        self.stalled_seconds = 0.0
+        self._agenda = around.agenda
+        self._check_every = around.check_every
+        self._seats: dict[Core, Performers] = {}
+        self._inbox: deque[tuple[Core, seen.Event]] = deque()
+        self._is_ready = False
+        self._timer_at = _NEVER
+        self._woken_at, self._wakes = -1.0, 0
+        self._turns = 0
+
+    def stall(self, seconds: float) -> None:
+        """Let this program do nothing for a while, as a busy or suspended one does."""
+        until = self._agenda.now + seconds
+        self.stalled_seconds += max(0.0, until - max(self.stalled_until, self._agenda.now))
+        self.stalled_until = max(self.stalled_until, until)
+
+    def post(self, core: Core, event: seen.Event) -> None:
+        """Have a core told of something in this turn or the next."""
+        self._inbox.append((core, event))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_ready:
+            self._is_ready = True
+            self._agenda.ready(self)
+
+    def seat(self, core: Core, performers: Performers) -> None:
+        """Give a core its turns."""
+        self._seats[core] = performers
+        self._schedule()
+
+    def turn(self) -> None:
+        """Work off the inbox until every core has nothing more to say."""
+        now = self._agenda.clock.now
+        inbox, seats = self._inbox, self._seats
+        for _ in range(MOST_ROUNDS):
+            while inbox:
+                core, event = inbox.popleft()
+                if core in seats:
+                    self._agenda.story.append((now, self.name, event))
+                    self._perform(core, core.handle(event, now))
+            for core in list(seats):
+                self._perform(core, core.end_turn(now))
+            if not inbox:
+                break
+        else:
+            broken(Promise.REST, f'{self.name}: its cores talk to each other for ever')
+        self._is_ready = False
+        self._turns += 1
+        if self._turns % self._check_every == 0:
+            self.check()
+        self._set_timer()
+
+    def _perform(self, core: Core, effects: list[do.Effect]) -> None:
+        performers = self._seats[core]
+        for effect in effects:
+            performers[type(effect)](effect)
+
+    def check(self) -> None:
+        """Have each core look through its books."""
+        for core in self._seats:
+            try:
+                getattr(core, 'check', int)()
+            except InvariantBroken as error:
+                broken(Promise.BOOKS, f'{self.name}: {error}')
+
+    def _set_timer(self) -> None:
+        earliest = _NEVER
+        for core in self._seats:
+            due = core.next_deadline()
+            if due is not None and due < earliest:
+                earliest = due
+        if earliest < self._timer_at:
+            self._timer_at = max(earliest, self._agenda.clock.now)
+            self._agenda.at_deadline(self._timer_at, self, self._deadline)
+
+    def _deadline(self, moment: float) -> None:
+        """A moment has come; what arrived meanwhile was posted before this."""
+        if moment != self._timer_at:
+            return
+        self._timer_at = _NEVER
+        now = self._agenda.clock.now
+        for core in self._seats:
+            due = core.next_deadline()
+            if due is not None and due <= now:
+                self._inbox.append((core, seen.DeadlinePassed()))
+        if self._inbox:
+            self._schedule()
+            self._count_wakes(now)
+        else:
+            self._set_timer()
+
+    def _count_wakes(self, now: float) -> None:
+        self._wakes = self._wakes + 1 if now == self._woken_at else 0
+        self._woken_at = now
+        if self._wakes > _MOST_WAKES:
+            broken(Promise.REST, f'{self.name} is woken over and over at one moment')
+
+
+class NodeProgram(LoopProgram):
+    """A `dispynode`."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        end: End,
+        identity: tuple[str, str],
+        machine: tuple[int, Troubles, Any],
+        stopped: Callable[['NodeProgram'], None],
+    ) -> None:
+        peer, name = identity
+        super().__init__(around, name)
+        self.peer, self.end, self.cpus = peer, end, machine[0]
+        self.core = NodeCore(NodeFacts(peer, name, self.cpus, 'Linux', '3.11'))
+        self._stopped = stopped
+        link = Around(self, end, around.network, (peer, 'node'), around.limits, self.tell)
+        self.listener = SimulatedListener(link)
+        self.processes = SimulatedProcesses(around.agenda, self, self.tell, around.witness, machine)
+        self.is_ending = False
+        performers: Performers = {
+            do.Send: lambda e: self.listener.send(e.peer, e.message),
+            do.Disconnect: lambda e: self.listener.forget(e.peer, 'it closed the connection'),
+            do.Report: lambda e: None,
+            do.Stop: self._stop,
+        }
+        self.seat(self.core, performers | self.processes.performers())
+        self._measure()
+
+    def tell(self, event: seen.Event) -> None:
+        """Have the core told of something."""
+        self.post(self.core, event)
+
+    def _measure(self) -> None:
+        self.tell(seen.AvailabilityMeasured(_AVAILABILITY))
+        self._agenda.later(MEASURE_INTERVAL, self, self._measure)
+
+    def _stop(self, effect: do.Stop) -> None:
+        """End in order: processes first, the link as long as they need."""
+        self.is_ending = True
+        self.processes.close_all()
+        self._wait_for_processes(0)
+
+    def _wait_for_processes(self, looks: int) -> None:
+        if self.processes.templates and looks < 200:
+            self._agenda.later(0.1, self, self._wait_for_processes, looks + 1)
+        else:
+            self.listener.close('it ended')
+            self._stopped(self)
+
+    def left(self) -> dict[str, int]:
+        """What the core keeps although nobody uses the node."""
+        facts = NodeFacts(self.peer, self.name, self.cpus, 'Linux', '3.11')
+        left = left_in(self.core, NodeCore(facts))
+        return left | ({'sessions': len(self.listener.sessions)} if self.listener.sessions else {})
+
+
+class Cluster:
+    """A cluster in a user's program: its core, and what its user has done with it."""
+
+    def __init__(self, program: 'ClientProgram', declared: DeclareComputation) -> None:
+        self.program, self.declared = program, declared
+        self.core = ClusterCore(SCHEDULER, declared)
+        self.submitted = 0
+        self.is_closing = self.is_closed = False
+        self.said: list[str] = []
+
+    @property
+    def id(self) -> int:
+        """The id of its computation."""
+        return self.declared.computation
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its user may still use it."""
+        return self.program.is_alive and not self.is_closing
+
+
+class ClientProgram(LoopProgram):
+    """A user's program: a scheduler, and the clusters it serves; it ends with the last of them."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        identity: tuple[str, str],
+        place_of: Callable[[str], Place | None],
+    ) -> None:
+        self.peer, name = identity
+        super().__init__(around, name)
+        self._around = around
+        self._witness = around.witness
+        self._place_of = place_of
+        self.end = End(name)
+        self.scheduler = SchedulerCore()
+        self.clusters: list[Cluster] = []
+        self.dialers: dict[str, SimulatedDialer] = {}
+        self.allocates: Callable[[int], int] = lambda cpus: cpus
+        self._link = Around(
+            self, self.end, around.network, (self.peer, 'scheduler'), around.limits, self.tell
+        )
+        self._local: dict[str, LocalLink] = {}
+        self.seat(
+            self.scheduler,
+            {
+                do.Send: lambda e: self._send(e.peer, e.message),
+                do.Ping: lambda e: around.discover(self),
+                do.Connect: lambda e: self._connect(e.node),
+                do.Disconnect: lambda e: self._disconnect(e.peer),
+                do.Report: lambda e: None,
+            },
+        )
+
+    def tell(self, event: seen.Event) -> None:
+        """Have the scheduler told of something."""
+        self.post(self.scheduler, event)
+
+    def tell_if_alive(self, event: seen.Event) -> None:
+        """Have the scheduler told of something, unless the program has ended meanwhile."""
+        if self.is_alive:
+            self.tell(event)
+
+    # the user
+
+    def make_cluster(self, declared: DeclareComputation) -> Cluster:
+        """Make a cluster."""
+        cluster = Cluster(self, declared)
+        self.clusters.append(cluster)
+        name = f'cluster-{declared.computation:x}'
+        near, far = LocalLink.pair(
+            self.tell, lambda event: self.post(cluster.core, event), SCHEDULER, name
+        )
+        self._local[name] = near
+        witness, computation = self._witness, declared.computation
+        self.seat(
+            cluster.core,
+            {
+                do.Send: lambda e: far.send(e.peer, e.message),
+                do.MarkStarted: lambda e: witness.moved(computation, e.ids, JobStatus.RUNNING),
+                do.MarkRequeued: lambda e: witness.moved(computation, e.ids, JobStatus.CREATED),
+                do.MarkRetried: lambda e: witness.moved(
+                    computation, e.retried.ids, JobStatus.CREATED
+                ),
+                do.SettleJobs: lambda e: witness.settled(e.done),
+                do.SettleUnrun: lambda e: witness.settled_unrun(
+                    computation, e.ids, e.status, e.reason
+                ),
+                do.DeliverProvisional: lambda e: witness.shown(e.results),
+                do.TellNode: lambda e: None,
+                do.AskAllocation: lambda e: self._ask(cluster, far, e),
+                do.Report: lambda e: cluster.said.append(e.text),
+                do.SayClosed: lambda e: self._closed(cluster),
+            },
+        )
+        return cluster
+
+    def close_cluster(self, cluster: Cluster) -> None:
+        """Close a cluster: what is pending is cancelled."""
+        if not cluster.is_closing:
+            cluster.is_closing = True
+            self.post(cluster.core, seen.CloseAsked())
+            hangs = max(0.0, self.stalled_until - self._agenda.now)
+            seconds = hangs + CLOSE_TIMEOUT + _CLOSE_SLACK
+            self._expect_closed(cluster, self.stalled_seconds, seconds)
+
+    def _expect_closed(self, cluster: Cluster, stalled: float, seconds: float) -> None:
+        """The scheduler gives its nodes so long, but for the time that the program itself hung."""
+
+        def look() -> None:
+            extra = self.stalled_seconds - stalled
+            if extra and not cluster.is_closed:
+                self._expect_closed(cluster, self.stalled_seconds, extra)
+            elif not cluster.is_closed:
+                broken(Promise.CLOSES, f'{self.name}: cluster {cluster.id} is still not closed')
+
+        self._agenda.later(seconds, self, look)
+
+    def _ask(self, cluster: Cluster, link: LocalLink, effect: do.AskAllocation) -> None:
+        ask = effect.ask
+        answer = AllocateAnswer(ask.computation, ask.node, self.allocates(ask.cpus))
+        self._agenda.later(0.01, self, link.send, SCHEDULER, answer)
+
+    def _closed(self, cluster: Cluster) -> None:
+        if self._witness.pending(cluster.id):
+            broken(Promise.CLOSES, f'{self.name}: cluster {cluster.id} closed with jobs pending')
+        cluster.is_closed = True
+        self._agenda.later(0.001, self, self._detach, cluster)
+
+    def _detach(self, cluster: Cluster) -> None:
+        del self._seats[cluster.core]
+        fresh = ClusterCore(SCHEDULER, cluster.declared)
+        fresh.end_turn(0.0)
+        left = left_in(cluster.core, fresh)
+        if left:
+            broken(Promise.NOTHING_KEPT, f'{self.name}: a closed cluster has {left}')
+        del self._local[f'cluster-{cluster.id:x}']
+        self.clusters.remove(cluster)
+        if not self.clusters:
+            self.finish()
+
+    def finish(self) -> None:
+        """The program ends in order: nodes are told."""
+        self.check()
+        left = self.left()
+        if left:
+            broken(Promise.NOTHING_KEPT, f'{self.name}: a scheduler without clusters has {left}')
+        self.tell(seen.StopAsked(False, 'the program has closed its clusters'))
+        self.turn()
+        for dialer in self.dialers.values():
+            dialer.close('it ended')
+        self.is_alive = False
+
+    def left(self) -> dict[str, int]:
+        """What the scheduler keeps although nobody uses it, but for what it knows of nodes."""
+        return left_in(self.scheduler, SchedulerCore(), _OF_NODES)
+
+    # the link
+
+    def _send(self, peer: str, message: Message) -> None:
+        if isinstance(message, RunJobs):
+            self._witness.ordered(peer, message)
+        local = self._local.get(peer)
+        if local is not None:
+            local.send(peer, message)
+        elif peer in self.dialers:
+            self.dialers[peer].send(message)
+
+    def _connect(self, peer: str) -> None:
+        place = self._place_of(peer)
+        if place is None:
+            return
+        for other in [d for d in self.dialers.values() if d.place is place and d.peer != peer]:
+            other.supersede()
+        if peer not in self.dialers:
+            self.dialers[peer] = SimulatedDialer(self._link, peer, place, self._gone)
+
+    def _gone(self, peer: str) -> None:
+        self.dialers.pop(peer, None)
+
+    def _disconnect(self, peer: str) -> None:
+        dialer = self.dialers.pop(peer, None)
+        if dialer is not None:
+            dialer.close('it closed the connection')

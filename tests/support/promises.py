@@ -1,0 +1,278 @@
+"""What a cluster promises whatever happens (D4), each by its name, and who watches over it.
+
+    scheduler ── RunJobs ──▶ Witness.ordered      processes ── a job begins ──▶ Witness.begun
+    user ◀── MarkStarted, SettleJobs ... ── Witness.marked, settled ...
+
+The witness sees only what goes in and out of the cores.  What they keep inside is looked at where
+it must be nothing: `left_in` names whatever lies in a core that a fresh one does not have.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NoReturn
+
+from nodeserver.core.messages import JobsDone, JobsProvisional, RunJobs
+from nodeserver.core.status import ALLOWED_MOVES, SETTLED, JobStatus
+
+
+class Promise(StrEnum):
+    """Everything that a history is checked for."""
+
+    ONCE = 'an accepted job has one outcome'
+    STARTS = 'a job that is not reentrant starts at most once'
+    MOVES = 'statuses move only as allowed, and a settled job stays settled'
+    LATE = 'a late attempt is not believed'
+    TRUTH = 'an outcome says what the job did, or why there is none'
+    PROVISIONAL = 'provisional results come in order, and all before the end'
+    CPUS = 'no cpu runs two jobs'
+    BOOKS = 'the books of a core balance'
+    REST = 'a core rests when nothing is to do'
+    PROTOCOL = 'correct peers keep to the protocol'
+    ENDS = 'every job ends once the faults have ended'
+    CLOSES = 'close() completes'
+    NOTHING_KEPT = 'nothing is kept of what has ended'
+
+
+class PromiseBroken(AssertionError):  # noqa: N818 - reads as a sentence where it is raised
+    """A history in which a promise was broken."""
+
+    def __init__(self, promise: Promise, story: str) -> None:
+        super().__init__(f'broken: {promise}: {story}')
+        self.promise = promise
+        self.played = 0  # how many operations the history had come to
+
+
+def broken(promise: Promise, story: str) -> NoReturn:
+    """End the history."""
+    raise PromiseBroken(promise, story)
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What a job does when it is run; it travels as the job's payload."""
+
+    kind: str = 'returns'
+    seconds: float = 0.01
+    provisionals: int = 0
+    size: int = 0  # of its arguments, and of its result
+
+    def payload(self) -> bytes:
+        """Write it as the arguments of a job."""
+        head = f'{self.kind} {self.seconds!r} {self.provisionals} {self.size} '
+        return head.encode() + bytes(self.size)
+
+    @classmethod
+    def of(cls, payload: bytes) -> 'Fate':
+        """Read the arguments of a job."""
+        kind, seconds, provisionals, size, _ = payload.split(b' ', 4)
+        return cls(kind.decode(), float(seconds), int(provisionals), int(size))
+
+
+def outcome(word: str, job: int, attempt: int, size: int) -> bytes:
+    """What a job's process writes at its end."""
+    return f'{word} {job} {attempt} '.encode() + bytes(size)
+
+
+def provisional_result(job: int, attempt: int, number: int) -> bytes:
+    """What a job's process writes on its way."""
+    return f'{job} {attempt} {number}'.encode()
+
+
+@dataclass(slots=True)
+class _Story:
+    """What the witness knows of one job."""
+
+    reentrant: bool
+    pinned: bool
+    fate: Fate
+    status: JobStatus = JobStatus.CREATED
+    order: tuple[str, int] | None = None  # the node and the attempt that count
+    starts: int = 0
+    provisionals: int = 0  # of that attempt
+
+
+class Witness:
+    """Sees what is asked, begun and answered, and knows what must not be."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.settled_count = 0
+        self.starts = 0
+        self.statuses: Counter[JobStatus] = Counter()
+        self._stories: dict[tuple[int, int], _Story] = {}
+        self._pending: Counter[tuple[int, bool]] = Counter()  # by computation and pinned or not
+        self._running: Counter[str] = Counter()  # node -> jobs
+
+    def accept(
+        self, where: tuple[int, bool], ids: Iterable[int], reentrant: bool, fate: Fate
+    ) -> None:
+        """The user submitted jobs of a computation, for any node or (True) for one."""
+        for job in ids:
+            self._stories[where[0], job] = _Story(reentrant, where[1], fate)
+            self._pending[where] += 1
+            self.submitted += 1
+
+    def pending(self, computation: int, pinned: bool = True) -> int:
+        """How many jobs of a computation have not ended, with or without those for one node."""
+        return self._pending[computation, False] + pinned * self._pending[computation, True]
+
+    def starts_of(self, computation: int, job: int) -> int:
+        """How often a job was begun."""
+        return self._stories[computation, job].starts
+
+    def forget(self, computation: int) -> None:
+        """The program that would be told of these jobs is gone."""
+        del self._pending[computation, False], self._pending[computation, True]
+
+    # nodes
+
+    def ordered(self, node: str, message: RunJobs) -> None:
+        """The scheduler hands out attempts: from now on these are the ones that count."""
+        for job, attempt in zip(message.ids, message.attempts, strict=True):
+            story = self._stories[message.computation, job]
+            story.order, story.provisionals = (node, attempt), 0
+
+    def begun(self, node: str, cpus: int, computation: int, job: int) -> None:
+        """A process has begun a job."""
+        self.starts += 1
+        self._running[node] += 1
+        if self._running[node] > cpus:
+            broken(Promise.CPUS, f'{node} runs {self._running[node]} jobs on {cpus} cpus')
+        story = self._stories[computation, job]
+        story.starts += 1
+        if story.starts > 1 and not story.reentrant:
+            broken(Promise.STARTS, f'job {job} of {computation} began again, on {node}')
+
+    def ended(self, node: str) -> None:
+        """A process has ended the job it was in, or was ended."""
+        self._running[node] -= 1
+
+    # what the user is told
+
+    def moved(self, computation: int, ids: Iterable[int], status: JobStatus) -> None:
+        """A job's status changes."""
+        for job in ids:
+            story = self._stories[computation, job]
+            if status not in ALLOWED_MOVES[story.status]:
+                promise = Promise.ONCE if {status, story.status} <= SETTLED else Promise.MOVES
+                text = f'job {job} of {computation} went from {story.status.name} to {status.name}'
+                broken(promise, text)
+            story.status = status
+            if status is JobStatus.CREATED:
+                story.order = None
+            elif status in SETTLED:
+                self._pending[computation, story.pinned] -= 1
+                self.settled_count += 1
+                self.statuses[status] += 1
+
+    def settled(self, done: JobsDone) -> None:
+        """Jobs ended, with what a node says of it."""
+        columns = (done.ids, done.attempts, done.statuses, done.outcomes, done.reasons)
+        for job, attempt, number, result, reason in zip(*columns, strict=True):
+            status = JobStatus(number)
+            story = self._stories[done.computation, job]
+            self.moved(done.computation, [job], status)
+            if story.order != (done.node, attempt):
+                text = f'job {job}: attempt {attempt} of {done.node}, {story.order} counts'
+                broken(Promise.LATE, text)
+            _check_outcome(story, status, (job, attempt), result, reason)
+
+    def settled_unrun(self, computation: int, ids: Iterable[int], status: int, reason: str) -> None:
+        """Jobs ended of which no node reports."""
+        self.moved(computation, ids, JobStatus(status))
+        if not reason:
+            broken(Promise.TRUTH, f'jobs {ids} of {computation} ended without a word')
+
+    def shown(self, results: JobsProvisional) -> None:
+        """Provisional results came."""
+        for job, attempt, result in zip(
+            results.ids, results.attempts, results.results, strict=True
+        ):
+            self.moved(results.computation, [job], JobStatus.PROVISIONAL)
+            story = self._stories[results.computation, job]
+            if story.order != (results.node, attempt):
+                broken(Promise.LATE, f'job {job}: a result of {attempt}, {story.order} counts')
+            story.provisionals += 1
+            if result != provisional_result(job, attempt, story.provisionals):
+                broken(Promise.PROVISIONAL, f'job {job}: {result!r} as number {story.provisionals}')
+
+
+def _check_outcome(
+    story: _Story, status: JobStatus, which: tuple[int, int], result: bytes, reason: str
+) -> None:
+    fate, (job, attempt) = story.fate, which
+    if status is JobStatus.FINISHED:
+        true = fate.kind not in ('raises', 'crashes', 'exits')
+        if not true or result != outcome('returned', job, attempt, fate.size):
+            broken(Promise.TRUTH, f'job {job}, {fate}: {status.name} with {result[:50]!r}')
+        if story.provisionals != fate.provisionals:
+            text = f'job {job}: {story.provisionals} of {fate.provisionals} before its end'
+            broken(Promise.PROVISIONAL, text)
+    elif result:
+        if result.split(b' ')[1:3] != [b'%d' % job, b'%d' % attempt]:
+            broken(Promise.TRUTH, f'job {job}, attempt {attempt}: told {result[:50]!r}')
+    elif not reason:
+        broken(Promise.TRUTH, f'job {job} {status.name} without a word')
+
+
+def left_in(core: object, fresh: object, allowed: Iterable[str] = ()) -> dict[str, int]:
+    """What a core keeps that a fresh one does not: where, and how many."""
+    found, usual = _contents(core), _contents(fresh)
+    return {
+        where: count
+        for where, count in found.items()
+        if count > usual.get(where, 0) and not where.startswith(tuple(allowed))
+    }
+
+
+# where cores and sessions keep what belongs to jobs that have not ended
+_OF_JOBS = (
+    *(
+        '.waiting',
+        '.jobs',
+        '.queue',
+        '.pinned',
+        '._pending',
+        '.held',
+        '.letters',
+        '._kills',
+        '._asked',
+    ),
+    *('._asked', '._kept', '._small', '._bulk'),
+)
+
+
+def jobs_left_in(thing: object) -> dict[str, int]:
+    """What a core or a session keeps of jobs: nothing, once they have ended."""
+    return {where: n for where, n in _contents(thing).items() if n and where.endswith(_OF_JOBS)}
+
+
+def _contents(core: object) -> Counter[str]:
+    """Sizes of all containers that a core leads to, by the attributes on the way."""
+    found: Counter[str] = Counter()
+    seen: set[int] = set()
+    ways: deque[tuple[str, Any]] = deque([('', core)])  # the shortest way names a thing
+    while ways:
+        where, thing = ways.popleft()
+        if id(thing) in seen or callable(thing) or isinstance(thing, str | bytes | type):
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, dict):
+            ways += [(where, value) for value in thing.values()]
+        elif hasattr(thing, '__len__') and hasattr(thing, '__iter__'):
+            ways += [(where, value) for value in thing]
+        elif type(thing).__module__.startswith(('nodeserver', 'tests')):
+            names = [*getattr(thing, '__dict__', ()), *getattr(type(thing), '__slots__', ())]
+            ways += [(f'{where}.{name}', getattr(thing, name, None)) for name in names]
+            continue
+        else:
+            continue
+        found[where] += sum(1 for entry in thing if not _is_empty(thing, entry))
+    return found
+
+
+def _is_empty(container: Any, entry: Any) -> bool:
+    value = container[entry] if isinstance(container, dict) else entry
+    return isinstance(value, dict | list | set) and not value
