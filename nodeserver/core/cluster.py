@@ -87,7 +87,7 @@ class ClusterCore:
             NodeChanged: lambda message: self._out.append(TellNode(message)),
             AllocateAsk: lambda message: self._out.append(AskAllocation(message)),
             Notice: lambda message: self._out.append(Report(message.level, message.text)),
-            ComputationClosed: lambda message: self._out.append(SayClosed()),
+            ComputationClosed: self._computation_closed,
         }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -173,3 +173,8 @@ class ClusterCore:
         self._pending.difference_update(ids)
         if ids:
             self._out.append(SettleUnrun(ids, message.status, message.reason))
+
+    def _computation_closed(self, message: ComputationClosed) -> None:
+        """Nothing of it is left anywhere: nodes keep no letters for which we could thank them."""
+        self._letters.clear()
+        self._out.append(SayClosed())

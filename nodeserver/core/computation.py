@@ -33,6 +33,7 @@ class Computation:
         'has_priorities',
         'has_retries',
         'has_timeouts',
+        'id',
         'jobs',
         'notice_at',
         'noticed_at',
@@ -47,6 +48,7 @@ class Computation:
     def __init__(self, client: str, declared: DeclareComputation, now: float) -> None:
         self.client = client
         self.declared = declared
+        self.id = declared.computation
         self.queue = JobQueue()  # for any node; an id not in `waiting` was cancelled
         self.pinned: dict[str, JobQueue] = {}  # for one node only, by its id, address or name
         self.has_timeouts = False  # of its jobs so far: what no job asks for costs nothing
@@ -60,11 +62,6 @@ class Computation:
         self.noticed_at = float('-inf')  # when its user was told last why jobs wait
         self.ping_at = now
         self.pings = 0
-
-    @property
-    def id(self) -> int:
-        """The id under which its client made it."""
-        return self.declared.computation
 
     @property
     def left(self) -> int:
@@ -175,14 +172,13 @@ class Computation:
         """Ids of the jobs that are with a node."""
         return [job for job, record in self.jobs.items() if record.node == node]
 
-    def is_current(self, job: int, attempt: int, node: str) -> bool:
-        """Whether an answer for this attempt is still the one to believe (D4)."""
-        record = self.jobs.get(job)
-        return record is not None and record.attempt == attempt and record.node == node
-
     def are_current(self, ids: list[int], attempts: list[int], node: str) -> list[bool]:
-        """Which entries of a message of jobs from this node are to be believed."""
-        return [self.is_current(*entry, node) for entry in zip(ids, attempts, strict=True)]
+        """Which attempts in a message from this node are those to believe still (D4)."""
+        records = map(self.jobs.get, ids)
+        return [
+            record is not None and record.attempt == attempt and record.node == node
+            for record, attempt in zip(records, attempts, strict=True)
+        ]
 
     def pinned_nodes(self) -> list[str]:
         """Names of the nodes for which jobs of this computation wait, the urgent ones first."""

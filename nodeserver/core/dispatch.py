@@ -41,11 +41,12 @@ class Dispatch:
 
     def place(self, node: NodeRecord) -> None:
         """Enter a node where its load belongs, or take it out if nothing can run on it."""
-        ready = any(use.state is UseState.READY for use in node.uses.values())
-        if ready and not node.ending:
-            self._placement.put(node.id, node.load, node.cpus)
-        else:
-            self._placement.discard(node.id)
+        if not node.ending:
+            for use in node.uses.values():  # `any` would cost twice as much, for each letter
+                if use.state is UseState.READY:
+                    self._placement.put(node.id, node.load, node.cpus)
+                    return
+        self._placement.discard(node.id)
 
     def forget(self, node: NodeRecord) -> None:
         """A node is gone."""
@@ -110,7 +111,10 @@ class Dispatch:
         but to no node more than its share of those that are left.
         """
         rounds = comp.pace.jobs_per_cpu()
-        placed = sum(self._place_pinned(comp, node, rounds, plan) for node in comp.pinned_nodes())
+        placed = 0
+        if comp.pinned:
+            names = comp.pinned_nodes()
+            placed = sum(self._place_pinned(comp, name, rounds, plan) for name in names)
         # where a job for one node may come before the second one, only the first is placed
         is_mixed = comp.has_priorities and bool(comp.pinned)
         most = 1 if rounds == 1 or is_mixed else QUANTUM if self._ring else len(comp.waiting)

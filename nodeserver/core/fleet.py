@@ -39,6 +39,7 @@ class NodeRecord:
         'asked_port',
         'availability',
         'connected',
+        'cpus',
         'details',
         'ending',
         'heard_at',
@@ -61,15 +62,11 @@ class NodeRecord:
         self.ending = ''  # why it takes no more jobs, in words
         self.refusal = ''  # why the link could not be made, in words
         self.details: NodeDetails | None = None
+        self.cpus = 1  # that the node offers; until it has told, one
         self.availability: Availability | None = None
         self.uses: dict[int, NodeUse] = {}
         self.load = 0  # jobs of all computations that are with the node
         self.heard_at = now
-
-    @property
-    def cpus(self) -> int:
-        """Cpus that the node offers; 1 until it has told."""
-        return max(1, self.details.cpus) if self.details else 1
 
     @property
     def title(self) -> str:

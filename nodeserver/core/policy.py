@@ -5,6 +5,7 @@ bucket they take turns.  Moving a node is a deletion and an insertion, the best 
 of the lowest bucket that is not empty: the cost of a job is the same for 1 and for 1,000 nodes.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
 
 
@@ -12,21 +13,24 @@ class Placement:
     """The nodes that can take jobs, ordered by how busy they are."""
 
     def __init__(self) -> None:
-        self._buckets: list[dict[str, None]] = [{}]
+        # a plain dict passes all that was deleted in front of its first key, each time
+        self._buckets: list[OrderedDict[str, None]] = [OrderedDict()]
         self._where: dict[str, int] = {}
         self._lowest = 0
 
     def put(self, node: str, load: int, cpus: int) -> None:
         """Enter a node, or move it to where its load belongs, behind its equals."""
+        rounds, buckets = load // cpus, self._buckets
         before = self._where.get(node)
         if before is not None:
-            del self._buckets[before][node]
-        rounds = load // cpus
-        while rounds >= len(self._buckets):
-            self._buckets.append({})
-        self._buckets[rounds][node] = None
-        self._where[node] = rounds
-        self._lowest = min(self._lowest, rounds)
+            del buckets[before][node]
+        while rounds >= len(buckets):
+            buckets.append(OrderedDict())
+        buckets[rounds][node] = None
+        if rounds != before:
+            self._where[node] = rounds
+        if rounds < self._lowest:
+            self._lowest = rounds
 
     def discard(self, node: str) -> None:
         """Take a node out; no harm if it is not in."""

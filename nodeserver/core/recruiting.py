@@ -132,7 +132,7 @@ class Recruiting:
 
     def details(self, node: NodeRecord, message: NodeDetails, now: float) -> None:
         """A node told about itself: offer it to each computation that has not met it."""
-        node.details = message
+        node.details, node.cpus = message, max(1, message.cpus)
         node.availability = message.availability
         for comp in list(self.computations.values()):
             use = node.uses.get(comp.id)
