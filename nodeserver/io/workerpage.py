@@ -43,7 +43,9 @@ class PageOfWorker:
         """
         cells = self._cells
         before, cells[_AT] = cells[_AT], number
-        if cells[_LOW] <= number < cells[_HIGH]:
+        # the end before the beginning, as the node writes them the other way round: an old
+        # beginning beside a new end would skip a job that the node counts as begun
+        if number < cells[_HIGH] and cells[_LOW] <= number:
             cells[_AT] = before
             return False
         return True

@@ -1,7 +1,8 @@
 """The page that a lasting worker shares with its node: no job is lost or run twice by a recall."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,33 @@ def test_an_interrupt_is_for_one_job(pages: Pages) -> None:
     node.interrupt(3)
     assert worker.is_interrupted(3)
     assert not worker.is_interrupted(4)
+
+
+class Cells(list[int]):
+    """A page in which something else happens just after a cell was read."""
+
+    def __init__(self) -> None:
+        super().__init__([0] * 4)
+        self.after: dict[int, Callable[[], object]] = {}
+
+    def __getitem__(self, cell: Any) -> Any:
+        value = super().__getitem__(cell)
+        self.after.pop(cell, lambda: None)()
+        return value
+
+
+@pytest.mark.parametrize('cell', [1, 2])
+def test_a_recall_between_two_looks_of_the_worker_skips_no_job_that_counts_as_begun(
+    cell: int,
+) -> None:
+    cells: Any = Cells()
+    node, worker = PageOfNode(cells), PageOfWorker(cells)
+    worker.begins(1)
+    node.recall(last_given=2, answered=0)
+    assert not worker.begins(2)  # an interval that is done with stays in the page
+    cells.after[cell] = lambda: node.recall(last_given=9, answered=2)
+    is_run = worker.begins(3)
+    for recall in cells.after.values():  # that cell was not looked at
+        recall()
+    assert is_run == (node._low > 3)
+    assert [worker.begins(number) for number in range(4, 10)] == [False] * 6
