@@ -365,14 +365,14 @@ def decode(status: JobStatus, outcome: bytes, reason: str) -> _Outcome:
     if not outcome:
         exception = 'Cancelled' if status == JobStatus.CANCELLED else reason or None
         return _Outcome(None, None, None, exception)
-    opened = decode_outcome(outcome)
+    opened, pickled = decode_outcome(outcome)
     exception = opened.exception or reason or None
     if status == JobStatus.CANCELLED:
         return _Outcome(None, opened.stdout, opened.stderr, 'Cancelled')
-    if status != JobStatus.FINISHED or not opened.result:
+    if status != JobStatus.FINISHED or not pickled:
         return _Outcome(None, opened.stdout, opened.stderr, exception)
     try:
-        result = load_result(opened.result)
+        result = load_result(pickled)
     except (Exception, SystemExit) as exc:  # noqa: BLE001
         # user code runs in unpickling; what it raises belongs to the job
         exception = f'the result cannot be unpickled here: {exc!r}'

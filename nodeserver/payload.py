@@ -1,8 +1,9 @@
 """The user's objects as bytes and back: the only place that unpickles.
 
 A call's arguments and a result are pickled plainly where that is sure to be right, else by
-cloudpickle.  A package (the computation with its companions) is one dump, so that its functions
-share their globals, and those of `__main__` become the globals of the template's `__main__`.
+cloudpickle; the memory of large arrays stays beside the pickle.  A package (the computation with
+its companions) is one dump, so that its functions share their globals, and those of `__main__`
+become the globals of the template's `__main__`.
 """
 
 import contextlib
@@ -22,12 +23,29 @@ from typing import Any
 
 import cloudpickle
 
+from nodeserver.core.errors import UsageError
 from nodeserver.culprits import named_arguments, named_parts, pickling_failure
+from nodeserver.wire.packed import (
+    LARGE,
+    LARGEST,
+    Buffer,
+    Elsewhere,
+    Packed,
+    is_packed,
+    pack,
+    unpack,
+)
 
 PROTOCOL = 5
 MAX_SOURCE = 262144  # bytes of one file's source that travel along, for tracebacks
 _MAIN = b'__main__'
 _OWN_PACKAGES = ('nodeserver', 'dispy_nb')
+
+_BESIDE = 32768  # bytes from which a buffer is worth a place beside the pickle
+_PLAIN = frozenset((int, float, str, bool, type(None)))
+
+Divert = Callable[[memoryview], int]
+"""Takes a large buffer over as shared data, and answers its place in the job's list of these."""
 
 _registry_lock = threading.RLock()  # cloudpickle's registry of modules by value is global
 _class_bytes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
@@ -47,53 +65,170 @@ class Package:
 
 
 def dump_call(
-    args: tuple[object, ...], kwargs: Mapping[str, object], by_value: Iterable[str] = ()
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    by_value: Iterable[str] = (),
+    divert: Divert | None = None,
 ) -> bytes:
-    """Pickle a job's arguments; classes and functions of the modules `by_value` go along."""
-    call = (args, dict(kwargs))
+    """Pickle a job's arguments; classes and functions of the modules `by_value` go along.
+
+    The answer is a snapshot: what becomes of the arguments afterwards does not change it.
+    """
+    if not kwargs:
+        for arg in args:
+            if type(arg) not in _PLAIN:
+                break
+        else:
+            return pickle.dumps((args, {}), PROTOCOL)
+    kept = _Kept()
+    data = _dump_call(args, kwargs, by_value, kept)
+    if kept.buffers:
+        data = _snapshot(data, kept.buffers, divert)
+    _check_size(data, 'the arguments have')
+    return data
+
+
+def load_call(
+    data: Buffer, shared: Sequence[Buffer] = ()
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Unpickle a job's arguments; arrays lie in `data` and `shared`, if these can be written."""
+    args, kwargs = _load(data, shared)
+    return args, kwargs
+
+
+def _dump_call(
+    args: tuple[object, ...], kwargs: Mapping[str, object], by_value: Iterable[str], kept: '_Kept'
+) -> bytes:
+    call = tuple(map(_beside, args)), {name: _beside(value) for name, value in kwargs.items()}
     try:
-        data = pickle.dumps(call, PROTOCOL)
+        data = pickle.dumps(call, PROTOCOL, buffer_callback=kept.take)
         # plain pickle succeeds by name where the node does not have that name
         if _MAIN not in data and not any(name.encode() in data for name in by_value):
             return data
     except Exception:  # noqa: BLE001 - whatever the user's objects raise, cloudpickle may do
         pass
+    kept.buffers.clear()
     with _by_value(by_value):
         try:
-            by_definition: bytes = cloudpickle.dumps(call, PROTOCOL)
+            by_definition: bytes = cloudpickle.dumps(call, PROTOCOL, buffer_callback=kept.take)
         except Exception as error:
             raise pickling_failure(error, named_arguments(args, kwargs)) from error
     return by_definition
 
 
-def load_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Unpickle a job's arguments."""
-    args, kwargs = pickle.loads(data)
-    return args, kwargs
+def _snapshot(data: bytes, buffers: list[memoryview], divert: Divert | None) -> bytes:
+    parts: list[bytes | memoryview | Elsewhere] = [data]
+    for buffer in buffers:
+        if divert is not None and len(buffer) >= LARGE:
+            parts.append(Elsewhere(len(buffer), divert(buffer)))
+        else:
+            parts.append(buffer)
+    return pack(parts).join()
 
 
 # results
 
 
-def dump_result(result: object) -> bytes:
-    """Pickle what a job gives back."""
+def dump_result(result: object) -> bytes | Packed:
+    """Pickle what a job gives back; the memory of large arrays in it is not copied."""
+    kept = _Kept()
+    data = _dump_result(result, kept)
+    packed = pack([data, *kept.buffers]) if kept.buffers else data
+    _check_size(packed, 'the result has')
+    return packed
+
+
+def load_result(data: Buffer) -> Any:
+    """Unpickle what a job gave back; arrays lie in `data`, if it can be written."""
+    return _load(data, ())
+
+
+def dump_value(value: object) -> Packed:
+    """Pickle a value that jobs share."""
+    kept = _Kept()
     try:
-        data = pickle.dumps(result, PROTOCOL)
+        data = cloudpickle.dumps(_beside(value), PROTOCOL, buffer_callback=kept.take)
+    except Exception as error:
+        raise pickling_failure(error, [('value', value)]) from error
+    packed = pack([data, *kept.buffers])
+    _check_size(packed, 'the value has')
+    return packed
+
+
+def load_value(data: Buffer) -> Any:
+    """Unpickle a value that jobs share."""
+    return _load(data, ())
+
+
+def _dump_result(result: object, kept: '_Kept') -> bytes:
+    try:
+        data = pickle.dumps(_beside(result), PROTOCOL, buffer_callback=kept.take)
         if _MAIN not in data:
             return data
     except Exception:  # noqa: BLE001 - whatever the user's objects raise, cloudpickle may do
         pass
+    kept.buffers.clear()
     buffer = io.BytesIO()
     try:
-        _ResultPickler(buffer, PROTOCOL).dump(result)
+        _ResultPickler(buffer, PROTOCOL, kept.take).dump(_beside(result))
     except Exception as error:
         raise pickling_failure(error, [('result', result)]) from error
     return buffer.getvalue()
 
 
-def load_result(data: bytes) -> Any:
-    """Unpickle what a job gave back."""
-    return pickle.loads(data)
+# memory beside the pickle
+
+
+class _Kept:
+    """The buffers that a pickler leaves out, in their order."""
+
+    __slots__ = ('buffers',)
+
+    def __init__(self) -> None:
+        self.buffers: list[memoryview] = []
+
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether the buffer is to stay in the pickle."""
+        view = memoryview(buffer)
+        if view.nbytes < _BESIDE or not view.contiguous:
+            return True
+        self.buffers.append(buffer.raw())
+        return False
+
+
+class _Beside:
+    """A large `bytes` or `bytearray`, which pickle by itself would copy into the pickle."""
+
+    __slots__ = ('content',)
+
+    def __init__(self, content: bytes | bytearray) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple[type, tuple[pickle.PickleBuffer]]:
+        return type(self.content), (pickle.PickleBuffer(self.content),)
+
+
+def _beside(value: object) -> object:
+    if type(value) in (bytes, bytearray) and len(value) >= LARGE:  # type: ignore[arg-type]
+        return _Beside(value)  # type: ignore[arg-type]
+    return value
+
+
+def _load(data: Buffer, shared: Sequence[Buffer]) -> Any:
+    if not is_packed(data):
+        return pickle.loads(data)
+    if memoryview(data).readonly:  # arrays in it would be: nobody expects that of his own
+        data = bytearray(data)
+    head, *buffers = unpack(data, shared)
+    return pickle.loads(head, buffers=buffers)
+
+
+def _check_size(data: bytes | Packed, subject: str) -> None:
+    if len(data) > LARGEST:
+        raise UsageError(
+            f'{subject} {len(data):,} bytes when pickled, {LARGEST:,} are allowed: write large '
+            'data to files that the nodes can read'
+        )
 
 
 class _ResultPickler(cloudpickle.Pickler):  # type: ignore[misc]

@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import Iterator
 
-from nodeserver.core.messages import DeclareComputation
+from nodeserver.core.messages import DeclareComputation, SubmitJobs
 from nodeserver.core.pace import Pace
+from nodeserver.core.shareddata import DataStock
 
 NOTICE_DELAY = 2.0  # how long nothing may happen before its user is told why
 NOTICE_INTERVAL = 60.0
@@ -13,11 +14,12 @@ NOTICE_INTERVAL = 60.0
 class JobRecord:
     """A job that was with a node at least once; before that it is an id and its bytes."""
 
-    __slots__ = ('attempt', 'node', 'payload', 'pinned', 'stopping')
+    __slots__ = ('attempt', 'node', 'payload', 'pinned', 'shared', 'stopping')
 
-    def __init__(self, payload: bytes, pinned: str) -> None:
+    def __init__(self, payload: bytes, pinned: str, shared: list[int]) -> None:
         self.payload = payload
         self.pinned = pinned
+        self.shared = shared  # ids of its data
         self.node = ''  # '': it waits
         self.attempt = 0
         self.stopping = False
@@ -29,6 +31,7 @@ class Computation:
     __slots__ = (
         'client',
         'closing',
+        'data',
         'declared',
         'jobs',
         'notice_at',
@@ -48,6 +51,7 @@ class Computation:
         self.pinned: dict[str, deque[int]] = {}  # ids for one node only, by its id, address or name
         self.waiting: dict[int, bytes | JobRecord] = {}
         self.jobs: dict[int, JobRecord] = {}  # with a node
+        self.data: DataStock | None = None  # until the first data come, or a job names some
         self.pace = Pace()
         self.closing = False
         self.notice_at = now + NOTICE_DELAY
@@ -65,14 +69,25 @@ class Computation:
         """Jobs that are not settled yet."""
         return len(self.waiting) + len(self.jobs)
 
-    def submit(self, node: str, ids: list[int], payloads: list[bytes]) -> None:
+    def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""
+        ids, node, payloads = message.ids, message.node, message.payloads
         if node:
             self.pinned.setdefault(node, deque()).extend(ids)
-            self.waiting.update((i, JobRecord(p, node)) for i, p in zip(ids, payloads, strict=True))
         else:
             self.queue.extend(ids)
+        if node or message.shared:
+            shared = message.shared or [[]] * len(ids)
+            rows = zip(ids, payloads, shared, strict=True)
+            self.waiting.update((job, JobRecord(p, node, data)) for job, p, data in rows)
+        else:
             self.waiting.update(zip(ids, payloads, strict=True))
+
+    def stock(self) -> DataStock:
+        """Where its shared data are."""
+        if self.data is None:
+            self.data = DataStock()
+        return self.data
 
     def next_for_any(self) -> int | None:
         """Id at the head of the queue, past those that were cancelled meanwhile."""
@@ -95,7 +110,7 @@ class Computation:
     def dispatch(self, job: int, node: str) -> JobRecord:
         """Move the waiting job at the head of its queue to a node, as a new attempt."""
         waiting = self.waiting.pop(job)
-        record = JobRecord(waiting, '') if isinstance(waiting, bytes) else waiting
+        record = waiting if isinstance(waiting, JobRecord) else JobRecord(waiting, '', [])
         (self.pinned[record.pinned] if record.pinned else self.queue).popleft()
         record.node = node
         record.attempt += 1

@@ -9,6 +9,7 @@ from enum import StrEnum
 from nodeserver.core.effects import OpenTemplate
 from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
 from nodeserver.core.pace import Pace
+from nodeserver.core.shareddata import HeldData
 
 _MOST_REOPENINGS = 3  # in a row, without a job that ended meanwhile
 _MOST_VAIN_WORKERS = 100  # in a row, that ended before they began a job
@@ -27,12 +28,23 @@ class HostedState(StrEnum):
 class NodeJob:
     """One attempt of a job on this node."""
 
-    __slots__ = ('attempt', 'id', 'kill_at', 'kill_step', 'payload', 'stopping')
+    __slots__ = (
+        'attempt',
+        'contents',
+        'id',
+        'kill_at',
+        'kill_step',
+        'payload',
+        'shared',
+        'stopping',
+    )
 
     def __init__(self, job: int, attempt: int, payload: bytes) -> None:
         self.id = job
         self.attempt = attempt
         self.payload = payload
+        self.shared: list[int] = []  # ids of its data
+        self.contents: list[bytes] = []  # of these, once all are here
         self.stopping = False
         self.kill_step = 0
         self.kill_at = 0.0
@@ -55,6 +67,7 @@ class Hosted:
         '_done',
         '_letter',
         '_provisional',
+        'data',
         'forking',
         'id',
         'idle',
@@ -78,6 +91,7 @@ class Hosted:
         self.state = HostedState.OPENING
         self.orphaned = False  # its scheduler is gone
         self.queue: deque[NodeJob] = deque()
+        self.data: HeldData[NodeJob] = HeldData()
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, None] = {}  # workers without a job, oldest first
         self.forking = 0
@@ -104,6 +118,25 @@ class Hosted:
     def running(self) -> int:
         """Jobs that were given to workers."""
         return sum(len(worker.held) for worker in self.workers.values())
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait: for a cpu, or for their data."""
+        return len(self.queue) + len(self.data.lacking)
+
+    def take_last(self) -> NodeJob:
+        """Take out the job that would wait longest; those that lack data are at hand first here."""
+        return self.queue.pop() if self.queue else self.data.lacking.popitem()[1]
+
+    def take_out(self, job: NodeJob) -> None:
+        """Take a job out that waits."""
+        if self.data.lacking.pop(job.id, None) is None:
+            self.queue.remove(job)
+
+    def forget_waiting(self) -> None:
+        """Drop the jobs that wait, and the data that only they could use."""
+        self.queue.clear()
+        self.data.clear()
 
     def order(self) -> OpenTemplate:
         """What has a template made for it."""
@@ -152,7 +185,7 @@ class Hosted:
             for held in worker.held:
                 if held.id == job and held.attempt == attempt:
                     return worker, held
-        for waiting in self.queue:
+        for waiting in (*self.queue, *self.data.lacking.values()):
             if waiting.id == job and waiting.attempt == attempt:
                 return None, waiting
         return None

@@ -4,9 +4,14 @@ A message of jobs carries *columns*: parallel lists, the i-th entry of each belo
 job.  It concerns one computation.  A computation's id is 63 random bits made by its client; a
 job's id is that client's own small counter; nodes and clients are named by their peer id.
 
-    cluster ── Declare, SubmitJobs, CancelJobs, Acknowledge, Close ──▶ scheduler
+Large arguments are *shared data*: they travel apart from the jobs, to each node once, and jobs
+name them by their ids, small counters of the cluster.  The column `shared` is empty when no job
+of the message names any.
+
+    cluster ── Declare, ShareData, SubmitJobs, CancelJobs, Acknowledge, Close ──▶ scheduler
     cluster ◀── JobsStarted, JobsDone, JobsProvisional, JobsSettled, NodeChanged ── scheduler
-    scheduler ── OpenComputation, RunJobs, StopJobs, Recall, Acknowledge, Close ──▶ node
+    scheduler ── OpenComputation, ShareData, RunJobs, StopJobs, Recall, Close ──▶ node
+    cluster ── DropData, AcknowledgeOutcomes ──▶ scheduler ── the same ──▶ node
     scheduler ◀── NodeDetails, ComputationReady, JobsDone, JobsProvisional, NodePulse ── node
 
 `JobsDone` and `JobsProvisional` pass through the scheduler unchanged; nobody between the job's
@@ -66,6 +71,24 @@ class SubmitJobs:
     node: str
     ids: list[int]
     payloads: list[bytes]
+    shared: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ShareData:
+    """Data that jobs name by its id (also to a node, before or after the first of them)."""
+
+    computation: int
+    data: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DropData:
+    """No job names these data any more (also to a node)."""
+
+    computation: int
+    ids: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +221,7 @@ class RunJobs:
     ids: list[int]
     attempts: list[int]
     payloads: list[bytes]
+    shared: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,4 +379,6 @@ Message = (
     | ComputationClosed
     | NodePulse
     | NodeEnding
+    | ShareData
+    | DropData
 )

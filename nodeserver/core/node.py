@@ -44,6 +44,7 @@ from nodeserver.core.messages import (
     ComputationClosed,
     ComputationReady,
     ComputationRefused,
+    DropData,
     Farewell,
     JobsReturned,
     NodeDetails,
@@ -54,24 +55,15 @@ from nodeserver.core.messages import (
     RecallJobs,
     RunJobs,
     SchedulerPulse,
+    ShareData,
     StopJobs,
 )
-from nodeserver.core.nodefacts import NodeFacts
+from nodeserver.core.nodefacts import NodeFacts, Peer
 from nodeserver.core.workplace import Workplace
 
 ZOMBIE_LOOK_INTERVAL = 60.0
 ZOMBIE_SECONDS = 3600.0  # silence after which a scheduler is taken for dead (D17)
 ORPHAN_SECONDS = 600.0  # how long a node outlives the program that started it (V02)
-
-
-class Peer:
-    """A scheduler that is connected."""
-
-    __slots__ = ('heard_at', 'waits')
-
-    def __init__(self, now: float) -> None:
-        self.heard_at = now
-        self.waits = False  # it was refused as busy and wants to know when that ends
 
 
 class NodeCore:
@@ -109,6 +101,8 @@ class NodeCore:
             RunJobs: self._run,
             StopJobs: self._stop_jobs,
             RecallJobs: self._recall,
+            ShareData: self._workplace.share,
+            DropData: self._workplace.drop,
             AcknowledgeOutcomes: self._acknowledged,
             CloseComputation: self._close,
             SchedulerPulse: lambda peer, message, now: self._send(
@@ -195,7 +189,7 @@ class NodeCore:
             self._out.append(Report(levels.WARNING, text))
         for hosted in held:
             hosted.orphaned = True
-            hosted.queue.clear()
+            hosted.forget_waiting()
 
     def _farewell(self, peer: str, message: Farewell, now: float) -> None:
         self._peers.pop(peer, None)
@@ -263,7 +257,7 @@ class NodeCore:
             self._out.append(Report(levels.WARNING, text))
             self._out.append(CloseTemplate(hosted.id))
         else:
-            self._workplace.give_back(hosted, len(hosted.queue), event.reason)
+            self._workplace.give_back(hosted, hosted.waiting, event.reason)
             self._send(hosted.scheduler, ComputationRefused(hosted.id, 'failed', event.reason))
             self._drop(hosted)
 
@@ -279,7 +273,7 @@ class NodeCore:
         """End what runs of a computation and remove it; `TemplateClosed` completes this."""
         before, hosted.state = hosted.state, HostedState.CLOSING
         if before is not HostedState.CLOSING:
-            hosted.queue.clear()
+            hosted.forget_waiting()
             hosted.letters.clear()
             if before is not HostedState.REOPENING:  # its template is being closed already
                 self._out.append(CloseTemplate(hosted.id))
@@ -312,7 +306,7 @@ class NodeCore:
             return
         self._workplace.accept(hosted, message)
         if self._stopping:
-            self._workplace.give_back(hosted, len(hosted.queue), self._ending)
+            self._workplace.give_back(hosted, hosted.waiting, self._ending)
 
     def _recall(self, peer: str, message: RecallJobs, now: float) -> None:
         hosted = self._hosted.get(message.computation)
@@ -374,8 +368,8 @@ class NodeCore:
         for peer in self._peers:
             self._send(peer, NodeEnding(reason))
         for hosted in self._hosted.values():
-            if hosted.queue:
-                self._workplace.give_back(hosted, len(hosted.queue), self._ending)
+            if hosted.waiting:
+                self._workplace.give_back(hosted, hosted.waiting, self._ending)
 
     def _stop_if_done(self, now: float) -> None:
         """End once nothing runs and every outcome was taken, or nobody is left to take it."""

@@ -12,3 +12,13 @@ class NodeFacts:
     cpus: int
     platform: str
     python: str  # '3.11'
+
+
+class Peer:
+    """A scheduler that is connected to a node."""
+
+    __slots__ = ('heard_at', 'waits')
+
+    def __init__(self, now: float) -> None:
+        self.heard_at = now
+        self.waits = False  # it was refused as busy and wants to know when that ends

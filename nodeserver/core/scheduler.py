@@ -38,6 +38,7 @@ from nodeserver.core.messages import (
     ComputationReady,
     ComputationRefused,
     DeclareComputation,
+    DropData,
     Farewell,
     JobsDone,
     JobsProvisional,
@@ -50,6 +51,7 @@ from nodeserver.core.messages import (
     NodePulse,
     Notice,
     SchedulerPulse,
+    ShareData,
     StopJobs,
     SubmitJobs,
 )
@@ -83,6 +85,8 @@ class SchedulerCore:
         self._from_client: dict[type[Any], Callable[[str, Any, float], None]] = {
             DeclareComputation: self._declare,
             SubmitJobs: self._submit,
+            ShareData: self._share,
+            DropData: self._share,
             CancelJobs: self._cancel,
             CloseComputation: self._close,
             AcknowledgeOutcomes: self._acknowledge,
@@ -167,10 +171,19 @@ class SchedulerCore:
     def _submit(self, peer: str, message: SubmitJobs, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None and not comp.closing:
-            comp.submit(message.node, message.ids, message.payloads)
+            comp.submit(message)
             if message.node:
                 comp.notice_soon(now)
             self._dispatch.enlist(comp)
+
+    def _share(self, peer: str, message: ShareData | DropData, now: float) -> None:
+        comp = self._fleet.computations.get(message.computation)
+        if comp is None or comp.closing:
+            return
+        if isinstance(message, ShareData):
+            self._dispatch.share(comp, message)
+        else:
+            self._dispatch.drop(comp, message)
 
     def _cancel(self, peer: str, message: CancelJobs, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)

@@ -21,7 +21,7 @@ from nodeserver.core.effects import (
 )
 from nodeserver.core.events import JobsReported, ProvisionalReported, WorkerEnded, WorkerForked
 from nodeserver.core.hosted import Hosted, HostedState, NodeJob, Worker
-from nodeserver.core.messages import JobsReturned, RunJobs
+from nodeserver.core.messages import DropData, JobsReturned, RunJobs, ShareData
 from nodeserver.core.status import JobStatus
 
 # seconds to wait, then the signal to send: interrupt, terminate, kill
@@ -53,15 +53,34 @@ class Workplace:
 
     def accept(self, hosted: Hosted, message: RunJobs) -> None:
         """Queue jobs, but for those that were told to stop before they came."""
-        for job in map(NodeJob, message.ids, message.attempts, message.payloads):
+        jobs = [*map(NodeJob, message.ids, message.attempts, message.payloads)]
+        for job, shared in zip(jobs, message.shared, strict=False):
+            job.shared = shared
+        for job in jobs:
             if hosted.stopped_ahead.pop(job.id, None) == job.attempt:
                 hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
-            else:
+            elif not job.shared or hosted.data.is_ready(job):
                 hosted.queue.append(job)
+
+    def share(self, peer: str, message: ShareData, now: float) -> None:
+        """Data came: the jobs that lacked them can be given out."""
+        hosted = self._hosted.get(message.computation)
+        if (
+            hosted is not None
+            and hosted.scheduler == peer
+            and hosted.state is not HostedState.CLOSING
+        ):
+            hosted.queue.extend(hosted.data.add(message.data, message.content))
+
+    def drop(self, peer: str, message: DropData, now: float) -> None:
+        """No job names these data any more."""
+        hosted = self._hosted.get(message.computation)
+        if hosted is not None and hosted.scheduler == peer:
+            hosted.data.drop(message.ids)
 
     def give_back(self, hosted: Hosted, count: int, reason: str) -> None:
         """Return up to `count` jobs from the end of the queue to the scheduler, also none."""
-        jobs = [hosted.queue.pop() for _ in range(min(count, len(hosted.queue)))]
+        jobs = [hosted.take_last() for _ in range(min(count, hosted.waiting))]
         jobs.reverse()
         ids, attempts = [job.id for job in jobs], [job.attempt for job in jobs]
         if not hosted.orphaned:
@@ -211,7 +230,7 @@ class Workplace:
         worker, job = place
         job.stopping = True
         if worker is None:
-            hosted.queue.remove(job)
+            hosted.take_out(job)
             hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
         elif worker.held[0] is job:
             self._kill(hosted, worker, now)
@@ -246,4 +265,5 @@ def _order(hosted: Hosted, worker: Worker, jobs: list[NodeJob]) -> GiveJobs:
         [job.id for job in jobs],
         [job.attempt for job in jobs],
         [job.payload for job in jobs],
+        [job.contents for job in jobs] if any(job.contents for job in jobs) else [],
     )

@@ -115,8 +115,14 @@ class Processes:
     def give_jobs(self, effect: GiveJobs) -> None:
         """Hand jobs to a worker; one that died meanwhile answers by its `WorkerEnded`."""
         worker = self._worker(effect.computation, effect.worker)
-        if worker is not None:
+        if worker is None:
+            return
+        if not effect.shared and all(type(payload) is bytes for payload in effect.payloads):
             worker.give(effect.ids, effect.attempts, effect.payloads)
+            return
+        shared = effect.shared or [[]] * len(effect.ids)
+        for row in zip(effect.ids, effect.attempts, effect.payloads, shared, strict=True):
+            worker.give_large(*row)
 
     def signal_worker(self, effect: SignalWorker) -> None:
         """Send a signal to the worker and the group of processes that it leads."""

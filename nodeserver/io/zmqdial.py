@@ -20,7 +20,7 @@ from nodeserver.core.errors import ProtocolError
 from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost, PeerRefusedUs
 from nodeserver.core.messages import Message
 from nodeserver.io.probe import Probe
-from nodeserver.io.zmqsocket import Surroundings, WatchedSocket, make_socket, tcp_endpoint
+from nodeserver.io.zmqsocket import Surroundings, WatchedSocket, make_socket, receive, tcp_endpoint
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Kind,
@@ -74,7 +74,8 @@ class Dialer:
         self._peer = peer
         self.target = target
         self._gone = gone
-        self._session = Session(around.us, secrets.token_hex(8), around.options.limits)
+        incarnation = secrets.token_hex(8)
+        self._session = Session(around.us, incarnation, around.options.limits, around.options.sink)
         self._told_refusal = False
         self._failures = 0
         self._probe: Probe | None = None
@@ -155,7 +156,7 @@ class Dialer:
             self._transmit(frames)
 
     def _take(self) -> None:
-        frames = self._sock.recv_multipart(zmq.NOBLOCK)
+        frames = receive(self._sock, zmq.NOBLOCK)
         try:
             kind, _, _ = open_header(frames[0])
             handler = self._table.get(Kind(kind)) if kind in (Kind.WELCOME, Kind.REFUSE) else None
@@ -175,7 +176,7 @@ class Dialer:
         interval = self._around.options.hello_interval
         self._hello_timer = self._around.loop.call_later(interval, self._hello)
 
-    def _on_welcome(self, frames: list[bytes]) -> None:
+    def _on_welcome(self, frames: list[Frame]) -> None:
         if text := objection(frames):
             self._refused(text)
             return
@@ -193,7 +194,7 @@ class Dialer:
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(self._peer, str(self.target)))
 
-    def _on_refusal(self, frames: list[bytes]) -> None:
+    def _on_refusal(self, frames: list[Frame]) -> None:
         self._stop_hello()
         if self.is_greeted:
             self._end(read_refusal(frames))

@@ -19,7 +19,7 @@ from zmq.utils.monitor import parse_monitor_message
 from nodeserver.core.errors import PortBusy, ProtocolError
 from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost
 from nodeserver.core.messages import Message
-from nodeserver.io.zmqsocket import Surroundings, WatchedSocket, make_socket, tcp_endpoint
+from nodeserver.io.zmqsocket import Surroundings, WatchedSocket, make_socket, receive, tcp_endpoint
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Kind,
@@ -139,7 +139,7 @@ class Listener:
         # Only the frame object knows the sender's address; the rest is cheaper as bytes.
         first = self._sock.recv(zmq.NOBLOCK, copy=False)
         name = first.bytes
-        frames = self._sock.recv_multipart() if first.more else []
+        frames = receive(self._sock) if first.more else []
         session = self._sessions.get(name)
         try:
             kind = open_header(frames[0])[0] if frames else 0
@@ -150,7 +150,7 @@ class Listener:
         except ProtocolError as error:
             self._break(name, error)
 
-    def _on_envelope(self, name: bytes, session: Session, kind: int, frames: list[bytes]) -> None:
+    def _on_envelope(self, name: bytes, session: Session, kind: int, frames: list[Frame]) -> None:
         if kind == Kind.REFUSE:
             del self._sessions[name]
             self._around.post(PeerLost(name.decode(), read_refusal(frames)))
@@ -162,7 +162,7 @@ class Listener:
             for message in messages:
                 self._around.post(MessageArrived(peer, message))
 
-    def _on_hello(self, name: bytes, frames: list[bytes], first: zmq.Frame) -> None:
+    def _on_hello(self, name: bytes, frames: list[Frame], first: zmq.Frame) -> None:
         refusal = objection(frames)
         if refusal:
             self._transmit(name, write_refusal(refusal))
@@ -177,7 +177,8 @@ class Listener:
                 self._transmit(name, write_refusal(refusal))
                 return
             around = self._around
-            session = Session(around.us, secrets.token_hex(8), around.options.limits)
+            incarnation = secrets.token_hex(8)
+            session = Session(around.us, incarnation, around.options.limits, around.options.sink)
             self._sessions[name] = session
         greeting = session.greeted(theirs, received)
         self._transmit(name, session.greeting(Kind.WELCOME))

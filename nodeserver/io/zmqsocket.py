@@ -12,18 +12,24 @@ from dataclasses import dataclass, field
 import zmq
 
 from nodeserver.core.events import Event
+from nodeserver.wire.bulk import MemorySink, Sink
 from nodeserver.wire.codec import Frame
+from nodeserver.wire.envelope import Kind
 from nodeserver.wire.linkkeys import LinkKeys
 from nodeserver.wire.session import Limits
 
 DRAIN_LIMIT = 64
+_PART = bytes((Kind.PART,))
 _MAX_FRAME = 8 * 1024 * 1024
 ZAP_DOMAIN = b'dispy-nb'
 
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """Times (seconds) and sizes of a link; the defaults are for use, tests shorten them."""
+    """Times (seconds) and sizes of a link; the defaults are for use, tests shorten them.
+
+    `sink` says what large payloads are gathered in: memory, or files for other processes.
+    """
 
     heartbeat_interval: float = 5.0
     heartbeat_timeout: float = 15.0
@@ -32,6 +38,7 @@ class LinkOptions:
     gone_after: float = 2.0  # a closed connection may come back for so long
     refused_retry: float = 5.0
     limits: Limits = field(default_factory=Limits)
+    sink: Callable[[int], Sink] = MemorySink
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,19 @@ def make_socket(around: Surroundings, kind: int) -> zmq.Socket[bytes]:
     sock.setsockopt(zmq.RCVHWM, 0)
     sock.setsockopt(zmq.LINGER, 0)
     return sock
+
+
+def receive(sock: zmq.Socket[bytes], flags: int = 0) -> list[Frame]:
+    """Receive one multipart message; of parts of large ones the memory is the library's."""
+    first = sock.recv(flags)
+    frames: list[Frame] = [first]
+    copies = first[:1] != _PART
+    while sock.getsockopt(zmq.RCVMORE):
+        if copies:
+            frames.append(sock.recv())
+        else:
+            frames.append(sock.recv(copy=False).buffer)
+    return frames
 
 
 def tcp_endpoint(address: str, port: int | str) -> str:

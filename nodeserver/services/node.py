@@ -29,10 +29,12 @@ from nodeserver.io import netif
 from nodeserver.io.driver import Driver
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
+from nodeserver.io.memfile import payload_sink
 from nodeserver.io.procs import Processes
 from nodeserver.io.sysinfo import measure, platform_name, python_version
 from nodeserver.io.udp import BeaconPlace, NodeBeacon
 from nodeserver.io.zmqlink import ZmqLink
+from nodeserver.io.zmqsocket import LinkOptions
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import NodeContact
 
@@ -85,7 +87,12 @@ class NodeService:
         closing.callback(self._remove_local_socket)
         closing.callback(self._driver.close)
         self._link = ZmqLink(
-            self._loop, self._seat.post, options.peer_id, 'node', options.secret.link_keys()
+            self._loop,
+            self._seat.post,
+            options.peer_id,
+            'node',
+            options.secret.link_keys(),
+            LinkOptions(sink=payload_sink),
         )
         closing.callback(self._link.close)
         port = self._listen()

@@ -22,6 +22,7 @@ Frame = bytes | memoryview
 
 INSIDE_LIMIT = 32 * 1024
 _OUTSIDE = 0x80
+_MAY_BE_EMPTY = 'shared'  # this column, when no job has any
 
 # Numbers are never given again and never move: two releases must not misread each other.
 TAGS: dict[type[Any], int] = {
@@ -53,6 +54,8 @@ TAGS: dict[type[Any], int] = {
     messages.ComputationClosed: 26,
     messages.NodePulse: 27,
     messages.NodeEnding: 28,
+    messages.ShareData: 29,
+    messages.DropData: 30,
 }
 
 
@@ -86,7 +89,7 @@ def encode(message: Message) -> list[bytes]:
     name = _PAYLOADS.get(kind)
     if name:
         value = getattr(message, name)
-        entries = [value] if isinstance(value, bytes) else value
+        entries = value if isinstance(value, list) else [value]
         if entries and max(map(len, entries)) > INSIDE_LIMIT:
             return _encode_outside(message, name, entries)
     return [_TAG_BYTES[kind] + _ENCODER.encode(message)]
@@ -135,7 +138,8 @@ def _with_outside(message: Message, frames: Sequence[Frame]) -> Message:
     if not fits or places[0] < 0 or places[-1] >= len(column):
         raise ProtocolError(f'{kind.__name__} names places that its payload frames do not fit')
     for place, frame in zip(places, frames[2:], strict=True):
-        column[place] = bytes(frame)
+        # whole frames are kept as they came: bytes, or what a large one was gathered in
+        column[place] = bytes(frame) if isinstance(frame, memoryview) else frame
     if not isinstance(value, bytes):
         return message
     changes: dict[str, Any] = {name: column[0]}
@@ -147,5 +151,6 @@ def _check_columns(message: Message) -> None:
     if len(columns) > 1:
         count = len(getattr(message, columns[0]))
         for name in columns[1:]:
-            if len(getattr(message, name)) != count:
+            entries = getattr(message, name)
+            if len(entries) != count and (entries or name != _MAY_BE_EMPTY):
                 raise ProtocolError(f'{type(message).__name__} has columns of unequal length')

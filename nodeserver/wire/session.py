@@ -11,13 +11,21 @@ call, says when the connection broke (`pause`) and hands greetings over (`greete
 
 import platform
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from nodeserver.core.delivery import Inbound, Outbound, Verdict
 from nodeserver.core.errors import ProtocolError, UsageError
-from nodeserver.core.messages import JobsDone, JobsProvisional, Message, NodePulse, SchedulerPulse
+from nodeserver.core.messages import (
+    DropData,
+    JobsDone,
+    JobsProvisional,
+    Message,
+    NodePulse,
+    SchedulerPulse,
+    ShareData,
+)
 from nodeserver.wire import bulk, codec
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
@@ -63,19 +71,36 @@ class _Envelope:
 
 @dataclass(frozen=True, slots=True)
 class _Large:
-    """A message on the bulk lane; later results of `results_of` may not overtake it."""
+    """A message on the bulk lane; some later ones of its computation may not overtake it."""
 
     parts: Iterator[tuple[Kind, list[Frame]]]
-    results_of: int | None  # a computation
+    kind: type[Message]
+    computation: int
+
+
+# A job's provisional results arrive in their order, and all before its end (G02, G04); what was
+# told to be forgotten must not come afterwards.
+_STAY_BEHIND = {
+    JobsProvisional: JobsProvisional,
+    JobsDone: JobsProvisional,
+    DropData: ShareData,
+}
 
 
 class Session:
     """What one side knows of a peer: who it is, what it has, what it lacks."""
 
-    def __init__(self, us: tuple[str, str], incarnation: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        us: tuple[str, str],
+        incarnation: str,
+        limits: Limits,
+        sink: Callable[[int], bulk.Sink] = bulk.MemorySink,
+    ) -> None:
         self._peer_id, self._role = us
         self._incarnation = incarnation
         self._limits = limits
+        self._sink = sink
         self._small: deque[list[bytes]] = deque()
         self._bulk: deque[_Large] = deque()
         self.is_open = False
@@ -87,7 +112,7 @@ class Session:
         self._outbound: Outbound[_Envelope] = Outbound()
         self._inbound = Inbound()
         self._parts = 0  # of them in flight
-        self._assembler = bulk.Assembler(self._limits.largest)
+        self._assembler = bulk.Assembler(self._limits.largest, self._sink)
         self._urgent: list[list[Frame]] = []
         self._owed_bytes = 0
         self._owed_messages = 0
@@ -158,20 +183,25 @@ class Session:
                 f'{type(message).__name__} has {size} bytes, {self._limits.largest} are allowed: '
                 'write large data to files that the nodes can read'
             )
-        if size > self._limits.bulk_above or self._must_wait(message):
-            results_of = message.computation if isinstance(message, JobsProvisional) else None
-            self._bulk.append(_Large(bulk.split(frames, self._limits.part), results_of))
+        # shared data always go in parts, so that the other side gathers them as it wants
+        if (
+            size > self._limits.bulk_above
+            or isinstance(message, ShareData)
+            or self._must_wait(message)
+        ):
+            parts = bulk.split(frames, self._limits.part)
+            computation: int = getattr(message, 'computation', 0)
+            self._bulk.append(_Large(parts, type(message), computation))
         else:
             self._small.append(frames)
 
     def _must_wait(self, message: Message) -> bool:
-        """Whether it tells of jobs whose provisional results are still on the bulk lane.
-
-        A job's provisional results arrive in their order, and all before its end (G02, G04).
-        """
-        if not self._bulk or not isinstance(message, JobsDone | JobsProvisional):
+        """Whether it must not overtake a message that is still on the bulk lane."""
+        ahead = _STAY_BEHIND.get(type(message)) if self._bulk else None
+        if ahead is None:
             return False
-        return any(large.results_of == message.computation for large in self._bulk)
+        computation: int = getattr(message, 'computation', 0)
+        return any(large.kind is ahead and large.computation == computation for large in self._bulk)
 
     def due(self) -> list[list[Frame]]:
         """Take the envelopes that are to go on the wire now, in this order."""

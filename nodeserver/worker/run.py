@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from time import perf_counter
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from nodeserver.core.deaths import UNREPORTABLE
 from nodeserver.payload import Package, dump_result, load_call
@@ -74,18 +74,19 @@ class Worker:
     def _run_one(self) -> None:
         """Run one job; what it registered for the end of the process is run too."""
         atexit._clear()  # the template's, which are not this job's
-        for job, attempt, payload in lane.read_batch(self._lane):
+        for order in lane.read_batch(self._lane):
             self._enter_directory()
-            ancestry.set_name(f'dispy job {job}')
-            self._run(job, attempt, payload, _at_exit)
+            ancestry.set_name(f'dispy job {order.job}')
+            self._run(order, _at_exit)
 
     def _run_all(self) -> None:
         """Run job after job until the node closes the lane."""
         ancestry.set_name('dispy worker')
         while batch := lane.read_batch(self._lane):
             self._enter_directory()
-            for job, attempt, payload in batch:
-                self._run(job, attempt, payload, self._surroundings.sweep)
+            for order in batch:
+                if not self._run(order, self._surroundings.sweep):
+                    return
                 if trouble := self._trouble_in_restoring():
                     self._lane.report(lane.LEAVING, trouble.encode(errors='backslashreplace'))
                     return
@@ -114,14 +115,20 @@ class Worker:
         if not order or lane.INTERRUPT_ORDER.unpack(order) in (_ANY, self._current):
             raise KeyboardInterrupt
 
-    def _run(self, job: int, attempt: int, payload: bytes, finish: Callable[[], None]) -> None:
-        self._lane.job, self._current = job, (job, attempt)
-        seed_generators(self._computation_id, job, attempt)
+    def _run(self, order: lane.Order, finish: Callable[[], None]) -> bool:
+        """Run one job and report it; False if it could not begin, and this process has to go."""
+        self._lane.job, self._current = order.job, (order.job, order.attempt)
+        files: list[Any] = self._lane.mapped_files(order.files) if order.files else []
+        if len(files) < order.files:
+            self._lane.report(lane.LEAVING, b'it has no descriptors left for large arguments')
+            return False
+        payload = files.pop(0) if order.payload_in_file else order.payload
+        seed_generators(self._computation_id, order.job, order.attempt)
         started = perf_counter()
         try:
             try:
                 allow_interrupts()
-                args, kwargs = load_call(payload)
+                args, kwargs = load_call(payload, files)
                 result = dump_result(self._computation(*args, **kwargs))
             finally:
                 hold_interrupts()
@@ -138,6 +145,7 @@ class Worker:
         except OSError:  # the job closed the files
             stdout, stderr = '', ''
         self._lane.report(kind, encode_outcome(result, stdout, stderr, exception), seconds)
+        return True
 
 
 def _report_trouble_in(finish: Callable[[], None]) -> None:

@@ -30,6 +30,7 @@ class Ran:
     """What became of one job."""
 
     outcome: Outcome
+    pickled: Any = b''
     raised: bool = False
     reported: bool = False
     exit_status: int | None = None
@@ -39,7 +40,7 @@ class Ran:
     @property
     def result(self) -> Any:
         assert self.reported and not self.raised, self
-        return load_result(self.outcome.result)
+        return load_result(self.pickled)
 
 
 class Bench:
@@ -116,12 +117,13 @@ class Bench:
                 assert not ran.reported
                 ran.provisional.append(load_result(event.result))
             elif isinstance(event, JobsReported):
-                ran.outcome, ran.raised = decode_outcome(event.outcomes[0]), event.raised[0]
+                ran.outcome, ran.pickled = decode_outcome(event.outcomes[0])
+                ran.raised = event.raised[0]
                 ran.reported, ran.seconds = True, event.seconds[0]
             elif isinstance(event, WorkerEnded):
                 ran.exit_status = event.exit_status
                 if not ran.reported:
-                    ran.outcome = decode_outcome(event.outcome)
+                    ran.outcome, ran.pickled = decode_outcome(event.outcome)
                 return ran
 
     async def reports(self, worker: int, count: int) -> list[Ran]:
@@ -132,7 +134,7 @@ class Bench:
                 lambda event: isinstance(event, JobsReported) and event.worker == worker
             )
             found += [
-                Ran(decode_outcome(outcome), raised, True, seconds=seconds)
+                Ran(*decode_outcome(outcome), raised, True, seconds=seconds)
                 for outcome, raised, seconds in zip(
                     event.outcomes, event.raised, event.seconds, strict=True
                 )
