@@ -13,13 +13,14 @@ from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.log import set_level
 from dispy_nb.nodes import DispyNode, pin_names
 from dispy_nb.options import ClusterOptions
-from dispy_nb.packaging import declare
+from dispy_nb.packaging import check_program_arguments, declare
 from dispy_nb.progress import ProgressLine
+from dispy_nb.shareddata import DataBook, Shared
 from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
 from dispy_nb.table import status_table
 from nodeserver.core.errors import ClusterClosed, UsageError
-from nodeserver.core.events import CancelAsked, CloseAsked
+from nodeserver.core.events import CancelAsked, CloseAsked, Event
 from nodeserver.core.messages import Message
 from nodeserver.core.status import SETTLED
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
@@ -134,7 +135,8 @@ class JobCluster:
         self._submitting = threading.Lock()
         self._is_closed = False
         self._is_foreign = False  # this process is a fork of the one that made it
-        self._shell = ClusterShell(self, options, runtime.CALLBACKS)
+        self._data = DataBook(self.name, self._tell_core, self._on_loop)
+        self._shell = ClusterShell(self, self._data, options, runtime.CALLBACKS)
         self._runtime = runtime.acquire(options)
         try:
             self._seat = self._runtime.attach(declared, self._shell)
@@ -177,22 +179,47 @@ class JobCluster:
         return self._submit(pin_names(node, self._shell.nodes.values()), args, kwargs)
 
     def _submit(self, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
+        if self._is_closed:
+            self._check_open()
         if isinstance(self._options.computation, str):
-            _check_program_arguments(args, kwargs)
-        payload = dump_call(args, kwargs, self._by_value)
-        with self._submitting:
-            self._check_foreign()
-            if self._is_closed:
-                raise ClusterClosed(f'cluster {self.name} is closed: no job can be submitted')
-            self._next = number = self._next + 1
-            job = DispyJob(self, number)
-            try:
+            check_program_arguments(args, kwargs)
+        named: list[int] = []  # ids of large arguments
+        number = 0
+        try:
+            payload = dump_call(args, kwargs, self._by_value, self._data.divert, named)
+            with self._submitting:
+                self._check_open()
+                self._next = number = self._next + 1
+                job = DispyJob(self, number)
                 self._shell.add(job, number)
-                self._runtime.submit((self._seat, self._shell, node, number, payload))
-            except BaseException:  # Ctrl-C: a job that nobody was given is none
-                self._shell.discard(number)
-                raise
+                if named:
+                    self._data.assign(number, named)
+                self._runtime.submit((self._seat, self._shell, node, number, payload, named))
+        except BaseException:  # also Ctrl-C: a job that nobody was given is none
+            self._shell.discard(number)
+            self._data.give_up(number, named)
+            raise
         return job
+
+    def share(self, value: Any) -> Shared:
+        """Send a large value to each node once, to be an argument of many jobs (Z11).
+
+        Large arrays that come again are recognised anyway, at the price of a comparison each time.
+        Later changes of the value do not reach the jobs.
+
+        Returns
+        -------
+        Shared
+            To be given as an argument, or within one, to jobs of this cluster.  The value is
+            forgotten when the last reference to this is gone and no job needs it.
+
+        Raises
+        ------
+        PicklingFailed, ClusterClosed
+            The value cannot travel; the cluster was closed.
+        """
+        self._check_open()
+        return self._data.share(value, self._by_value)
 
     def cancel(self, job: DispyJob) -> int:
         """Take a job back: one that waits never runs, a running one is ended (C11, C12).
@@ -256,6 +283,11 @@ class JobCluster:
         self._is_foreign = self._is_closed = True
         self._submitting = threading.Lock()  # a thread that is not here may have held the other
 
+    def _check_open(self) -> None:
+        self._check_foreign()
+        if self._is_closed:
+            raise ClusterClosed(f'cluster {self.name} is closed: no job can be submitted')
+
     def _check_foreign(self) -> None:
         if self._is_foreign:
             raise ClusterClosed(
@@ -296,6 +328,7 @@ class JobCluster:
                 _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
             self._shell.wait_idle(CLOSE_TIMEOUT)
         finally:  # also after Ctrl-C
+            self._data.close()
             self._runtime.detach(self._seat, self._computation)
             closing.forget(self)
             runtime.release(self._runtime)
@@ -351,21 +384,15 @@ class JobCluster:
         shell = self._shell
         return f'<JobCluster {self.name}: {shell.submitted} jobs, {len(shell.jobs)} pending>'
 
-    # for the shell
+    # for the shell and the data
+
+    def _tell_core(self, event: Event) -> None:
+        self._runtime.post(self._seat, event)
+
+    def _on_loop(self, function: Callable[[], None]) -> None:
+        self._runtime.soon(function)
 
     def say(self, message: Callable[[int], Message]) -> None:
         """Say something to the scheduler about this cluster's computation."""
         if not self._is_closed:
             self._runtime.send(self._seat, message(self._computation))
-
-
-def _check_program_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """A program takes strings, in order (C05)."""
-    if kwargs:
-        raise UsageError(f'a program takes no keyword arguments: {sorted(kwargs)}')
-    for position, value in enumerate(args, 1):
-        if not isinstance(value, str):
-            raise UsageError(
-                f'argument {position} of a program must be a string, not {value!r} '
-                f'({type(value).__name__})'
-            )

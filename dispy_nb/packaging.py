@@ -11,6 +11,7 @@ from typing import Any
 
 from dispy_nb.nodes import NodeAllocate
 from dispy_nb.options import ClusterOptions
+from nodeserver.core.errors import UsageError
 from nodeserver.core.messages import DeclareComputation, NodeSpec
 from nodeserver.io.netif import resolve
 from nodeserver.io.sysinfo import python_version
@@ -79,3 +80,15 @@ def _spec(allocation: NodeAllocate, node_port: int) -> NodeSpec:
     pattern = host if '*' in host else resolve(host)[0]
     asks = allocation.decides_itself
     return NodeSpec(pattern, allocation.port_or(node_port), allocation.cpus, asks)
+
+
+def check_program_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A program takes strings, in order (C05)."""
+    if kwargs:
+        raise UsageError(f'a program takes no keyword arguments: {sorted(kwargs)}')
+    for position, value in enumerate(args, 1):
+        if not isinstance(value, str):
+            raise UsageError(
+                f'argument {position} of a program must be a string, not {value!r} '
+                f'({type(value).__name__})'
+            )

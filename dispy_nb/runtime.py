@@ -37,7 +37,8 @@ _runtimes: dict[Secret, 'Runtime'] = {}
 _registry = threading.Lock()
 
 
-Entry = tuple[Seat, ClusterShell, str, int, bytes]  # a job on its way to its cluster's core
+# a job on its way to its cluster's core, with the ids of its shared data
+Entry = tuple[Seat, ClusterShell, str, int, bytes, list[int]]
 
 
 class Runtime:
@@ -83,6 +84,10 @@ class Runtime:
     def post(self, seat: Seat, event: Event) -> None:
         """Hand a cluster's core an event, behind all jobs submitted before."""
         self._loop.call_soon_threadsafe(self._post, seat, event)
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Have a function called on the loop's thread; from any thread, at any moment."""
+        self._loop.call_soon_threadsafe(function)
 
     def send(self, seat: Seat, message: Message) -> None:
         """Have a cluster say something to its scheduler."""
@@ -154,16 +159,17 @@ class Runtime:
 
     def _drain_outbox(self) -> None:
         outbox = self._outbox
-        batches: dict[tuple[Seat, str], tuple[list[int], list[bytes]]] = {}
+        batches: dict[tuple[Seat, str], tuple[list[int], list[bytes], list[list[int]]]] = {}
         for _ in range(min(len(outbox), MOST_PER_TURN)):
-            seat, shell, node, number, payload = outbox.popleft()
+            seat, shell, node, number, payload, named = outbox.popleft()
             if number not in shell.jobs:
                 continue  # its submission was interrupted
-            ids, payloads = batches.setdefault((seat, node), ([], []))
+            ids, payloads, shared = batches.setdefault((seat, node), ([], [], []))
             ids.append(number)
             payloads.append(payload)
-        for (seat, node), (ids, payloads) in batches.items():
-            seat.post(JobsSubmitted(node, ids, payloads))
+            shared.append(named)
+        for (seat, node), (ids, payloads, shared) in batches.items():
+            seat.post(JobsSubmitted(node, ids, payloads, shared if any(shared) else []))
         if outbox:
             self._loop.call_soon(self._drain_outbox)
 

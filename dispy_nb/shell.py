@@ -17,6 +17,7 @@ from dispy_nb.callbacks import CallbackThread
 from dispy_nb.job import DispyJob, JobView, ProvisionalOutcome
 from dispy_nb.nodes import DispyNode, allocated, avail_info
 from dispy_nb.options import ClusterOptions
+from dispy_nb.shareddata import DataBook
 from nodeserver.core.effects import (
     AskAllocation,
     DeliverProvisional,
@@ -45,8 +46,11 @@ def _title(node: DispyNode | None) -> str:
 class ClusterShell:
     """Jobs, nodes and figures of one cluster."""
 
-    def __init__(self, cluster: Any, options: ClusterOptions, callbacks: CallbackThread) -> None:
+    def __init__(
+        self, cluster: Any, data: DataBook, options: ClusterOptions, callbacks: CallbackThread
+    ) -> None:
         self.cluster = cluster
+        self.data = data
         self.jobs: dict[int, DispyJob] = {}  # pending ones only (C25)
         self.nodes: dict[str, DispyNode] = {}
         self.counts: Counter[JobStatus] = Counter()  # ended jobs, by status
@@ -182,6 +186,8 @@ class ClusterShell:
     ) -> None:
         self._leave_node(job)
         del self.jobs[number]
+        if self.data.of_jobs:
+            self.data.settle(number)
         self.counts[status] += 1
         options = self._options
         job._settle(status, outcome, reason, now)

@@ -41,11 +41,11 @@ MAX_SOURCE = 262144  # bytes of one file's source that travel along, for traceba
 _MAIN = b'__main__'
 _OWN_PACKAGES = ('nodeserver', 'dispy_nb')
 
-_BESIDE = 32768  # bytes from which a buffer is worth a place beside the pickle
+BESIDE = 32768  # bytes from which a buffer is worth a place beside the pickle
 _PLAIN = frozenset((int, float, str, bool, type(None)))
 
-Divert = Callable[[memoryview], int]
-"""Takes a large buffer over as shared data, and answers its place in the job's list of these."""
+Divert = Callable[[memoryview, list[int]], int]
+"""Takes a buffer over as shared data: enters its id into the list, and answers its place, or 0."""
 
 _registry_lock = threading.RLock()  # cloudpickle's registry of modules by value is global
 _class_bytes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
@@ -69,10 +69,12 @@ def dump_call(
     kwargs: Mapping[str, object],
     by_value: Iterable[str] = (),
     divert: Divert | None = None,
+    named: list[int] | None = None,
 ) -> bytes:
     """Pickle a job's arguments; classes and functions of the modules `by_value` go along.
 
-    The answer is a snapshot: what becomes of the arguments afterwards does not change it.
+    The answer is a snapshot: what becomes of the arguments afterwards does not change it.  What
+    `divert` took over is not in it, but in the list `named`.
     """
     if not kwargs:
         for arg in args:
@@ -83,7 +85,11 @@ def dump_call(
     kept = _Kept()
     data = _dump_call(args, kwargs, by_value, kept)
     if kept.buffers:
-        data = _snapshot(data, kept.buffers, divert)
+        parts: list[bytes | memoryview | Elsewhere] = [data]
+        for buffer in kept.buffers:
+            place = divert(buffer, named) if divert is not None and named is not None else 0
+            parts.append(Elsewhere(len(buffer), place) if place else buffer)
+        data = pack(parts).join()
     _check_size(data, 'the arguments have')
     return data
 
@@ -116,16 +122,6 @@ def _dump_call(
     return by_definition
 
 
-def _snapshot(data: bytes, buffers: list[memoryview], divert: Divert | None) -> bytes:
-    parts: list[bytes | memoryview | Elsewhere] = [data]
-    for buffer in buffers:
-        if divert is not None and len(buffer) >= LARGE:
-            parts.append(Elsewhere(len(buffer), divert(buffer)))
-        else:
-            parts.append(buffer)
-    return pack(parts).join()
-
-
 # results
 
 
@@ -143,13 +139,14 @@ def load_result(data: Buffer) -> Any:
     return _load(data, ())
 
 
-def dump_value(value: object) -> Packed:
+def dump_value(value: object, by_value: Iterable[str] = ()) -> Packed:
     """Pickle a value that jobs share."""
     kept = _Kept()
-    try:
-        data = cloudpickle.dumps(_beside(value), PROTOCOL, buffer_callback=kept.take)
-    except Exception as error:
-        raise pickling_failure(error, [('value', value)]) from error
+    with _by_value(by_value):
+        try:
+            data = cloudpickle.dumps(_beside(value), PROTOCOL, buffer_callback=kept.take)
+        except Exception as error:
+            raise pickling_failure(error, [('value', value)]) from error
     packed = pack([data, *kept.buffers])
     _check_size(packed, 'the value has')
     return packed
@@ -190,7 +187,7 @@ class _Kept:
     def take(self, buffer: pickle.PickleBuffer) -> bool:
         """Whether the buffer is to stay in the pickle."""
         view = memoryview(buffer)
-        if view.nbytes < _BESIDE or not view.contiguous:
+        if view.nbytes < BESIDE or not view.contiguous:
             return True
         self.buffers.append(buffer.raw())
         return False

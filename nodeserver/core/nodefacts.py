@@ -1,4 +1,4 @@
-"""What a node says of itself."""
+"""What a node says of itself, and whom it says it to."""
 
 from dataclasses import dataclass
 

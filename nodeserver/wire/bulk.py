@@ -7,7 +7,7 @@ frames ─ split ─▶ BULK [sizes], PART [pieces], PART [pieces] ... ─▶ As
 import contextlib
 import mmap
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -34,7 +34,7 @@ class MemorySink:
     """Gathers a frame in memory that can be written: arrays are used where they came to lie."""
 
     def __init__(self, size: int) -> None:
-        self._memory = private_memory(size)
+        self._memory = private_memory(size, mmap.mmap)
         self._at = 0
 
     def write(self, piece: Frame) -> None:
@@ -48,11 +48,14 @@ class MemorySink:
         return self._memory
 
 
-def private_memory(size: int) -> mmap.mmap:
+Memory = TypeVar('Memory', bound=mmap.mmap)
+
+
+def private_memory(size: int, kind: type[Memory]) -> Memory:
     """Have zeroed memory, in large pages where the system has them: they take a quarter of time."""
     if not hasattr(mmap, 'MAP_PRIVATE'):  # Windows
-        return mmap.mmap(-1, size)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return kind(-1, size)
+    memory = kind(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, 'MADV_HUGEPAGE'):
         with contextlib.suppress(OSError):  # a kernel without them
             memory.madvise(mmap.MADV_HUGEPAGE)
