@@ -152,6 +152,11 @@ class NodeCore:
                     raise InvariantBroken(f'worker {worker.id} has {len(worker.held)} jobs')
 
     @property
+    def data_held(self) -> int:
+        """Bytes of shared data on this node."""
+        return sum(hosted.data.size for hosted in self._hosted.values())
+
+    @property
     def _ending(self) -> str:
         return f'the node is ending: {self._stopping}'
 

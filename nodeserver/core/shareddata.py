@@ -62,6 +62,11 @@ class HeldData(Generic[Job]):
         self._held: dict[int, bytes] = {}
         self.lacking: dict[int, Job] = {}  # jobs, by their id
 
+    @property
+    def size(self) -> int:
+        """Bytes of all data that are held."""
+        return sum(map(len, self._held.values()))
+
     def is_ready(self, job: Job) -> bool:
         """Give a job its data if all are here; else it is kept until they are."""
         if all(data in self._held for data in job.shared):

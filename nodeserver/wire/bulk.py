@@ -43,9 +43,9 @@ class MemorySink:
         self._memory[self._at : end] = piece
         self._at = end
 
-    def finish(self) -> mmap.mmap:
+    def finish(self) -> memoryview:
         """Answer with the memory."""
-        return self._memory
+        return memoryview(self._memory)
 
 
 Memory = TypeVar('Memory', bound=mmap.mmap)

@@ -138,8 +138,7 @@ def _with_outside(message: Message, frames: Sequence[Frame]) -> Message:
     if not fits or places[0] < 0 or places[-1] >= len(column):
         raise ProtocolError(f'{kind.__name__} names places that its payload frames do not fit')
     for place, frame in zip(places, frames[2:], strict=True):
-        # whole frames are kept as they came: bytes, or what a large one was gathered in
-        column[place] = bytes(frame) if isinstance(frame, memoryview) else frame
+        column[place] = frame  # as it came: bytes, or what a large one was gathered in
     if not isinstance(value, bytes):
         return message
     changes: dict[str, Any] = {name: column[0]}

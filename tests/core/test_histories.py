@@ -118,6 +118,34 @@ def test_every_job_is_settled_once_whatever_happens(
     world.network.run_until(lambda: world.closed, 100_000)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    reentrant=st.booleans(),
+    isolation=st.sampled_from(['job', 'worker']),
+    troubles=st.lists(
+        st.sampled_from(['kill', 'add', 'cancel', 'cut', 'heal', 'share', 'drop', 'submit']),
+        max_size=12,
+    ),
+)
+def test_every_job_gets_its_data_whatever_happens(
+    seed: int, reentrant: bool, isolation: str, troubles: list[str]
+) -> None:
+    world = World(seed, Faults(), isolation=isolation, reentrant=reentrant, pulse_interval=1.0)
+    world.add_node(2)
+    world.add_node(1)
+    world.submit(5, named=[world.share(), world.share()])
+    for trouble in troubles:
+        world.network.run(world.random.uniform(0, 0.5))
+        _make_trouble(world, trouble)
+    world.network.heal()
+    world.add_node(2)
+    world.network.run_until(lambda: world.all_settled, 100_000)
+    world.drop_unneeded()
+    world.network.run(30)
+    assert world.data_held() == []
+
+
 def _make_trouble(world: World, trouble: str) -> None:
     nodes = sorted(world.nodes)
     match trouble:
@@ -129,6 +157,11 @@ def _make_trouble(world: World, trouble: str) -> None:
             world.network.heal()
         case 'add':
             world.add_node(world.random.randint(1, 4))
+        case 'share':
+            named = [world.share() for _ in range(world.random.randint(1, 3))]
+            world.submit(world.random.randint(1, 20), length=0.3, named=named)
+        case 'drop':
+            world.drop_unneeded()
         case 'submit':
             world.submit(world.random.randint(1, 30), length=world.random.choice([0.001, 0.3]))
         case 'cancel' if world.submitted:

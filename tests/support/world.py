@@ -16,7 +16,13 @@ from typing import Any
 from nodeserver.core import effects as do
 from nodeserver.core import events as seen
 from nodeserver.core.cluster import ClusterCore
-from nodeserver.core.messages import AllocateAnswer, DeclareComputation, NodeSpec
+from nodeserver.core.messages import (
+    AllocateAnswer,
+    DeclareComputation,
+    DropData,
+    NodeSpec,
+    ShareData,
+)
 from nodeserver.core.node import NodeCore
 from nodeserver.core.nodefacts import NodeFacts
 from nodeserver.core.scheduler import SchedulerCore
@@ -46,6 +52,11 @@ def declaration(computation: int = 7, **changes: Any) -> DeclareComputation:
         'ping_interval': 0.0,
     }
     return DeclareComputation(**(values | changes))
+
+
+def content_of(data: int) -> bytes:
+    """What shared data with this id are."""
+    return b'data %d' % data
 
 
 class SimulatedProcesses:
@@ -84,6 +95,9 @@ class SimulatedProcesses:
     def give(self, effect: do.GiveJobs) -> None:
         """Run jobs one after the other in a worker."""
         held = self.workers[effect.worker]
+        contents = effect.shared or [[]] * len(effect.ids)
+        for job, given in zip(effect.ids, contents, strict=True):
+            assert given == [content_of(data) for data in self.world.named.get(job, [])], job
         now = self.world.clock.now
         at = max(0.0, self.busy_until.get(effect.worker, now) - now)
         for job, attempt in zip(effect.ids, effect.attempts, strict=True):
@@ -193,6 +207,9 @@ class World:
         self.starts: Counter[int] = Counter()
         self.lengths: dict[int, float] = {}
         self.submitted = 0
+        self.data = 0
+        self.dropped: set[int] = set()
+        self.named: dict[int, list[int]] = {}  # job -> its data
         self.said: list[str] = []
         self.closed = False
         self.scheduler = SchedulerCore()
@@ -203,12 +220,30 @@ class World:
 
     # the client and its scheduler
 
-    def submit(self, count: int, length: float = 0.01, node: str = '') -> list[int]:
-        """Submit jobs of a length."""
+    def share(self) -> int:
+        """Make shared data."""
+        self.data += 1
+        self.tell_cluster(seen.DataShared(self.data, content_of(self.data)))
+        return self.data
+
+    def drop_unneeded(self) -> None:
+        """Drop the data that only settled jobs have named, as a client does."""
+        needed = {d for job, named in self.named.items() if job not in self.settled for d in named}
+        gone = [data for data in range(1, self.data + 1) if data not in needed | self.dropped]
+        if gone:
+            self.dropped.update(gone)
+            self.tell_cluster(seen.DataDropped(gone))
+
+    def submit(
+        self, count: int, length: float = 0.01, node: str = '', named: list[int] | None = None
+    ) -> list[int]:
+        """Submit jobs of a length, which name these shared data."""
         ids = list(range(self.submitted + 1, self.submitted + count + 1))
         self.submitted += count
         self.lengths.update((job, length) for job in ids)
-        self.tell_cluster(seen.JobsSubmitted(node, ids, [b'x'] * count))
+        shared = [named] * count if named else []
+        self.named.update(zip(ids, shared, strict=False))
+        self.tell_cluster(seen.JobsSubmitted(node, ids, [b'x'] * count, shared))
         return ids
 
     def tell_cluster(self, event: seen.Event) -> None:
@@ -320,7 +355,8 @@ class World:
         host = self.nodes.get(node)
         if host is not None:
             epoch = self.connected.get(node) if source == SCHEDULER else getattr(host, 'epoch', 0)
-            self.network.send(source, target, (epoch, message))
+            is_large = isinstance(message, ShareData | DropData)
+            self.network.send(source, target, (epoch, message), 'bulk' if is_large else '')
 
     def kill(self, name: str) -> None:
         """A node's machine is gone; its port refuses."""
@@ -328,6 +364,17 @@ class World:
             self.network.detach(name)
             if self.connected.pop(name, None) is not None:
                 self.turn(seen.PeerLost(name, 'its port refuses connections'))
+
+    def data_held(self) -> list[str]:
+        """Nodes that have shared data, or that the scheduler takes for having some."""
+        holders = [host.name for host in self.nodes.values() if host.core.data_held]
+        uses = [
+            u
+            for node in self.scheduler._fleet.nodes.values()
+            for u in node.uses.values()
+            if u.shared
+        ]
+        return holders + ['scheduler'] * len(uses)
 
     # promises
 
