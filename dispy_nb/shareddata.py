@@ -131,7 +131,7 @@ class DataBook:
         blob.book, blob.data = self, entry.id
         shared = Shared(blob, type(value).__name__)
         weakref.finalize(shared, self._abandon, entry.id).atexit = False
-        self._post(DataShared(entry.id, blob))  # type: ignore[arg-type]
+        self._tell_shared(entry)
         return shared
 
     def close(self) -> None:
@@ -189,7 +189,7 @@ class DataBook:
             entry = self._enter(content)  # type: ignore[arg-type]
             entry.users = 1
             unused = self._remember(entry, (address_of(buffer), len(buffer)), owner)
-        self._post(DataShared(entry.id, content))  # type: ignore[arg-type]
+        self._tell_shared(entry)
         self._tell_dropped(unused)
         return entry.id
 
@@ -259,6 +259,9 @@ class DataBook:
                 entry.shared = False
                 unused += self._forget(entry) if entry.key[1] else self._free_if_unused(entry)
         self._tell_dropped(unused)
+
+    def _tell_shared(self, entry: _Entry) -> None:
+        self._post(DataShared(entry.id, memoryview(entry.content)))  # type: ignore[arg-type]
 
     def _tell_dropped(self, ids: list[int]) -> None:
         if ids and not self._closed:

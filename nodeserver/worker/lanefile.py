@@ -4,6 +4,7 @@ Made in the template, before the forks: a worker of which nothing is new copies 
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes enums, for 2 µs each time
+import contextlib
 import errno
 import os
 import signal
@@ -62,7 +63,11 @@ class LaneFile:
 
     def mapped_files(self, count: int) -> list[mmap]:
         """Map the files that came beside a job; fewer if this process had no room for them."""
-        return [memfile.map_privately(self._files.popleft()) for _ in range(count) if self._files]
+        mapped: list[mmap] = []
+        with contextlib.suppress(OSError):
+            while self._files and len(mapped) < count:
+                mapped.append(memfile.map_privately(self._files.popleft()))
+        return mapped
 
     def report(self, kind: int, body: bytes | Packed, seconds: float = 0.0) -> None:
         """Write one report; the caller holds interrupts, which would cut it in two."""
