@@ -12,17 +12,23 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from mmap import mmap
+from mmap import ACCESS_READ, mmap
 from pickle import PickleBuffer
 from typing import Any
 
 from dispy_nb.rawmemory import address_of, copy_of, equal
 from nodeserver.core.errors import ClusterClosed, UsageError
 from nodeserver.core.events import DataDropped, DataShared, Event
+from nodeserver.io.sealedfile import SealedFile, sealed
 from nodeserver.payload import BESIDE, dump_value, load_value
-from nodeserver.wire.packed import LARGE
+from nodeserver.wire.packed import LARGE, Packed
 
 KEPT = 512 << 20  # bytes of copies that are kept to recognise an argument, beyond those in use
+
+
+MOST_FILES = 100  # that one cluster has open; more data than that lie in ordinary memory
+
+Content = bytes | memoryview | SealedFile
 
 
 class _Blob(mmap):
@@ -30,6 +36,7 @@ class _Blob(mmap):
 
     book: 'DataBook'
     data: int
+    file: SealedFile | None  # that it maps, if it is one
 
 
 class Shared:
@@ -56,12 +63,40 @@ class Shared:
         return load_value, (PickleBuffer(self._blob),)
 
 
+def _blob_of(packed: Packed, has_room: bool) -> _Blob:
+    """Lay a shared value out, in a file that nodes of this machine map too, or in memory."""
+    if has_room and len(packed) >= LARGE:
+        with suppress(OSError):
+            file = sealed(packed.pieces, 'shared')
+            blob = _Blob(file.fd, file.size, access=ACCESS_READ)
+            blob.file = file
+            return blob
+    blob = copy_of(packed.pieces, max(len(packed), BESIDE), _Blob)
+    blob.file = None
+    return blob
+
+
+def _kept(buffer: memoryview, has_room: bool) -> Content:
+    """Have the content of an argument as it is now; `bytes` never change."""
+    owner = buffer.obj
+    if isinstance(owner, bytes) and len(owner) == len(buffer):
+        return owner
+    if has_room:
+        with suppress(OSError):
+            return sealed([buffer], 'argument')
+    return memoryview(copy_of([buffer], len(buffer), mmap))
+
+
+def _in_memory(content: Content) -> bytes | memoryview:
+    return content.mapped() if isinstance(content, SealedFile) else content
+
+
 class _Entry:
     """One content, its id, and who still wants it."""
 
     __slots__ = ('content', 'id', 'key', 'owner', 'shared', 'users')
 
-    def __init__(self, number: int, content: bytes | mmap) -> None:
+    def __init__(self, number: int, content: Content) -> None:
         self.id = number
         self.content = content
         self.users = 0  # jobs that name it
@@ -124,9 +159,9 @@ class DataBook:
     def share(self, value: object, by_value: Iterable[str]) -> Shared:
         """Take a value over for as long as the answer exists, or a job that names it."""
         packed = dump_value(value, by_value)
-        blob = copy_of(packed.pieces, max(len(packed), BESIDE), _Blob)
+        blob = _blob_of(packed, self._has_room())
         with self._lock:
-            entry = self._enter(blob)
+            entry = self._enter(blob.file or memoryview(blob))
             entry.shared = True
         blob.book, blob.data = self, entry.id
         shared = Shared(blob, type(value).__name__)
@@ -173,7 +208,7 @@ class DataBook:
             self._known[key] = entry
             entry.users += 1
         content = entry.content
-        if content is buffer.obj or equal(content, buffer):
+        if content is buffer.obj or equal(_in_memory(content), buffer):
             return entry
         self._let_go([entry.id])
         return None
@@ -181,19 +216,22 @@ class DataBook:
     def _take(self, buffer: memoryview) -> int:
         """Make a copy, and send it on its way."""
         owner = buffer.obj
-        whole = isinstance(owner, bytes) and len(owner) == len(buffer)
-        content = owner if whole else copy_of([buffer], len(buffer), mmap)
+        content = _kept(buffer, self._has_room())
         with self._lock:
             if self._closed:
                 raise ClusterClosed(f'cluster {self._title} is closed: no job can be submitted')
-            entry = self._enter(content)  # type: ignore[arg-type]
+            entry = self._enter(content)
             entry.users = 1
             unused = self._remember(entry, (address_of(buffer), len(buffer)), owner)
         self._tell_shared(entry)
         self._tell_dropped(unused)
         return entry.id
 
-    def _enter(self, content: bytes | mmap) -> _Entry:
+    def _has_room(self) -> bool:
+        """Whether it may open another file: the program needs its descriptors for itself."""
+        return len(self._entries) < MOST_FILES
+
+    def _enter(self, content: Content) -> _Entry:
         self._count += 1
         entry = self._entries[self._count] = _Entry(self._count, content)
         return entry
@@ -261,7 +299,7 @@ class DataBook:
         self._tell_dropped(unused)
 
     def _tell_shared(self, entry: _Entry) -> None:
-        self._post(DataShared(entry.id, memoryview(entry.content)))  # type: ignore[arg-type]
+        self._post(DataShared(entry.id, entry.content))  # type: ignore[arg-type]
 
     def _tell_dropped(self, ids: list[int]) -> None:
         if ids and not self._closed:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from nodeserver.io import memfile
-from nodeserver.io.memfile import SealedFile
+from nodeserver.io.sealedfile import SealedFile, sealed, taken_over
 from nodeserver.io.watcher import FAILED, READABLE, WRITABLE, Watcher
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_failure
@@ -191,7 +191,7 @@ class WorkerEnd:
         try:
             if fd == _LOST:
                 raise OSError('the node has no descriptors left')
-            return report._replace(kind=kind, body=memfile.map_sealed(fd))
+            return report._replace(kind=kind, body=taken_over(fd))
         except OSError as error:
             text = f'its large result could not be taken: {error}'
             return report._replace(kind=lane.RAISED, body=encode_failure(exception=text))
@@ -271,7 +271,7 @@ def _file(data: Any) -> SealedFile:
     """Have shared data as a file; what is small comes without one."""
     if isinstance(data, SealedFile):
         return data
-    return SealedFile(memfile.sealed([memoryview(data)], 'shared'), len(data))
+    return sealed([memoryview(data)], 'shared')
 
 
 def _content(data: Any) -> Any:

@@ -9,7 +9,6 @@ HANDSHAKE_FAILED ─▶ PeerRefusedUs once, a new socket after a pause
 import asyncio
 import errno
 import logging
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,14 @@ from nodeserver.core.errors import ProtocolError
 from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost, PeerRefusedUs
 from nodeserver.core.messages import Message
 from nodeserver.io.probe import Probe
-from nodeserver.io.zmqsocket import Surroundings, WatchedSocket, make_socket, receive, tcp_endpoint
+from nodeserver.io.zmqsocket import (
+    Surroundings,
+    WatchedSocket,
+    make_socket,
+    new_session,
+    receive,
+    tcp_endpoint,
+)
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Kind,
@@ -30,7 +36,7 @@ from nodeserver.wire.envelope import (
     read_refusal,
     write_refusal,
 )
-from nodeserver.wire.session import Greeting, Session
+from nodeserver.wire.session import Greeting
 
 log = logging.getLogger('dispy.link')
 
@@ -74,8 +80,7 @@ class Dialer:
         self._peer = peer
         self.target = target
         self._gone = gone
-        incarnation = secrets.token_hex(8)
-        self._session = Session(around.us, incarnation, around.options.limits, around.options.sink)
+        self._session = new_session(around, bool(target.local_path))
         self._told_refusal = False
         self._failures = 0
         self._probe: Probe | None = None

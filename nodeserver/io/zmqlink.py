@@ -104,6 +104,8 @@ class ZmqLink:
         if self._doorkeeper is not None:
             self._doorkeeper.close()
             self._doorkeeper = None
+        if self._around.options.files is not None:
+            self._around.options.files.close()
         self._around.context.term()
 
     def _listener_of(self, peer: str) -> Listener | None:

@@ -9,7 +9,6 @@ was suspended, which goes on later where it was (D17).  How long to wait is for 
 
 import asyncio
 import logging
-import secrets
 import socket
 from collections.abc import Callable, Sequence
 
@@ -19,7 +18,14 @@ from zmq.utils.monitor import parse_monitor_message
 from nodeserver.core.errors import PortBusy, ProtocolError
 from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost
 from nodeserver.core.messages import Message
-from nodeserver.io.zmqsocket import Surroundings, WatchedSocket, make_socket, receive, tcp_endpoint
+from nodeserver.io.zmqsocket import (
+    Surroundings,
+    WatchedSocket,
+    make_socket,
+    new_session,
+    receive,
+    tcp_endpoint,
+)
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Kind,
@@ -49,6 +55,7 @@ class Listener:
         self._sessions: dict[bytes, Session] = {}
         self._touched: dict[bytes, Session] = {}
         self._check_timer: asyncio.TimerHandle | None = None
+        self._is_local = False
         self._strangers = _Strangers(around.loop)
         sock = self._sock = make_socket(around, zmq.ROUTER)
         sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -79,6 +86,7 @@ class Listener:
 
     def bind_local(self, path: str) -> None:
         """Listen on a local socket; its directory says who may connect."""
+        self._is_local = True
         self._sock.bind(f'ipc://{path}')
 
     def has(self, peer: str) -> bool:
@@ -176,9 +184,7 @@ class Listener:
             if refusal:
                 self._transmit(name, write_refusal(refusal))
                 return
-            around = self._around
-            incarnation = secrets.token_hex(8)
-            session = Session(around.us, incarnation, around.options.limits, around.options.sink)
+            session = new_session(self._around, self._is_local)
             self._sessions[name] = session
         greeting = session.greeted(theirs, received)
         self._transmit(name, session.greeting(Kind.WELCOME))

@@ -6,17 +6,18 @@ owner of its socket, so that no send escapes.
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import zmq
 
 from nodeserver.core.events import Event
-from nodeserver.wire.bulk import MemorySink, Sink
+from nodeserver.wire.bulk import FileAccess, MemorySink, Sink
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import Kind
 from nodeserver.wire.linkkeys import LinkKeys
-from nodeserver.wire.session import Limits
+from nodeserver.wire.session import Limits, Session
 
 DRAIN_LIMIT = 64
 _PART = bytes((Kind.PART,))
@@ -28,7 +29,8 @@ ZAP_DOMAIN = b'dispy-nb'
 class LinkOptions:
     """Times (seconds) and sizes of a link; the defaults are for use, tests shorten them.
 
-    `sink` says what large payloads are gathered in: memory, or files for other processes.
+    `sink` says what large payloads are gathered in: memory, or files for other processes;
+    `files` opens those of peers on this machine, so that nothing has to be gathered.
     """
 
     heartbeat_interval: float = 5.0
@@ -39,6 +41,7 @@ class LinkOptions:
     refused_retry: float = 5.0
     limits: Limits = field(default_factory=Limits)
     sink: Callable[[int], Sink] = MemorySink
+    files: FileAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,13 @@ class Surroundings:
     us: tuple[str, str]  # peer id and role
     keys: LinkKeys | None
     options: LinkOptions
+
+
+def new_session(around: Surroundings, is_local: bool) -> Session:
+    """Make a session; large payloads go as files over a local socket (D7)."""
+    options = around.options
+    files = options.files if is_local else None
+    return Session(around.us, secrets.token_hex(8), options.limits, sink=options.sink, files=files)
 
 
 class WatchedSocket:

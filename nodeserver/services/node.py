@@ -29,8 +29,8 @@ from nodeserver.io import netif
 from nodeserver.io.driver import Driver
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
-from nodeserver.io.memfile import payload_sink
 from nodeserver.io.procs import Processes
+from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
 from nodeserver.io.sysinfo import measure, platform_name, python_version
 from nodeserver.io.udp import BeaconPlace, NodeBeacon
 from nodeserver.io.zmqlink import ZmqLink
@@ -92,7 +92,7 @@ class NodeService:
             options.peer_id,
             'node',
             options.secret.link_keys(),
-            LinkOptions(sink=payload_sink),
+            LinkOptions(sink=payload_sink, files=FileExchange(for_other_processes)),
         )
         closing.callback(self._link.close)
         port = self._listen()

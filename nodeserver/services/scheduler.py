@@ -16,8 +16,10 @@ from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret
 from nodeserver.io.link import Link
 from nodeserver.io.locallink import LocalLink
+from nodeserver.io.sealedfile import FileExchange, for_this_process
 from nodeserver.io.udp import ClientBeacon
 from nodeserver.io.zmqlink import ZmqLink
+from nodeserver.io.zmqsocket import LinkOptions
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import Asker, Role
 
@@ -57,6 +59,7 @@ class SchedulerService:
             options.peer_id,
             'scheduler',
             options.secret.link_keys(),
+            LinkOptions(files=FileExchange(for_this_process)),
         )
         asker = Asker(options.peer_id, Role.CLIENT)
         self._beacon = ClientBeacon(

@@ -30,6 +30,41 @@ class Sink(Protocol):
         """Answer with the whole frame, once the last piece is there."""
 
 
+class InFile:
+    """A frame that lies in a file, which a peer on this machine can open itself."""
+
+    __slots__ = ('__weakref__',)
+
+    @property
+    def place(self) -> str:
+        """Where the peer finds it."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def mapped(self) -> memoryview:
+        """Have it as bytes, for other peers."""
+        raise NotImplementedError
+
+
+class FileAccess(Protocol):
+    """The way to files of peers on this machine."""
+
+    @property
+    def probe(self) -> str:
+        """Place of a file of ours."""
+
+    def can_open(self, place: str) -> bool:
+        """Whether a peer's probe is within reach."""
+
+    def open(self, place: str) -> Any:
+        """Have a frame that a peer has placed; OSError or ValueError if it is not there."""
+
+    def close(self) -> None:
+        """Close the probe; called by the link that ends."""
+
+
 class MemorySink:
     """Gathers a frame in memory that can be written: arrays are used where they came to lie."""
 

@@ -83,7 +83,7 @@ _PLACES = msgspec.msgpack.Decoder(list[int])
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def encode(message: Message) -> list[bytes]:
+def encode(message: Message) -> list[Any]:
     """Write a message as frames; the caller's lists are left as they are."""
     kind = type(message)
     name = _PAYLOADS.get(kind)
@@ -95,7 +95,7 @@ def encode(message: Message) -> list[bytes]:
     return [_TAG_BYTES[kind] + _ENCODER.encode(message)]
 
 
-def _encode_outside(message: Message, name: str, entries: list[bytes]) -> list[bytes]:
+def _encode_outside(message: Message, name: str, entries: list[bytes]) -> list[Any]:
     places = [place for place, entry in enumerate(entries) if len(entry) > INSIDE_LIMIT]
     inside = [b'' if len(entry) > INSIDE_LIMIT else entry for entry in entries]
     is_column = isinstance(getattr(message, name), list)

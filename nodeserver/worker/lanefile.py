@@ -12,9 +12,8 @@ import socket
 import threading
 from array import array
 from collections import deque
-from mmap import mmap
 
-from nodeserver.io import memfile
+from nodeserver.io import sealedfile
 from nodeserver.wire.lane import BIG_BODY, IN_FILE, MOST_FILES, REPORT_HEAD
 from nodeserver.wire.packed import LARGE, Packed
 
@@ -61,12 +60,12 @@ class LaneFile:
         self._at = end
         return data
 
-    def mapped_files(self, count: int) -> list[mmap]:
+    def mapped_files(self, count: int) -> list[memoryview]:
         """Map the files that came beside a job; fewer if this process had no room for them."""
-        mapped: list[mmap] = []
+        mapped: list[memoryview] = []
         with contextlib.suppress(OSError):
             while self._files and len(mapped) < count:
-                mapped.append(memfile.map_privately(self._files.popleft()))
+                mapped.append(sealedfile.taken_over(self._files.popleft()).mapped())
         return mapped
 
     def report(self, kind: int, body: bytes | Packed, seconds: float = 0.0) -> None:
@@ -86,19 +85,17 @@ class LaneFile:
     def _report_in_file(self, kind: int, pieces: list[bytes | memoryview], seconds: float) -> bool:
         """Pass a large body as a file; False where that is not possible now."""
         try:
-            file = memfile.sealed(pieces, 'result')
+            file = sealedfile.sealed(pieces, 'result')
         except OSError:  # too many files, too little memory, or a system without such files
             return False
         head = REPORT_HEAD.pack(kind | IN_FILE, self.job, seconds, 0)
         try:
-            passed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array('i', [file]))
+            passed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array('i', [file.fd]))
             self._connected().sendmsg([head], [passed])
         except OSError as error:
             if error.errno in _GONE:
                 raise
             return False  # the system passes no more of them now
-        finally:
-            os.close(file)
         return True
 
     def _connected(self) -> socket.socket:

@@ -188,6 +188,7 @@ def test_copies_that_are_kept_have_a_bound(
 
 
 @pytest.mark.row('Z11')
+@pytest.mark.leaves('files')  # of the killed node: the next one sweeps them up
 def test_node_that_is_killed_with_the_data_costs_only_its_jobs(shared_home: Path) -> None:
     with (
         dispy.LocalNodes(2, cpus=1) as local,

@@ -18,11 +18,17 @@ from nodeserver.core.events import (
     WorkerForked,
 )
 from nodeserver.io.procs import Processes
+from nodeserver.io.sealedfile import SealedFile
 from nodeserver.payload import dump_call, dump_package, load_result
 from nodeserver.wire.outcome import Outcome, decode_outcome
 
 PATIENCE = 20.0
 COMPUTATION = 7
+
+
+def as_bytes(payload: Any) -> Any:
+    """Have a payload as its client gets it."""
+    return payload.mapped() if isinstance(payload, SealedFile) else payload
 
 
 @dataclass
@@ -115,9 +121,9 @@ class Bench:
             event = await self.until(lambda event: getattr(event, 'worker', None) == worker)
             if isinstance(event, ProvisionalReported):
                 assert not ran.reported
-                ran.provisional.append(load_result(event.result))
+                ran.provisional.append(load_result(as_bytes(event.result)))
             elif isinstance(event, JobsReported):
-                ran.outcome, ran.pickled = decode_outcome(event.outcomes[0])
+                ran.outcome, ran.pickled = decode_outcome(as_bytes(event.outcomes[0]))
                 ran.raised = event.raised[0]
                 ran.reported, ran.seconds = True, event.seconds[0]
             elif isinstance(event, WorkerEnded):
@@ -134,7 +140,7 @@ class Bench:
                 lambda event: isinstance(event, JobsReported) and event.worker == worker
             )
             found += [
-                Ran(*decode_outcome(outcome), raised, True, seconds=seconds)
+                Ran(*decode_outcome(as_bytes(outcome)), raised, True, seconds=seconds)
                 for outcome, raised, seconds in zip(
                     event.outcomes, event.raised, event.seconds, strict=True
                 )
