@@ -201,6 +201,31 @@ def test_node_that_is_killed_with_the_data_costs_only_its_jobs(shared_home: Path
         assert [job() for job in jobs] == [(1, 1)] * 8
 
 
+@pytest.mark.parametrize('isolation', ['job', 'worker'])
+def test_large_payloads_travel_over_the_network_too(shared_home: Path, isolation: str) -> None:
+    """With a passphrase there is no local socket: everything goes in parts, encrypted."""
+    port, secret = free_port(), 'a long passphrase'
+    with (
+        node_program('-d', '-i', '127.0.0.4', '-p', port, '-c', 1, '--secret', secret) as node,
+        dispy.JobCluster(
+            add_in_place,
+            nodes=['127.0.0.4'],
+            ip_addr='127.0.0.1',
+            port=0,
+            node_port=port,
+            secret=secret,
+            isolation=isolation,
+        ) as cluster,
+    ):
+        array = numpy.arange(LARGE // 8, dtype=float)
+        jobs = [cluster.submit(array) for _ in range(4)]
+        for job in jobs:
+            result = job()
+            result += 1
+            assert (result == array + 2).all()
+        assert len(re.findall(r'<- MessageArrived\(.*ShareData', node.log())) == 1
+
+
 def test_result_over_the_limit_is_refused_in_words(make_cluster: MakeCluster) -> None:
     def huge() -> bytes:
         from nodeserver.wire import packed
