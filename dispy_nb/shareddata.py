@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from mmap import ACCESS_READ, mmap
+from mmap import ACCESS_COPY, mmap
 from pickle import PickleBuffer
 from typing import Any
 
@@ -68,7 +68,8 @@ def _blob_of(packed: Packed, has_room: bool) -> _Blob:
     if has_room and len(packed) >= LARGE:
         with suppress(OSError):
             file = sealed(packed.pieces, 'shared')
-            blob = _Blob(file.fd, file.size, access=ACCESS_READ)
+            # writable: what is read-only here would be read-only, and so copied, in the jobs
+            blob = _Blob(file.fd, file.size, access=ACCESS_COPY)
             blob.file = file
             return blob
     blob = copy_of(packed.pieces, max(len(packed), BESIDE), _Blob)
