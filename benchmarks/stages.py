@@ -26,6 +26,7 @@ from benchmarks.scheduling import declaration
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.job import DispyJob
 from dispy_nb.options import ClusterOptions
+from dispy_nb.shareddata import DataBook
 from dispy_nb.shell import ClusterShell
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.effects import ForkWorkers, GiveJobs, OpenTemplate, Send
@@ -77,7 +78,8 @@ class Chain:
         self._outbox: deque[tuple[int, bytes]] = deque()
         self._events: deque[tuple[str, Any]] = deque()
         options = ClusterOptions(same, [])
-        self._shell = ClusterShell(None, options, CallbackThread())
+        data = DataBook('bench', lambda event: None, lambda call: None)
+        self._shell = ClusterShell(None, data, options, CallbackThread())
         self._performers = self._shell.performers()
         self._links = _sessions()
         facts = NodeFacts(NODE, 'node', CPUS, 'Linux', '3.11')
@@ -187,20 +189,21 @@ def _across(here: Session, there: Session, message: Message) -> list[Message]:
     return [arrived for frames in here.due() for arrived in there.receive(frames)]
 
 
-def _there(order: GiveJobs) -> list[tuple[int, int, bytes]]:
+def _there(order: GiveJobs) -> list[lane.Order]:
     data = b''.join(lane.encode_batch(order.ids, order.attempts, order.payloads))
     return lane.read_batch(io.BytesIO(data))
 
 
-def _worked(batch: list[tuple[int, int, bytes]]) -> bytes:
+def _worked(batch: list[lane.Order]) -> bytes:
     """Do what a worker does for each job, but for its system calls."""
     reports = []
-    for job, _, payload in batch:
+    for job, _, payload, *_ in batch:
         began = perf_counter()
         args, kwargs = load_call(payload)
         result = dump_result(same(*args, **(kwargs or {})))
         seconds = perf_counter() - began
         body = encode_outcome(result, '', '', '')
+        assert isinstance(body, bytes)
         reports.append(lane.REPORT_HEAD.pack(lane.RETURNED, job, seconds, len(body)) + body)
     return b''.join(reports)
 

@@ -17,6 +17,7 @@ from dispy_nb.joboptions import ClusterView
 from dispy_nb.local import LocalNodes, start_nodes
 from dispy_nb.log import logger
 from dispy_nb.nodes import DispyNode, DispyNodeAvailInfo, NodeAllocate
+from dispy_nb.shareddata import Shared
 from dispy_nb.tocome import SharedJobCluster, recover_jobs
 from nodeserver.core.errors import (
     ClusterClosed,
@@ -49,6 +50,7 @@ __all__ = [
     'NotYetSupported',
     'PicklingFailed',
     'PortBusy',
+    'Shared',
     'SharedJobCluster',
     'UsageError',
     'as_completed',

@@ -10,23 +10,25 @@ from typing import Any, Self
 from dispy_nb import closing, runtime
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.log import set_level
-from dispy_nb.nodes import DispyNode, check_node_text, pin_names
+from dispy_nb.nodes import DispyNode, pin_names
 from dispy_nb.options import ClusterOptions
 from dispy_nb.packaging import check_program_arguments, declare
 from dispy_nb.progress import ProgressLine
+from dispy_nb.shareddata import DataBook
 from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
-from dispy_nb.table import status_table
 from dispy_nb.verbs import Verbs
 from nodeserver.core.errors import ClusterClosed, UsageError
-from nodeserver.core.events import CancelAsked, CloseAsked
+from nodeserver.core.events import CancelAsked, CloseAsked, Event
 from nodeserver.core.messages import ORDINARY, JobOptions, Message
 from nodeserver.core.retries import after_failures
 from nodeserver.core.status import SETTLED
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
-from nodeserver.payload import dump_call, modules_by_value
+from nodeserver.payload import dump_call
+from nodeserver.usercode import modules_by_value
 
 _log = logging.getLogger('dispy_nb')
+_NO_DATA: list[int] = []
 
 CLOSE_TIMEOUT = 15.0  # seconds that nodes may take to tidy up
 
@@ -142,7 +144,8 @@ class JobCluster(Verbs):
         self._submitting = threading.Lock()
         self._is_closed = False
         self._is_foreign = False  # this process is a fork of the one that made it
-        self._shell = ClusterShell(self, options, runtime.CALLBACKS)
+        self._data = DataBook(self.name, self._tell_core, self._on_loop)
+        self._shell = ClusterShell(self, self._data, options, runtime.CALLBACKS)
         self._runtime = runtime.acquire(options)
         try:
             self._seat = self._runtime.attach(declared, self._shell)
@@ -194,26 +197,40 @@ class JobCluster(Verbs):
         kwargs: dict[str, Any],
         options: JobOptions = ORDINARY,
     ) -> DispyJob:
+        if self._is_closed:
+            self._check_open()
         if isinstance(self._options.computation, str):
             check_program_arguments(args, kwargs)
-        return self._submit_payload(node, dump_call(args, kwargs, self._by_value), options)
+        named: list[int] = []  # ids of large arguments
+        try:
+            payload = dump_call(args, kwargs, self._by_value, self._data.divert, named)
+        except BaseException:
+            self._data.give_up(0, named)
+            raise
+        return self._submit_payload(node, payload, options, named)
 
     def _submit_payload(
-        self, node: str, payload: bytes, options: JobOptions = ORDINARY
+        self,
+        node: str,
+        payload: bytes,
+        options: JobOptions = ORDINARY,
+        named: list[int] = _NO_DATA,
     ) -> DispyJob:
-        with self._submitting:
-            self._check_foreign()
-            if self._is_closed:
-                raise ClusterClosed(f'cluster {self.name} is closed: no job can be submitted')
-            self._next = number = self._next + 1
-            job = DispyJob(self, number)
-            try:
+        number = 0
+        try:
+            with self._submitting:
+                self._check_open()
+                self._next = number = self._next + 1
+                job = DispyJob(self, number)
                 self._shell.add(job, number)
-                entry = (self._seat, self._shell, node, number, payload, options)
+                if named:
+                    self._data.assign(number, named)
+                entry = (self._seat, self._shell, node, number, payload, options, named)
                 self._runtime.submit(entry)
-            except BaseException:  # Ctrl-C: a job that nobody was given is none
-                self._shell.discard(number)
-                raise
+        except BaseException:  # also Ctrl-C: a job that nobody was given is none
+            self._shell.discard(number)
+            self._data.give_up(number, named)
+            raise
         return job
 
     def cancel(self, job: DispyJob) -> int:
@@ -229,16 +246,6 @@ class JobCluster(Verbs):
             return -1
         self._runtime.post(self._seat, CancelAsked([job._number]))
         return 0
-
-    def node_jobs(self, node: DispyNode | str) -> list[DispyJob]:
-        """List the jobs that are with a node now (C14)."""
-        wanted = node.node_id if isinstance(node, DispyNode) else check_node_text(node)
-        return [
-            job
-            for job in list(self._shell.jobs.values())
-            if job.node is not None
-            and wanted in (job.node.node_id, job.node.ip_addr, job.node.name)
-        ]
 
     # waiting
 
@@ -272,6 +279,11 @@ class JobCluster(Verbs):
         """In a fork of the program: the cluster belongs to the process that made it."""
         self._is_foreign = self._is_closed = True
         self._submitting = threading.Lock()  # a thread that is not here may have held the other
+
+    def _check_open(self) -> None:
+        self._check_foreign()
+        if self._is_closed:
+            raise ClusterClosed(f'cluster {self.name} is closed: no job can be submitted')
 
     def _check_foreign(self) -> None:
         if self._is_foreign:
@@ -315,6 +327,7 @@ class JobCluster(Verbs):
                 _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
             self._shell.wait_idle(CLOSE_TIMEOUT)
         finally:  # also after Ctrl-C
+            self._data.close()
             self._runtime.detach(self._seat, self._computation)
             closing.forget(self)
             runtime.release(self._runtime)
@@ -362,16 +375,6 @@ class JobCluster(Verbs):
         """Take a picture of the cluster's figures, for displays."""
         return take_snapshot(self.name, self._shell, self._made_at, self._is_closed)
 
-    def print_status(self, wall_time: float | None = None) -> None:
-        """Print what each node has done (C23)."""
-        if wall_time is not None:
-            check_timeout(wall_time, 'wall_time')
-        print(status_table(self.snapshot(), wall_time))  # noqa: T201 - what it is for
-
-    def stats(self) -> None:
-        """Print what each node has done: the older name of `print_status` (C24)."""
-        self.print_status()
-
     def __repr__(self) -> str:
         shell = self._shell
         return f'<JobCluster {self.name}: {shell.submitted} jobs, {len(shell.jobs)} pending>'
@@ -380,7 +383,13 @@ class JobCluster(Verbs):
         if not isinstance(job, DispyJob) or job._cluster is not self:
             raise UsageError(f'{job!r} is not a job of cluster {self.name}')
 
-    # for the shell
+    # for the shell and the data
+
+    def _tell_core(self, event: Event) -> None:
+        self._runtime.post(self._seat, event)
+
+    def _on_loop(self, function: Callable[[], None]) -> None:
+        self._runtime.soon(function)
 
     def say(self, message: Callable[[int], Message]) -> None:
         """Say something to the scheduler about this cluster's computation."""

@@ -21,7 +21,8 @@ from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.mapping import begun, calls_of, check_calls, check_count, columns_of, opened, sizes_of
 from nodeserver.core.errors import UsageError
 from nodeserver.core.status import JobStatus
-from nodeserver.payload import dump_call, dump_chunk, dump_function, modules_by_value
+from nodeserver.payload import dump_call, dump_chunk, dump_function
+from nodeserver.usercode import modules_by_value
 
 T = TypeVar('T')
 

@@ -10,7 +10,7 @@ from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
 from dispy_nb.executor import Executor
 from dispy_nb.futures import ClusterExecutor
 from nodeserver.core.errors import UsageError
-from nodeserver.payload import modules_by_value
+from nodeserver.usercode import modules_by_value
 
 NODES_TIMEOUT = 10.0  # seconds that nodes are waited for
 

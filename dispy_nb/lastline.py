@@ -12,6 +12,6 @@ def last_line(text: str) -> str:
 def failure(outcome: bytes, reason: str) -> str:
     """Why an attempt failed: what its node says of it, or what its function raised."""
     try:
-        return reason or last_line(decode_outcome(outcome).exception)
+        return reason or last_line(decode_outcome(outcome)[0].exception)
     except ProtocolError as error:  # a node's fault, and no reason to try less
         return str(error)

@@ -59,18 +59,18 @@ def open_outcome(status: JobStatus, outcome: bytes, reason: str) -> OpenedOutcom
         if status == JobStatus.FINISHED:  # every process that reports leaves more than nothing
             why = 'no memory was left here for its result'
         return OpenedOutcome(None, None, None, why)
-    opened = decode_outcome(outcome)
+    opened, pickled = decode_outcome(outcome)
     if status == JobStatus.CANCELLED:
         return OpenedOutcome(None, opened.stdout, opened.stderr, 'Cancelled')
     if opened.exception:
         exception: str | None = '\n'.join(filter(None, (reason, opened.exception)))
     else:
         exception = _story(reason, opened) or None
-    if status != JobStatus.FINISHED or not opened.result:
+    if status != JobStatus.FINISHED or not pickled:
         error = opened.result if opened.exception else b''
         return OpenedOutcome(None, opened.stdout, opened.stderr, exception, error)
     try:
-        result = load_result(opened.result)
+        result = load_result(pickled)
     except (Exception, SystemExit) as exc:  # noqa: BLE001
         # user code runs in unpickling; what it raises belongs to the job
         exception = f'the result cannot be unpickled here: {exc!r}'

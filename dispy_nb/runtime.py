@@ -37,8 +37,8 @@ _runtimes: dict[Secret, 'Runtime'] = {}
 _registry = threading.Lock()
 
 
-# a job on its way to its cluster's core
-Entry = tuple[Seat, ClusterShell, str, int, bytes, JobOptions]
+# a job on its way to its cluster's core, with the ids of its shared data
+Entry = tuple[Seat, ClusterShell, str, int, bytes, JobOptions, list[int]]
 
 
 class Runtime:
@@ -84,6 +84,10 @@ class Runtime:
     def post(self, seat: Seat, event: Event) -> None:
         """Hand a cluster's core an event, behind all jobs submitted before."""
         self._loop.call_soon_threadsafe(self._post, seat, event)
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Have a function called on the loop's thread; from any thread, at any moment."""
+        self._loop.call_soon_threadsafe(function)
 
     def send(self, seat: Seat, message: Message) -> None:
         """Have a cluster say something to its scheduler."""
@@ -159,7 +163,7 @@ class Runtime:
         batches: list[tuple[Seat, JobsSubmitted]] = []
         latest: dict[tuple[Seat, str], JobsSubmitted] = {}
         for _ in range(min(len(outbox), MOST_PER_TURN)):
-            seat, shell, node, number, payload, options = outbox.popleft()
+            seat, shell, node, number, payload, options, named = outbox.popleft()
             if number not in shell.jobs:
                 continue  # its submission was interrupted
             batch = latest.get((seat, node))
@@ -167,6 +171,9 @@ class Runtime:
                 batch = latest[seat, node] = JobsSubmitted(node, [], [], options)
                 batches.append((seat, batch))  # other options end a batch: jobs stay in order
                 shell.hold_interpreter()
+            if named or batch.shared:
+                batch.shared.extend([[]] * (len(batch.ids) - len(batch.shared)))
+                batch.shared.append(named)
             batch.ids.append(number)
             batch.payloads.append(payload)
         for seat, batch in batches:

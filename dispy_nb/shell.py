@@ -21,6 +21,7 @@ from dispy_nb.lastline import failure
 from dispy_nb.nodes import DispyNode, allocated, avail_info
 from dispy_nb.options import ClusterOptions
 from dispy_nb.outcomes import ProvisionalOutcome
+from dispy_nb.shareddata import DataBook
 from nodeserver.core.effects import (
     AskAllocation,
     DeliverProvisional,
@@ -59,8 +60,11 @@ def _name_of(job: DispyJob) -> str:
 class ClusterShell:
     """Jobs, nodes and figures of one cluster."""
 
-    def __init__(self, cluster: Any, options: ClusterOptions, callbacks: CallbackThread) -> None:
+    def __init__(
+        self, cluster: Any, data: DataBook, options: ClusterOptions, callbacks: CallbackThread
+    ) -> None:
         self.cluster = cluster
+        self.data = data
         self.jobs: dict[int, DispyJob] = {}  # pending ones only (C25)
         self.nodes: dict[str, DispyNode] = {}
         self.counts: Counter[JobStatus] = Counter()  # ended jobs, by status
@@ -239,6 +243,8 @@ class ClusterShell:
         self, job: DispyJob, status: JobStatus, outcome: bytes, reason: str, now: float
     ) -> None:
         self._leave_node(job)
+        if self.data.of_jobs:
+            self.data.settle(job._number)
         self.counts[status] += 1
         job._settle(status, outcome, reason, now)
         if status is not JobStatus.FINISHED:

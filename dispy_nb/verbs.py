@@ -10,12 +10,15 @@ from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.joboptions import ClusterView, checked
 from dispy_nb.mapping import Columns, Target, check_count
 from dispy_nb.mapverbs import MapVerbs
-from dispy_nb.nodes import DispyNode
+from dispy_nb.nodes import DispyNode, check_node_text
 from dispy_nb.options import ClusterOptions
 from dispy_nb.packaging import check_program_arguments
 from dispy_nb.progress import ProgressLine
 from dispy_nb.runtime import Runtime
+from dispy_nb.shareddata import DataBook, Shared
 from dispy_nb.shell import ClusterShell
+from dispy_nb.snapshot import Snapshot
+from dispy_nb.table import status_table
 from nodeserver.core.errors import ClusterClosed, NodesMissing
 from nodeserver.core.events import CancelAsked
 from nodeserver.core.messages import ORDINARY, JobOptions
@@ -35,6 +38,7 @@ class Verbs(MapVerbs):
     _runtime: Runtime
     _seat: Seat
     _by_value: frozenset[str]
+    _data: DataBook
 
     def options(
         self, timeout: float | None = None, retries: int = 0, priority: int = 0
@@ -58,6 +62,46 @@ class Verbs(MapVerbs):
             One of them has a wrong value.
         """
         return ClusterView(self, checked(timeout, retries, priority))
+
+    def share(self, value: Any) -> Shared:
+        """Send a large value to each node once, to be an argument of many jobs (Z11).
+
+        Large arrays that come again are recognised anyway, at the price of a comparison each time.
+        Later changes of the value do not reach the jobs.
+
+        Returns
+        -------
+        Shared
+            To be given as an argument, or within one, to jobs of this cluster.  The value is
+            forgotten when the last reference to this is gone and no job needs it.
+
+        Raises
+        ------
+        PicklingFailed, ClusterClosed
+            The value cannot travel; the cluster was closed.
+        """
+        self._check_open()
+        return self._data.share(value, self._by_value)
+
+    def node_jobs(self, node: DispyNode | str) -> list[DispyJob]:
+        """List the jobs that are with a node now (C14)."""
+        wanted = node.node_id if isinstance(node, DispyNode) else check_node_text(node)
+        return [
+            job
+            for job in list(self._shell.jobs.values())
+            if job.node is not None
+            and wanted in (job.node.node_id, job.node.ip_addr, job.node.name)
+        ]
+
+    def print_status(self, wall_time: float | None = None) -> None:
+        """Print what each node has done (C23)."""
+        if wall_time is not None:
+            check_timeout(wall_time, 'wall_time')
+        print(status_table(self.snapshot(), wall_time))  # noqa: T201 - what it is for
+
+    def stats(self) -> None:
+        """Print what each node has done: the older name of `print_status` (C24)."""
+        self.print_status()
 
     def as_completed(
         self, jobs: Iterable[DispyJob] | None = None, timeout: float | None = None
@@ -127,6 +171,14 @@ class Verbs(MapVerbs):
 
     def waiting(self) -> None:
         """Take note that somebody is about to wait."""
+        raise NotImplementedError
+
+    def _check_open(self) -> None:
+        """Raise `ClusterClosed` if no job can be submitted."""
+        raise NotImplementedError
+
+    def snapshot(self) -> Snapshot:
+        """Take a picture of the cluster's figures."""
         raise NotImplementedError
 
     def explain(self, job: DispyJob | None = None) -> str:

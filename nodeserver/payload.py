@@ -1,43 +1,51 @@
 """The user's objects as bytes and back: the only place that unpickles.
 
 A call's arguments and a result are pickled plainly where that is sure to be right, else by
-cloudpickle.  A package (the computation with its companions) is one dump, so that its functions
-share their globals, and those of `__main__` become the globals of the template's `__main__`.
+cloudpickle; the memory of large arrays stays beside the pickle.  A package (the computation with
+its companions) is one dump, so that its functions share their globals, and those of `__main__`
+become the globals of the template's `__main__`.
 """
 
-import contextlib
-import functools
 import io
 import linecache
 import pickle
 import sys
-import sysconfig
-import threading
-import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
+from nodeserver.core.errors import UsageError
 from nodeserver.culprits import (
     named_arguments,
     named_in_columns,
     named_parts,
     pickling_failure,
 )
+from nodeserver.usercode import by_value_meanwhile, modules_by_value, sources_of
+from nodeserver.wire.packed import (
+    LARGE,
+    LARGEST,
+    Buffer,
+    Elsewhere,
+    Packed,
+    is_packed,
+    pack,
+    unpack,
+)
 
 PROTOCOL = 5
-MAX_SOURCE = 262144  # bytes of one file's source that travel along, for tracebacks
 _MAIN = b'__main__'
-_OWN_PACKAGES = ('nodeserver', 'dispy_nb')
 
 CallFailure = tuple[str, bytes]  # of one call in a chunk: traceback, and pickled exception
+BESIDE = 32768  # bytes from which a buffer is worth a place beside the pickle
+_PLAIN = frozenset((int, float, str, bool, type(None)))
 
-_registry_lock = threading.RLock()  # cloudpickle's registry of modules by value is global
+Divert = Callable[[memoryview, list[int]], int]
+"""Takes a buffer over as shared data: enters its id into the list, and answers its place, or 0."""
+
 _class_bytes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
 
 
@@ -58,21 +66,33 @@ def dump_call(
     args: tuple[object, ...],
     kwargs: Mapping[str, object],
     by_value: Iterable[str] = (),
+    divert: Divert | None = None,
+    named: list[int] | None = None,
     *,
     function: Callable[..., object] | bytes | None = None,
 ) -> bytes:
     """Pickle a job's arguments; classes and functions of the modules `by_value` go along.
 
-    `function` is for a computation that calls any one, and may have been pickled before.
+    The answer is a snapshot: what becomes of the arguments afterwards does not change it.  What
+    `divert` took over is not in it, but in the list `named`.  `function` is for a computation
+    that calls any one, and may have been pickled before.
     """
+    if not kwargs and function is None:
+        for arg in args:
+            if type(arg) not in _PLAIN:
+                break
+        else:
+            return pickle.dumps((args, {}), PROTOCOL)
 
     def names() -> Iterator[tuple[str, object]]:
         yield 'function', function
         yield from named_arguments(args, kwargs)
 
-    if function is not None:
-        return _dump_given(((function, *args), dict(kwargs)), by_value, names, function)
-    return _dump_given((args, dict(kwargs)), by_value, names)
+    given = tuple(map(_beside, args)), {name: _beside(value) for name, value in kwargs.items()}
+    call = given if function is None else ((function, *given[0]), given[1])
+    kept = _Kept()
+    data = _dump_given(call, by_value, names, function, kept)
+    return _whole(data, kept, divert, named)
 
 
 def dump_chunk(
@@ -94,7 +114,8 @@ def dump_chunk(
 
     leading = () if function is None else (function,)
     chunk = ((leading, columns, stop), None)  # None in place of keywords: no single call
-    return _dump_given(chunk, by_value, names, function)
+    kept = _Kept()
+    return _whole(_dump_given(chunk, by_value, names, function, kept), kept)
 
 
 def dump_function(function: Callable[..., object], by_value: Iterable[str] = ()) -> bytes:
@@ -102,37 +123,14 @@ def dump_function(function: Callable[..., object], by_value: Iterable[str] = ())
     return _dump_given(function, by_value, lambda: [('function', function)])
 
 
-def _dump_given(
-    obj: object,
-    by_value: Iterable[str],
-    names: Callable[[], Iterable[tuple[str, object]]],
-    pickled: object = None,
-) -> bytes:
-    """Pickle plainly if that is right, else by cloudpickle; `pickled` is the first part, if bytes.
+def load_call(
+    data: Buffer, shared: Sequence[Buffer] = ()
+) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+    """Unpickle a job's arguments; without keywords they are those of a chunk.
 
-    Names within that part are no reason for cloudpickle: it has been pickled before.
+    Arrays lie in `data` and `shared`, if these can be written.
     """
-    try:
-        data = pickle.dumps(obj, PROTOCOL)
-        at = data.index(pickled) + len(pickled) if isinstance(pickled, bytes) else 0
-        # plain pickle succeeds by name where the node does not have that name
-        if data.find(_MAIN, at) < 0 and (
-            not by_value or not any(data.find(name.encode(), at) >= 0 for name in by_value)
-        ):
-            return data
-    except Exception:  # noqa: BLE001 - whatever the user's objects raise, cloudpickle may do
-        pass
-    with _by_value(by_value):
-        try:
-            by_definition: bytes = cloudpickle.dumps(obj, PROTOCOL)
-        except Exception as error:
-            raise pickling_failure(error, names()) from error
-    return by_definition
-
-
-def load_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
-    """Unpickle a job's arguments; without keywords they are those of a chunk."""
-    args, kwargs = pickle.loads(data)
+    args, kwargs = _load(data, shared)
     return args, kwargs
 
 
@@ -142,36 +140,166 @@ def load_function(data: bytes) -> Callable[..., Any]:
     return function
 
 
+def _whole(
+    data: bytes, kept: '_Kept', divert: Divert | None = None, named: list[int] | None = None
+) -> bytes:
+    """Join a pickle and the buffers that it left out, but for those that are shared data."""
+    if kept.buffers:
+        parts: list[bytes | memoryview | Elsewhere] = [data]
+        for buffer in kept.buffers:
+            place = divert(buffer, named) if divert is not None and named is not None else 0
+            parts.append(Elsewhere(len(buffer), place) if place else buffer)
+        data = pack(parts).join()
+    _check_size(data, 'the arguments have')
+    return data
+
+
+def _dump_given(
+    obj: object,
+    by_value: Iterable[str],
+    names: Callable[[], Iterable[tuple[str, object]]],
+    pickled: object = None,
+    kept: '_Kept | None' = None,
+) -> bytes:
+    """Pickle plainly if that is right, else by cloudpickle; `pickled` is the first part, if bytes.
+
+    Names within that part are no reason for cloudpickle: it has been pickled before.  Large
+    buffers go to `kept`.
+    """
+    take = kept.take if kept is not None else None
+    try:
+        data = pickle.dumps(obj, PROTOCOL, buffer_callback=take)
+        at = data.index(pickled) + len(pickled) if isinstance(pickled, bytes) else 0
+        # plain pickle succeeds by name where the node does not have that name
+        if data.find(_MAIN, at) < 0 and (
+            not by_value or not any(data.find(name.encode(), at) >= 0 for name in by_value)
+        ):
+            return data
+    except Exception:  # noqa: BLE001 - whatever the user's objects raise, cloudpickle may do
+        pass
+    if kept is not None:
+        kept.buffers.clear()
+    with by_value_meanwhile(by_value):
+        try:
+            by_definition: bytes = cloudpickle.dumps(obj, PROTOCOL, buffer_callback=take)
+        except Exception as error:
+            raise pickling_failure(error, names()) from error
+    return by_definition
+
+
 # results
 
 
-def dump_result(result: object) -> bytes:
-    """Pickle what a job gives back."""
+def dump_result(result: object) -> bytes | Packed:
+    """Pickle what a job gives back; the memory of large arrays in it is not copied."""
+    kept = _Kept()
+    data = _dump_result(result, kept)
+    packed = pack([data, *kept.buffers]) if kept.buffers else data
+    _check_size(packed, 'the result has')
+    return packed
+
+
+def load_result(data: Buffer) -> Any:
+    """Unpickle what a job gave back; arrays lie in `data`, if it can be written."""
+    return _load(data, ())
+
+
+def dump_value(value: object, by_value: Iterable[str] = ()) -> Packed:
+    """Pickle a value that jobs share."""
+    kept = _Kept()
+    with by_value_meanwhile(by_value):
+        try:
+            data = cloudpickle.dumps(_beside(value), PROTOCOL, buffer_callback=kept.take)
+        except Exception as error:
+            raise pickling_failure(error, [('value', value)]) from error
+    packed = pack([data, *kept.buffers])
+    _check_size(packed, 'the value has')
+    return packed
+
+
+def load_value(data: Buffer) -> Any:
+    """Unpickle a value that jobs share."""
+    return _load(data, ())
+
+
+def _dump_result(result: object, kept: '_Kept') -> bytes:
     try:
-        data = pickle.dumps(result, PROTOCOL)
+        data = pickle.dumps(_beside(result), PROTOCOL, buffer_callback=kept.take)
         if _MAIN not in data:
             return data
     except Exception:  # noqa: BLE001 - whatever the user's objects raise, cloudpickle may do
         pass
+    kept.buffers.clear()
     buffer = io.BytesIO()
     try:
-        _ResultPickler(buffer, PROTOCOL).dump(result)
+        _ResultPickler(buffer, PROTOCOL, kept.take).dump(_beside(result))
     except Exception as error:
         raise pickling_failure(error, [('result', result)]) from error
     return buffer.getvalue()
 
 
-def load_result(data: bytes) -> Any:
-    """Unpickle what a job gave back."""
-    return pickle.loads(data)
+# memory beside the pickle
+
+
+class _Kept:
+    """The buffers that a pickler leaves out, in their order."""
+
+    __slots__ = ('buffers',)
+
+    def __init__(self) -> None:
+        self.buffers: list[memoryview] = []
+
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether the buffer is to stay in the pickle."""
+        view = memoryview(buffer)
+        if view.nbytes < BESIDE or not view.contiguous:
+            return True
+        self.buffers.append(buffer.raw())
+        return False
+
+
+class _Beside:
+    """A large `bytes` or `bytearray`, which pickle by itself would copy into the pickle."""
+
+    __slots__ = ('content',)
+
+    def __init__(self, content: bytes | bytearray) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple[type, tuple[pickle.PickleBuffer]]:
+        return type(self.content), (pickle.PickleBuffer(self.content),)
+
+
+def _beside(value: object) -> object:
+    if type(value) in (bytes, bytearray) and len(value) >= LARGE:  # type: ignore[arg-type]
+        return _Beside(value)  # type: ignore[arg-type]
+    return value
+
+
+def _load(data: Buffer, shared: Sequence[Buffer]) -> Any:
+    if not is_packed(data):
+        return pickle.loads(data)
+    if memoryview(data).readonly:  # arrays in it would be: nobody expects that of his own
+        data = bytearray(data)
+    head, *buffers = unpack(data, shared)
+    return pickle.loads(head, buffers=buffers)
+
+
+def _check_size(data: bytes | Packed, subject: str) -> None:
+    if len(data) > LARGEST:
+        raise UsageError(
+            f'{subject} {len(data):,} bytes when pickled, {LARGEST:,} are allowed: write large '
+            'data to files that the nodes can read'
+        )
 
 
 def dump_exception(error: BaseException) -> bytes:
     """Pickle what a job raised, without its traceback; b'' if it cannot travel."""
     try:
-        return dump_result(error)
+        data = dump_result(error)
     except BaseException:  # noqa: BLE001 - user code: the text of the exception travels anyway
         return b''
+    return data if isinstance(data, bytes) else b''
 
 
 def load_exception(data: bytes) -> BaseException | None:
@@ -227,9 +355,9 @@ def dump_package(
 ) -> bytes:
     """Pickle a computation with its companions; those of the user's modules travel by value."""
     parts = [computation, setup, cleanup, *depends]
-    sources = dict(_sources(parts))
+    sources = dict(sources_of(parts))
     buffer = io.BytesIO()
-    with _by_value({name for part in parts for name in modules_by_value(part)}):
+    with by_value_meanwhile({name for part in parts for name in modules_by_value(part)}):
         try:
             pickler = _PackagePickler(buffer, PROTOCOL)
             pickler.dump((computation, setup, cleanup, tuple(depends), sources))
@@ -265,77 +393,3 @@ class _PackageUnpickler(pickle.Unpickler):
         if name != '__main__':
             raise pickle.UnpicklingError(f'unknown namespace {name!r}')
         return sys.modules['__main__'].__dict__
-
-
-def modules_by_value(part: object) -> Iterator[str]:
-    """Name the modules of the user's own that a callable comes from."""
-    if isinstance(part, partial):
-        for inner in (part.func, *part.args, *part.keywords.values()):
-            yield from modules_by_value(inner)
-        return
-    owner = getattr(part, '__self__', None)
-    for obj in (part, type(part), type(owner), getattr(part, '__wrapped__', None)):
-        name = getattr(obj, '__module__', None)
-        if isinstance(name, str) and _is_users_own(name):
-            yield name
-
-
-def _is_users_own(name: str) -> bool:
-    """Say whether a module is the user's and no part of Python, an installed package, or us."""
-    module = sys.modules.get(name)
-    origin = getattr(module, '__file__', None)
-    if name == '__main__' or origin is None or name.partition('.')[0] in _OWN_PACKAGES:
-        return False
-    return not _is_installed(origin)
-
-
-@functools.lru_cache(4096)
-def _is_installed(origin: str) -> bool:
-    """Say whether a file belongs to Python or to an installed package."""
-    path = Path(origin).resolve()
-    if 'site-packages' in path.parts or 'dist-packages' in path.parts:
-        return True
-    library = (sysconfig.get_path(key) for key in ('stdlib', 'platstdlib'))
-    return any(path.is_relative_to(Path(directory).resolve()) for directory in library)
-
-
-@contextlib.contextmanager
-def _by_value(names: Iterable[str]) -> Iterator[None]:
-    """Have cloudpickle send these modules' functions and classes by value meanwhile."""
-    names = set(names) & sys.modules.keys()
-    if not names:
-        yield
-        return
-    with _registry_lock:
-        modules = [
-            sys.modules[name] for name in names - cloudpickle.list_registry_pickle_by_value()
-        ]
-        for module in modules:
-            cloudpickle.register_pickle_by_value(module)
-        try:
-            yield
-        finally:
-            for module in modules:
-                cloudpickle.unregister_pickle_by_value(module)
-
-
-def _sources(parts: Iterable[object]) -> Iterator[tuple[str, str]]:
-    """Find the text of the functions' files, which only this process may have (notebooks)."""
-    for part in parts:
-        function = _function_of(part)
-        if function is not None:
-            name = function.__code__.co_filename
-            text = ''.join(linecache.getlines(name, function.__globals__))
-            if 0 < len(text) <= MAX_SOURCE:
-                yield name, text
-
-
-def _function_of(part: object) -> types.FunctionType | None:
-    if isinstance(part, partial):
-        return _function_of(part.func)
-    if isinstance(part, types.MethodType):
-        return _function_of(part.__func__)
-    if isinstance(part, types.FunctionType):
-        return part
-    call = vars(type(part)).get('__call__')
-    return call if isinstance(call, types.FunctionType) else None

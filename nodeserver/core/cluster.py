@@ -26,6 +26,8 @@ from nodeserver.core.effects import (
 from nodeserver.core.events import (
     CancelAsked,
     CloseAsked,
+    DataDropped,
+    DataShared,
     DeadlinePassed,
     Event,
     JobsSubmitted,
@@ -41,6 +43,7 @@ from nodeserver.core.messages import (
     CloseComputation,
     ComputationClosed,
     DeclareComputation,
+    DropData,
     JobsDone,
     JobsProvisional,
     JobsRequeued,
@@ -49,6 +52,7 @@ from nodeserver.core.messages import (
     JobsStarted,
     NodeChanged,
     Notice,
+    ShareData,
     SubmitJobs,
 )
 
@@ -70,6 +74,8 @@ class ClusterCore:
         self._out: list[Effect] = [Send(scheduler, declared)]
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             JobsSubmitted: self._submitted,
+            DataShared: self._data_shared,
+            DataDropped: self._data_dropped,
             CancelAsked: self._cancel_asked,
             CloseAsked: self._close_asked,
             DeadlinePassed: lambda event, now: None,  # `end_turn` looks at the time
@@ -136,8 +142,22 @@ class ClusterCore:
 
     def _submitted(self, event: JobsSubmitted, now: float) -> None:
         self._pending.update(event.ids)
-        computation = self._declared.computation
-        self._send(SubmitJobs(computation, event.node, event.ids, event.payloads, event.options))
+        self._send(
+            SubmitJobs(
+                self._declared.computation,
+                event.node,
+                event.ids,
+                event.payloads,
+                event.options,
+                event.shared,
+            )
+        )
+
+    def _data_shared(self, event: DataShared, now: float) -> None:
+        self._send(ShareData(self._declared.computation, event.data, event.content))
+
+    def _data_dropped(self, event: DataDropped, now: float) -> None:
+        self._send(DropData(self._declared.computation, event.ids))
 
     def _cancel_asked(self, event: CancelAsked, now: float) -> None:
         ids = [job for job in event.ids if job in self._pending]

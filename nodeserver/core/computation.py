@@ -1,22 +1,40 @@
 """A computation as its scheduler sees it: the jobs that wait and the jobs that are with nodes."""
 
 from nodeserver.core.jobqueue import JobQueue
-from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions
+from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, SubmitJobs
 from nodeserver.core.pace import Pace
+from nodeserver.core.shareddata import DataStock
 
 NOTICE_DELAY = 2.0  # how long nothing may happen before its user is told why
 NOTICE_INTERVAL = 60.0
+_NO_DATA: list[int] = []
 
 
 class JobRecord:
     """A job that was with a node, or has a wish of its own; others are an id and their bytes."""
 
-    __slots__ = ('attempt', 'failures', 'node', 'options', 'payload', 'pinned', 'stopping')
+    __slots__ = (
+        'attempt',
+        'failures',
+        'node',
+        'options',
+        'payload',
+        'pinned',
+        'shared',
+        'stopping',
+    )
 
-    def __init__(self, payload: bytes, pinned: str, options: JobOptions = ORDINARY) -> None:
+    def __init__(
+        self,
+        payload: bytes,
+        pinned: str,
+        options: JobOptions = ORDINARY,
+        shared: list[int] = _NO_DATA,
+    ) -> None:
         self.payload = payload
         self.pinned = pinned
         self.options = options
+        self.shared = shared  # ids of its data
         self.node = ''  # '': it waits
         self.attempt = 0
         self.failures = 0  # retries that are used up
@@ -29,6 +47,7 @@ class Computation:
     __slots__ = (
         'client',
         'closing',
+        'data',
         'declared',
         'has_priorities',
         'has_retries',
@@ -56,6 +75,7 @@ class Computation:
         self.has_priorities = False
         self.waiting: dict[int, bytes | JobRecord] = {}
         self.jobs: dict[int, JobRecord] = {}  # with a node
+        self.data: DataStock | None = None  # until the first data come, or a job names some
         self.pace = Pace()
         self.closing = False
         self.notice_at = now + NOTICE_DELAY
@@ -68,20 +88,26 @@ class Computation:
         """Jobs that are not settled yet."""
         return len(self.waiting) + len(self.jobs)
 
-    def submit(
-        self, node: str, ids: list[int], payloads: list[bytes], options: JobOptions = ORDINARY
-    ) -> None:
+    def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""
+        node, ids, options = message.node, message.ids, message.options
         queue = self.pinned.setdefault(node, JobQueue()) if node else self.queue
         queue.extend(ids, options.priority)
-        jobs = zip(ids, payloads, strict=True)
-        if node or options != ORDINARY:
+        if node or options != ORDINARY or message.shared:
             self.has_timeouts |= options.timeout > 0
             self.has_retries |= options.retries > 0
             self.has_priorities |= options.priority != 0
-            self.waiting.update((job, JobRecord(data, node, options)) for job, data in jobs)
+            shared = message.shared or [_NO_DATA] * len(ids)
+            rows = zip(ids, message.payloads, shared, strict=True)
+            self.waiting.update((job, JobRecord(p, node, options, data)) for job, p, data in rows)
         else:
-            self.waiting.update(jobs)
+            self.waiting.update(zip(ids, message.payloads, strict=True))
+
+    def stock(self) -> DataStock:
+        """Where its shared data are."""
+        if self.data is None:
+            self.data = DataStock()
+        return self.data
 
     def take_back(self, ids: list[int]) -> dict[str, list[int]]:
         """Forget those of the jobs that wait, as the user wishes; their ids by what is said."""
@@ -110,7 +136,7 @@ class Computation:
             entry = waiting.pop(job, None)
             if entry is None:
                 continue  # it was cancelled
-            record = JobRecord(entry, '') if isinstance(entry, bytes) else entry
+            record = entry if isinstance(entry, JobRecord) else JobRecord(entry, '')
             record.node = node
             record.attempt += 1
             jobs[job] = record

@@ -4,13 +4,14 @@ Computations with waiting jobs stand in a ring and place a few jobs at each turn
 robin), so that one with a million jobs does not hold up one with ten.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Effect, Send
+from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.fleet import NodeRecord, UseState
-from nodeserver.core.messages import JobsStarted, RecallJobs, RunJobs
+from nodeserver.core.messages import DropData, JobsStarted, RecallJobs, RunJobs, ShareData
 from nodeserver.core.policy import Placement
 from nodeserver.core.recruiting import Recruiting
 
@@ -72,6 +73,16 @@ class Dispatch:
         """Jobs of a node have ended: it may have some to give back now."""
         self._barren.discard(node.id)
 
+    def check(self) -> None:
+        """Raise `InvariantBroken` if the loads of nodes are not the jobs that are with them."""
+        for node in self._fleet.nodes.values():
+            loads = {c.id: len(c.on_node(node.id)) for c in self._fleet.computations.values()}
+            if node.load != sum(use.load for use in node.uses.values()):
+                raise InvariantBroken(f'node {node.title}: load {node.load} is not its uses sum')
+            for computation, use in node.uses.items():
+                if use.load != loads.get(computation, 0):
+                    raise InvariantBroken(f'node {node.title}: {use.load} jobs, {loads} recorded')
+
     def run(self) -> None:
         """Place what waits; then take back what a node that is idle even so could run."""
         if self._ring:
@@ -101,8 +112,43 @@ class Dispatch:
         timeouts = [record.options.timeout for record in records] if comp.has_timeouts else []
         if not any(timeouts):
             timeouts.clear()
-        self._emit(Send(node, RunJobs(comp.id, ids, attempts, payloads, timeouts)))
+        shared: list[list[int]] = []
+        if comp.data is not None and any(record.shared for record in records):
+            shared = [record.shared for record in records]
+            self._send_along(comp, node, {data: None for one in shared for data in one})
+        self._emit(Send(node, RunJobs(comp.id, ids, attempts, payloads, timeouts, shared)))
         self._emit(Send(comp.client, JobsStarted(comp.id, node, ids)))
+
+    # shared data
+
+    def _send_along(self, comp: Computation, node: str, ids: Iterable[int]) -> None:
+        """Send a node the data that its jobs name and it has not (Z11)."""
+        has = self._fleet.nodes[node].uses[comp.id].shared
+        new = [data for data in ids if data not in has]
+        has.update(new)
+        for data, content in comp.stock().take_along(node, new):
+            self._emit(Send(node, ShareData(comp.id, data, content)))
+
+    def share(self, comp: Computation, message: ShareData) -> None:
+        """Data came from the client: nodes that were given jobs with them get them now."""
+        for node in comp.stock().add(message.data, message.content):
+            if self._has(node, comp, message.data):
+                self._emit(Send(node, message))
+
+    def drop(self, comp: Computation, message: DropData) -> None:
+        """No job names these data any more: free them everywhere."""
+        comp.stock().drop(message.ids)
+        for node in self._fleet.nodes.values():
+            use = node.uses.get(comp.id)
+            there = [data for data in message.ids if use is not None and data in use.shared]
+            if use is not None and there:
+                use.shared.difference_update(there)
+                self._emit(Send(node.id, DropData(comp.id, there)))
+
+    def _has(self, node: str, comp: Computation, data: int) -> bool:
+        record = self._fleet.nodes.get(node)
+        use = record.uses.get(comp.id) if record is not None else None
+        return use is not None and data in use.shared
 
     def _place_some(self, comp: Computation, plan: Plan) -> int:
         """Place one turn's worth of jobs of a computation; how many found a place.

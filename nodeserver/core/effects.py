@@ -1,6 +1,6 @@
 """What is to be done: the values with which cores answer, named in the imperative."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nodeserver.core.messages import (
     AllocateAsk,
@@ -97,6 +97,7 @@ class GiveJobs:
     ids: list[int]
     attempts: list[int]
     payloads: list[bytes]
+    shared: list[list[bytes]] = field(default_factory=list)  # data of each job; empty: no job's
 
 
 @dataclass(frozen=True, slots=True)

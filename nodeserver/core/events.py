@@ -1,6 +1,6 @@
 """What happened: the values that shells hand to cores, named in the past tense."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
@@ -163,6 +163,22 @@ class JobsSubmitted:
     ids: list[int]
     payloads: list[bytes]
     options: JobOptions = ORDINARY
+    shared: list[list[int]] = field(default_factory=list)  # data of each; empty: none has any
+
+
+@dataclass(frozen=True, slots=True)
+class DataShared:
+    """There are data which jobs will name by this id."""
+
+    data: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DataDropped:
+    """No job names these data any more, and none will."""
+
+    ids: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +233,8 @@ Event = (
     | ProvisionalReported
     | WorkerEnded
     | JobsSubmitted
+    | DataShared
+    | DataDropped
     | CancelAsked
     | CloseAsked
     | AvailabilityMeasured

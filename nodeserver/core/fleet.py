@@ -21,12 +21,13 @@ class UseState(StrEnum):
 class NodeUse:
     """One node's part in one computation."""
 
-    __slots__ = ('cpus', 'load', 'reason', 'state')
+    __slots__ = ('cpus', 'load', 'reason', 'shared', 'state')
 
     def __init__(self, state: UseState, cpus: int) -> None:
         self.state = state
         self.cpus = cpus  # how many of the node's cpus this computation may use
         self.load = 0  # jobs of this computation that are with the node
+        self.shared: set[int] = set()  # data that the node has, or that are on their way
         self.reason = ''
 
 

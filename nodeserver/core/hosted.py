@@ -10,11 +10,14 @@ from nodeserver.core.deaths import describe_overrun
 from nodeserver.core.effects import OpenTemplate
 from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
 from nodeserver.core.pace import Pace
+from nodeserver.core.shareddata import HeldData
 from nodeserver.core.status import JobStatus
 
 _MOST_REOPENINGS = 3  # in a row, without a job that ended meanwhile
 _MOST_VAIN_WORKERS = 100  # in a row, that ended before they began a job
 _REMEMBERED_STOPS = 10_000
+_NONE: list[int] = []
+_NOTHING: list[bytes] = []
 _FINISHED, _TERMINATED = int(JobStatus.FINISHED), int(JobStatus.TERMINATED)
 
 
@@ -32,11 +35,13 @@ class NodeJob:
 
     __slots__ = (
         'attempt',
+        'contents',
         'id',
         'kill_at',
         'kill_step',
         'number',
         'payload',
+        'shared',
         'stopping',
         'timeout',
     )
@@ -47,6 +52,8 @@ class NodeJob:
         self.payload = payload
         self.timeout = timeout  # 0: none
         self.number = 0  # among the jobs that its worker was given, from 1
+        self.shared: list[int] = _NONE  # ids of its data
+        self.contents: list[bytes] = _NOTHING  # of these, once all are here
         self.stopping = False  # its user took it back
         self.kill_step = 0
         self.kill_at = 0.0
@@ -115,6 +122,7 @@ class Hosted:
         '_done',
         '_letter',
         '_provisional',
+        'data',
         'forking',
         'id',
         'idle',
@@ -139,6 +147,7 @@ class Hosted:
         self.state = HostedState.OPENING
         self.orphaned = False  # its scheduler is gone
         self.queue: deque[NodeJob] = deque()
+        self.data: HeldData[NodeJob] = HeldData()
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, None] = {}  # workers without a job, oldest first
         self.forking = 0
@@ -166,6 +175,25 @@ class Hosted:
     def running(self) -> int:
         """Jobs that were given to workers."""
         return sum(len(worker.held) for worker in self.workers.values())
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait: for a cpu, or for their data."""
+        return len(self.queue) + len(self.data.lacking)
+
+    def take_last(self) -> NodeJob:
+        """Take out the job that would wait longest; those that lack data are at hand first here."""
+        return self.queue.pop() if self.queue else self.data.lacking.popitem()[1]
+
+    def take_out(self, job: NodeJob) -> None:
+        """Take a job out that waits."""
+        if self.data.lacking.pop(job.id, None) is None:
+            self.queue.remove(job)
+
+    def forget_waiting(self) -> None:
+        """Drop the jobs that wait, and the data that only they could use."""
+        self.queue.clear()
+        self.data.clear()
 
     def order(self) -> OpenTemplate:
         """What has a template made for it."""
@@ -220,7 +248,7 @@ class Hosted:
             for held in worker.held:
                 if held.id == job and held.attempt == attempt:
                     return worker, held
-        for waiting in self.queue:
+        for waiting in (*self.queue, *self.data.lacking.values()):
             if waiting.id == job and waiting.attempt == attempt:
                 return None, waiting
         return None

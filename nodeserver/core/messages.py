@@ -4,9 +4,14 @@ A message of jobs carries *columns*: parallel lists, the i-th entry of each belo
 job.  It concerns one computation.  A computation's id is 63 random bits made by its client; a
 job's id is that client's own small counter; nodes and clients are named by their peer id.
 
-    cluster ── Declare, SubmitJobs, CancelJobs, Acknowledge, Close ──▶ scheduler
+Large arguments are *shared data*: they travel apart from the jobs, to each node once, and jobs
+name them by their ids, small counters of the cluster.  The column `shared` is empty when no job
+of the message names any.
+
+    cluster ── Declare, ShareData, SubmitJobs, CancelJobs, Acknowledge, Close ──▶ scheduler
     cluster ◀── JobsStarted, JobsDone, JobsProvisional, JobsSettled, NodeChanged ── scheduler
-    scheduler ── OpenComputation, RunJobs, StopJobs, Recall, Acknowledge, Close ──▶ node
+    scheduler ── OpenComputation, ShareData, RunJobs, StopJobs, Recall, Close ──▶ node
+    cluster ── DropData, AcknowledgeOutcomes ──▶ scheduler ── the same ──▶ node
     scheduler ◀── NodeDetails, ComputationReady, JobsDone, JobsProvisional, NodePulse ── node
 
 `JobsDone` and `JobsProvisional` pass through the scheduler unchanged; nobody between the job's
@@ -15,38 +20,10 @@ process and the client opens the payloads in them.
 
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, slots=True)
-class Availability:
-    """What a node has to spare (E08-E11): per cents for cpu and swap, bytes for the others."""
-
-    cpu: float
-    memory: int
-    disk: int
-    swap: float
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSpec:
-    """One element of `nodes`: an address, or a pattern with `*`, and how much of it to use."""
-
-    pattern: str
-    port: int
-    cpus: int
-    asks_client: bool  # its `allocate` is overridden: the client is asked for each node
-
-
-@dataclass(frozen=True, slots=True)
-class JobOptions:
-    """How a batch of jobs is to be run (Z05); one object is shared by all of its jobs."""
-
-    timeout: float = 0.0  # seconds from its start that a job may take; 0: any time
-    retries: int = 0  # how often a job that failed is run again
-    priority: int = 0  # the higher, the sooner
-
-
-ORDINARY = JobOptions()
-
+from nodeserver.core.values import ORDINARY as ORDINARY
+from nodeserver.core.values import Availability as Availability
+from nodeserver.core.values import JobOptions as JobOptions
+from nodeserver.core.values import NodeSpec as NodeSpec
 
 # cluster -> scheduler
 
@@ -79,6 +56,24 @@ class SubmitJobs:
     ids: list[int]
     payloads: list[bytes]
     options: JobOptions = ORDINARY
+    shared: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ShareData:
+    """Data that jobs name by its id (also to a node, before or after the first of them)."""
+
+    computation: int
+    data: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DropData:
+    """No job names these data any more (also to a node)."""
+
+    computation: int
+    ids: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +220,7 @@ class RunJobs:
     attempts: list[int]
     payloads: list[bytes]
     timeouts: list[float] = field(default_factory=list)  # empty: none of them has one
+    shared: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,4 +379,6 @@ Message = (
     | ComputationClosed
     | NodePulse
     | NodeEnding
+    | ShareData
+    | DropData
 )

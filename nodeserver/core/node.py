@@ -45,6 +45,7 @@ from nodeserver.core.messages import (
     ComputationClosed,
     ComputationReady,
     ComputationRefused,
+    DropData,
     Farewell,
     JobsReturned,
     NodeDetails,
@@ -55,6 +56,7 @@ from nodeserver.core.messages import (
     RecallJobs,
     RunJobs,
     SchedulerPulse,
+    ShareData,
     StopJobs,
 )
 from nodeserver.core.nodefacts import NodeFacts, Peer
@@ -101,6 +103,8 @@ class NodeCore:
             RunJobs: self._run,
             StopJobs: self._stop_jobs,
             RecallJobs: self._recall,
+            ShareData: self._workplace.share,
+            DropData: self._workplace.drop,
             AcknowledgeOutcomes: self._acknowledged,
             CloseComputation: self._close,
             SchedulerPulse: lambda peer, message, now: self._send(
@@ -150,6 +154,11 @@ class NodeCore:
                     raise InvariantBroken(f'worker {worker.id} has {len(worker.held)} jobs')
 
     @property
+    def data_held(self) -> int:
+        """Bytes of shared data on this node."""
+        return sum(hosted.data.size for hosted in self._hosted.values())
+
+    @property
     def _ending(self) -> str:
         return f'the node is ending: {self._stopping}'
 
@@ -187,7 +196,7 @@ class NodeCore:
             self._out.append(Report(levels.WARNING, text))
         for hosted in held:
             hosted.orphaned = True
-            hosted.queue.clear()
+            hosted.forget_waiting()
 
     def _farewell(self, peer: str, message: Farewell, now: float) -> None:
         self._peers.pop(peer, None)
@@ -257,7 +266,7 @@ class NodeCore:
             self._out.append(Report(levels.WARNING, text))
             self._out.append(CloseTemplate(hosted.id))
         else:
-            self._workplace.give_back(hosted, len(hosted.queue), event.reason)
+            self._workplace.give_back(hosted, hosted.waiting, event.reason)
             self._send(hosted.scheduler, ComputationRefused(hosted.id, 'failed', event.reason))
             self._drop(hosted)
 
@@ -273,7 +282,7 @@ class NodeCore:
         """End what runs of a computation and remove it; `TemplateClosed` completes this."""
         before, hosted.state = hosted.state, HostedState.CLOSING
         if before is not HostedState.CLOSING:
-            hosted.queue.clear()
+            hosted.forget_waiting()
             hosted.letters.clear()
             if before is not HostedState.REOPENING:  # its template is being closed already
                 self._out.append(CloseTemplate(hosted.id))
@@ -306,7 +315,7 @@ class NodeCore:
             return
         self._workplace.accept(hosted, message)
         if self._stopping:
-            self._workplace.give_back(hosted, len(hosted.queue), self._ending)
+            self._workplace.give_back(hosted, hosted.waiting, self._ending)
 
     def _recall(self, peer: str, message: RecallJobs, now: float) -> None:
         hosted = self._hosted.get(message.computation)
@@ -368,8 +377,8 @@ class NodeCore:
         for peer in self._peers:
             self._send(peer, NodeEnding(reason))
         for hosted in self._hosted.values():
-            if hosted.queue:
-                self._workplace.give_back(hosted, len(hosted.queue), self._ending)
+            if hosted.waiting:
+                self._workplace.give_back(hosted, hosted.waiting, self._ending)
 
     def _stop_if_done(self, now: float) -> None:
         """End once nothing runs and every outcome was taken, or nobody is left to take it."""

@@ -14,7 +14,6 @@ from nodeserver.core import levels
 from nodeserver.core.computation import NOTICE_INTERVAL, Computation
 from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Disconnect, Effect, Send
-from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import (
     DeadlinePassed,
     Event,
@@ -38,6 +37,7 @@ from nodeserver.core.messages import (
     ComputationReady,
     ComputationRefused,
     DeclareComputation,
+    DropData,
     Farewell,
     JobsDone,
     JobsProvisional,
@@ -52,6 +52,7 @@ from nodeserver.core.messages import (
     NodePulse,
     Notice,
     SchedulerPulse,
+    ShareData,
     StopJobs,
     SubmitJobs,
 )
@@ -86,6 +87,8 @@ class SchedulerCore:
         self._from_client: dict[type[Any], Callable[[str, Any, float], None]] = {
             DeclareComputation: self._declare,
             SubmitJobs: self._submit,
+            ShareData: self._share,
+            DropData: self._share,
             CancelJobs: self._cancel,
             CloseComputation: self._close,
             AcknowledgeOutcomes: self._acknowledge,
@@ -133,13 +136,7 @@ class SchedulerCore:
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the books do not balance."""
-        for node in self._fleet.nodes.values():
-            loads = {c.id: len(c.on_node(node.id)) for c in self._fleet.computations.values()}
-            if node.load != sum(use.load for use in node.uses.values()):
-                raise InvariantBroken(f'node {node.title}: load {node.load} is not its uses sum')
-            for computation, use in node.uses.items():
-                if use.load != loads.get(computation, 0):
-                    raise InvariantBroken(f'node {node.title}: {use.load} jobs, {loads} recorded')
+        self._dispatch.check()
 
     def _node_changed(self, node: NodeRecord) -> None:
         self._dispatch.place(node)
@@ -170,10 +167,19 @@ class SchedulerCore:
     def _submit(self, peer: str, message: SubmitJobs, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None and not comp.closing:
-            comp.submit(message.node, message.ids, message.payloads, message.options)
+            comp.submit(message)
             if message.node:
                 comp.notice_soon(now)
             self._dispatch.enlist(comp)
+
+    def _share(self, peer: str, message: ShareData | DropData, now: float) -> None:
+        comp = self._fleet.computations.get(message.computation)
+        if comp is None or comp.closing:
+            return
+        if isinstance(message, ShareData):
+            self._dispatch.share(comp, message)
+        else:
+            self._dispatch.drop(comp, message)
 
     def _cancel(self, peer: str, message: CancelJobs, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)

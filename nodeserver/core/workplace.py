@@ -7,7 +7,7 @@ queue ──▶ idle worker (GiveJobs) ──▶ JobsReported ──▶ letter; 
 
 import signal
 from collections.abc import Callable
-from itertools import islice
+from itertools import islice, repeat
 from math import ceil
 from typing import Any
 
@@ -30,7 +30,7 @@ from nodeserver.core.events import (
     WorkerForked,
 )
 from nodeserver.core.hosted import Hosted, HostedState, NodeJob, Worker
-from nodeserver.core.messages import JobsReturned, RunJobs
+from nodeserver.core.messages import DropData, JobsReturned, RunJobs, ShareData
 from nodeserver.core.status import JobStatus
 
 RECALL_PATIENCE = 0.002  # how long a worker may take for what others could do meanwhile
@@ -73,20 +73,37 @@ class Workplace:
         if message.timeouts:
             columns.append(message.timeouts)
         jobs = map(NodeJob, *columns)
-        if not hosted.stopped_ahead:
+        if not hosted.stopped_ahead and not message.shared and all(message.payloads):
             hosted.queue.extend(jobs)
             return
-        for job in jobs:
+        for job, shared in zip(jobs, message.shared or repeat([]), strict=False):
+            job.shared = shared
             if hosted.stopped_ahead.pop(job.id, None) == job.attempt:
                 hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
             elif not job.payload:  # no call is pickled to nothing
                 hosted.record(job, JobStatus.TERMINATED, reason=_NO_MEMORY)
-            else:
+            elif not shared or hosted.data.is_ready(job):
                 hosted.queue.append(job)
+
+    def share(self, peer: str, message: ShareData, now: float) -> None:
+        """Data came: the jobs that lacked them can be given out."""
+        hosted = self._hosted.get(message.computation)
+        if (
+            hosted is not None
+            and hosted.scheduler == peer
+            and hosted.state is not HostedState.CLOSING
+        ):
+            hosted.queue.extend(hosted.data.add(message.data, message.content))
+
+    def drop(self, peer: str, message: DropData, now: float) -> None:
+        """No job names these data any more."""
+        hosted = self._hosted.get(message.computation)
+        if hosted is not None and hosted.scheduler == peer:
+            hosted.data.drop(message.ids)
 
     def give_back(self, hosted: Hosted, count: int, reason: str) -> None:
         """Return up to `count` jobs from the end of the queue to the scheduler, also none."""
-        jobs = [hosted.queue.pop() for _ in range(min(count, len(hosted.queue)))]
+        jobs = [hosted.take_last() for _ in range(min(count, hosted.waiting))]
         jobs.reverse()
         ids, attempts = [job.id for job in jobs], [job.attempt for job in jobs]
         if not hosted.orphaned:
@@ -321,7 +338,7 @@ class Workplace:
         is_ending = job.is_ending
         job.stopping = True
         if worker is None:
-            hosted.queue.remove(job)
+            hosted.take_out(job)
             hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
         else:
             # else the worker might begin the next job in the moment of a signal, or this one yet
@@ -360,4 +377,5 @@ def _order(hosted: Hosted, worker: Worker, jobs: list[NodeJob]) -> GiveJobs:
         [job.id for job in jobs],
         [job.attempt for job in jobs],
         [job.payload for job in jobs],
+        [job.contents for job in jobs] if any(job.contents for job in jobs) else [],
     )

@@ -6,7 +6,6 @@ disconnected ─▶ session paused ─▶ connected again, or the peer is certai
 
 import asyncio
 import logging
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from nodeserver.core.errors import ProtocolError
 from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost, PeerRefusedUs
 from nodeserver.core.messages import Message
-from nodeserver.io.linkoptions import Surroundings
+from nodeserver.io.linkoptions import Surroundings, new_session
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Kind,
@@ -24,7 +23,7 @@ from nodeserver.wire.envelope import (
     read_refusal,
     write_refusal,
 )
-from nodeserver.wire.session import Greeting, Session
+from nodeserver.wire.session import Greeting
 
 log = logging.getLogger('dispy.link')
 
@@ -60,7 +59,7 @@ class Dialer(ABC):
         self._peer = peer
         self.target = target
         self._gone = gone
-        self._session = Session(around.us, secrets.token_hex(8), around.options.limits)
+        self._session = new_session(around, bool(target.local_path))
         self._told_refusal = False
         self._hello_timer: asyncio.TimerHandle | None = None
         self._retry_timer: asyncio.TimerHandle | None = None

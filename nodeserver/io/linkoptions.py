@@ -1,19 +1,25 @@
 """What all connections of one link share, whatever carries them."""
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import zmq
 
 from nodeserver.core.events import Event
+from nodeserver.wire.bulk import FileAccess, MemorySink, Sink
 from nodeserver.wire.linkkeys import LinkKeys
-from nodeserver.wire.session import Limits
+from nodeserver.wire.session import Limits, Session
 
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """Times (seconds) and sizes of a link; the defaults are for use, tests shorten them."""
+    """Times (seconds) and sizes of a link; the defaults are for use, tests shorten them.
+
+    `sink` says what large payloads are gathered in: memory, or files for other processes;
+    `files` opens those of peers on this machine, so that nothing has to be gathered.
+    """
 
     heartbeat_interval: float = 5.0
     heartbeat_timeout: float = 15.0
@@ -22,6 +28,8 @@ class LinkOptions:
     gone_after: float = 2.0  # a closed connection may come back for so long
     refused_retry: float = 5.0
     limits: Limits = field(default_factory=Limits)
+    sink: Callable[[int], Sink] = MemorySink
+    files: FileAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +43,10 @@ class Surroundings:
     us: tuple[str, str]  # peer id and role
     keys: LinkKeys | None
     options: LinkOptions
+
+
+def new_session(around: Surroundings, is_local: bool) -> Session:
+    """Make a session; large payloads go as files over a local socket (D7)."""
+    options = around.options
+    files = options.files if is_local else None
+    return Session(around.us, secrets.token_hex(8), options.limits, sink=options.sink, files=files)

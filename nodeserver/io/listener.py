@@ -9,7 +9,6 @@ was suspended, which goes on later where it was (D17).  How long to wait is for 
 
 import asyncio
 import logging
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -17,7 +16,7 @@ from nodeserver.core.errors import ProtocolError
 from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost
 from nodeserver.core.messages import Message
 from nodeserver.io.datagrams import Throttle
-from nodeserver.io.linkoptions import Surroundings
+from nodeserver.io.linkoptions import Surroundings, new_session
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Kind,
@@ -40,6 +39,8 @@ Admits = Callable[[str, 'Listener'], str]
 
 class Listener(ABC):
     """Holds the sessions of the peers that connected to one address."""
+
+    _is_local = False  # whether peers are programs of this user on this machine
 
     def __init__(self, around: Surroundings, admits: Admits) -> None:
         self._around = around
@@ -150,9 +151,7 @@ class Listener(ABC):
             if refusal:
                 self._transmit(name, write_refusal(refusal))
                 return
-            around = self._around
-            session = Session(around.us, secrets.token_hex(8), around.options.limits)
-            self._sessions[name] = session
+            session = self._sessions[name] = new_session(self._around, self._is_local)
         greeting = session.greeted(theirs, received)
         self._transmit(name, session.greeting(Kind.WELCOME))
         if greeting is not Greeting.AGAIN:

@@ -3,6 +3,9 @@
 import ctypes
 import os
 
+from nodeserver.io.sealedfile import SealedFile, write
+from nodeserver.wire.packed import Buffer
+
 HEAD = 1 << 20  # bytes kept of the beginning of a job's output
 TAIL = 1 << 20  # and of its end
 _SLACK = 1 << 20
@@ -13,12 +16,12 @@ _PUNCH = 3
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def file_of(data: bytes, name: str) -> int:
+def file_of(data: Buffer | SealedFile, name: str) -> int:
     """Make a memory file that holds this, and answer its descriptor."""
+    if isinstance(data, SealedFile):
+        return os.dup(data.fd)
     fd = os.memfd_create(name)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    write(fd, [memoryview(data)])
     return fd
 
 

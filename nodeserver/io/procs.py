@@ -126,10 +126,16 @@ class Processes:
     def give_jobs(self, effect: GiveJobs) -> None:
         """Hand jobs to a worker; one that died meanwhile answers by its `WorkerEnded`."""
         worker = self._worker(effect.computation, effect.worker)
-        if worker is not None:
+        if worker is None:
+            return
+        if not effect.shared and all(type(payload) is bytes for payload in effect.payloads):
             worker.give(effect.ids, effect.attempts, effect.payloads)
-            if worker.unreported < _ENOUGH_TO_DO:
-                self._watcher.wake()
+        else:
+            shared = effect.shared or [[]] * len(effect.ids)
+            for row in zip(effect.ids, effect.attempts, effect.payloads, shared, strict=True):
+                worker.give_large(*row)
+        if worker.unreported < _ENOUGH_TO_DO:
+            self._watcher.wake()
 
     def recall_from_worker(self, effect: RecallFromWorker) -> None:
         """Take back what a lasting worker has not begun; `JobsRecalled` tells what that is."""

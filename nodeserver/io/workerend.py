@@ -1,8 +1,11 @@
 """The node's end of a worker: its lane, its printed output, its life and death."""
 
 import asyncio
+import errno
 import os
 import signal
+import socket
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,10 +17,12 @@ from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.events import Event, JobsRecalled, JobsReported, ProvisionalReported
 from nodeserver.io import memfile
 from nodeserver.io.memorykills import MemoryKills
+from nodeserver.io.sealedfile import SealedFile, sealed, taken_over
 from nodeserver.io.watcher import FAILED, READABLE, WRITABLE, Watcher
 from nodeserver.io.workerpage import PageOfNode, cells_of
 from nodeserver.wire import lane
-from nodeserver.wire.outcome import encode_outcome
+from nodeserver.wire.outcome import encode_failure
+from nodeserver.wire.packed import filled_in
 
 _READ = 65536
 _KILLED = -int(signal.SIGKILL)
@@ -44,11 +49,16 @@ class Shared:
         return self.memory_kills.take(self.loop.time())
 
 
+_ROOM = socket.CMSG_SPACE(4 * 8)  # a worker passes one file with each report
+_LOST = -1  # in place of a file that could not be taken
+
+
 class WorkerEnd:
     """A forked process, seen from the node; never blocks, whatever the sizes."""
 
     __slots__ = (
         '_answered',
+        '_arrived',
         '_backlog',
         '_computation',
         '_files',
@@ -60,6 +70,7 @@ class WorkerEnd:
         '_reader',
         '_recall_timer',
         '_shared',
+        '_socket',
         '_unread',
         '_watcher',
         'exited',
@@ -83,6 +94,8 @@ class WorkerEnd:
         self._given = self._answered = 0  # jobs, counted over its whole life
         self._unread = False  # the worker was gone before it had read what it was given
         self._lane, *self._files = fds[:3]
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, self._lane)
+        self._arrived: deque[int] = deque()  # files beside reports that are to be read yet
         self._page: PageOfNode | None = None  # a lasting worker's
         self._recall_timer: asyncio.TimerHandle | None = None
         if len(fds) > 3:
@@ -90,7 +103,7 @@ class WorkerEnd:
         self._shared, self._watcher = shared, shared.watcher
         self._on_exit = on_exit
         self._reader = lane.ReportReader()
-        self._backlog: deque[memoryview] = deque()
+        self._backlog: deque[tuple[memoryview, list[SealedFile]]] = deque()
         self._pidfd = os.pidfd_open(pid)  # not reaped before we ask: it is this very process
         os.set_blocking(self._lane, False)
         self._watcher.watch(self._lane, self._lane_ready)
@@ -106,27 +119,58 @@ class WorkerEnd:
         if self._lane < 0:
             self._unread = True
         else:
-            waiting = bool(self._backlog)
-            self._backlog.extend(map(memoryview, lane.encode_batch(ids, attempts, payloads)))
-            if not waiting:
-                self._flush()
+            self._write(lane.encode_batch(ids, attempts, payloads), [])
+
+    def give_large(self, id: int, attempt: int, payload: Any, shared: Sequence[Any]) -> None:
+        """Write a job whose payload, or some of it, goes to the worker in files."""
+        self._given += 1
+        if self._lane < 0:
+            self._unread = True
+            return
+        try:
+            files = [_file(data) for data in shared]
+        except OSError:  # too many open files, or a system that has none of this kind
+            content = payload.mapped() if isinstance(payload, SealedFile) else payload
+            payload = filled_in(content, [_content(data) for data in shared]).join()
+            files = []
+        in_file = isinstance(payload, SealedFile)
+        if in_file:
+            files.insert(0, payload)
+        order = lane.Order(id, attempt, b'' if in_file else payload, len(files), in_file)
+        self._write(lane.encode_order(order), files)
+
+    def _write(self, pieces: Sequence[bytes], files: list[SealedFile]) -> None:
+        waiting = bool(self._backlog)
+        for piece in pieces:
+            self._backlog.append((memoryview(piece), files))
+            files = []
+        if not waiting:
+            self._flush()
 
     def _flush(self) -> None:
         while self._backlog:
-            piece = self._backlog[0]
+            piece, files = self._backlog[0]
             try:
-                sent = os.write(self._lane, piece[:_READ_BIG])
+                sent = self._send(piece[:_READ_BIG], files)
             except BlockingIOError:
                 self._watcher.watch_writing(self._lane, True)
                 return
-            except (BrokenPipeError, ConnectionResetError):
+            except OSError as error:
                 self._unread = True
                 self._backlog.clear()
+                if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+                    self.signal(signal.SIGKILL)  # the system passes no more files: it begins anew
                 return
             if sent < len(piece):
-                self._backlog[0] = piece[sent:]
+                self._backlog[0] = piece[sent:], []
             else:
                 self._backlog.popleft()
+
+    def _send(self, piece: memoryview, files: list[SealedFile]) -> int:
+        if not files:
+            return os.write(self._lane, piece)
+        passed = array('i', [file.fd for file in files])
+        return self._socket.sendmsg([piece], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
 
     def _lane_ready(self, mask: int) -> None:
         if mask & WRITABLE:
@@ -144,16 +188,21 @@ class WorkerEnd:
     def _read_once(self) -> int:
         """Take one piece and hand on what it completes; 0 when there is nothing now."""
         try:
-            data = os.read(self._lane, _READ_BIG if self._reader.missing else _READ)
+            size = _READ_BIG if self._reader.missing else _READ
+            data, passed, flags, _ = self._socket.recvmsg(size, _ROOM)
         except BlockingIOError:
             return 0
         except ConnectionResetError:  # it died with jobs unread
             self._unread = True
-            data = b''
+            data, passed, flags = b'', [], 0
+        if passed or flags & socket.MSG_CTRUNC:
+            self._take_files(passed)
         if not data:
             self._close_lane()
             return 0
         reports = self._reader.feed(data)
+        if self._arrived:
+            reports = [self._with_file(report) for report in reports]
         if reports:
             self._take(reports)
         if self._reader.is_garbled:
@@ -225,6 +274,25 @@ class WorkerEnd:
         elif back[0] <= back[1]:
             self._shared.post(JobsRecalled(self._computation, self.id, *back))
 
+    def _take_files(self, passed: Sequence[tuple[int, int, bytes]]) -> None:
+        """Keep the file beside this piece; none came if this process has no room for it."""
+        fds = [fd for _, _, data in passed for fd in array('i', data)]
+        self._arrived.extend(fds or [_LOST])
+
+    def _with_file(self, report: lane.Report) -> lane.Report:
+        """Put the file that came beside a report into it."""
+        kind, job, seconds, _ = report
+        if not kind & lane.IN_FILE:
+            return report
+        kind, fd = kind & ~lane.IN_FILE, self._arrived.popleft()
+        try:
+            if fd == _LOST:
+                raise OSError('the node has no descriptors left')
+            return kind, job, seconds, taken_over(fd)
+        except OSError as error:
+            text = f'its large result could not be taken: {error}'
+            return lane.RAISED, job, seconds, encode_failure(exception=text)
+
     # death
 
     @property
@@ -235,7 +303,7 @@ class WorkerEnd:
         the system tells of one that was not read.
         """
         if self._page is not None:
-            return self._page.begun > self._answered
+            return self._page.begun > self._answered and not self.leaving
         return not self._unread
 
     @property
@@ -274,7 +342,7 @@ class WorkerEnd:
         if not self.unreported:
             return b''
         texts = [memfile.read_text(file, os.fstat(file).st_size) for file in self._files]
-        return encode_outcome(b'', *texts) if any(texts) else b''
+        return encode_failure(*texts) if any(texts) else b''
 
     def close(self) -> None:
         """Give back all descriptors."""
@@ -309,5 +377,20 @@ class WorkerEnd:
         if self._lane >= 0:
             self._unread = self._unread or bool(self._backlog)
             self._backlog.clear()
-            self._watcher.close_fd(self._lane)
+            self._watcher.close_fd(self._socket.detach())
             self._lane = -1
+            for fd in self._arrived:
+                if fd != _LOST:
+                    os.close(fd)
+            self._arrived.clear()
+
+
+def _file(data: Any) -> SealedFile:
+    """Have shared data as a file; what is small comes without one."""
+    if isinstance(data, SealedFile):
+        return data
+    return sealed([memoryview(data)], 'shared')
+
+
+def _content(data: Any) -> Any:
+    return data.mapped() if isinstance(data, SealedFile) else data

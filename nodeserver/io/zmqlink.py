@@ -111,6 +111,8 @@ class ZmqLink:
         if self._doorkeeper is not None:
             self._doorkeeper.close()
             self._doorkeeper = None
+        if self._around.options.files is not None:
+            self._around.options.files.close()
         self._around.context.term()
 
     def _give_up_predecessors(self, target: Target) -> None:

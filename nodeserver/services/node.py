@@ -30,7 +30,9 @@ from nodeserver.io import netif
 from nodeserver.io.driver import Driver
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
+from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.procs import Processes
+from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
 from nodeserver.io.sysinfo import measure, platform_name, python_version
 from nodeserver.io.udp import BeaconPlace, NodeBeacon
 from nodeserver.io.zmqlink import ZmqLink
@@ -90,7 +92,8 @@ class NodeService:
             self._seat.post,
             (options.peer_id, 'node'),
             options.secret.link_keys(),
-            posted=self._driver.turn_if_idle,
+            LinkOptions(sink=payload_sink, files=FileExchange(for_other_processes)),
+            self._driver.turn_if_idle,
         )
         closing.callback(self._link.close)
         port = self._listen()

@@ -17,7 +17,9 @@ from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret
 from nodeserver.io.link import Link
+from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.locallink import LocalLink
+from nodeserver.io.sealedfile import FileExchange, for_this_process
 from nodeserver.io.udp import CLIENT_PORT, ClientBeacon
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.report import write_report
@@ -60,7 +62,8 @@ class SchedulerService:
             self._seat.post,
             (options.peer_id, 'scheduler'),
             options.secret.link_keys(),
-            posted=driver.turn_if_idle,
+            LinkOptions(files=FileExchange(for_this_process)),
+            driver.turn_if_idle,
         )
         try:
             self._beacon = self._open_beacon(options)

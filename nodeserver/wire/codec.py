@@ -54,6 +54,8 @@ TAGS: dict[type[Any], int] = {
     messages.NodePulse: 27,
     messages.NodeEnding: 28,
     messages.JobsRetried: 29,
+    messages.ShareData: 30,
+    messages.DropData: 31,
 }
 
 
@@ -90,19 +92,19 @@ _PLACES = msgspec.msgpack.Decoder(list[int])
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def encode(message: Message) -> list[bytes]:
+def encode(message: Message) -> list[Any]:
     """Write a message as frames; the caller's lists are left as they are."""
     kind = type(message)
     name = _PAYLOADS.get(kind)
     if name:
         value = getattr(message, name)
-        entries = [value] if isinstance(value, bytes) else value
+        entries = value if isinstance(value, list) else [value]
         if entries and max(map(len, entries)) > INSIDE_LIMIT:
             return _encode_outside(message, name, entries)
     return [_TAG_BYTES[kind] + _ENCODER.encode(message)]
 
 
-def _encode_outside(message: Message, name: str, entries: list[bytes]) -> list[bytes]:
+def _encode_outside(message: Message, name: str, entries: list[bytes]) -> list[Any]:
     places = [place for place, entry in enumerate(entries) if len(entry) > INSIDE_LIMIT]
     inside = [b'' if len(entry) > INSIDE_LIMIT else entry for entry in entries]
     is_column = isinstance(getattr(message, name), list)
@@ -145,7 +147,7 @@ def _with_outside(message: Message, frames: Sequence[Frame]) -> Message:
     if not fits or places[0] < 0 or places[-1] >= len(column):
         raise ProtocolError(f'{kind.__name__} names places that its payload frames do not fit')
     for place, frame in zip(places, frames[2:], strict=True):
-        column[place] = bytes(frame)
+        column[place] = frame  # as it came: bytes, or what a large one was gathered in
     if not isinstance(value, bytes):
         return message
     changes: dict[str, Any] = {name: column[0]}

@@ -11,6 +11,8 @@
 | MESSAGE | its own                    | a message of up to 4 MiB                          |
 | BULK    | its own                    | the sizes of the frames of a larger message       |
 | PART    | its own                    | up to 1 MiB of these frames                       |
+| PLACED  | its own                    | a message, with the places of frames in files     |
+| OPENS   | 0                          | nothing: we can open the other side's files       |
 """
 
 import struct
@@ -42,6 +44,8 @@ class Kind(IntEnum):
     MESSAGE = 7
     BULK = 8
     PART = 9
+    PLACED = 10
+    OPENS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Introduction:
     incarnation: str
     knows: str
     connection: int  # counts the connecting side's connections; a WELCOME has its HELLO's
+    probe: str = ''  # the place of a file of ours: whoever can open it, can open the others
 
 
 _INTRODUCTION = msgspec.msgpack.Decoder(Introduction)

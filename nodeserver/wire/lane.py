@@ -6,13 +6,14 @@
     node ── batches ──▶ worker ── reports ──▶ node
 
 Control messages keep their borders (SEQPACKET), with descriptors in brackets; a worker's lane is
-a stream.  Both stay on one machine, and both ends are of one version.
+a stream.  Large payloads are memory files, whose descriptors go beside the first byte of the batch
+or report that they belong to.  Both stay on one machine, and both ends are of one version.
 """
 
 import struct
 from collections.abc import Sequence
 from io import BytesIO
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -35,6 +36,10 @@ PROVISIONAL = 3
 LEAVING = 4  # the worker ends by itself before its next job; the body says why
 SKIPPED = 5  # a job that was taken back and has not begun, by its number
 OUTCOMES = (RETURNED, RAISED)
+IN_FILE = 0x40  # added to one: its body is the file that comes beside it
+
+PAYLOAD_IN_FILE = 0x80000000  # added to a job's number of files: the first one is its payload
+MOST_FILES = 200  # beside one batch: the system passes 253 at once
 
 REPORT_HEAD = struct.Struct('<BQdQ')  # kind, job, seconds, size of the body
 _KINDS = frozenset((RETURNED, RAISED, PROVISIONAL, LEAVING, SKIPPED))
@@ -43,7 +48,7 @@ BIG_BODY = 262144  # bodies above are gathered on their own instead of in the pa
 _ended = struct.Struct('<iiQ')
 _pid = struct.Struct('<i')
 _count = struct.Struct('<I')
-_one_job = struct.Struct('<IQIQ')  # a batch of one: count, id, attempt, size
+_one_job = struct.Struct('<IQIQI')  # a batch of one: count, id, attempt, size, files
 _ROW = _one_job.size - _count.size
 
 
@@ -63,6 +68,16 @@ class TemplateSettings(msgspec.Struct, array_like=True, frozen=True):
     node_address: str
 
 
+class Order(NamedTuple):
+    """A job as its worker gets it; its files come beside it."""
+
+    job: int
+    attempt: int
+    payload: bytes
+    files: int = 0
+    payload_in_file: bool = False
+
+
 class Ended(NamedTuple):
     """A process that was reaped; `peak_memory` in bytes above its parent's size."""
 
@@ -71,8 +86,8 @@ class Ended(NamedTuple):
     peak_memory: int
 
 
-Report = tuple[int, int, float, bytes]
-"""One word of a worker about one job: kind, job, seconds, body; plain tuples are made quickest."""
+Report = tuple[int, int, float, Any]
+"""A worker's word about a job: kind, job, seconds, body (bytes, or a file); made quickest."""
 
 
 def encode_open(settings: TemplateSettings) -> bytes:
@@ -123,29 +138,47 @@ def encode_batch(
     """Make the pieces that hand jobs to a worker; small payloads are joined into one."""
     count = len(ids)
     sizes = [len(payload) for payload in payloads]
-    head = struct.pack(f'<I{count}Q{count}I{count}Q', count, *ids, *attempts, *sizes)
+    head = _batch_struct(count).pack(count, *ids, *attempts, *sizes, *bytes(count))
     if sum(sizes) < BIG_BODY:
         return [b''.join((head, *payloads))]
     return [head, *payloads]
 
 
-def read_batch(stream: ByteStream) -> list[tuple[int, int, bytes]]:
-    """Wait for jobs, as (id, attempt, payload); empty when the node has closed the lane."""
+def encode_order(order: Order) -> list[bytes]:
+    """Make the pieces of a batch of one job, which has files."""
+    files = order.files | (PAYLOAD_IN_FILE if order.payload_in_file else 0)
+    head = _one_job.pack(1, order.job, order.attempt, len(order.payload), files)
+    return [head + order.payload] if len(order.payload) < BIG_BODY else [head, order.payload]
+
+
+def read_batch(stream: ByteStream) -> list[Order]:
+    """Wait for jobs; empty when the node has closed the lane."""
     head = stream.read(_one_job.size)
     if len(head) < _one_job.size:
         return []
-    count, job, attempt, size = _one_job.unpack(head)
+    count, job, attempt, size, files = _one_job.unpack(head)
     if count == 1:  # the common case of a fork that has all this to learn anew
         payload = stream.read(size)
-        return [(job, attempt, payload)] if len(payload) == size else []
-    table = head[_count.size :] + stream.read(_ROW * (count - 1))
-    if len(table) < _ROW * count:
+        return [_order(job, attempt, payload, files)] if len(payload) == size else []
+    table = head + stream.read(_ROW * (count - 1))
+    if len(table) < _ROW * count + _count.size:
         return []
-    numbers = struct.unpack(f'<{count}Q{count}I{count}Q', table)
-    payloads = [stream.read(size) for size in numbers[2 * count :]]
-    if len(payloads[-1]) < numbers[-1]:
+    _, *numbers = _batch_struct(count).unpack(table)
+    sizes = numbers[2 * count : 3 * count]
+    payloads = [stream.read(size) for size in sizes]
+    if len(payloads[-1]) < sizes[-1]:
         return []
-    return list(zip(numbers[:count], numbers[count : 2 * count], payloads, strict=True))
+    columns = (numbers[:count], numbers[count : 2 * count], payloads, numbers[3 * count :])
+    return [_order(*row) for row in zip(*columns, strict=True)]
+
+
+def _batch_struct(count: int) -> struct.Struct:
+    return _one_job if count == 1 else struct.Struct(f'<I{count}Q{count}I{count}Q{count}I')
+
+
+def _order(job: int, attempt: int, payload: bytes, files: int) -> Order:
+    in_file = bool(files & PAYLOAD_IN_FILE)
+    return Order(job, attempt, payload, files & ~PAYLOAD_IN_FILE, in_file)
 
 
 class ReportReader:
@@ -172,7 +205,7 @@ class ReportReader:
         at, end, room = 0, len(data), REPORT_HEAD.size
         while self._body is None and end - at >= room:
             kind, job, seconds, size = head = REPORT_HEAD.unpack_from(data, at)
-            if kind not in _KINDS or size > _LARGEST:
+            if kind & ~IN_FILE not in _KINDS or size > _LARGEST:
                 self.is_garbled = True
                 return reports
             stop = at + room + size

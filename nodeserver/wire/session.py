@@ -11,13 +11,24 @@ call, says when the connection broke (`pause`) and hands greetings over (`greete
 
 import platform
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
+
+import msgspec
 
 from nodeserver.core.delivery import Inbound, Outbound, Verdict
 from nodeserver.core.errors import ProtocolError, UsageError
-from nodeserver.core.messages import JobsDone, JobsProvisional, Message, NodePulse, SchedulerPulse
+from nodeserver.core.messages import (
+    DropData,
+    JobsDone,
+    JobsProvisional,
+    Message,
+    NodePulse,
+    SchedulerPulse,
+    ShareData,
+)
 from nodeserver.wire import bulk, codec
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
@@ -59,24 +70,58 @@ class _Envelope:
 
     kind: Kind
     frames: list[Frame]
+    files: tuple[bulk.InFile, ...] = ()  # which stay open until the other side has them
 
 
 @dataclass(frozen=True, slots=True)
 class _Large:
-    """A message on the bulk lane; later results of `results_of` may not overtake it."""
+    """A message on the bulk lane; some later ones of its computation may not overtake it."""
 
     parts: Iterator[tuple[Kind, list[Frame]]]
-    results_of: int | None  # a computation
+    kind: type[Message]
+    computation: int
+
+
+# A job's provisional results arrive in their order, and all before its end (G02, G04); what was
+# told to be forgotten must not come afterwards.
+_STAY_BEHIND = {
+    JobsProvisional: JobsProvisional,
+    JobsDone: JobsProvisional,
+    DropData: ShareData,
+}
+
+
+_ON_BULK_LANE = (Kind.BULK, Kind.PART)
+_NUMBERED = (Kind.MESSAGE, Kind.PART, Kind.BULK, Kind.PLACED)
+_PLACES = msgspec.msgpack.Decoder(list[str])
+
+
+def _placed(frames: list[Any]) -> _Envelope:
+    """Put the places of frames in files into the envelope instead of the frames."""
+    files = tuple(frame for frame in frames if isinstance(frame, bulk.InFile))
+    places = [frame.place if isinstance(frame, bulk.InFile) else '' for frame in frames]
+    here = [frame for frame in frames if not isinstance(frame, bulk.InFile)]
+    return _Envelope(Kind.PLACED, [msgspec.msgpack.encode(places), *here], files)
 
 
 class Session:
     """What one side knows of a peer: who it is, what it has, what it lacks."""
 
-    def __init__(self, us: tuple[str, str], incarnation: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        us: tuple[str, str],
+        incarnation: str,
+        limits: Limits,
+        *,
+        sink: Callable[[int], bulk.Sink] = bulk.MemorySink,
+        files: bulk.FileAccess | None = None,
+    ) -> None:
         self._peer_id, self._role = us
         self._incarnation = incarnation
         self._limits = limits
-        self._small: deque[list[bytes]] = deque()
+        self._sink = sink
+        self._files = files
+        self._small: deque[_Envelope] = deque()
         self._bulk: deque[_Large] = deque()
         self.is_open = False
         self.theirs: Introduction | None = None
@@ -86,8 +131,9 @@ class Session:
     def _start_counting(self) -> None:
         self._outbound: Outbound[_Envelope] = Outbound()
         self._inbound = Inbound()
+        self._peer_opens = False  # our files, where they lie
         self._parts = 0  # of them in flight
-        self._assembler = bulk.Assembler(self._limits.largest)
+        self._assembler = bulk.Assembler(self._limits.largest, self._sink)
         self._urgent: list[list[Frame]] = []
         self._owed_bytes = 0
         self._owed_messages = 0
@@ -109,6 +155,7 @@ class Session:
             incarnation=self._incarnation,
             knows=theirs.incarnation if theirs else '',
             connection=self._connections,
+            probe=self._files.probe if self._files else '',
         )
         return write_greeting(kind, introduction, self._inbound.received)
 
@@ -123,6 +170,7 @@ class Session:
     def greeted(self, theirs: Introduction, received: int) -> Greeting:
         """Believe the other side's greeting, and send again what it has not received."""
         before, self.theirs = self.theirs, theirs
+        opens = bool(self._files and theirs.probe and self._files.can_open(theirs.probe))
         self._connections = theirs.connection  # the listening side's WELCOME repeats it
         if before is None or before.incarnation != theirs.incarnation:
             if before is not None:
@@ -130,6 +178,7 @@ class Session:
                 self._bulk.clear()
                 self._start_counting()
             self.is_open = True
+            self._say_opens(opens)
             return Greeting.FIRST if before is None else Greeting.RESTARTED
         # A greeting repeated on one connection is no loss: nothing has to go out twice for it.
         repeated = self.is_open and before.connection == theirs.connection
@@ -137,7 +186,12 @@ class Session:
             self._acknowledged(received if theirs.knows == self._incarnation else 0)
             self._send_again()
         self.is_open = True
+        self._say_opens(opens)
         return Greeting.AGAIN
+
+    def _say_opens(self, opens: bool) -> None:
+        if opens:
+            self._urgent.append([self._head(Kind.OPENS, 0)])
 
     def pause(self) -> None:
         """Note that nothing can go out: keep everything until the next greeting.
@@ -156,26 +210,33 @@ class Session:
             if self.is_open:
                 self._urgent.append(self._enveloped(Kind.PULSE, self._outbound.last, frames))
             return
+        must_wait = self._must_wait(message)
+        if len(frames) > 1 and any(isinstance(frame, bulk.InFile) for frame in frames):
+            if self._peer_opens and not must_wait:
+                self._small.append(_placed(frames))
+                return
+            frames = [f.mapped() if isinstance(f, bulk.InFile) else f for f in frames]
         size = sum(map(len, frames))
         if size > self._limits.largest:
             raise UsageError(
                 f'{type(message).__name__} has {size} bytes, {self._limits.largest} are allowed: '
                 'write large data to files that the nodes can read'
             )
-        if size > self._limits.bulk_above or self._must_wait(message):
-            results_of = message.computation if isinstance(message, JobsProvisional) else None
-            self._bulk.append(_Large(bulk.split(frames, self._limits.part), results_of))
+        # shared data always go in parts, so that the other side gathers them as it wants
+        if size > self._limits.bulk_above or isinstance(message, ShareData) or must_wait:
+            parts = bulk.split(frames, self._limits.part)
+            computation: int = getattr(message, 'computation', 0)
+            self._bulk.append(_Large(parts, type(message), computation))
         else:
-            self._small.append(frames)
+            self._small.append(_Envelope(Kind.MESSAGE, frames))
 
     def _must_wait(self, message: Message) -> bool:
-        """Whether it tells of jobs whose provisional results are still on the bulk lane.
-
-        A job's provisional results arrive in their order, and all before its end (G02, G04).
-        """
-        if not self._bulk or not isinstance(message, JobsDone | JobsProvisional):
+        """Whether it must not overtake a message that is still on the bulk lane."""
+        ahead = _STAY_BEHIND.get(type(message)) if self._bulk else None
+        if ahead is None:
             return False
-        return any(large.results_of == message.computation for large in self._bulk)
+        computation: int = getattr(message, 'computation', 0)
+        return any(large.kind is ahead and large.computation == computation for large in self._bulk)
 
     def due(self) -> list[list[Frame]]:
         """Take the envelopes that are to go on the wire now, in this order."""
@@ -200,7 +261,7 @@ class Session:
             if not (self._small or has_part):
                 return
             if self._small:
-                envelopes.append(self._numbered(Kind.MESSAGE, [*self._small.popleft()]))
+                envelopes.append(self._numbered(self._small.popleft()))
             if has_part:
                 self._add_part(envelopes)
 
@@ -210,12 +271,12 @@ class Session:
             self._bulk.popleft()
             return
         self._parts += 1
-        envelopes.append(self._numbered(*following))
+        envelopes.append(self._numbered(_Envelope(*following)))
 
-    def _numbered(self, kind: Kind, frames: list[Frame]) -> list[Frame]:
-        size = HEADER_SIZE + sum(map(len, frames))
-        number = self._outbound.number(_Envelope(kind, frames), size)
-        return self._enveloped(kind, number, frames)
+    def _numbered(self, envelope: _Envelope) -> list[Frame]:
+        size = HEADER_SIZE + sum(map(len, envelope.frames))
+        number = self._outbound.number(envelope, size)
+        return self._enveloped(envelope.kind, number, envelope.frames)
 
     def _enveloped(self, kind: Kind, number: int, frames: Sequence[Frame]) -> list[Frame]:
         """Join header and first frame; parts keep theirs apart, a copy of 1 MiB costs more."""
@@ -240,7 +301,7 @@ class Session:
 
     def _acknowledged(self, received: int) -> None:
         for envelope in self._outbound.acknowledge(received):
-            if envelope.kind is not Kind.MESSAGE:
+            if envelope.kind in _ON_BULK_LANE:
                 self._parts -= 1
 
     def _send_again(self) -> None:
@@ -258,7 +319,7 @@ class Session:
         if self.theirs is None:
             return []
         self._acknowledged(received)
-        if kind == Kind.MESSAGE or kind == Kind.PART or kind == Kind.BULK:
+        if kind in _NUMBERED:
             return self._believe(kind, number, frames)
         if kind == Kind.PULSE:
             if self._inbound.misses(number):
@@ -266,6 +327,8 @@ class Session:
             return [codec.decode([memoryview(frames[0])[HEADER_SIZE:], *frames[1:]])]
         if kind == Kind.RESEND:
             self._send_again()
+        elif kind == Kind.OPENS:
+            self._peer_opens = True
         elif kind != Kind.ACK:
             raise ProtocolError(f'an envelope of the unknown kind {kind} came in')
         return []
@@ -291,5 +354,18 @@ class Session:
         if kind == Kind.MESSAGE:
             return [codec.decode([first, *frames[1:]])]
         self._owes_now = True
+        if kind == Kind.PLACED:
+            return [codec.decode(self._opened(first, frames[1:]))]
         whole = self._assembler.take(kind, [first, *frames[1:]])
         return [] if whole is None else [codec.decode(whole)]
+
+    def _opened(self, announcement: Frame, frames: Sequence[Frame]) -> list[Any]:
+        """Put a message together of frames that came and of those that lie in files."""
+        here = iter(frames)
+        try:
+            places = _PLACES.decode(announcement)
+            if self._files is None:
+                raise ValueError('files of peers are not opened on this link')
+            return [self._files.open(place) if place else next(here) for place in places]
+        except (msgspec.DecodeError, OSError, ValueError, StopIteration) as error:
+            raise ProtocolError(f'a payload is not where it was said to be: {error}') from error

@@ -8,6 +8,7 @@ from typing import Any
 
 from nodeserver.core.errors import PicklingFailed
 from nodeserver.payload import CallFailure, dump_exception, dump_result
+from nodeserver.wire.packed import Packed
 from nodeserver.worker.tracebacks import describe
 
 
@@ -16,7 +17,7 @@ def run_chunk(
     leading: tuple[Any, ...],
     columns: Sequence[Sequence[Any]],
     stop: bool,
-) -> bytes:
+) -> bytes | Packed:
     """Call the computation once for each row of the columns; answer the pickled results.
 
     The arguments `leading` stand first in every call.  With `stop` the first failure is the end.
@@ -37,7 +38,7 @@ def run_chunk(
     return _dump_values(values, failures)
 
 
-def _dump_values(values: list[Any], failures: dict[int, CallFailure]) -> bytes:
+def _dump_values(values: list[Any], failures: dict[int, CallFailure]) -> bytes | Packed:
     """Pickle what the calls gave; a value that cannot be pickled is its own call's failure."""
     try:
         return dump_result((values, failures))

@@ -4,14 +4,23 @@ Made in the template, before the forks: a worker of which nothing is new copies 
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes enums, for 2 µs each time
+import contextlib
+import errno
 import os
 import signal
+import socket
 import threading
+from array import array
+from collections import deque
 
-from nodeserver.wire.lane import BIG_BODY, REPORT_HEAD
+from nodeserver.io import sealedfile
+from nodeserver.wire.lane import BIG_BODY, IN_FILE, MOST_FILES, REPORT_HEAD
+from nodeserver.wire.packed import LARGE, Packed
 
 _READ = 32768
 _READ_BIG = 1 << 20
+_ROOM = socket.CMSG_SPACE(4 * MOST_FILES)
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)
 _interrupt = (signal.SIGINT.value,)
 _block, _unblock, _set = (
     value.value for value in (signal.SIG_BLOCK, signal.SIG_UNBLOCK, signal.SIG_SETMASK)
@@ -37,6 +46,8 @@ class LaneFile:
         self._lock = threading.Lock()
         self._buffer = b''
         self._at = 0
+        self._socket: socket.socket | None = None
+        self._files: deque[int] = deque()
 
     def read(self, size: int) -> bytes:
         """Read exactly so much, or less at the end."""
@@ -48,20 +59,62 @@ class LaneFile:
         self._at = end
         return data
 
-    def report(self, kind: int, body: bytes, seconds: float = 0.0) -> None:
-        """Write one report; the caller holds interrupts, which would cut it in two."""
-        data = REPORT_HEAD.pack(kind, self.job, seconds, len(body))
-        is_big = len(body) >= BIG_BODY
-        if not is_big:
-            data += body
-        with self._lock:
-            sent = os.write(self.fd, data)
-            if sent < len(data):
-                self._write(data[sent:])
-            if is_big:
-                self._write(body)
+    def mapped_files(self, count: int) -> list[memoryview]:
+        """Map the files that came beside a job; fewer if this process had no room for them."""
+        mapped: list[memoryview] = []
+        with contextlib.suppress(OSError):
+            while self._files and len(mapped) < count:
+                mapped.append(sealedfile.taken_over(self._files.popleft()).mapped())
+        return mapped
 
-    def report_while_running(self, kind: int, body: bytes) -> None:
+    def drop_files(self, count: int) -> None:
+        """Close the files that came beside a job which is not run."""
+        for _ in range(min(count, len(self._files))):
+            os.close(self._files.popleft())
+
+    def report(self, kind: int, body: bytes | Packed, seconds: float = 0.0) -> None:
+        """Write one report; the caller holds interrupts, which would cut it in two."""
+        size = len(body)
+        if size < BIG_BODY and isinstance(body, bytes):
+            data = REPORT_HEAD.pack(kind, self.job, seconds, size) + body
+            with self._lock:
+                sent = os.write(self.fd, data)
+                if sent < len(data):
+                    self._write(data[sent:])
+            return
+        pieces: list[bytes | memoryview] = body.pieces if isinstance(body, Packed) else [body]
+        with self._lock:
+            if size >= LARGE and self._report_in_file(kind, pieces, seconds):
+                return
+            head = REPORT_HEAD.pack(kind, self.job, seconds, size)
+            if size < BIG_BODY:
+                self._write(b''.join((head, *pieces)))
+            else:
+                for piece in (head, *pieces):
+                    self._write(piece)
+
+    def _report_in_file(self, kind: int, pieces: list[bytes | memoryview], seconds: float) -> bool:
+        """Pass a large body as a file; False where that is not possible now."""
+        try:
+            file = sealedfile.sealed(pieces, 'result')
+        except OSError:  # too many files, too little memory, or a system without such files
+            return False
+        head = REPORT_HEAD.pack(kind | IN_FILE, self.job, seconds, 0)
+        try:
+            passed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array('i', [file.fd]))
+            self._connected().sendmsg([head], [passed])
+        except OSError as error:
+            if error.errno in _GONE:
+                raise
+            return False  # the system passes no more of them now
+        return True
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, self.fd)
+        return self._socket
+
+    def report_while_running(self, kind: int, body: bytes | Packed) -> None:
         """Write one report from within the user's code."""
         before = _signal.pthread_sigmask(_block, _interrupt)
         try:
@@ -73,14 +126,17 @@ class LaneFile:
         pieces = [self._buffer[self._at :]]
         missing = size - len(pieces[0])
         while missing > 0:
-            piece = os.read(self.fd, min(max(missing, _READ), _READ_BIG))
+            size = min(max(missing, _READ), _READ_BIG)
+            piece, passed, _, _ = self._connected().recvmsg(size, _ROOM)
             if not piece:
                 break
+            for _, _, files in passed:
+                self._files.extend(array('i', files[: len(files) // 4 * 4]))
             pieces.append(piece)
             missing -= len(piece)
         self._buffer, self._at = b''.join(pieces), 0
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self.fd, view) :]

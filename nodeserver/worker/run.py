@@ -19,7 +19,8 @@ from nodeserver.core.deaths import UNREPORTABLE
 from nodeserver.io.workerpage import PageOfWorker, cells_of
 from nodeserver.payload import Package, dump_exception, dump_result, load_call
 from nodeserver.wire import lane
-from nodeserver.wire.outcome import encode_outcome
+from nodeserver.wire.outcome import encode_failure, encode_outcome
+from nodeserver.wire.packed import Packed
 from nodeserver.worker import ancestry
 from nodeserver.worker.chunk import run_chunk
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
@@ -78,11 +79,11 @@ class Worker:
     def _run_one(self) -> None:
         """Run one job; what it registered for the end of the process is run too."""
         atexit._clear()  # the template's, which are not this job's
-        for job, attempt, payload in lane.read_batch(self._lane):
+        for order in lane.read_batch(self._lane):
             self._enter_directory()
-            ancestry.set_name(f'dispy job {job}')
-            seed_generators(self._computation_id, job, attempt)
-            self._run(job, payload, _at_exit)
+            ancestry.set_name(f'dispy job {order.job}')
+            seed_generators(self._computation_id, order.job, order.attempt)
+            self._run(order, _at_exit)
 
     def _run_all(self, page: PageOfWorker) -> None:
         """Run job after job until the node closes the lane."""
@@ -95,13 +96,15 @@ class Worker:
             if not self._number:
                 seed_generators(self._computation_id, *batch[0][:2])
             self._enter_directory()
-            for job, _, payload in batch:
+            for order in batch:
                 self._number += 1
                 if not page.begins(self._number):
                     self._lane.job = self._number
                     self._lane.report(lane.SKIPPED, b'')
+                    self._lane.drop_files(order.files)
                     continue
-                self._run(job, payload, sweep)
+                if not self._run(order, sweep):
+                    return
                 try:
                     restore()
                 except Exception as error:  # noqa: BLE001 - whatever the job did to them
@@ -145,13 +148,24 @@ class Worker:
         else:
             hold_interrupts()
 
-    def _run(self, job: int, payload: bytes, finish: Callable[[], None]) -> None:
-        self._lane.job = job
+    def _run(self, order: lane.Order, finish: Callable[[], None]) -> bool:
+        """Run one job and report it; False if it could not begin, and this process has to go."""
+        self._lane.job = order.job
+        files: list[Any] = []
+        payload: Any = order.payload
+        if order.files:
+            files = self._lane.mapped_files(order.files)
+            if len(files) < order.files:
+                self._leave('it has no descriptors left for large arguments')
+                return False
+            if order.payload_in_file:
+                payload = files.pop(0)
+        result: bytes | Packed
         started = perf_counter()
         try:
             try:
                 self._let_in_interrupts()
-                args, kwargs = _load_arguments(payload)
+                args, kwargs = _load_arguments(payload, files)
                 if kwargs is None:
                     result = run_chunk(self._computation, *args)
                 else:
@@ -175,10 +189,11 @@ class Worker:
             outcome = self._outcome(result, exception)
         except MemoryError:
             make_room()
-            kind, outcome = lane.RAISED, encode_outcome(exception=exception or _NO_ROOM)
+            kind, outcome = lane.RAISED, encode_failure(exception=exception or _NO_ROOM)
         self._lane.report(kind, outcome, seconds)
+        return True
 
-    def _outcome(self, result: bytes, exception: str) -> bytes:
+    def _outcome(self, result: bytes | Packed, exception: str) -> bytes | Packed:
         try:
             stdout, stderr = self._capture.take()
         except OSError:  # the job closed the files
@@ -199,9 +214,11 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _load_arguments(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+def _load_arguments(
+    payload: Any, files: list[Any]
+) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     try:
-        return load_call(payload)
+        return load_call(payload, files)
     except BaseException as error:
         BaseException.add_note(error, 'its arguments could not be unpickled on the node')
         raise

@@ -3,11 +3,13 @@
 import asyncio
 import os
 import socket
+from itertools import count
 
 import pytest
 
+from nodeserver.io.memorykills import MemoryKills
 from nodeserver.io.watcher import Watcher
-from nodeserver.io.workerend import WorkerEnd
+from nodeserver.io.workerend import Shared, WorkerEnd
 
 LIMIT = 10.0
 
@@ -18,7 +20,8 @@ def test_a_fork_whose_template_still_holds_its_lane_is_asked_again_after_it_was_
 ) -> None:
     async def play() -> bool:
         loop = asyncio.get_running_loop()
-        watcher = Watcher(loop)
+        watcher = Watcher(loop, lambda: None)
+        shared = Shared(loop, watcher, lambda event: None, count(1), MemoryKills())
         near, far = socket.socketpair()
         files = [os.memfd_create(name) for name in ('stdout', 'stderr')]
         told, tells = os.pipe()
@@ -29,14 +32,7 @@ def test_a_fork_whose_template_still_holds_its_lane_is_asked_again_after_it_was_
                 far.recv(65536)
             os._exit(1)
         exited = loop.create_future()
-        worker = WorkerEnd(
-            1,
-            pid,
-            [near.detach(), *files],
-            watcher,
-            lambda worker, reports: None,
-            exited.set_result,
-        )
+        worker = WorkerEnd(1, pid, [near.detach(), *files], shared, exited.set_result)
         worker.give([1], [1], [b'payload'])
         os.write(tells, b'.')
         async with asyncio.timeout(LIMIT):

@@ -18,6 +18,7 @@ from nodeserver.core.events import (
     WorkerForked,
 )
 from nodeserver.io.procs import Processes
+from nodeserver.io.sealedfile import SealedFile
 from nodeserver.payload import dump_call, dump_package, load_result
 from nodeserver.wire.outcome import Outcome, decode_outcome
 
@@ -25,11 +26,17 @@ PATIENCE = 20.0
 COMPUTATION = 7
 
 
+def as_bytes(payload: Any) -> Any:
+    """Have a payload as its client gets it."""
+    return payload.mapped() if isinstance(payload, SealedFile) else payload
+
+
 @dataclass
 class Ran:
     """What became of one job."""
 
     outcome: Outcome
+    pickled: Any = b''
     raised: bool = False
     reported: bool = False
     exit_status: int | None = None
@@ -39,7 +46,7 @@ class Ran:
     @property
     def result(self) -> Any:
         assert self.reported and not self.raised, self
-        return load_result(self.outcome.result)
+        return load_result(self.pickled)
 
 
 class Bench:
@@ -114,14 +121,15 @@ class Bench:
             event = await self.until(lambda event: getattr(event, 'worker', None) == worker)
             if isinstance(event, ProvisionalReported):
                 assert not ran.reported
-                ran.provisional.append(load_result(event.result))
+                ran.provisional.append(load_result(as_bytes(event.result)))
             elif isinstance(event, JobsReported):
-                ran.outcome, ran.raised = decode_outcome(event.outcomes[0]), event.raised[0]
+                ran.outcome, ran.pickled = decode_outcome(as_bytes(event.outcomes[0]))
+                ran.raised = event.raised[0]
                 ran.reported, ran.seconds = True, event.seconds[0]
             elif isinstance(event, WorkerEnded):
                 ran.exit_status = event.exit_status
                 if not ran.reported:
-                    ran.outcome = decode_outcome(event.outcome)
+                    ran.outcome, ran.pickled = decode_outcome(event.outcome)
                 return ran
 
     async def reports(self, worker: int, count: int) -> list[Ran]:
@@ -132,7 +140,7 @@ class Bench:
                 lambda event: isinstance(event, JobsReported) and event.worker == worker
             )
             found += [
-                Ran(decode_outcome(outcome), raised, True, seconds=seconds)
+                Ran(*decode_outcome(as_bytes(outcome)), raised, True, seconds=seconds)
                 for outcome, raised, seconds in zip(
                     event.outcomes, event.raised, event.seconds, strict=True
                 )

@@ -26,8 +26,8 @@ from nodeserver.payload import (
     load_function,
     load_package,
     load_result,
-    modules_by_value,
 )
+from nodeserver.usercode import modules_by_value
 
 lock = threading.Lock()
 factor = 3

@@ -1,0 +1,35 @@
+"""Values within messages, events and effects: what a node has, how jobs are to be run."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """What a node has to spare (E08-E11): per cents for cpu and swap, bytes for the others."""
+
+    cpu: float
+    memory: int
+    disk: int
+    swap: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One element of `nodes`: an address, or a pattern with `*`, and how much of it to use."""
+
+    pattern: str
+    port: int
+    cpus: int
+    asks_client: bool  # its `allocate` is overridden: the client is asked for each node
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How a batch of jobs is to be run (Z05); one object is shared by all of its jobs."""
+
+    timeout: float = 0.0  # seconds from its start that a job may take; 0: any time
+    retries: int = 0  # how often a job that failed is run again
+    priority: int = 0  # the higher, the sooner
+
+
+ORDINARY = JobOptions()

@@ -1,0 +1,93 @@
+"""What of a program is the user's own, and so has to travel: modules by value, and sources."""
+
+import contextlib
+import functools
+import linecache
+import sys
+import sysconfig
+import threading
+import types
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import cloudpickle
+
+MAX_SOURCE = 262144  # bytes of one file's source that travel along, for tracebacks
+_OWN_PACKAGES = ('nodeserver', 'dispy_nb')
+
+_registry_lock = threading.RLock()  # cloudpickle's registry of modules by value is global
+
+
+def modules_by_value(part: object) -> Iterator[str]:
+    """Name the modules of the user's own that a callable comes from."""
+    if isinstance(part, partial):
+        for inner in (part.func, *part.args, *part.keywords.values()):
+            yield from modules_by_value(inner)
+        return
+    owner = getattr(part, '__self__', None)
+    for obj in (part, type(part), type(owner), getattr(part, '__wrapped__', None)):
+        name = getattr(obj, '__module__', None)
+        if isinstance(name, str) and _is_users_own(name):
+            yield name
+
+
+def _is_users_own(name: str) -> bool:
+    """Say whether a module is the user's and no part of Python, an installed package, or us."""
+    module = sys.modules.get(name)
+    origin = getattr(module, '__file__', None)
+    if name == '__main__' or origin is None or name.partition('.')[0] in _OWN_PACKAGES:
+        return False
+    return not _is_installed(origin)
+
+
+@contextlib.contextmanager
+def by_value_meanwhile(names: Iterable[str]) -> Iterator[None]:
+    """Have cloudpickle send these modules' functions and classes by value meanwhile."""
+    names = set(names) & sys.modules.keys()
+    if not names:
+        yield
+        return
+    with _registry_lock:
+        modules = [
+            sys.modules[name] for name in names - cloudpickle.list_registry_pickle_by_value()
+        ]
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def sources_of(parts: Iterable[object]) -> Iterator[tuple[str, str]]:
+    """Find the text of the functions' files, which only this process may have (notebooks)."""
+    for part in parts:
+        function = _function_of(part)
+        if function is not None:
+            name = function.__code__.co_filename
+            text = ''.join(linecache.getlines(name, function.__globals__))
+            if 0 < len(text) <= MAX_SOURCE:
+                yield name, text
+
+
+def _function_of(part: object) -> types.FunctionType | None:
+    if isinstance(part, partial):
+        return _function_of(part.func)
+    if isinstance(part, types.MethodType):
+        return _function_of(part.__func__)
+    if isinstance(part, types.FunctionType):
+        return part
+    call = vars(type(part)).get('__call__')
+    return call if isinstance(call, types.FunctionType) else None
+
+
+@functools.lru_cache(4096)
+def _is_installed(origin: str) -> bool:
+    """Say whether a file belongs to Python or to an installed package."""
+    path = Path(origin).resolve()
+    if 'site-packages' in path.parts or 'dist-packages' in path.parts:
+        return True
+    library = (sysconfig.get_path(key) for key in ('stdlib', 'platstdlib'))
+    return any(path.is_relative_to(Path(directory).resolve()) for directory in library)
