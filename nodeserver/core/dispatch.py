@@ -113,7 +113,7 @@ class Dispatch:
         if not any(timeouts):
             timeouts.clear()
         shared: list[list[int]] = []
-        if comp.data is not None and any(record.shared for record in records):
+        if any(record.shared for record in records):
             shared = [record.shared for record in records]
             self._send_along(comp, node, {data: None for one in shared for data in one})
         self._emit(Send(node, RunJobs(comp.id, ids, attempts, payloads, timeouts, shared)))

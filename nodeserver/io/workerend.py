@@ -241,9 +241,10 @@ class WorkerEnd:
     def _take_skipped(self, first: int, last: int) -> None:
         """Tell of jobs that were skipped, unless they were taken back before."""
         self._answered += last - first + 1
-        if self._page is not None and last > self._page.taken_to:
-            first = max(first, self._page.taken_to + 1)
-            self._shared.post(JobsRecalled(self._computation, self.id, first, last))
+        page = self._page
+        new = [n for n in range(first, last + 1) if page is not None and not page.was_taken(n)]
+        if new:
+            self._shared.post(JobsRecalled(self._computation, self.id, new[0], new[-1]))
 
     @property
     def unreported(self) -> int:

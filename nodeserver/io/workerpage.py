@@ -8,6 +8,7 @@ without the worker's help, and a signal meant for one job never hits the next.
 
 import mmap
 import os
+from collections import deque
 
 PAGE_SIZE = 4096
 
@@ -62,7 +63,7 @@ class PageOfNode:
         self._cells = cells
         self._low, self._high = 0, 0  # jobs [low, high) are to be skipped
         self._seen_at = 0
-        self.taken_to = 0  # jobs up to this one are known to be ours again
+        self._taken: deque[tuple[int, int]] = deque()  # first and last of what came back so
 
     @property
     def begun(self) -> int:
@@ -100,9 +101,20 @@ class PageOfNode:
         before, self._seen_at = self._seen_at, self._cells[_AT]
         if self._seen_at != before or before != answered + 1:
             return None
-        first = max(before + 1, self._low, self.taken_to + 1)
-        self.taken_to = self._high - 1
-        return (first, self.taken_to)
+        taken_to = self._taken[-1][1] if self._taken else 0
+        back = (max(before + 1, self._low, taken_to + 1), self._high - 1)
+        self._taken.append(back)
+        return back
+
+    def was_taken(self, number: int) -> bool:
+        """Whether a job that the worker reports as skipped was taken back before.
+
+        It reports them in their order.  One in front of those that were taken back was not: the
+        worker was just looking at it, and seemed to be in it.
+        """
+        while self._taken and self._taken[0][1] < number:
+            self._taken.popleft()
+        return bool(self._taken) and self._taken[0][0] <= number
 
     def close(self) -> None:
         """Give the memory back."""

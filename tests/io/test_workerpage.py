@@ -83,6 +83,21 @@ def test_an_interrupt_is_for_one_job(pages: Pages) -> None:
     assert not worker.is_interrupted(4)
 
 
+def test_a_job_that_the_worker_only_seemed_to_be_in_comes_back_by_its_own_word(
+    pages: Pages,
+) -> None:
+    node, worker = pages
+    worker.begins(1)
+    node.recall(last_given=5, answered=0)
+    assert not worker.begins(2)
+    worker._cells[0] = 3  # it looks at the third for so long that it seems to be in it
+    assert node.take_back(answered=2) is None
+    assert node.take_back(answered=2) == (4, 5)
+    worker._cells[0] = 1
+    assert [worker.begins(number) for number in (3, 4, 5)] == [False] * 3
+    assert [node.was_taken(number) for number in (3, 4, 5)] == [False, True, True]
+
+
 class Cells(list[int]):
     """A page in which something else happens just after a cell was read."""
 

@@ -329,7 +329,7 @@ class SimulatedProcesses:
                 self._post(word)
                 continue
             worker.answered += 1
-            if word > worker.node_page.taken_to:
+            if not worker.node_page.was_taken(word):
                 self._post(seen.JobsRecalled(self._computation_of(worker), worker.id, word, word))
 
     def _computation_of(self, worker: Worker) -> int:
