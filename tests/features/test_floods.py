@@ -229,6 +229,29 @@ class Insider:
         self._sock.close(0)
 
 
+class LocalInsider:
+    """A program of this user on this machine, which says what it likes."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = os.urandom(16).hex()
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.settimeout(LIMIT)
+        self._sock.connect(str(path))
+
+    def misbehave(self, frames: list[bytes]) -> None:
+        """Greet correctly, then speak nonsense."""
+        us = Introduction(self.name, 'client', '3.11', 'mine', '', 1)
+        for message in (write_greeting(Kind.HELLO, us, 0), frames):
+            sizes = [len(frame) for frame in message]
+            self._sock.sendall(struct.pack(f'<{1 + len(sizes)}I', len(sizes), *sizes))
+            self._sock.sendall(b''.join(message))
+        self._sock.recv(65536)
+
+    def close(self) -> None:
+        """End it."""
+        self._sock.close()
+
+
 NONSENSE: list[Callable[[random.Random], list[bytes]]] = [
     lambda choice: [choice.randbytes(40)],
     lambda choice: [b''] * 50,
@@ -251,15 +274,17 @@ def test_peers_that_speak_nonsense_lose_their_own_link_only(
 ) -> None:
     endpoint = f'tcp://{HOST}:{besieged.port}'
     keys = {'insider': keys_of(''), 'other key': keys_of('another passphrase')}.get(who)
-    if who == 'local insider':
-        endpoint = f'ipc://{next((own_home / "run").rglob("node-*"))}'
+    local = next((own_home / 'run').rglob('node-*'))
     context: zmq.Context[Any] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 4096)
 
     def attack(choice: random.Random) -> None:
-        insider = Insider(context, endpoint, keys)
+        insider = (
+            LocalInsider(local) if who == 'local insider' else Insider(context, endpoint, keys)
+        )
         try:
-            insider.misbehave(choice.choice(NONSENSE)(choice))
+            with suppress(ConnectionError):
+                insider.misbehave(choice.choice(NONSENSE)(choice))
         finally:
             insider.close()
 

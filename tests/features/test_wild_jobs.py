@@ -114,7 +114,7 @@ def overflow_c_stack() -> None:
 @pytest.mark.parametrize(
     ('death', 'words'),
     [
-        (exit_with_0, 'its process ended with exit status 0 before the function returned'),
+        (exit_with_0, 'its process was ended by os._exit(0), or by exit in C code'),
         (os.abort, 'its process crashed: abort (SIGABRT)'),
         (overflow_c_stack, 'its process crashed: segmentation fault (SIGSEGV)'),
     ],
@@ -124,7 +124,9 @@ def test_a_process_that_goes_down_is_told_of(
     make_cluster: MakeCluster, pair: Pair, isolation: str, death: Callable[[], None], words: str
 ) -> None:
     job = Mixed(make_cluster, pair, isolation).run(death)
-    assert (job.status, job.exception) == (DispyJob.Terminated, words)
+    assert job.status == DispyJob.Terminated
+    assert job.exception is not None
+    assert job.exception.startswith(words)
 
 
 def recurse(depth: int = 0) -> int:
@@ -341,7 +343,8 @@ def test_a_job_that_writes_nonsense_to_its_node_ends_alone(
 ) -> None:
     job = Mixed(make_cluster, pair, isolation).run(scribble_on_the_lane)
     assert job.status == DispyJob.Terminated
-    assert job.exception == 'its process wrote nonsense into the channel to its node'
+    assert job.exception is not None
+    assert job.exception.startswith('its process wrote nonsense into the channel to its node')
     assert 'Traceback' not in pair.alpha.log()
 
 
