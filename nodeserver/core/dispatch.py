@@ -123,9 +123,9 @@ class Dispatch:
 
     def _send_along(self, comp: Computation, node: str, ids: Iterable[int]) -> None:
         """Send a node the data that its jobs name and it has not (Z11)."""
-        has = self._fleet.nodes[node].uses[comp.id].shared
-        new = [data for data in ids if data not in has]
-        has.update(new)
+        use = self._fleet.nodes[node].uses[comp.id]
+        new = [data for data in ids if data not in use.shared]
+        use.shared = use.shared.union(new)
         for data, content in comp.stock().take_along(node, new):
             self._emit(Send(node, ShareData(comp.id, data, content)))
 
@@ -142,7 +142,7 @@ class Dispatch:
             use = node.uses.get(comp.id)
             there = [data for data in message.ids if use is not None and data in use.shared]
             if use is not None and there:
-                use.shared.difference_update(there)
+                use.shared = use.shared.difference(there)
                 self._emit(Send(node.id, DropData(comp.id, there)))
 
     def _has(self, node: str, comp: Computation, data: int) -> bool:

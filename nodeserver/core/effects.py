@@ -1,6 +1,6 @@
 """What is to be done: the values with which cores answer, named in the imperative."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nodeserver.core.messages import (
     AllocateAsk,
@@ -10,11 +10,12 @@ from nodeserver.core.messages import (
     Message,
     NodeChanged,
 )
+from nodeserver.core.values import value
 
 # any role
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Send:
     """Hand this to the peer; it is kept and sent again until the peer has it."""
 
@@ -22,7 +23,7 @@ class Send:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Report:
     """Tell the people who run this: `level` is a number of the logging module."""
 
@@ -30,7 +31,7 @@ class Report:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Disconnect:
     """Forget the peer and close the connection to it."""
 
@@ -40,7 +41,7 @@ class Disconnect:
 # scheduler
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ping:
     """Ask for nodes: at these addresses (with ports), and by broadcast to `broadcast_port`."""
 
@@ -48,7 +49,7 @@ class Ping:
     broadcast_port: int  # 0: no broadcast
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Connect:
     """Open a connection to a node that was found; `local_path` wins where it is given."""
 
@@ -61,7 +62,7 @@ class Connect:
 # node
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenTemplate:
     """Make a directory and a template process, and unpack the computation in it."""
 
@@ -73,14 +74,14 @@ class OpenTemplate:
     cleanup: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CloseTemplate:
     """Kill what is left of the computation's processes, and remove its files."""
 
     computation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ForkWorkers:
     """Fork so many fresh processes from the template."""
 
@@ -88,7 +89,7 @@ class ForkWorkers:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GiveJobs:
     """Hand jobs to a worker: exactly one under `isolation='job'`."""
 
@@ -100,7 +101,7 @@ class GiveJobs:
     shared: list[list[bytes]] = field(default_factory=list)  # data of each job; empty: no job's
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SignalWorker:
     """Send a signal to the worker's whole process tree; an interrupt is for one job only."""
 
@@ -110,7 +111,7 @@ class SignalWorker:
     number: int = 1  # of the job it is for, among those that the worker was given
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecallFromWorker:
     """Take back from a lasting worker what it has not begun; `JobsRecalled` may follow."""
 
@@ -119,7 +120,7 @@ class RecallFromWorker:
     delay: float  # seconds that it may still have for what it holds
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stop:
     """The program can end now."""
 
@@ -129,7 +130,7 @@ class Stop:
 # a cluster in the user's program
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MarkStarted:
     """These jobs are with a node now."""
 
@@ -137,7 +138,7 @@ class MarkStarted:
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MarkRequeued:
     """These jobs wait again; `reason` is for people."""
 
@@ -145,21 +146,21 @@ class MarkRequeued:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MarkRetried:
     """These jobs failed and wait to be run again."""
 
     retried: JobsRetried
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SettleJobs:
     """Give these jobs their outcomes: columns of a letter that is believed."""
 
     done: JobsDone
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SettleUnrun:
     """End these jobs, of which no node reports: all with one status and reason."""
 
@@ -168,28 +169,28 @@ class SettleUnrun:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DeliverProvisional:
     """Show these provisional results."""
 
     results: JobsProvisional
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TellNode:
     """A node joined, left, or told how it is."""
 
     change: NodeChanged
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AskAllocation:
     """Call the user's `NodeAllocate.allocate` for a node."""
 
     ask: AllocateAsk
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SayClosed:
     """The cluster is closed: nothing of it is left anywhere."""
 

@@ -1,14 +1,15 @@
 """What happened: the values that shells hand to cores, named in the past tense."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
+from nodeserver.core.values import value
 
 # links
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MessageArrived:
     """A peer said something; each numbered message arrives once and in its lane's order."""
 
@@ -16,7 +17,7 @@ class MessageArrived:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerConnected:
     """A peer's greeting was accepted; a reconnect that loses nothing posts nothing."""
 
@@ -24,7 +25,7 @@ class PeerConnected:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerLost:
     """The peer is certainly gone: its port refuses, or it came back as another incarnation."""
 
@@ -32,7 +33,7 @@ class PeerLost:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerRefusedUs:
     """Talking to that peer is not possible: other key, other protocol version."""
 
@@ -44,7 +45,7 @@ class PeerRefusedUs:
 # discovery
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NodeFound:
     """A node answered a ping under our key; `local_path` is its ipc socket if we may use it."""
 
@@ -55,7 +56,7 @@ class NodeFound:
     asked_port: int = 0  # the UDP port that answered; not `port` where that was in use (D2)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OtherKeySeen:
     """Somebody at that address has another key than ours."""
 
@@ -65,7 +66,7 @@ class OtherKeySeen:
 # time
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DeadlinePassed:
     """The moment that `next_deadline()` named has come."""
 
@@ -73,14 +74,14 @@ class DeadlinePassed:
 # processes on a node
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TemplateReady:
     """The computation is unpacked: workers can be forked."""
 
     computation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TemplateFailed:
     """The computation could not be unpacked, or its template died, and all workers with it."""
 
@@ -88,14 +89,14 @@ class TemplateFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TemplateClosed:
     """The template and all its workers are gone, and its files as asked for."""
 
     computation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WorkerForked:
     """A fresh process waits for work."""
 
@@ -103,7 +104,7 @@ class WorkerForked:
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsReported:
     """A worker wrote these outcomes, in the order in which it was given the jobs."""
 
@@ -115,7 +116,7 @@ class JobsReported:
     seconds: list[float]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsRecalled:
     """Of the jobs that a lasting worker was given, these are certainly not begun by it.
 
@@ -128,7 +129,7 @@ class JobsRecalled:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProvisionalReported:
     """The job that a worker is in sent a provisional result."""
 
@@ -138,7 +139,7 @@ class ProvisionalReported:
     result: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WorkerEnded:
     """A worker's process is gone and reaped; `outcome` holds the output it left unreported."""
 
@@ -155,7 +156,7 @@ class WorkerEnded:
 # a cluster in the user's program
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsSubmitted:
     """The user's threads submitted these, for any node or (`node`) for one."""
 
@@ -166,7 +167,7 @@ class JobsSubmitted:
     shared: list[list[int]] = field(default_factory=list)  # data of each; empty: none has any
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DataShared:
     """There are data which jobs will name by this id."""
 
@@ -174,21 +175,21 @@ class DataShared:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DataDropped:
     """No job names these data any more, and none will."""
 
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelAsked:
     """The user takes these jobs back."""
 
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CloseAsked:
     """The user is done with the cluster; what is still pending is cancelled."""
 
@@ -196,14 +197,14 @@ class CloseAsked:
 # a node as a whole
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AvailabilityMeasured:
     """What the machine has to spare."""
 
     availability: Availability
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StopAsked:
     """The program is to end: after telling everyone, or (`at_once`) with running jobs killed."""
 
@@ -211,7 +212,7 @@ class StopAsked:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OwnerGone:
     """The program that started this node for itself has ended."""
 

@@ -5,6 +5,8 @@ from fnmatch import fnmatchcase
 
 from nodeserver.core.messages import Availability, NodeDetails, NodeSpec
 
+_NONE: frozenset[int] = frozenset()
+
 
 class UseState(StrEnum):
     """Where a node stands with one computation."""
@@ -27,7 +29,8 @@ class NodeUse:
         self.state = state
         self.cpus = cpus  # how many of the node's cpus this computation may use
         self.load = 0  # jobs of this computation that are with the node
-        self.shared: set[int] = set()  # data that the node has, or that are on their way
+        # data that the node has, or that are on their way: most uses have none, and there are many
+        self.shared: frozenset[int] = _NONE
         self.reason = ''
 
 

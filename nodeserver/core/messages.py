@@ -18,17 +18,18 @@ of the message names any.
 process and the client opens the payloads in them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
 from nodeserver.core.values import JobOptions as JobOptions
 from nodeserver.core.values import NodeSpec as NodeSpec
+from nodeserver.core.values import value
 
 # cluster -> scheduler
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DeclareComputation:
     """A cluster was made: what to send to which nodes, and how to run its jobs."""
 
@@ -47,7 +48,7 @@ class DeclareComputation:
     ping_interval: float  # 0: no repeated pings beyond those at the start
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubmitJobs:
     """Jobs to run, on any node (`node == ''`) or on one only: its id, or lines of its names."""
 
@@ -59,7 +60,7 @@ class SubmitJobs:
     shared: list[list[int]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ShareData:
     """Data that jobs name by its id (also to a node, before or after the first of them)."""
 
@@ -68,7 +69,7 @@ class ShareData:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DropData:
     """No job names these data any more (also to a node)."""
 
@@ -76,7 +77,7 @@ class DropData:
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelJobs:
     """The user takes these jobs back, wherever they are."""
 
@@ -84,14 +85,14 @@ class CancelJobs:
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CloseComputation:
     """The cluster is closed: jobs left are ended, files removed, nodes freed (also to a node)."""
 
     computation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AcknowledgeOutcomes:
     """These letters of this node have been settled and need not be kept (also to the node)."""
 
@@ -100,7 +101,7 @@ class AcknowledgeOutcomes:
     letters: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AllocateAnswer:
     """How many cpus of a node a `NodeAllocate` subclass wants; 0 leaves the node unused."""
 
@@ -113,7 +114,7 @@ class AllocateAnswer:
 # scheduler -> cluster
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AllocateAsk:
     """A node was found: what does this cluster's `NodeAllocate` say?"""
 
@@ -127,7 +128,7 @@ class AllocateAsk:
     platform: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsStarted:
     """These jobs were handed to a node."""
 
@@ -136,7 +137,7 @@ class JobsStarted:
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsRequeued:
     """These jobs came back unrun: they wait again."""
 
@@ -145,7 +146,7 @@ class JobsRequeued:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsRetried:
     """These jobs failed or lost their node, and wait to be run again.
 
@@ -158,7 +159,7 @@ class JobsRetried:
     reasons: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsSettled:
     """The scheduler itself ended these jobs: cancelled in the queue, or their node was lost."""
 
@@ -168,7 +169,7 @@ class JobsSettled:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NodeChanged:
     """A node joined, left, or told how it is; `status` is a `NodeStatus`."""
 
@@ -183,7 +184,7 @@ class NodeChanged:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Notice:
     """Something the user should know; `level` is a number of the logging module."""
 
@@ -195,7 +196,7 @@ class Notice:
 # scheduler -> node
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenComputation:
     """Unpack this and be ready to run its jobs, if the node is free for this scheduler."""
 
@@ -211,7 +212,7 @@ class OpenComputation:
     cpus: int  # how many of the node's to use at most (E03)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunJobs:
     """Run these; `attempts` tells a late answer from the current one."""
 
@@ -223,7 +224,7 @@ class RunJobs:
     shared: list[list[int]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StopJobs:
     """End these attempts: forget them when they wait, interrupt and then kill when they run."""
 
@@ -232,7 +233,7 @@ class StopJobs:
     attempts: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecallJobs:
     """Give back up to `count` jobs that have not begun; another node is idle."""
 
@@ -240,12 +241,12 @@ class RecallJobs:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SchedulerPulse:
     """The scheduler lives."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Farewell:
     """The sender leaves for good (both directions); `reason` is for people."""
 
@@ -256,14 +257,14 @@ class Farewell:
 # node -> scheduler
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NodeEnding:
     """The node takes no more jobs; those that run may end, then its farewell follows."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NodeDetails:
     """What the node is; sent first on every connection and again when something changed."""
 
@@ -274,14 +275,14 @@ class NodeDetails:
     availability: Availability | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ComputationReady:
     """The node can run this computation's jobs now."""
 
     computation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ComputationRefused:
     """The node cannot: `kind` is 'busy' (it tells when it is free) or 'failed'."""
 
@@ -290,12 +291,12 @@ class ComputationRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NodeFree:
     """The node, refused as busy before, can be asked again."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsDone:
     """Jobs that ended on a node, a *letter* the node keeps until the client acknowledges it.
 
@@ -314,7 +315,7 @@ class JobsDone:
     seconds: list[float]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsProvisional:
     """Provisional results, in the order in which the jobs sent them."""
 
@@ -325,7 +326,7 @@ class JobsProvisional:
     results: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JobsReturned:
     """Jobs that the node has not begun and will not run."""
 
@@ -335,14 +336,14 @@ class JobsReturned:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ComputationClosed:
     """Nothing of this computation is left on the node."""
 
     computation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NodePulse:
     """The node lives, and has this to spare."""
 

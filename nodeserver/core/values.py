@@ -1,6 +1,19 @@
-"""Values within messages, events and effects: what a node has, how jobs are to be run."""
+"""Values: how messages, events and effects are declared, and what is within them."""
 
 from dataclasses import dataclass
+from typing import TypeVar, dataclass_transform
+
+T = TypeVar('T')
+
+
+@dataclass_transform(frozen_default=True)
+def value(cls: type[T]) -> type[T]:
+    """Declare a value that nobody changes: the type checker holds this, not each assignment.
+
+    A dataclass that is frozen at run time takes three times as long to make, and a job alone makes
+    thirty values on its way.
+    """
+    return dataclass(slots=True)(cls)
 
 
 @dataclass(frozen=True, slots=True)
