@@ -80,10 +80,14 @@ class Workplace:
             job.shared = shared
             if hosted.stopped_ahead.pop(job.id, None) == job.attempt:
                 hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
-            elif not job.payload:  # no call is pickled to nothing
-                hosted.record(job, JobStatus.TERMINATED, reason=_NO_MEMORY)
             elif not shared or hosted.data.is_ready(job):
-                hosted.queue.append(job)
+                self._queue(hosted, job)
+
+    def _queue(self, hosted: Hosted, job: NodeJob) -> None:
+        if job.payload and all(job.contents):  # nothing is pickled to nothing
+            hosted.queue.append(job)
+        else:
+            hosted.record(job, JobStatus.TERMINATED, reason=_NO_MEMORY)
 
     def share(self, peer: str, message: ShareData, now: float) -> None:
         """Data came: the jobs that lacked them can be given out."""
@@ -93,7 +97,8 @@ class Workplace:
             and hosted.scheduler == peer
             and hosted.state is not HostedState.CLOSING
         ):
-            hosted.queue.extend(hosted.data.add(message.data, message.content))
+            for job in hosted.data.add(message.data, message.content):
+                self._queue(hosted, job)
 
     def drop(self, peer: str, message: DropData, now: float) -> None:
         """No job names these data any more."""
