@@ -12,14 +12,12 @@ import sys
 import time
 from dataclasses import replace
 
+from tests.support.histories import LIMITS, NETWORKS, History, shrink
 from tests.support.operations import (
-    LIMITS,
-    NETWORKS,
     WEIGHTS,
     AddMachine,
     Cancel,
     CloseCluster,
-    History,
     KillProgram,
     MakeCluster,
     OpenWay,
@@ -28,7 +26,6 @@ from tests.support.operations import (
     Submit,
     Wait,
     draw,
-    shrink,
 )
 from tests.support.promises import PromiseBroken
 

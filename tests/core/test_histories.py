@@ -18,10 +18,10 @@ from nodeserver.core.messages import NodeSpec
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus
 from nodeserver.wire.session import Limits
-from tests.support import operations
+from tests.support import histories, operations
+from tests.support.histories import History, shrink, strategy
 from tests.support.hosts import Cluster
 from tests.support.network import PERFECT
-from tests.support.operations import History, shrink, strategy
 from tests.support.promises import Fate, Promise, PromiseBroken, Witness
 from tests.support.world import TIGHT, World
 
@@ -219,5 +219,7 @@ def test_a_history_that_breaks_a_promise_is_replayed_by_its_seed_and_shrunk(
     assert str(again) == str(error)
     short = shrink(history, error)
     assert len(short.operations) <= SHORT
-    replayed = eval(repr(short), vars(operations))  # what is printed is the program
+    replayed = eval(
+        repr(short), vars(operations) | vars(histories)
+    )  # what is printed is the program
     assert replayed.broken_promise().promise is Promise.STARTS

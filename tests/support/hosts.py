@@ -375,8 +375,6 @@ class ClientProgram(LoopProgram):
         """What the scheduler keeps although nobody uses it, but for what it knows of nodes."""
         return left_in(self.scheduler, SchedulerCore(), _OF_NODES)
 
-    # the link
-
     def _send(self, peer: str, message: Message) -> None:
         if isinstance(message, RunJobs):
             self._witness.ordered(peer, message)

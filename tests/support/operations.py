@@ -1,33 +1,20 @@
 """What may happen to a world: small operations, drawn from a seed or by Hypothesis alike.
 
-    random.Random(seed) ─▶ draw ─┐
-    Hypothesis ─────▶ strategy ──┴─▶ History ─▶ play ─▶ nothing, or PromiseBroken
-                                                └▶ shrink ─▶ the shortest that still breaks it
-
 An operation names its target by a number, taken modulo what there is when its turn comes: each
 history can be played, also with some of its operations left out.
 """
 
 import random
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
-import hypothesis
-from hypothesis import strategies as st
-
 from nodeserver.core import events as seen
 from nodeserver.core.messages import JobOptions, NodeSpec
-from nodeserver.wire.session import Limits
 from tests.support.hosts import NodeProgram
-from tests.support.network import PERFECT, Faults
-from tests.support.promises import Fate, PromiseBroken
-from tests.support.world import TIGHT, Machine, World
+from tests.support.promises import Fate
+from tests.support.world import Machine, World
 
-ROUGH = Faults(lose_chance=0.02, repeat_chance=0.02, overtake_chance=0.05)
-NETWORKS = (PERFECT, Faults(), ROUGH)
-LIMITS = (Limits(), TIGHT)
 _TARGETS = tuple(range(12))
 _MOST_MACHINES = 12
 _MOST_PENDING = 3000
@@ -59,9 +46,6 @@ def _node(world: World, which: int) -> NodeProgram | None:
     return machine.node if machine is not None else None
 
 
-# time
-
-
 @dataclass(frozen=True)
 class Wait(Operation):
     """Time passes."""
@@ -70,9 +54,6 @@ class Wait(Operation):
 
     def apply(self, world: World) -> None:
         world.run(self.seconds)
-
-
-# users
 
 
 @dataclass(frozen=True)
@@ -215,9 +196,6 @@ class OpenProgramsWay(Operation):
             world.network.open(living[self.program % len(living)].end)
 
 
-# nodes
-
-
 @dataclass(frozen=True)
 class AddMachine(Operation):
     """A machine with a node joins."""
@@ -341,9 +319,6 @@ class Reset(Operation):
             world.network.reset(machine.end)
 
 
-# processes
-
-
 @dataclass(frozen=True)
 class KillWorker(Operation):
     """A job's process is killed, or one that waits for a job."""
@@ -413,123 +388,12 @@ WEIGHTS: dict[type[Operation], int] = {
 
 
 @cache
-def _choices(kind: type[Operation]) -> dict[str, tuple[Any, ...]]:
+def choices_of(kind: type[Operation]) -> dict[str, tuple[Any, ...]]:
+    """What each field of an operation may be."""
     return {each.name: each.metadata['choices'] for each in fields(kind)}
 
 
 def draw(rng: random.Random, weights: dict[type[Operation], int] = WEIGHTS) -> Operation:
     """Draw an operation."""
     (kind,) = rng.choices(list(weights), list(weights.values()))
-    return kind(**{name: rng.choice(values) for name, values in _choices(kind).items()})
-
-
-@dataclass(frozen=True)
-class History:
-    """A world and what happens to it; its `repr` is the program that plays it again."""
-
-    seed: int
-    network: int = 0  # which of NETWORKS
-    limits: int = 0  # which of LIMITS
-    cpus: tuple[int, ...] = (2, 2)
-    operations: tuple[Operation, ...] = ()
-
-    @classmethod
-    def of_seed(cls, seed: int, length: int = 60) -> 'History':
-        """Make the history that a seed stands for."""
-        rng = random.Random(seed)
-        return cls(
-            seed,
-            rng.randrange(len(NETWORKS)),
-            rng.randrange(len(LIMITS)),
-            tuple(rng.choices((1, 2, 4), k=rng.randint(1, 5))),
-            tuple(draw(rng) for _ in range(length)),
-        )
-
-    def with_only(self, operations: Iterable[Operation]) -> 'History':
-        """Make the same history with fewer operations."""
-        return History(self.seed, self.network, self.limits, self.cpus, tuple(operations))
-
-    def world(self, check_every: int = 1) -> World:
-        """Make the world as it is at the beginning."""
-        world = World(self.seed, NETWORKS[self.network], LIMITS[self.limits], check_every)
-        for cpus in self.cpus:
-            world.add_machine(cpus)
-        return world
-
-    def play(self, check_every: int = 1) -> World:
-        """Have it all happen and come to its end; PromiseBroken tells of what must not be."""
-        world = self.world(check_every)
-        played = 0
-        try:
-            for number, operation in enumerate(self.operations, 1):
-                played = number
-                world.agenda.tell('---', operation)
-                operation.apply(world)
-            world.finish()
-        except PromiseBroken as error:
-            error.played = played
-            error.add_note(f'seed {self.seed}, the last moves:\n{world.agenda.tale()}')
-            raise
-        return world
-
-    def broken_promise(self) -> PromiseBroken | None:
-        """Play it; the promise that it breaks, if it breaks one."""
-        try:
-            self.play()
-        except PromiseBroken as error:
-            return error
-        return None
-
-
-def strategy(longest: int = 30) -> st.SearchStrategy[History]:
-    """Histories as Hypothesis draws and shrinks them."""
-    kinds = [kind for kind, weight in WEIGHTS.items() for _ in range(weight)]
-    operations = {kind: _strategy_of(kind) for kind in WEIGHTS}
-    one = st.sampled_from(kinds).flatmap(operations.__getitem__)
-    return st.builds(
-        History,
-        seed=st.integers(0, 2**32),
-        network=st.integers(0, len(NETWORKS) - 1),
-        limits=st.integers(0, len(LIMITS) - 1),
-        cpus=st.lists(st.sampled_from((1, 2, 4)), min_size=1, max_size=4).map(tuple),
-        operations=st.lists(one, max_size=longest).map(tuple),
-    )
-
-
-def _strategy_of(kind: type[Operation]) -> st.SearchStrategy[Operation]:
-    values = {name: st.sampled_from(choices) for name, choices in _choices(kind).items()}
-    return st.builds(kind, **values)
-
-
-def shrink(history: History, error: PromiseBroken, examples: int = 200) -> History:
-    """Find a short part of a history that breaks the same promise."""
-    history = history.with_only(history.operations[: error.played])  # what came later is not why
-    size = len(history.operations)
-    # The first choice is the one that Hypothesis shrinks to; most operations are kept at first.
-    kept = st.tuples(*[st.sampled_from((False,) + 7 * (True,)) for _ in range(size)])
-
-    def part(chosen: Sequence[bool]) -> History:
-        chosen_ones = zip(history.operations, chosen, strict=True)
-        return history.with_only(each for each, is_kept in chosen_ones if is_kept)
-
-    def breaks(chosen: Sequence[bool]) -> bool:
-        found = part(chosen).broken_promise()
-        return found is not None and found.promise is error.promise
-
-    try:
-        return part(
-            hypothesis.find(
-                kept,
-                breaks,
-                settings=hypothesis.settings(
-                    max_examples=examples,
-                    database=None,
-                    derandomize=True,
-                    deadline=None,
-                    suppress_health_check=list(hypothesis.HealthCheck),
-                    phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
-                ),
-            )
-        )
-    except hypothesis.errors.NoSuchExample:
-        return history
+    return kind(**{name: rng.choice(values) for name, values in choices_of(kind).items()})
