@@ -4,6 +4,7 @@ from dispy_nb.job import DispyJob
 from nodeserver.core.errors import JobFailed, RemoteTraceback
 from nodeserver.core.status import JobStatus
 from nodeserver.payload import load_exception
+from nodeserver.wire.packed import Buffer
 
 
 def failure_of(job: DispyJob, index: int | None = None) -> BaseException | None:
@@ -21,7 +22,7 @@ def failure_of(job: DispyJob, index: int | None = None) -> BaseException | None:
 
 
 def remote_failure(
-    data: bytes, text: str, status: JobStatus, index: int | None = None
+    data: Buffer, text: str, status: JobStatus, index: int | None = None
 ) -> BaseException:
     """Make the exception to be raised here for what went wrong on a node."""
     error = load_exception(data)

@@ -6,6 +6,7 @@ from nodeserver.core.lastwords import last_words
 from nodeserver.core.status import JobStatus
 from nodeserver.payload import load_result
 from nodeserver.wire.outcome import Outcome, decode_outcome
+from nodeserver.wire.packed import Buffer
 
 
 class OpenedOutcome:
@@ -14,7 +15,7 @@ class OpenedOutcome:
     __slots__ = ('error', 'exception', 'result', 'stderr', 'stdout')
 
     def __init__(
-        self, result: Any, stdout: Any, stderr: Any, exception: str | None, error: bytes = b''
+        self, result: Any, stdout: Any, stderr: Any, exception: str | None, error: Buffer = b''
     ) -> None:
         self.error = error  # the exception itself, pickled
         self.result = result
@@ -67,7 +68,7 @@ def open_outcome(status: JobStatus, outcome: bytes, reason: str) -> OpenedOutcom
     else:
         exception = _story(reason, opened) or None
     if status != JobStatus.FINISHED or not pickled:
-        error = opened.result if opened.exception else b''
+        error = pickled if opened.exception else b''
         return OpenedOutcome(None, opened.stdout, opened.stderr, exception, error)
     try:
         result = load_result(pickled)

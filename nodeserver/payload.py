@@ -297,17 +297,17 @@ def dump_exception(error: BaseException) -> bytes:
     """Pickle what a job raised, without its traceback; b'' if it cannot travel."""
     try:
         data = dump_result(error)
+        return data if isinstance(data, bytes) else data.join()
     except BaseException:  # noqa: BLE001 - user code: the text of the exception travels anyway
         return b''
-    return data if isinstance(data, bytes) else b''
 
 
-def load_exception(data: bytes) -> BaseException | None:
+def load_exception(data: Buffer) -> BaseException | None:
     """Unpickle what a job raised; None if it cannot be made here, as many classes cannot."""
     if not data:
         return None
     try:
-        error = pickle.loads(data)
+        error = _load(data, ())
     except (Exception, SystemExit):  # noqa: BLE001 - user code: its text is there in its place
         return None
     return error if isinstance(error, BaseException) else None

@@ -285,7 +285,8 @@ class WorkerEnd:
         kind, job, seconds, _ = report
         if not kind & lane.IN_FILE:
             return report
-        kind, fd = kind & ~lane.IN_FILE, self._arrived.popleft()
+        kind = kind & ~lane.IN_FILE
+        fd = self._arrived.popleft() if self._arrived else _LOST  # a job wrote into the lane
         try:
             if fd == _LOST:
                 raise OSError('the node has no descriptors left')
@@ -305,7 +306,7 @@ class WorkerEnd:
         """
         if self._page is not None:
             return self._page.begun > self._answered and not self.leaving
-        return not self._unread
+        return not (self._unread or self.leaving)
 
     @property
     def is_garbled(self) -> bool:

@@ -147,11 +147,21 @@ def _with_outside(message: Message, frames: Sequence[Frame]) -> Message:
     if not fits or places[0] < 0 or places[-1] >= len(column):
         raise ProtocolError(f'{kind.__name__} names places that its payload frames do not fit')
     for place, frame in zip(places, frames[2:], strict=True):
-        column[place] = frame  # as it came: bytes, or what a large one was gathered in
+        column[place] = _own(frame)
     if not isinstance(value, bytes):
         return message
     changes: dict[str, Any] = {name: column[0]}
     return dataclasses.replace(message, **changes)
+
+
+def _own(frame: Any) -> Any:
+    """Have a payload apart from its message, which it would keep, and be unaligned in.
+
+    Others are as they came: bytes, or what a large one was gathered in.
+    """
+    if isinstance(frame, memoryview) and isinstance(frame.obj, bytes | bytearray):
+        return bytes(frame)
+    return frame
 
 
 def _check_columns(message: Message) -> None:

@@ -9,6 +9,7 @@ It does no I/O and knows no clock: whoever owns the socket puts `due()` on the w
 call, says when the connection broke (`pause`) and hands greetings over (`greeted`).
 """
 
+import errno
 import platform
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -93,7 +94,18 @@ _STAY_BEHIND = {
 
 _ON_BULK_LANE = (Kind.BULK, Kind.PART)
 _NUMBERED = (Kind.MESSAGE, Kind.PART, Kind.BULK, Kind.PLACED)
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _PLACES = msgspec.msgpack.Decoder(list[str])
+
+
+def _open(files: bulk.FileAccess, place: str) -> Any:
+    """Have a frame from its file; as with those that are shed, b'' if there is no room for it."""
+    try:
+        return files.open(place)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        return b''
 
 
 def _placed(frames: list[Any]) -> _Envelope:
@@ -366,6 +378,6 @@ class Session:
             places = _PLACES.decode(announcement)
             if self._files is None:
                 raise ValueError('files of peers are not opened on this link')
-            return [self._files.open(place) if place else next(here) for place in places]
+            return [_open(self._files, place) if place else next(here) for place in places]
         except (msgspec.DecodeError, OSError, ValueError, StopIteration) as error:
             raise ProtocolError(f'a payload is not where it was said to be: {error}') from error

@@ -3,6 +3,7 @@
 from nodeserver.core import effects as do
 from nodeserver.core import messages as m
 from nodeserver.core.events import PeerLost
+from nodeserver.core.status import JobStatus
 from tests.core.test_node import Bench
 from tests.support.desk import CLIENT, Desk
 
@@ -100,6 +101,19 @@ def test_a_job_whose_data_are_on_their_way_keeps_no_cpu_from_others() -> None:
     bench.hears(DATA)
     (give,) = bench.take(do.GiveJobs)
     assert (give.ids, give.shared) == ([1], [[b'large']])
+
+
+def test_a_job_whose_data_the_node_had_no_memory_for_is_not_begun() -> None:
+    bench = Bench()
+    bench.open()
+    run(bench, 1, named=[1])
+    bench.hears(m.ShareData(7, 1, b''))
+    run(bench, 2, named=[1])
+    assert not bench.take(do.GiveJobs)
+    done = bench.take(m.JobsDone)
+    assert [job for letter in done for job in letter.ids] == [1, 2]
+    assert {status for letter in done for status in letter.statuses} == {JobStatus.TERMINATED}
+    assert 'no memory' in done[0].reasons[0]
 
 
 def test_a_job_waits_for_all_of_its_data() -> None:

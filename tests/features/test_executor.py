@@ -117,6 +117,7 @@ def test_what_a_call_raises_is_raised_here(make_executor: MakeExecutor) -> None:
     assert isinstance(caught.value.__cause__, RemoteTraceback)
     assert 'in fail' in str(caught.value.__cause__)
     assert future.exception() is caught.value
+    assert executor.submit(fail, 'x' * 100_000).exception(LIMIT).args == ('x' * 100_000,)
 
 
 @pytest.mark.row('Z03')

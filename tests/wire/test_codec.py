@@ -16,6 +16,7 @@ from nodeserver.core.messages import (
     NodePulse,
     OpenComputation,
     RunJobs,
+    ShareData,
     StopJobs,
     SubmitJobs,
 )
@@ -114,3 +115,12 @@ def test_random_bytes_are_refused_or_read_but_never_crash(tail: list[bytes], tag
         decode([bytes((tag,)) + (tail[0] if tail else b''), *tail[1:]])
     except ProtocolError:
         return
+
+
+def test_payload_that_is_a_part_of_something_larger_is_taken_out_of_it() -> None:
+    payload = b'x' * (INSIDE_LIMIT + 1)
+    head, places, frame = encode(ShareData(7, 1, payload))
+    received = memoryview(bytearray(b'around' + frame))
+    message = decode([head, places, received[6:]])
+    assert isinstance(message, ShareData)
+    assert (type(message.content), message.content) == (bytes, payload)

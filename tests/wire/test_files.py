@@ -1,5 +1,6 @@
 """Sessions whose large payloads stay where they lie, on one machine, and those that cannot."""
 
+import resource
 from collections.abc import Iterator
 
 import msgspec
@@ -122,6 +123,17 @@ def test_a_place_where_nothing_is_breaks_the_protocol(near: FilePair, place: str
     forged = bytes(frames[0])[:HEADER_SIZE] + msgspec.msgpack.encode(['', '', place])
     with pytest.raises(ProtocolError, match='not where it was said to be'):
         near.b.receive([forged, *frames[1:]])
+
+
+def test_who_has_no_descriptors_left_gets_nothing_in_a_files_place(near: FilePair) -> None:
+    near.a.send(ShareData(7, 1, payload()))  # type: ignore[arg-type]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        near.settle()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert near.at_b == [ShareData(7, 1, b'')]
 
 
 def test_a_session_without_files_opens_none() -> None:

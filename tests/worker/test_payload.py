@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy
 import pytest
 
 from nodeserver.core.errors import PicklingFailed
@@ -305,3 +306,11 @@ def test_exception_travels_if_it_can() -> None:
     assert load_exception(b'') is None
     assert load_exception(dump_exception(OddError('that', 3))) is None  # cannot be made
     assert dump_exception(ValueError(lock)) == b''
+
+
+def test_exception_with_large_content_travels_too() -> None:
+    array = numpy.arange(50_000)
+    found = load_exception(dump_exception(ValueError('x' * 50_000, array)))
+    assert isinstance(found, ValueError)
+    assert found.args[0] == 'x' * 50_000
+    assert numpy.array_equal(found.args[1], array)
