@@ -21,6 +21,7 @@ WANTED = {
 """,
     'dispy.Executor(': '1024 [1, 4, 9]\n',
     'joblib.Parallel(': '[0, 1, 4, 9, 16]\n',
+    'cluster.share(': '[1000.0, 1000.0, 1000.0, 1000.0, 1000.0]\n',
 }
 
 
@@ -31,7 +32,7 @@ def example(mark: str) -> str:
     return found.replace('nodes=local.nodes', "nodes=local.nodes, ip_addr='127.0.0.1'")
 
 
-@pytest.mark.row('Z01', 'Z03', 'Z04')
+@pytest.mark.row('Z01', 'Z03', 'Z04')  # and what stands beside them
 @pytest.mark.parametrize('mark', WANTED)
 def test_the_example_runs_as_it_stands(mark: str) -> None:
     done = client_program(example(mark), timeout=45)
