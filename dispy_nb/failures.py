@@ -18,7 +18,9 @@ def failure_of(job: DispyJob, index: int | None = None) -> BaseException | None:
         return None
     if job.status == JobStatus.CANCELLED:
         text = job.reason or text
-    return remote_failure(job._decoded().error, text or '', job.status, index)
+    # where its node ended it, what that raised in the function is not the function's own
+    error = b'' if job._reason else job._decoded().error
+    return remote_failure(error, text or '', job.status, index)
 
 
 def remote_failure(

@@ -42,7 +42,8 @@ class ClusterView(MapVerbs):
     """A cluster whose jobs carry options: what `JobCluster.options` returns.
 
     It has no jobs and no life of its own: whatever is not here is the cluster's.  With `map` and
-    `imap` a job is a chunk of calls, and a timeout is a chunk's.
+    `imap` a job is a chunk of calls, and a timeout is a chunk's: unless `chunksize` is given, each
+    call is a job of its own where there is a timeout.
 
     Attributes
     ----------
@@ -103,6 +104,9 @@ class ClusterView(MapVerbs):
     def _submit(self, node: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DispyJob:
         job: DispyJob = self.cluster._submit(node, args, kwargs, self._options)
         return job
+
+    def _chunksize(self, given: int | None) -> int | None:
+        return 1 if given is None and self.timeout is not None else given
 
     def _target(self, known_cpus: bool) -> Target:
         target: Target = self.cluster._target(known_cpus, self._options)

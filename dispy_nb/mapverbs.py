@@ -48,6 +48,7 @@ class MapVerbs:
             An argument cannot travel; no call is left running.
         """
         check_calls(iterables, chunksize, errors)
+        chunksize = self._chunksize(chunksize)
         target = self._target(known_cpus=chunksize is not None)
         with self._progress_line():
             return map_calls(target, iterables, chunksize, errors)
@@ -82,6 +83,10 @@ class MapVerbs:
         target = self._target(known_cpus=buffersize is not None)
         ahead = buffersize or max(LEAST_IN_FLIGHT, 4 * target.cpus)
         return map_lazily(target, iterables, chunksize, errors, ahead)
+
+    def _chunksize(self, given: int | None) -> int | None:
+        """How many calls to put into a job; None: as many as seems best."""
+        return given
 
     # what they need
 

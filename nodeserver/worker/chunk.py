@@ -17,10 +17,12 @@ def run_chunk(
     leading: tuple[Any, ...],
     columns: Sequence[Sequence[Any]],
     stop: bool,
+    was_interrupted: Callable[[], bool],
 ) -> bytes | Packed:
     """Call the computation once for each row of the columns; answer the pickled results.
 
-    The arguments `leading` stand first in every call.  With `stop` the first failure is the end.
+    The arguments `leading` stand first in every call.  With `stop` the first failure is the end;
+    so is an interrupt that the node sent, but not one that a call raises by itself.
     """
     values: list[Any] = []
     failures: dict[int, CallFailure] = {}
@@ -28,9 +30,9 @@ def run_chunk(
     for row in zip(*columns, strict=True):
         try:
             append(computation(*leading, *row) if leading else computation(*row))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - user code: its client is told
+        except BaseException as error:
+            if was_interrupted():
+                raise
             failures[len(values)] = describe(error), dump_exception(error)
             append(None)
             if stop:

@@ -50,6 +50,7 @@ class Worker:
         self._number = 0  # of the job among those that a lasting worker was given
         self._open_number = 0  # the same while interrupts may end it
         self._broke_import = False
+        self._was_interrupted = False  # by the node
         keep_reserve()
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
@@ -79,6 +80,7 @@ class Worker:
     def _run_one(self) -> None:
         """Run one job; what it registered for the end of the process is run too."""
         atexit._clear()  # the template's, which are not this job's
+        signal.signal(signal.SIGINT, self._interrupted_alone)
         for order in lane.read_batch(self._lane):
             self._enter_directory()
             ancestry.set_name(f'dispy job {order.job}')
@@ -128,7 +130,13 @@ class Worker:
         """Interrupt the job that the node means: by now a lasting worker may be in the next one."""
         if self._open_number and self._page.is_interrupted(self._open_number):
             self._broke_import = self._broke_import or _is_importing(frame)
+            self._was_interrupted = True
             raise KeyboardInterrupt
+
+    def _interrupted_alone(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt the only job of this process."""
+        self._was_interrupted = True
+        raise KeyboardInterrupt
 
     def _let_in_interrupts(self) -> None:
         """Let the job be interrupted, also by what came before it began.
@@ -139,7 +147,8 @@ class Worker:
             allow_interrupts()
             return
         self._open_number = self._number
-        if self._page.is_interrupted(self._number):
+        self._was_interrupted = self._page.is_interrupted(self._number)
+        if self._was_interrupted:
             raise KeyboardInterrupt
 
     def _keep_out_interrupts(self) -> None:
@@ -167,7 +176,9 @@ class Worker:
                 self._let_in_interrupts()
                 args, kwargs = _load_arguments(payload, files)
                 if kwargs is None:
-                    result = run_chunk(self._computation, *args)
+                    result = run_chunk(
+                        self._computation, *args, was_interrupted=lambda: self._was_interrupted
+                    )
                 else:
                     result = dump_result(self._computation(*args, **kwargs))
             finally:

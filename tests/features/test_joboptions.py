@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import dispy_nb as dispy
-from dispy_nb import DispyJob
+from dispy_nb import DispyJob, JobFailed
 from tests.features.conftest import MakeCluster
 from tests.support.programs import eventually, free_port, node_program
 
@@ -444,3 +444,14 @@ def test_options_of_a_view_change_only_what_is_given(make_cluster: MakeCluster) 
     assert (view.timeout, view.retries) == (2.0, 3)
     assert freed.cluster is cluster
     assert freed.submit(len, 'four')() == 4
+
+
+@pytest.mark.row('Z05')
+def test_a_view_maps_with_its_options(make_cluster: MakeCluster, gate: Path) -> None:
+    cluster = make_cluster(time.sleep, isolation='worker')
+    view = cluster.options(timeout=0.5, retries=1)
+    assert view.map([0, 0, 0], chunksize=2) == [None] * 3
+    assert list(view.imap([0, 0])) == [None] * 2
+    failed, done = view.map([60, 0], chunksize=1, errors='return')
+    assert (done, type(failed)) == (None, JobFailed)
+    assert 'ran longer than its timeout of 0.5 s' in str(failed)

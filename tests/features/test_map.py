@@ -355,3 +355,20 @@ def test_a_closed_cluster_refuses(make_cluster: MakeCluster) -> None:
         cluster.map([1])
     with pytest.raises(dispy.ClusterClosed):
         cluster.imap([1])
+
+
+def interrupt_itself(value):
+    if value == 1:
+        raise KeyboardInterrupt('by itself')
+    return value
+
+
+@pytest.mark.row('Z01')
+@pytest.mark.parametrize('isolation', ['job', 'worker'])
+def test_an_interrupt_that_a_call_raises_by_itself_is_its_own(
+    make_cluster: MakeCluster, isolation: str
+) -> None:
+    cluster = make_cluster(interrupt_itself, isolation=isolation)
+    first, failed, third = cluster.map(range(3), chunksize=3, errors='return')
+    assert (first, third) == (0, 2)
+    assert repr(failed) == "KeyboardInterrupt('by itself')"
