@@ -14,9 +14,7 @@ from nodeserver.worker.tracebacks import describe
 
 def run_chunk(
     computation: Callable[..., Any],
-    leading: tuple[Any, ...],
-    columns: Sequence[Sequence[Any]],
-    stop: bool,
+    calls: tuple[Any, ...],
     was_interrupted: Callable[[], bool],
 ) -> bytes | Packed:
     """Call the computation once for each row of the columns; answer the pickled results.
@@ -24,6 +22,9 @@ def run_chunk(
     The arguments `leading` stand first in every call.  With `stop` the first failure is the end;
     so is an interrupt that the node sent, but not one that a call raises by itself.
     """
+    leading: tuple[Any, ...]
+    columns: Sequence[Sequence[Any]]
+    leading, columns, stop = calls
     values: list[Any] = []
     failures: dict[int, CallFailure] = {}
     append = values.append

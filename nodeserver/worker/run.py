@@ -176,9 +176,7 @@ class Worker:
                 self._let_in_interrupts()
                 args, kwargs = _load_arguments(payload, files)
                 if kwargs is None:
-                    result = run_chunk(
-                        self._computation, *args, was_interrupted=lambda: self._was_interrupted
-                    )
+                    result = run_chunk(self._computation, args, lambda: self._was_interrupted)
                 else:
                     result = dump_result(self._computation(*args, **kwargs))
             finally:
