@@ -154,7 +154,7 @@ class Dispatch:
         """Place one turn's worth of jobs of a computation; how many found a place.
 
         One that is alone in the ring has nobody to be fair to.  Short jobs go out many at a time,
-        but to no node more than its share of those that are left.
+        first to free cpus, then to each node its share of those that are left.
         """
         rounds = comp.pace.jobs_per_cpu()
         placed = 0
@@ -168,13 +168,22 @@ class Dispatch:
             node = self._best(comp, rounds) if comp.has_waiting() else None
             if node is None:
                 break
-            share = 1 + len(comp.waiting) // len(self._placement) if rounds > 1 else 1
+            share = self._share(comp, node) if rounds > 1 else 1
             ids = comp.dispatch_some(min(most, share, self._room(comp, node, rounds)), node.id)
             self._barren.discard(node.id)
             self._load(comp, node, ids, plan)
             placed += len(ids)
             most -= len(ids)
         return placed
+
+    def _share(self, comp: Computation, node: NodeRecord) -> int:
+        """How many jobs go to a node before the next one has its turn.
+
+        No job stands in a queue behind another one while a cpu is free elsewhere.
+        """
+        if node.load < node.cpus:
+            return node.cpus - node.load
+        return 1 + len(comp.waiting) // len(self._placement)
 
     def _place_pinned(self, comp: Computation, name: str, rounds: int, plan: Plan) -> int:
         job, placed = comp.next_for(name), 0

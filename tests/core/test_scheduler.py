@@ -113,6 +113,18 @@ def test_short_jobs_are_handed_out_ahead_and_long_ones_are_not() -> None:
     assert not desk.sent(m.RunJobs)
 
 
+def test_short_jobs_go_to_every_free_cpu_before_one_waits_behind_another() -> None:
+    desk = Desk()
+    desk.join('a', cpus=1)
+    desk.join('b', cpus=1, address='10.0.0.2')
+    desk.submit(1, 2)
+    desk.done('a', 1, seconds=0.001)
+    desk.done('b', 2, seconds=0.001)
+    desk.submit(3, 4, 5)
+    runs = {node: desk.sent(m.RunJobs, node)[-1].ids for node in 'ab'}
+    assert sorted(ids[0] for ids in runs.values()) == [3, 4]
+
+
 def test_what_waits_behind_a_long_job_is_recalled_when_another_node_idles() -> None:
     desk = Desk()
     desk.join('a', cpus=1)
