@@ -243,24 +243,28 @@ class Workplace:
         worker = hosted.workers.get(event.worker) if hosted else None
         if hosted is None or worker is None:
             return
+        jobs = list(islice(worker.held, len(event.ids)))
+        if [job.id for job in jobs] != event.ids:
+            self._distrust(hosted, worker)
+            return
         hosted.proved_well()
         hosted.pace.learn(event.seconds)
-        count = len(event.ids)
-        if not any(job.stopping or job.kill_step for job in islice(worker.held, count)):
-            jobs = [worker.held.popleft() for _ in event.ids]
-            if [job.id for job in jobs] != event.ids:
-                raise AssertionError(f'worker {worker.id} reported jobs out of their order')
+        for _ in jobs:
+            worker.held.popleft()
+        if not any(job.stopping or job.kill_step for job in jobs):
             hosted.record_all(jobs, event.raised, event.outcomes, event.seconds)
-            self._rest(hosted, worker, now)
-            return
-        columns = zip(event.ids, event.raised, event.outcomes, event.seconds, strict=True)
-        for job_id, raised, outcome, seconds in columns:
-            job = worker.held.popleft()
-            if job.id != job_id:
-                raise AssertionError(f'worker {worker.id} reported job {job_id}, not {job.id}')
-            status, reason = job.end(raised, seconds)
-            hosted.record(job, status, outcome, reason, seconds)
+        else:
+            columns = zip(jobs, event.raised, event.outcomes, event.seconds, strict=True)
+            for job, raised, outcome, seconds in columns:
+                status, reason = job.end(raised, seconds)
+                hosted.record(job, status, outcome, reason, seconds)
         self._rest(hosted, worker, now)
+
+    def _distrust(self, hosted: Hosted, worker: Worker) -> None:
+        """End a process whose job has meddled with what it tells the node."""
+        text = f'{hosted.opened.name}: a process told of jobs that it does not have, and is killed'
+        self._emit(Report(levels.ERROR, text))
+        self._emit(SignalWorker(hosted.id, worker.id, signal.SIGKILL))
 
     def _rest(self, hosted: Hosted, worker: Worker, now: float) -> None:
         """A worker has ended some jobs: it idles, leaves, or is in the next one now."""

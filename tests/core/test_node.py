@@ -114,6 +114,18 @@ def test_a_worker_that_dies_takes_only_the_job_it_was_in() -> None:
     assert bench.take(do.GiveJobs)[-1].ids == [3, 4]
 
 
+def test_a_worker_that_tells_of_jobs_it_does_not_have_is_killed() -> None:
+    bench = Bench(cpus=1)
+    bench.open('worker', workers=1)
+    bench.run(1, 2)
+    bench.reported(1, 2)
+    assert bench.take(do.SignalWorker) == [do.SignalWorker(7, 1, signal.SIGKILL)]
+    assert not bench.take(m.JobsDone)
+    bench.tell(WorkerEnded(7, 1, -signal.SIGKILL, b'', 1))
+    (letter,) = bench.take(m.JobsDone)
+    assert (letter.ids, letter.statuses) == ([1], [JobStatus.TERMINATED])
+
+
 def test_one_letter_a_turn_is_kept_until_it_is_acknowledged() -> None:
     bench = Bench()
     bench.open()
