@@ -24,7 +24,7 @@ from nodeserver.core.effects import (
 )
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import AvailabilityMeasured, OwnerGone, StopAsked
-from nodeserver.core.node import NodeCore
+from nodeserver.core.node import ORPHAN_SECONDS, NodeCore
 from nodeserver.core.nodefacts import NodeFacts
 from nodeserver.io import netif
 from nodeserver.io.driver import Driver
@@ -40,6 +40,7 @@ from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import NodeContact
 
 MEASURE_INTERVAL = 5.0
+END_PATIENCE = 30.0  # for a core that is to end at once, before the node ends without it
 
 _log = logging.getLogger(__name__)
 
@@ -124,6 +125,8 @@ class NodeService:
     def stop(self, at_once: bool, reason: str) -> None:
         """End after the running jobs, or at once."""
         self._seat.post(StopAsked(at_once, reason))
+        if at_once:
+            self._loop.call_later(END_PATIENCE, self._give_up, reason)
 
     async def run(self) -> str:
         """Serve until stopped; the reason of the end."""
@@ -189,6 +192,13 @@ class NodeService:
         if not os.read(self._options.owner_fd, 1024):
             self._loop.remove_reader(self._options.owner_fd)
             self._seat.post(OwnerGone())
+            self._loop.call_later(ORPHAN_SECONDS + END_PATIENCE, self._give_up, 'its owner is gone')
+
+    def _give_up(self, reason: str) -> None:
+        """End although the core does not say so: it must have a bug, and is of no use to anyone."""
+        if not self._stopped.done():
+            _log.error('the node does not end by itself, and is ended')
+            self._stopped.set_result(reason)
 
     def _stop(self, effect: Stop) -> None:
         if not self._stopped.done():

@@ -17,6 +17,7 @@ from nodeserver.io.sysinfo import processor_count
 from nodeserver.io.udp import NODE_PORT
 from tests.support.netns import Lan
 from tests.support.programs import (
+    Program,
     client_program,
     eventually,
     free_port,
@@ -367,3 +368,22 @@ def test_the_second_signal_ends_at_once(number: signal.Signals, tmp_path: Path) 
         assert job.wait(5)
         assert (job.status, job.exception) == (dispy.DispyJob.Cancelled, 'Cancelled')
         assert job.reason == f'node short ({ADDRESS}) was lost: {number.name} received'
+
+
+def test_the_second_signal_ends_even_a_node_whose_core_has_a_bug() -> None:
+    text = (
+        'import sys\n'
+        'from nodeserver.cli.dispynode import main\n'
+        'from nodeserver.core.node import NodeCore\n'
+        'from nodeserver.services import node\n'
+        'def broken(*_): raise RuntimeError("a bug")\n'
+        'NodeCore.handle, node.END_PATIENCE = broken, 0.1\n'
+        'sys.exit(main(sys.argv[1:]))\n'
+    )
+    with Program([sys.executable, '-c', text, '-i', ADDRESS, '-p', str(free_port())]) as node:
+        node.wait_for_log('serving at')
+        node.signal(signal.SIGTERM)
+        node.wait_for_log('a second one stops at once')
+        node.signal(signal.SIGTERM)
+        assert node.wait(5) == 128 + signal.SIGTERM
+        assert 'the node does not end by itself, and is ended' in node.errors()
