@@ -24,6 +24,7 @@ from nodeserver.culprits import (
     named_parts,
     pickling_failure,
 )
+from nodeserver.definitions import PROTOCOL, DefinitionPickler, dump_by_definition
 from nodeserver.usercode import by_value_meanwhile, modules_by_value, sources_of
 from nodeserver.wire.packed import (
     LARGE,
@@ -36,7 +37,6 @@ from nodeserver.wire.packed import (
     unpack,
 )
 
-PROTOCOL = 5
 _MAIN = b'__main__'
 
 CallFailure = tuple[str, bytes]  # of one call in a chunk: traceback, and pickled exception
@@ -181,7 +181,7 @@ def _dump_given(
         kept.buffers.clear()
     with by_value_meanwhile(by_value):
         try:
-            by_definition: bytes = cloudpickle.dumps(obj, PROTOCOL, buffer_callback=take)
+            by_definition = dump_by_definition(obj, take)
         except Exception as error:
             raise pickling_failure(error, names()) from error
     return by_definition
@@ -209,7 +209,7 @@ def dump_value(value: object, by_value: Iterable[str] = ()) -> Packed:
     kept = _Kept()
     with by_value_meanwhile(by_value):
         try:
-            data = cloudpickle.dumps(_beside(value), PROTOCOL, buffer_callback=kept.take)
+            data = dump_by_definition(_beside(value), kept.take)
         except Exception as error:
             raise pickling_failure(error, [('value', value)]) from error
     packed = pack([data, *kept.buffers])
@@ -313,7 +313,7 @@ def load_exception(data: Buffer) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-class _ResultPickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _ResultPickler(DefinitionPickler):
     """Sends classes that came from the client back as that client's own classes.
 
     Cloudpickle alone sends their definition, and loading that *replaces* the methods of the
@@ -328,7 +328,7 @@ class _ResultPickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 def _class_reference(cls: type) -> tuple[str, str, str, bytes]:
     if cls not in _class_bytes:
-        _class_bytes[cls] = cloudpickle.dumps(cls, PROTOCOL)
+        _class_bytes[cls] = dump_by_definition(cls)
     tracker = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls]
     return tracker, cls.__module__, cls.__qualname__, _class_bytes[cls]
 
@@ -377,7 +377,7 @@ def load_package(data: bytes) -> Package:
     return Package(computation, setup, cleanup, depends)
 
 
-class _PackagePickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _PackagePickler(DefinitionPickler):
     """Names the namespace of `__main__`, which cloudpickle would make an anonymous one."""
 
     def persistent_id(self, obj: object) -> str | None:

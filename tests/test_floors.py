@@ -19,6 +19,7 @@ FLOORS = {
     'nodeserver.wire': 1,
     'nodeserver.io': 2,
     'nodeserver.culprits': 2,
+    'nodeserver.definitions': 2,
     'nodeserver.payload': 2,
     'nodeserver.usercode': 2,
     'nodeserver.services': 3,
