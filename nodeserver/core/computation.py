@@ -41,6 +41,9 @@ class JobRecord:
         self.stopping = False
 
 
+Portion = tuple[list[int], list[JobRecord]]  # jobs: their ids, and their records
+
+
 class Computation:
     """The queue of one computation and the records of its jobs."""
 
@@ -51,6 +54,7 @@ class Computation:
         'declared',
         'has_priorities',
         'has_retries',
+        'has_shared',
         'has_timeouts',
         'id',
         'jobs',
@@ -73,6 +77,7 @@ class Computation:
         self.has_timeouts = False  # of its jobs so far: what no job asks for costs nothing
         self.has_retries = False
         self.has_priorities = False
+        self.has_shared = False
         self.waiting: dict[int, bytes | JobRecord] = {}
         self.jobs: dict[int, JobRecord] = {}  # with a node
         self.data: DataStock | None = None  # until the first data come, or a job names some
@@ -93,7 +98,8 @@ class Computation:
         node, ids, options = message.node, message.ids, message.options
         queue = self.pinned.setdefault(node, JobQueue()) if node else self.queue
         queue.extend(ids, options.priority)
-        if node or options != ORDINARY or message.shared:
+        if node or message.shared or (options is not ORDINARY and options != ORDINARY):
+            self.has_shared |= bool(message.shared)
             self.has_timeouts |= options.timeout > 0
             self.has_retries |= options.retries > 0
             self.has_priorities |= options.priority != 0
@@ -124,13 +130,14 @@ class Computation:
         """Whether a job waits for any node; those that were cancelled meanwhile are passed."""
         return self.queue.head(self.waiting) is not None
 
-    def dispatch_some(self, count: int, node: str) -> list[int]:
+    def dispatch_some(self, count: int, node: str) -> Portion:
         """Move up to so many jobs from the head of the queue to a node, as new attempts.
 
         They are of one priority: that of the job which `has_waiting` has found.
         """
         line, waiting, jobs = self.queue.line, self.waiting, self.jobs
         ids: list[int] = []
+        records: list[JobRecord] = []
         while line and len(ids) < count:
             job = line.popleft()
             entry = waiting.pop(job, None)
@@ -141,7 +148,8 @@ class Computation:
             record.attempt += 1
             jobs[job] = record
             ids.append(job)
-        return ids
+            records.append(record)
+        return ids, records
 
     def next_for(self, node: str) -> int | None:
         """Id of the first job that waits for the node named so."""
@@ -200,10 +208,9 @@ class Computation:
 
     def are_current(self, ids: list[int], attempts: list[int], node: str) -> list[bool]:
         """Which attempts in a message from this node are those to believe still (D4)."""
-        records = map(self.jobs.get, ids)
         return [
             record is not None and record.attempt == attempt and record.node == node
-            for record, attempt in zip(records, attempts, strict=True)
+            for record, attempt in zip(map(self.jobs.get, ids), attempts, strict=True)
         ]
 
     def pinned_nodes(self) -> list[str]:

@@ -47,6 +47,8 @@ class JobQueue:
         return chain.from_iterable(self._lines.values())
 
     def _line_of(self, priority: int) -> deque[int]:
+        if priority == self.priority:
+            return self.line
         line = self._lines.setdefault(priority, deque())
         if priority > self.priority:
             self._serve(priority)

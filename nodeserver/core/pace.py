@@ -20,11 +20,12 @@ class Pace:
     A mean alone would put jobs behind long ones: the peak falls only by a tenth with each report.
     """
 
-    __slots__ = ('_mean', '_seconds')
+    __slots__ = ('_mean', '_per_cpu', '_seconds')
 
     def __init__(self) -> None:
         self._seconds = -1.0  # nothing known
         self._mean = -1.0
+        self._per_cpu = 1  # 0: not known, as `_seconds` has changed
 
     def learn(self, seconds: list[float]) -> None:
         """Take in the lengths of the jobs of one report."""
@@ -35,12 +36,18 @@ class Pace:
             self._seconds = peak
         else:
             self._seconds = 0.9 * self._seconds + 0.1 * peak
+        self._per_cpu = 0
         mean = sum(seconds) / len(seconds)
         self._mean = mean if self._mean < 0 else 0.7 * self._mean + 0.3 * mean
 
     def jobs_per_cpu(self) -> int:
         """How many jobs a node may hold for each cpu, the running one included."""
-        if self._seconds < 0 or self._seconds > LONG_SECONDS:
+        if not self._per_cpu:  # it is asked for more often than it changes
+            self._per_cpu = self._depth()
+        return self._per_cpu
+
+    def _depth(self) -> int:
+        if self._seconds > LONG_SECONDS:
             return 1
         return min(MOST_PER_CPU, 1 + ceil(AHEAD_SECONDS / max(self._seconds, 1e-6)))
 

@@ -7,6 +7,9 @@ of the lowest bucket that is not empty: the cost of a job is the same for 1 and 
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import chain
+
+from nodeserver.core.fleet import NOWHERE, NodeRecord
 
 
 class Placement:
@@ -14,45 +17,54 @@ class Placement:
 
     def __init__(self) -> None:
         # a plain dict passes all that was deleted in front of its first key, each time
-        self._buckets: list[OrderedDict[str, None]] = [OrderedDict()]
-        self._where: dict[str, int] = {}
+        self._buckets: list[OrderedDict[NodeRecord, None]] = [OrderedDict()]
         self._lowest = 0
+        self._count = 0
 
-    def put(self, node: str, load: int, cpus: int) -> None:
+    def put(self, node: NodeRecord) -> None:
         """Enter a node, or move it to where its load belongs, behind its equals."""
-        rounds, buckets = load // cpus, self._buckets
-        before = self._where.get(node)
-        if before is not None:
+        rounds, buckets, before = node.load // node.cpus, self._buckets, node.bucket
+        if rounds == before:
+            buckets[rounds].move_to_end(node)
+            return
+        if before == NOWHERE:
+            self._count += 1
+        else:
             del buckets[before][node]
         while rounds >= len(buckets):
             buckets.append(OrderedDict())
         buckets[rounds][node] = None
-        if rounds != before:
-            self._where[node] = rounds
+        node.bucket = rounds
         if rounds < self._lowest:
             self._lowest = rounds
 
-    def discard(self, node: str) -> None:
+    def discard(self, node: NodeRecord) -> None:
         """Take a node out; no harm if it is not in."""
-        before = self._where.pop(node, None)
-        if before is not None:
-            del self._buckets[before][node]
+        if node.bucket != NOWHERE:
+            del self._buckets[node.bucket][node]
+            node.bucket = NOWHERE
+            self._count -= 1
 
-    def candidates(self, rounds: int) -> Iterator[str]:
+    def rounds(self) -> int:
+        """How many full rounds of jobs each node holds, at the least."""
+        buckets, lowest = self._buckets, self._lowest
+        while lowest < len(buckets) - 1 and not buckets[lowest]:
+            lowest += 1
+        self._lowest = lowest
+        return lowest
+
+    def candidates(self, rounds: int) -> Iterator[NodeRecord]:
         """Nodes that hold fewer than `rounds` full rounds of jobs, the least busy first.
 
         The caller stops at the first one that suits it, and must not go on after a `put`.
         """
-        while self._lowest < len(self._buckets) - 1 and not self._buckets[self._lowest]:
-            self._lowest += 1
-        for bucket in self._buckets[self._lowest : rounds]:
-            yield from bucket
+        return chain.from_iterable(self._buckets[self.rounds() : rounds])
 
-    def idlest(self) -> str | None:
-        """A node of the lowest bucket."""
-        return next(self.candidates(len(self._buckets)), None)
+    def idlest(self) -> NodeRecord | None:
+        """A node with a free cpu, if there is one."""
+        return next(self.candidates(1), None)
 
-    def fullest_first(self) -> Iterator[str]:
+    def fullest_first(self) -> Iterator[NodeRecord]:
         """Nodes that hold a full round of jobs or more, the busiest first.
 
         The caller must not go on after a `put`.
@@ -60,11 +72,10 @@ class Placement:
         while len(self._buckets) > 1 and not self._buckets[-1]:
             self._buckets.pop()
         self._lowest = min(self._lowest, len(self._buckets) - 1)
-        for bucket in reversed(self._buckets[1:]):
-            yield from bucket
+        return chain.from_iterable(self._buckets[:0:-1])
 
-    def __contains__(self, node: str) -> bool:
-        return node in self._where
+    def __contains__(self, node: NodeRecord) -> bool:
+        return node.bucket != NOWHERE
 
     def __len__(self) -> int:
-        return len(self._where)
+        return self._count

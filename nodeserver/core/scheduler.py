@@ -154,8 +154,9 @@ class SchedulerCore:
         kind = type(event.message)
         if node is not None:
             node.heard_at = now
-            if kind in self._from_node:
-                self._from_node[kind](node, event.message, now)
+            hear = self._from_node.get(kind)
+            if hear is not None:
+                hear(node, event.message, now)
         elif kind in self._from_client:
             self._from_client[kind](event.peer, event.message, now)
 
@@ -217,14 +218,13 @@ class SchedulerCore:
             self._closing[comp.id] = now + CLOSE_TIMEOUT
 
     def _unload_all(self, node: NodeRecord, comp: Computation) -> None:
-        use = node.uses.get(comp.id)
-        self._dispatch.unload(node, comp, use.load if use else 0)
+        self._dispatch.unload(node, comp, node.loads.get(comp.id, 0))
 
     def _computation_closed(self, node: NodeRecord, message: ComputationClosed, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         use = node.uses.get(message.computation)
         if comp is not None and use is not None and use.state is UseState.CLOSING:
-            del node.uses[message.computation]
+            node.leave(message.computation)
             self._finish_close_if_unused(comp)
 
     def _finish_close_if_unused(self, comp: Computation) -> None:
@@ -234,7 +234,7 @@ class SchedulerCore:
     def _finish_close(self, comp: Computation) -> None:
         self._closing.pop(comp.id, None)
         for node in self._fleet.nodes.values():
-            node.uses.pop(comp.id, None)
+            node.leave(comp.id)
         del self._fleet.computations[comp.id]
         self._send(comp.client, ComputationClosed(comp.id))
 
@@ -250,11 +250,11 @@ class SchedulerCore:
             self._send(node.id, acknowledgement(message))
             return
         current = comp.are_current(message.ids, message.attempts, node.id)
-        if not any(current):
+        if False in current:
+            message = part_of(message, current)
+        if not message.ids:
             self._send(node.id, acknowledgement(message))
             return
-        if not all(current):
-            message = part_of(message, current)
         self._dispatch.unload(node, comp, len(message.ids))
         self._dispatch.moved(node)
         comp.pace.learn(message.seconds)
