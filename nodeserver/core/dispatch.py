@@ -107,15 +107,12 @@ class Dispatch:
             self._announce(self._fleet.computations[computation], node, portion)
 
     def _announce(self, comp: Computation, node: str, portion: Portion) -> None:
-        ids, records = portion
-        attempts = [record.attempt for record in records]
-        payloads = [record.payload for record in records]
+        ids, attempts, payloads = portion
         timeouts, shared = _NO_TIMEOUTS, _NO_DATA
-        if comp.has_timeouts and any(record.options.timeout for record in records):
-            timeouts = [record.options.timeout for record in records]
-        if comp.has_shared and any(record.shared for record in records):
-            shared = [record.shared for record in records]
-            self._send_along(comp, node, {data: None for one in shared for data in one})
+        if comp.has_timeouts or comp.has_shared:
+            timeouts, shared = comp.wishes(ids)
+            if shared:
+                self._send_along(comp, node, {data: None for one in shared for data in one})
         self._emit(Send(node, RunJobs(comp.id, ids, attempts, payloads, timeouts, shared)))
         self._emit(Send(comp.client, JobsStarted(comp.id, node, ids)))
 
@@ -191,7 +188,7 @@ class Dispatch:
         while job is not None and node is not None and node.room(comp.id, rounds) > 0:
             if comp.is_outranked(name):  # by a job that finds room, here at least
                 break
-            placed += self._give(comp, node, ([job], [comp.dispatch(job, node.id)]), plan)
+            placed += self._give(comp, node, comp.dispatch(job, node.id), plan)
             job = comp.next_for(name)
         return placed
 
@@ -202,14 +199,15 @@ class Dispatch:
         return None
 
     def _give(self, comp: Computation, node: NodeRecord, portion: Portion, plan: Plan) -> int:
-        ids, records = portion
-        node.take(comp.id, len(ids))
+        count = len(portion[0])
+        node.take(comp.id, count)
         self._placement.put(node)
         others = plan.setdefault((node.id, comp.id), portion)
         if others is not portion:
-            others[0].extend(ids)
-            others[1].extend(records)
-        return len(ids)
+            others[0].extend(portion[0])
+            others[1].extend(portion[1])
+            others[2].extend(portion[2])
+        return count
 
     def _recall(self) -> None:
         """Estimates err: ask a full node for jobs it has not begun if another one idles."""

@@ -192,12 +192,12 @@ class SchedulerCore:
     def _stop_running(self, comp: Computation, jobs: list[int]) -> None:
         by_node: dict[str, list[int]] = {}
         for job in jobs:
-            record = comp.jobs[job]
+            record = comp.record(job)
             if not record.stopping:
                 record.stopping = True
-                by_node.setdefault(record.node, []).append(job)
+                by_node.setdefault(comp.places[job], []).append(job)
         for node, ids in by_node.items():
-            attempts = [comp.jobs[job].attempt for job in ids]
+            attempts = [comp.record(job).attempt for job in ids]
             self._send(node, StopJobs(comp.id, ids, attempts))
 
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
@@ -210,7 +210,7 @@ class SchedulerCore:
         self._settle(comp, left, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
         for node in self._fleet.nodes.values():
             self._unload_all(node, comp)
-        comp.jobs.clear()
+        comp.settle([*comp.jobs])
         self._dispatch.withdraw(comp)
         if self._fleet.close(comp):
             self._finish_close(comp)
@@ -263,8 +263,7 @@ class SchedulerCore:
             if retried is not None:
                 self._dispatch.enlist(comp)
                 self._send(comp.client, retried)
-        for job in message.ids:
-            del comp.jobs[job]
+        comp.settle(message.ids)
         if message.ids:
             self._send(comp.client, message)
         else:
@@ -285,15 +284,14 @@ class SchedulerCore:
             return
         current = comp.are_current(message.ids, message.attempts, node.id)
         ids = list(compress(message.ids, current))
-        self._dispatch.returned(node, any(not comp.jobs[job].pinned for job in ids))
+        self._dispatch.returned(node, not all(map(comp.is_pinned, ids)))
         self._dispatch.unload(node, comp, len(ids))
         self._requeue(comp, ids, message.reason)
 
     def _requeue(self, comp: Computation, ids: list[int], reason: str, begun: bool = False) -> None:
         """Let jobs wait again, but for those that the user has taken back meanwhile."""
-        stopped = [job for job in ids if comp.jobs[job].stopping]
-        for job in stopped:
-            del comp.jobs[job]
+        stopped = [job for job in ids if comp.is_stopping(job)]
+        comp.settle(stopped)
         self._settle(comp, stopped, JobStatus.CANCELLED, 'cancelled before it started')
         again = [job for job in ids if job in comp.jobs]
         if again:
