@@ -140,9 +140,11 @@ class Computation:
     def dispatch_some(self, count: int, node: str) -> Portion:
         """Move up to so many jobs from the head of the queue to a node, as new attempts.
 
-        They are of one priority: that of the job which `has_waiting` has found.
+        They are of one priority.
         """
-        line, waiting, jobs, places = self.queue.line, self.waiting, self.jobs, self.places
+        waiting, jobs, places = self.waiting, self.jobs, self.places
+        self.queue.head(waiting)
+        line = self.queue.line
         ids: list[int] = []
         attempts: list[int] = []
         payloads: list[bytes] = []

@@ -61,18 +61,19 @@ class Dispatch:
         """Jobs of a computation are no longer with a node."""
         if count:
             node.release(comp.id, count)
-            if node in self._placement:
-                self._placement.put(node)
+            self._placement.move(node)
+
+    def ended(self, node: NodeRecord, comp: Computation, count: int) -> None:
+        """Jobs have ended on a node: it may have some to give back now."""
+        self._barren.discard(node.id)
+        node.release(comp.id, count)
+        self._placement.move(node)
 
     def returned(self, node: NodeRecord, of_use: bool) -> None:
         """A node has answered a recall, with jobs that others can run or without."""
         self._asked.discard(node.id)
         if not of_use:  # asked again at once, it would answer the same, turn after turn
             self._barren.add(node.id)
-
-    def moved(self, node: NodeRecord) -> None:
-        """Jobs of a node have ended: it may have some to give back now."""
-        self._barren.discard(node.id)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the loads of nodes are not the jobs that are with them."""
@@ -161,14 +162,16 @@ class Dispatch:
         # where a job for one node may come before the second one, only the first is placed
         is_mixed = comp.has_priorities and bool(comp.pinned)
         most = 1 if rounds == 1 or is_mixed else QUANTUM if self._ring else len(comp.waiting)
-        while most > 0:
-            node = self._best(comp, rounds)
-            if node is None or not comp.has_waiting():
+        while most > 0 and comp.waiting:
+            node, room = self._best(comp, rounds)
+            if node is None:
                 break
             share = self._share(comp, node) if rounds > 1 else 1
-            count = min(most, share, node.room(comp.id, rounds))
-            count = self._give(comp, node, comp.dispatch_some(count, node.id), plan)
+            portion = comp.dispatch_some(min(most, share, room), node.id)
+            if not portion[0]:
+                break  # what waits is for other nodes, or was cancelled
             self._barren.discard(node.id)
+            count = self._give(comp, node, portion, plan)
             placed += count
             most -= count
         return placed
@@ -192,16 +195,17 @@ class Dispatch:
             job = comp.next_for(name)
         return placed
 
-    def _best(self, comp: Computation, rounds: int) -> NodeRecord | None:
+    def _best(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
         for node in self._placement.candidates(rounds):
-            if node.room(comp.id, rounds) > 0:
-                return node
-        return None
+            room = node.room(comp.id, rounds)
+            if room > 0:
+                return node, room
+        return None, 0
 
     def _give(self, comp: Computation, node: NodeRecord, portion: Portion, plan: Plan) -> int:
         count = len(portion[0])
         node.take(comp.id, count)
-        self._placement.put(node)
+        self._placement.move(node)
         others = plan.setdefault((node.id, comp.id), portion)
         if others is not portion:
             others[0].extend(portion[0])
@@ -211,7 +215,7 @@ class Dispatch:
 
     def _recall(self) -> None:
         """Estimates err: ask a full node for jobs it has not begun if another one idles."""
-        idle = self._placement.idlest()
+        idle = self._placement.idlest() if self._placement.is_uneven() else None
         if idle is None:
             return
         for full in islice(self._placement.fullest_first(), MOST_LOOKED_AT):

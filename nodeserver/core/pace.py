@@ -31,13 +31,14 @@ class Pace:
         """Take in the lengths of the jobs of one report."""
         if not seconds:
             return
-        peak = max(seconds)
+        peak = mean = seconds[0]
+        if len(seconds) > 1:
+            peak, mean = max(seconds), sum(seconds) / len(seconds)
         if peak > self._seconds:
             self._seconds = peak
         else:
             self._seconds = 0.9 * self._seconds + 0.1 * peak
         self._per_cpu = 0
-        mean = sum(seconds) / len(seconds)
         self._mean = mean if self._mean < 0 else 0.7 * self._mean + 0.3 * mean
 
     def jobs_per_cpu(self) -> int:

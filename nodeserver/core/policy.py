@@ -22,15 +22,24 @@ class Placement:
         self._count = 0
 
     def put(self, node: NodeRecord) -> None:
-        """Enter a node, or move it to where its load belongs, behind its equals."""
-        rounds, buckets, before = node.load // node.cpus, self._buckets, node.bucket
-        if rounds == before:
-            buckets[rounds].move_to_end(node)
-            return
-        if before == NOWHERE:
-            self._count += 1
+        """Enter a node, or move it as `move` does."""
+        if node.bucket != NOWHERE:
+            self.move(node)
         else:
-            del buckets[before][node]
+            self._count += 1
+            self._insert(node, node.load // node.cpus)
+
+    def move(self, node: NodeRecord) -> None:
+        """Move a node to where its load belongs, behind its equals; no harm if it is not in."""
+        rounds, before = node.load // node.cpus, node.bucket
+        if rounds == before:
+            self._buckets[rounds].move_to_end(node)
+        elif before != NOWHERE:
+            del self._buckets[before][node]
+            self._insert(node, rounds)
+
+    def _insert(self, node: NodeRecord, rounds: int) -> None:
+        buckets = self._buckets
         while rounds >= len(buckets):
             buckets.append(OrderedDict())
         buckets[rounds][node] = None
@@ -64,14 +73,20 @@ class Placement:
         """A node with a free cpu, if there is one."""
         return next(self.candidates(1), None)
 
+    def is_uneven(self) -> bool:
+        """Whether a node holds a full round of jobs while another one may have a free cpu."""
+        if self.rounds():
+            return False
+        buckets = self._buckets
+        while len(buckets) > 1 and not buckets[-1]:
+            buckets.pop()
+        return len(buckets) > 1
+
     def fullest_first(self) -> Iterator[NodeRecord]:
         """Nodes that hold a full round of jobs or more, the busiest first.
 
         The caller must not go on after a `put`.
         """
-        while len(self._buckets) > 1 and not self._buckets[-1]:
-            self._buckets.pop()
-        self._lowest = min(self._lowest, len(self._buckets) - 1)
         return chain.from_iterable(self._buckets[:0:-1])
 
     def __contains__(self, node: NodeRecord) -> bool:

@@ -14,6 +14,7 @@ from nodeserver.core import levels
 from nodeserver.core.computation import NOTICE_INTERVAL, Computation
 from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Disconnect, Effect, Send
+from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import (
     DeadlinePassed,
     Event,
@@ -62,6 +63,8 @@ from nodeserver.core.status import JobStatus, NodeStatus
 
 PULSE_INTERVAL = 5.0  # seconds (D17)
 MISSED_PULSES = 5
+# they come with jobs and change nothing's time: to look after each for the next deadline takes long
+_TIMELESS = frozenset((SubmitJobs, JobsDone, JobsProvisional, JobsReturned, AcknowledgeOutcomes))
 CLOSE_TIMEOUT = 10.0  # how long a node may take to tidy up before its client stops waiting
 
 
@@ -74,6 +77,8 @@ class SchedulerCore:
         self._dispatch = Dispatch(self._fleet, self._out.append)
         self._closing: dict[int, float] = {}  # computation -> when its client stops waiting
         self._pulse_at = 0.0
+        self._due_at: float | None = None
+        self._due_is_known = False
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             NodeFound: self._fleet.found,
@@ -112,6 +117,8 @@ class SchedulerCore:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in what happened and answer what is to be done."""
+        if type(event) is not MessageArrived:
+            self._due_is_known = False
         self._events[type(event)](event, now)
         return self._take()
 
@@ -122,8 +129,13 @@ class SchedulerCore:
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        times = [comp.ping_at for comp in self._fleet.computations.values() if not comp.closing]
-        times += [comp.notice_at for comp in self._fleet.computations.values() if not comp.closing]
+        if not self._due_is_known:
+            self._due_at, self._due_is_known = self._earliest(), True
+        return self._due_at
+
+    def _earliest(self) -> float | None:
+        comps = [comp for comp in self._fleet.computations.values() if not comp.closing]
+        times = [*(comp.ping_at for comp in comps), *(comp.notice_at for comp in comps)]
         times += self._closing.values()
         if self._fleet.nodes:
             times.append(self._pulse_at)
@@ -137,6 +149,8 @@ class SchedulerCore:
     def check(self) -> None:
         """Raise `InvariantBroken` if the books do not balance."""
         self._dispatch.check()
+        if self._due_is_known and self._due_at != self._earliest():
+            raise InvariantBroken(f'due at {self._due_at}, or rather at {self._earliest()}')
 
     def _node_changed(self, node: NodeRecord) -> None:
         self._dispatch.place(node)
@@ -152,6 +166,8 @@ class SchedulerCore:
     def _message_arrived(self, event: MessageArrived, now: float) -> None:
         node = self._fleet.nodes.get(event.peer)
         kind = type(event.message)
+        if kind not in _TIMELESS:
+            self._due_is_known = False
         if node is not None:
             node.heard_at = now
             hear = self._from_node.get(kind)
@@ -171,6 +187,7 @@ class SchedulerCore:
             comp.submit(message)
             if message.node:
                 comp.notice_soon(now)
+                self._due_is_known = False
             self._dispatch.enlist(comp)
 
     def _share(self, peer: str, message: ShareData | DropData, now: float) -> None:
@@ -255,8 +272,7 @@ class SchedulerCore:
         if not message.ids:
             self._send(node.id, acknowledgement(message))
             return
-        self._dispatch.unload(node, comp, len(message.ids))
-        self._dispatch.moved(node)
+        self._dispatch.ended(node, comp, len(message.ids))
         comp.pace.learn(message.seconds)
         if comp.has_retries:
             message, retried = split(comp, message)
