@@ -102,10 +102,21 @@ class Dispatch:
             if comp.waiting:
                 ring[computation] = comp
                 stuck = 0 if placed else stuck + 1
+                if stuck == 1 and self._is_full():  # a round would end where it began
+                    ring.move_to_end(computation, last=False)
+                    break
             else:
                 comp.forget_cancelled()
         for (node, computation), portion in plan.items():
             self._announce(self._fleet.computations[computation], node, portion)
+
+    def _is_full(self) -> bool:
+        """Whether no node has room for any computation in the ring, certainly."""
+        rounds = self._placement.rounds()
+        return not any(
+            comp.pace.jobs_per_cpu() > rounds or comp.pinned or not comp.waiting
+            for comp in self._ring.values()
+        )
 
     def _announce(self, comp: Computation, node: str, portion: Portion) -> None:
         ids, attempts, payloads = portion
@@ -196,6 +207,10 @@ class Dispatch:
         return placed
 
     def _best(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
+        node = self._placement.first(rounds)
+        room = node.room(comp.id, rounds) if node is not None else 0
+        if node is None or room > 0:
+            return node, room
         for node in self._placement.candidates(rounds):
             room = node.room(comp.id, rounds)
             if room > 0:

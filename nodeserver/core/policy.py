@@ -57,10 +57,15 @@ class Placement:
     def rounds(self) -> int:
         """How many full rounds of jobs each node holds, at the least."""
         buckets, lowest = self._buckets, self._lowest
-        while lowest < len(buckets) - 1 and not buckets[lowest]:
+        while not buckets[lowest] and lowest < len(buckets) - 1:
             lowest += 1
         self._lowest = lowest
         return lowest
+
+    def first(self, rounds: int) -> NodeRecord | None:
+        """The least busy node, if it holds fewer than `rounds` full rounds of jobs."""
+        lowest = self.rounds()
+        return next(iter(self._buckets[lowest]), None) if lowest < rounds else None
 
     def candidates(self, rounds: int) -> Iterator[NodeRecord]:
         """Nodes that hold fewer than `rounds` full rounds of jobs, the least busy first.
@@ -71,7 +76,7 @@ class Placement:
 
     def idlest(self) -> NodeRecord | None:
         """A node with a free cpu, if there is one."""
-        return next(self.candidates(1), None)
+        return self.first(1)
 
     def is_uneven(self) -> bool:
         """Whether a node holds a full round of jobs while another one may have a free cpu."""
