@@ -53,6 +53,6 @@ class Pace:
 
         By the mean: what waits there behind a job that turns out long can be taken back.
         """
-        if self._mean < 0 or self._mean > 0.003:
+        if self._mean < 0 or self._mean > LONG_SECONDS:
             return 1
         return min(MOST_PER_WORKER, max(2, ceil(PIPE_SECONDS / max(self._mean, 1e-6))))
