@@ -40,7 +40,7 @@ def test_one_tiny_job_that_waited_for_a_cpu_does_not_empty_the_queues() -> None:
     assert pace.jobs_per_cpu() > 200
     assert pace.jobs_per_worker() > 300
     pace.learn([0.01])  # alone in its report it counts, but not for long
-    for _ in range(12):
+    for _ in range(20):
         pace.learn([1e-5] * 30)
     assert pace.jobs_per_cpu() > 100
 
