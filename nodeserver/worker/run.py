@@ -24,6 +24,7 @@ from nodeserver.wire.packed import Packed
 from nodeserver.worker import ancestry
 from nodeserver.worker.chunk import run_chunk
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
+from nodeserver.worker.needs import Needs, imported_since
 from nodeserver.worker.output import LANE, Capture
 from nodeserver.worker.surroundings import Surroundings, enter
 from nodeserver.worker.tracebacks import describe, keep_reserve, make_room
@@ -43,6 +44,7 @@ class Worker:
     def __init__(
         self, settings: lane.TemplateSettings, package: Package, file: LaneFile, capture: Capture
     ) -> None:
+        self.needs = Needs()
         self.is_lasting = settings.isolation == 'worker'
         self._directory = settings.directory
         self._computation_id = settings.computation
@@ -177,7 +179,7 @@ class Worker:
         try:
             try:
                 self._let_in_interrupts()
-                args, kwargs = _load_arguments(payload, files)
+                args, kwargs = self._load_arguments(payload, files)
                 if kwargs is None:
                     result = run_chunk(self._computation, args, lambda: self._was_interrupted)
                 else:
@@ -206,6 +208,19 @@ class Worker:
         self._lane.report(kind, outcome, seconds)
         return True
 
+    def _load_arguments(
+        self, payload: Any, files: list[Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+        modules = len(sys.modules)
+        try:
+            loaded = load_call(payload, files)
+        except BaseException as error:
+            BaseException.add_note(error, 'its arguments could not be unpickled on the node')
+            raise
+        if len(sys.modules) > modules and not self.is_lasting:
+            self.needs.tell(imported_since(modules))
+        return loaded
+
     def _outcome(self, result: bytes | Packed, exception: str) -> bytes | Packed:
         try:
             stdout, stderr = self._capture.take()
@@ -225,16 +240,6 @@ def _is_importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _load_arguments(
-    payload: Any, files: list[Any]
-) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
-    try:
-        return load_call(payload, files)
-    except BaseException as error:
-        BaseException.add_note(error, 'its arguments could not be unpickled on the node')
-        raise
 
 
 def _at_exit() -> None:

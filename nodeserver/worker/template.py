@@ -17,6 +17,7 @@ from nodeserver.wire import lane
 from nodeserver.wire.lane import TemplateSettings
 from nodeserver.worker import ancestry, helpers, quietforks
 from nodeserver.worker.lanefile import LaneFile
+from nodeserver.worker.needs import import_all
 from nodeserver.worker.output import Capture, new_files
 from nodeserver.worker.run import Worker
 from nodeserver.worker.tracebacks import describe
@@ -53,11 +54,16 @@ def _unpack_and_serve(control: socket.socket, settings: TemplateSettings, packag
         return 1
     worker = Worker(settings, package, lane_file, capture)
     quietforks.quieten()
-    gc.collect()
-    gc.freeze()
+    _freeze()
     control.send(lane.READY)
     _serve(control, worker, capture)
     return _clean_up(package.cleanup)
+
+
+def _freeze() -> None:
+    """Keep the garbage collector of forks from copying what is here."""
+    gc.collect()
+    gc.freeze()
 
 
 def _unpack(settings: TemplateSettings, data: bytes, file: LaneFile) -> Package:
@@ -107,6 +113,10 @@ def _serve(control: socket.socket, worker: Worker, capture: Capture) -> None:
     try:
         while command := control.recv(lane.MAX_MESSAGE):
             forks, reaps = lane.decode_work(command)
+            if forks and (names := worker.needs.take()):
+                import_all(names)
+                _freeze()
+                size = ancestry.resident_size()
             for _ in range(forks):
                 capture.flush()  # else every child would print the template's text again
                 _fork_worker(control, worker, children)
