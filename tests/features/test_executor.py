@@ -155,6 +155,47 @@ def test_callbacks_may_submit_and_wait_elsewhere(make_executor: MakeExecutor) ->
     assert heard[1].result(LIMIT) == 200
 
 
+def leave(future: object) -> None:
+    raise SystemExit('of a callback')
+
+
+@pytest.mark.row('Z03')
+def test_a_callback_that_exits_stops_nothing(
+    make_executor: MakeExecutor, own_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor, gate = make_executor(), own_home / 'gate'
+    future, called = executor.submit(hold, gate), threading.Event()
+    future.add_done_callback(leave)
+    future.add_done_callback(lambda _: called.set())
+    gate.touch()
+    assert called.wait(LIMIT)
+    assert executor.submit(double, 1).result(LIMIT) == 2
+    assert 'leave raised' in caplog.text
+    assert 'SystemExit: of a callback' in caplog.text
+    with pytest.raises(SystemExit):  # called here, it is this thread's
+        future.add_done_callback(leave)
+
+
+class Wrecker:
+    def __reduce__(self):
+        return wreck, ()
+
+
+def wreck():
+    raise KeyboardInterrupt('of the loader')
+
+
+@pytest.mark.row('Z03')
+def test_a_result_that_interrupts_the_one_who_opens_it_fails_alone(
+    make_executor: MakeExecutor,
+) -> None:
+    executor = make_executor()
+    wrecked = executor.submit(Wrecker)
+    with pytest.raises(KeyboardInterrupt, match='of the loader'):
+        wrecked.result(LIMIT)
+    assert executor.submit(double, 1).result(LIMIT) == 2
+
+
 @pytest.mark.row('Z03')
 def test_a_call_is_cancelled_also_when_it_runs(make_executor: MakeExecutor, own_home: Path) -> None:
     executor = make_executor()
