@@ -93,6 +93,11 @@ class Program:
         """Answer what the program has written so far, to standard output and then to error."""
         return self.output() + self.errors()
 
+    def log_from_now(self) -> Callable[[], str]:
+        """Answer what will answer the part of the log that was written after this call."""
+        before = len(self.output()), len(self.errors())
+        return lambda: self.output()[before[0] :] + self.errors()[before[1] :]
+
     def wait_for_log(self, text: str, timeout: float = 10) -> str:
         """Wait until the program has written the text, and answer the whole log."""
 
