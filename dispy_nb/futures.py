@@ -48,6 +48,9 @@ class JobFuture(Future[Any]):
         self._executor._withdraw([self])
         return True
 
+    def __reduce__(self) -> str:
+        raise TypeError('a future belongs to this program and cannot travel: send its result()')
+
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Have `fn(future)` called when it is done; in a thread of the executor, mostly."""
         super().add_done_callback(partial(self._executor._call_back, fn))
@@ -167,6 +170,12 @@ class ClusterExecutor(StandardExecutor):
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} on {self.cluster.name}: {len(self._unfinished)} pending>'
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            'an executor is a handle of this program and cannot travel: '
+            'calls cannot submit calls to it'
+        )
 
     def _travelling(self, fn: Any) -> Travelling:
         """Return what travels for a function, and the user's modules that go along by value."""

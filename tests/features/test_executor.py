@@ -336,6 +336,14 @@ def test_what_cannot_travel_is_named(make_executor: MakeExecutor) -> None:
         executor.submit(double, lock)
     with pytest.raises(dispy.PicklingFailed, match="function: variable 'lock'"):
         executor.submit(lambda: lock)
+    for handle, words in (
+        (executor, r'argument 1 of type \S+ cannot be pickled: an executor is a handle'),
+        (executor.submit(double, 1), r'argument 1 of type \S+ cannot be pickled: a future belongs'),
+        (executor.cluster, r'argument 1 of type \S+ cannot be pickled: cluster double executor is'),
+        (executor.cluster.options(retries=1), r'argument 1\.cluster of type \S+JobCluster'),
+    ):
+        with pytest.raises(dispy.PicklingFailed, match=words):
+            executor.submit(double, handle)
     with pytest.raises(dispy.UsageError, match='3 is no function'):
         executor.submit(3)  # type: ignore[arg-type]
     assert executor.submit(double, 1).result(LIMIT) == 2
@@ -350,9 +358,22 @@ def test_without_nodes_it_waits_and_says_why(own_home: Path) -> None:
         assert f'looked for nodes at: 127.0.0.1 (port {port})' in pool.explain()
         assert not future.running()
         assert future.cancel()
-    for options in ({'computation': double}, {'max_workers': 0}, {'isolation': 'none'}):
-        with pytest.raises(dispy.UsageError):
-            dispy.Executor(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.row('Z03')
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ({'computation': double}, 'computation: an executor takes a function with each call'),
+        ({'initializer': double}, 'initializer: an executor has none'),
+        ({'max_workers': 0}, 'max_workers must be a number from 1 on, not 0'),
+        ({'max_workers': '2'}, "max_workers must be a number from 1 on, not '2'"),
+        ({'isolation': 'none'}, "isolation .*'none'"),
+    ],
+)
+def test_wrong_options_are_named_at_once(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(dispy.UsageError, match=words):
+        dispy.Executor(**options)
 
 
 @pytest.mark.row('Z03')
