@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
@@ -33,6 +34,13 @@ def eventually(
             words = message() if callable(message) else message
             raise AssertionError(f'not within {timeout} s: {words or predicate}')
         time.sleep(0.01)
+
+
+def at_once(check: Callable[[T], object], *cases: T) -> None:
+    """Check several cases at the same time, which is quicker where each of them mostly waits."""
+    with ThreadPoolExecutor(len(cases)) as pool:
+        for checked in [pool.submit(check, case) for case in cases]:
+            checked.result()
 
 
 def _first_candidate() -> int:
