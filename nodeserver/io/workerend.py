@@ -27,8 +27,7 @@ from nodeserver.wire.packed import filled_in
 _READ = 65536
 _KILLED = -int(signal.SIGKILL)
 _READ_BIG = 1 << 20
-_READS_A_TURN = 16
-_LAST_READS = 1000  # a bound, should a child of the job write on
+_READS_A_TURN, _LAST_READS = 16, 1000  # the last ones: a bound, should a child of the job write on
 _RECALL_LOOK, _MOST_RECALL_LOOK = 0.001, 0.064  # seconds until a recalled worker is looked at
 
 
