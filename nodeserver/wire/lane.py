@@ -19,6 +19,7 @@ import msgspec
 
 MAX_MESSAGE = 65536
 PYTHONPATH = 'DISPY_NB_PYTHONPATH'  # tells the zygote what that variable was before
+BIND_NOW = ('LD_BIND_NOW', 'dispy-nb')  # a variable of the zygote's start alone
 
 # kinds of control messages, their first byte
 OPEN = b'O'
