@@ -263,7 +263,7 @@ def who_works(node: int) -> dict[str, float]:
         try:
             name = 'workers' if process.name() in _WORKERS else 'zygote and template'
             own, of_children = _cpu(stat), _cpu(stat, children=True)
-        except (psutil.NoSuchProcess, FileNotFoundError):
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             continue  # it has ended meanwhile: its template has its time
         used[f'node: {name}'] += own
         used['node: processes of jobs that have ended'] += of_children
