@@ -260,9 +260,13 @@ def who_works(node: int) -> dict[str, float]:
         used[f'node: {name}'] += _cpu(task / 'stat')
     for process in psutil.Process(node).children(recursive=True):
         stat = Path(f'/proc/{process.pid}/stat')
-        name = 'workers' if process.name() in _WORKERS else 'zygote and template'
-        used[f'node: {name}'] += _cpu(stat)
-        used['node: processes of jobs that have ended'] += _cpu(stat, children=True)
+        try:
+            name = 'workers' if process.name() in _WORKERS else 'zygote and template'
+            own, of_children = _cpu(stat), _cpu(stat, children=True)
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile: its template has its time
+        used[f'node: {name}'] += own
+        used['node: processes of jobs that have ended'] += of_children
     return used
 
 

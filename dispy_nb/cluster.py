@@ -310,7 +310,7 @@ class JobCluster(Verbs):
         """
         if not isinstance(terminate, bool):
             raise UsageError(f'terminate must be True or False, not {terminate!r}')
-        if self._is_closed:
+        if self._is_foreign or self._shell.closed.is_set():
             return True
         if not self.wait(timeout):
             if not terminate:
@@ -318,15 +318,18 @@ class JobCluster(Verbs):
             self._runtime.post(self._seat, CancelAsked(list(self._shell.jobs)))
             self._shell.wait_idle(CLOSE_TIMEOUT)
         with self._submitting:
-            if self._is_closed:
-                return True
-            self._is_closed = True
+            is_first, self._is_closed = not self._is_closed, True
+            if is_first:  # at once: who sees the mark may end the nodes, which is no loss then
+                self._runtime.post(self._seat, CloseAsked())
+        if not is_first:
+            self._shell.closed.wait(CLOSE_TIMEOUT)
+            return True
         try:
-            self._runtime.post(self._seat, CloseAsked())
             if not self._shell.closed.wait(CLOSE_TIMEOUT):
                 _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
             self._shell.wait_idle(CLOSE_TIMEOUT)
         finally:  # also after Ctrl-C
+            self._shell.closed.set()
             self._data.close()
             self._runtime.detach(self._seat, self._computation)
             closing.forget(self)
@@ -376,8 +379,8 @@ class JobCluster(Verbs):
         return take_snapshot(self.name, self._shell, self._made_at, self._is_closed)
 
     def __repr__(self) -> str:
-        shell = self._shell
-        return f'<JobCluster {self.name}: {shell.submitted} jobs, {len(shell.jobs)} pending>'
+        counts = f'{self._shell.submitted} jobs, {len(self._shell.jobs)} pending'
+        return f'<JobCluster {self.name}: {counts}>'
 
     def _check_own(self, job: object) -> None:
         if not isinstance(job, DispyJob) or job._cluster is not self:

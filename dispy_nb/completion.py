@@ -18,7 +18,7 @@ class AsCompleted:
     """Yields jobs as they end, to `for` and to `async for`; `len()` counts those to come.
 
     Jobs can be of several clusters; one that is given twice is yielded once; those that have
-    ended already come first.
+    ended already come first.  Several threads or tasks may take from it: each job goes to one.
 
     Parameters
     ----------
@@ -37,8 +37,9 @@ class AsCompleted:
         wanted = dict.fromkeys(_checked(jobs))
         seconds = None if timeout is None else check_timeout(timeout)
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._ended: queue.SimpleQueue[DispyJob] = queue.SimpleQueue()
-        self._wake: Callable[[], object] | None = None
+        # None at last: whoever waits yet has nothing to wait for, and passes it on
+        self._ended: queue.SimpleQueue[DispyJob | None] = queue.SimpleQueue()
+        self._wakes: set[Callable[[], object]] = set()  # of the event loops that wait
         self._waiters: dict[DispyJob, Callable[[], None]] = {
             job: partial(self._note, job) for job in wanted
         }
@@ -56,37 +57,44 @@ class AsCompleted:
         if not self._waiters:
             raise StopIteration
         try:
-            return self._taken(self._ended.get(timeout=self._left()))
+            job = self._taken(self._ended.get(timeout=self._left()))
         except queue.Empty:
             raise self._late() from None
+        if job is None:
+            raise StopIteration
+        return job
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> DispyJob:
-        if not self._waiters:
-            raise StopAsyncIteration
-        while True:
+        while self._waiters:
             with contextlib.suppress(queue.Empty):
-                return self._taken(self._ended.get_nowait())
+                job = self._taken(self._ended.get_nowait())
+                if job is None:
+                    break
+                return job
             left = self._left()
             if left is not None and left <= 0:
                 raise self._late()
             await self._next_end(left)
+        raise StopAsyncIteration
 
     def close(self) -> None:
         """Wait no longer: the jobs forget about this."""
         for job, wake in self._waiters.items():
             job._drop_waiter(wake)
         self._waiters.clear()
+        self._finish()
 
     async def _next_end(self, timeout: float | None) -> None:
-        ended, self._wake = wakeable()
+        ended, wake = wakeable()
+        self._wakes.add(wake)
         try:
             if self._ended.empty():  # else the end came before there was somebody to wake
                 await asyncio.wait({ended}, timeout=timeout)
         finally:
-            self._wake = None
+            self._wakes.discard(wake)
             ended.cancel()
 
     def _watch(self, job: DispyJob, wake: Callable[[], None]) -> bool:
@@ -96,15 +104,20 @@ class AsCompleted:
         self._ended.put(job)
         return True
 
-    def _note(self, job: DispyJob) -> None:
+    def _note(self, job: DispyJob | None) -> None:
         self._ended.put(job)
-        wake = self._wake
-        if wake is not None:
+        for wake in tuple(self._wakes):
             wake()
 
-    def _taken(self, job: DispyJob) -> DispyJob:
-        del self._waiters[job]
-        return job
+    def _taken(self, job: DispyJob | None) -> DispyJob | None:
+        """Count what was taken; None where others, or `close`, have left nothing."""
+        known = job is not None and self._waiters.pop(job, None) is not None
+        if not self._waiters:
+            self._finish()
+        return job if known else None
+
+    def _finish(self) -> None:
+        self._note(None)
 
     def _left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())

@@ -8,6 +8,14 @@ from dispy_nb.mapping import check_count
 from nodeserver.core.errors import UsageError
 from nodeserver.worker.anyfunction import AnyFunction
 
+_NO_INITIALIZER = 'an executor has none: let the functions load what they need, and keep it'
+_ABSENT = {
+    'computation': 'an executor takes a function with each call',
+    'initializer': _NO_INITIALIZER,
+    'initargs': _NO_INITIALIZER,
+    'mp_context': 'the nodes start the processes',
+}
+
 
 class Executor(ClusterExecutor):
     """Runs any function on the nodes, as `concurrent.futures` has it (Z03).
@@ -32,7 +40,8 @@ class Executor(ClusterExecutor):
     def __init__(self, max_workers: int | None = None, **options: Any) -> None:
         if max_workers is not None:
             check_count('max_workers', max_workers)
-        if 'computation' in options:
-            raise UsageError('computation: an executor takes a function with each call')
+        for name, why in _ABSENT.items():
+            if name in options:
+                raise UsageError(f'{name}: {why}')
         options = {'isolation': 'worker', 'name': 'executor', **options}
         super().__init__(JobCluster(AnyFunction(), **options), max_workers)

@@ -3,6 +3,7 @@
 submit ──▶ JobFuture ──▶ job of the generic computation ──▶ thread of the executor ──▶ result
 """
 
+import logging
 import threading
 import time
 import types
@@ -24,6 +25,8 @@ from nodeserver.core.status import JobStatus
 from nodeserver.payload import dump_call, dump_chunk, dump_function
 from nodeserver.usercode import modules_by_value
 
+_log = logging.getLogger('dispy_nb')
+
 T = TypeVar('T')
 
 Travelling = tuple[Callable[..., Any] | bytes, frozenset[str]]  # function, its user's modules
@@ -44,6 +47,13 @@ class JobFuture(Future[Any]):
             return False
         self._executor._withdraw([self])
         return True
+
+    def __reduce__(self) -> str:
+        raise TypeError('a future belongs to this program and cannot travel: send its result()')
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Have `fn(future)` called when it is done; in a thread of the executor, mostly."""
+        super().add_done_callback(partial(self._executor._call_back, fn))
 
     def running(self) -> bool:
         """Whether the call is with a node."""
@@ -161,6 +171,12 @@ class ClusterExecutor(StandardExecutor):
     def __repr__(self) -> str:
         return f'<{type(self).__name__} on {self.cluster.name}: {len(self._unfinished)} pending>'
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            'an executor is a handle of this program and cannot travel: '
+            'calls cannot submit calls to it'
+        )
+
     def _travelling(self, fn: Any) -> Travelling:
         """Return what travels for a function, and the user's modules that go along by value."""
         if not callable(fn):
@@ -240,15 +256,32 @@ class ClusterExecutor(StandardExecutor):
         with self._lock:
             self._with_cluster -= 1
             self._give_next()
-        failure = failure_of(job)
+        result = None
+        try:
+            failure = failure_of(job)
+            if failure is None:
+                result = job.result
+        except BaseException as error:  # noqa: BLE001 - raised by what unpickled: the caller's
+            failure = error
         with suppress(InvalidStateError):  # it was cancelled
             if failure is None:
-                future.set_result(job.result)
+                future.set_result(result)
             else:
                 future.set_exception(failure)
         future._job = None
         with self._lock:
             self._unfinished.discard(future)
+
+    def _call_back(self, fn: Callable[[Future[Any]], object], future: Future[Any]) -> None:
+        """Call a user's function; if it exits, that ends neither our thread nor the next calls."""
+        try:
+            fn(future)
+        except Exception:
+            raise  # the library logs it
+        except BaseException:
+            if threading.current_thread() is not self._thread:
+                raise
+            _log.exception('%s raised', getattr(fn, '__qualname__', fn))
 
     def _give_next(self) -> None:
         while self._waiting:

@@ -108,6 +108,9 @@ class LocalNodes:
         """Process ids of the servers."""
         return [program.process.pid for program in self._programs]
 
+    def __reduce__(self) -> str:
+        raise TypeError('nodes belong to the program that started them and cannot travel')
+
     def close(self) -> None:
         """End the servers, after the jobs of clusters that use no other nodes."""
         self._close(failed=False)

@@ -8,6 +8,8 @@ from nodeserver.payload import load_result
 from nodeserver.wire.outcome import Outcome, decode_outcome
 from nodeserver.wire.packed import Buffer
 
+_FINISHED = JobStatus.FINISHED  # looked up for each job otherwise, which takes long in an enum
+
 
 class OpenedOutcome:
     """What only an ended job has."""
@@ -61,6 +63,8 @@ def open_outcome(status: JobStatus, outcome: bytes, reason: str) -> OpenedOutcom
             why = 'no memory was left here for its result'
         return OpenedOutcome(None, None, None, why)
     opened, pickled = decode_outcome(outcome)
+    if status is _FINISHED and pickled and not (reason or opened.exception):
+        return _finished(pickled, opened, None)
     if status == JobStatus.CANCELLED:
         return OpenedOutcome(None, opened.stdout, opened.stderr, 'Cancelled')
     if opened.exception:
@@ -70,6 +74,10 @@ def open_outcome(status: JobStatus, outcome: bytes, reason: str) -> OpenedOutcom
     if status != JobStatus.FINISHED or not pickled:
         error = pickled if opened.exception else b''
         return OpenedOutcome(None, opened.stdout, opened.stderr, exception, error)
+    return _finished(pickled, opened, exception)
+
+
+def _finished(pickled: Buffer, opened: Outcome, exception: str | None) -> OpenedOutcome:
     try:
         result = load_result(pickled)
     except (Exception, SystemExit) as exc:  # noqa: BLE001

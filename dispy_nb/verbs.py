@@ -167,6 +167,12 @@ class Verbs(MapVerbs):
         """Wait until all jobs have ended, while the event loop goes on."""
         return self.wait_async().__await__()
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f'cluster {self.name} is a handle of this program and cannot travel: '
+            'jobs cannot submit jobs to it'
+        )
+
     # what a cluster has
 
     def waiting(self) -> None:

@@ -68,8 +68,14 @@ def _insides(path: str, obj: object) -> Iterator[tuple[str, object]]:
         yield path, obj.__func__
     elif isinstance(obj, types.FunctionType):
         yield from _variables(path, obj)
-    elif not isinstance(obj, type | types.ModuleType):
+    elif not isinstance(obj, type | types.ModuleType) and not _decides_itself(obj):
         yield from ((f'{path}.{name}', value) for name, value in _attributes(obj))
+
+
+def _decides_itself(obj: object) -> bool:
+    """Whether its class says what travels, or why nothing does: its attributes are not why."""
+    ways = type(obj).__reduce__, type(obj).__reduce_ex__
+    return any(isinstance(way, types.FunctionType) for way in ways)
 
 
 def _variables(path: str, function: types.FunctionType) -> Iterator[tuple[str, object]]:

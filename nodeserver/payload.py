@@ -192,6 +192,8 @@ def _dump_given(
 
 def dump_result(result: object) -> bytes | Packed:
     """Pickle what a job gives back; the memory of large arrays in it is not copied."""
+    if type(result) in _PLAIN and len(data := pickle.dumps(result, PROTOCOL)) < LARGEST:
+        return data
     kept = _Kept()
     data = _dump_result(result, kept)
     packed = pack([data, *kept.buffers]) if kept.buffers else data

@@ -38,7 +38,7 @@ def _is_users_own(name: str) -> bool:
     origin = getattr(module, '__file__', None)
     if name == '__main__' or origin is None or name.partition('.')[0] in _OWN_PACKAGES:
         return False
-    return not _is_installed(origin)
+    return not is_installed(origin)
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def _function_of(part: object) -> types.FunctionType | None:
 
 
 @functools.lru_cache(4096)
-def _is_installed(origin: str) -> bool:
+def is_installed(origin: str) -> bool:
     """Say whether a file belongs to Python or to an installed package."""
     path = Path(origin).resolve()
     if 'site-packages' in path.parts or 'dist-packages' in path.parts:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ def pytest_configure() -> None:
     hypothesis.settings.register_profile('dispy', deadline=None, print_blob=True)
     hypothesis.settings.load_profile('dispy')
     leaks.adopt_orphans()
+    # what a script runs in its background is deaf to interrupts, and so were our programs
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,7 +86,8 @@ def own_home(
     allowed = {kind for mark in request.node.iter_markers('leaves') for kind in mark.args}
     assert allowed <= set(leaks.KINDS)
     left = leaks.leftovers(before, [home / 'tmp', home / 'run'], allowed)
-    leaks.kill_leftovers(before)
+    if left or 'processes' in allowed:
+        leaks.kill_leftovers(before)
     shutil.rmtree(home)
     story = [f'{kind}: {", ".join(things)}' for kind, things in left.items()]
     if story:

@@ -7,17 +7,11 @@ A node serves one scheduler at a time, as long as that has a computation open he
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.effects import (
-    CloseTemplate,
-    Disconnect,
-    Effect,
-    Report,
-    Send,
-    Stop,
-)
+from nodeserver.core.effects import CloseTemplate, Disconnect, Effect, Report, Send, Stop
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import (
     AvailabilityMeasured,
@@ -80,7 +74,7 @@ class NodeCore:
         self._look_at = 0.0
         self._stopping = ''  # why the node ends, in words
         self._stopped = False
-        self._stop_by = float('inf')
+        self._stop_by = inf
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             PeerConnected: self._peer_connected,
@@ -137,10 +131,12 @@ class NodeCore:
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        times = [float('inf') if self._stopped else self._stop_by, self._workplace.next_kill()]
+        due = self._workplace.next_kill()
         if self._peers:
-            times.append(self._look_at)
-        return min((t for t in times if t != float('inf')), default=None)
+            due = min(due, self._look_at)
+        if not self._stopped:
+            due = min(due, self._stop_by)
+        return due if due != inf else None
 
     def check(self) -> None:
         """Raise `InvariantBroken` if a cpu holds two jobs."""

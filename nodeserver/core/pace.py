@@ -8,38 +8,39 @@ from math import ceil
 
 AHEAD_SECONDS = 0.010  # work that a node holds beyond what runs, to cover the round trip
 LONG_SECONDS = 0.200  # from here on a node gets only what it can run at once
-MOST_PER_CPU = 512
+MOST_PER_CPU = 1024
 RECALL_SECONDS = 0.003
 PIPE_SECONDS = 0.004  # work that a lasting worker holds beyond what runs
-MOST_PER_WORKER = 256
+MOST_PER_WORKER = 512
+_MOST_ABOVE = 4  # times the typical length that a peak counts as, at most
 
 
 class Pace:
-    """The likely length of a computation's next job, held at its recent peak, and its mean.
+    """How long a computation's jobs take: their typical length, and their recent peak.
 
-    A mean alone would put jobs behind long ones: the peak falls only by a tenth with each report.
+    The typical length alone would put jobs behind long ones: the peak falls only by a tenth with
+    each report.  The peak alone would make one job of many, which the system has kept waiting for
+    a cpu, empty all queues.
     """
 
-    __slots__ = ('_mean', '_per_cpu', '_seconds')
+    __slots__ = ('_peak', '_per_cpu', '_typical')
 
     def __init__(self) -> None:
-        self._seconds = -1.0  # nothing known
-        self._mean = -1.0
-        self._per_cpu = 1  # 0: not known, as `_seconds` has changed
+        self._peak = -1.0  # nothing known
+        self._typical = -1.0
+        self._per_cpu = 1  # 0: to be found out anew
 
     def learn(self, seconds: list[float]) -> None:
         """Take in the lengths of the jobs of one report."""
         if not seconds:
             return
-        peak = mean = seconds[0]
+        peak = middle = seconds[0]
         if len(seconds) > 1:
-            peak, mean = max(seconds), sum(seconds) / len(seconds)
-        if peak > self._seconds:
-            self._seconds = peak
-        else:
-            self._seconds = 0.9 * self._seconds + 0.1 * peak
+            peak, middle = max(seconds), sorted(seconds)[len(seconds) // 2]
+        self._peak = peak if peak > self._peak else 0.9 * self._peak + 0.1 * peak
+        known = self._typical >= 0
+        self._typical = 0.7 * self._typical + 0.3 * middle if known else middle
         self._per_cpu = 0
-        self._mean = mean if self._mean < 0 else 0.7 * self._mean + 0.3 * mean
 
     def jobs_per_cpu(self) -> int:
         """How many jobs a node may hold for each cpu, the running one included."""
@@ -48,19 +49,20 @@ class Pace:
         return self._per_cpu
 
     def _depth(self) -> int:
-        if self._seconds > LONG_SECONDS:
+        likely = min(self._peak, _MOST_ABOVE * self._typical)
+        if likely > LONG_SECONDS:
             return 1
-        return min(MOST_PER_CPU, 1 + ceil(AHEAD_SECONDS / max(self._seconds, 1e-6)))
+        return min(MOST_PER_CPU, 1 + ceil(AHEAD_SECONDS / max(likely, 1e-6)))
 
     def is_short(self, jobs: int) -> bool:
         """Whether so many jobs will hardly take longer than it takes to call them back."""
-        return 0 <= self._mean * jobs < RECALL_SECONDS
+        return 0 <= self._typical * jobs < RECALL_SECONDS
 
     def jobs_per_worker(self) -> int:
         """How many jobs to put into the pipe of one lasting worker.
 
-        By the mean: what waits there behind a job that turns out long can be taken back.
+        What waits there behind a job that turns out long can be taken back.
         """
-        if self._mean < 0 or self._mean > 0.003:
+        if self._typical < 0 or self._typical > LONG_SECONDS:
             return 1
-        return min(MOST_PER_WORKER, max(2, ceil(PIPE_SECONDS / max(self._mean, 1e-6))))
+        return min(MOST_PER_WORKER, max(2, ceil(PIPE_SECONDS / max(self._typical, 1e-6))))

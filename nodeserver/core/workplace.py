@@ -8,7 +8,7 @@ queue ──▶ idle worker (GiveJobs) ──▶ JobsReported ──▶ letter; 
 import signal
 from collections.abc import Callable
 from itertools import islice, repeat
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from nodeserver.core import levels
@@ -63,7 +63,9 @@ class Workplace:
 
     def next_kill(self) -> float:
         """When a job's time is up, or the next step of a kill ladder is due."""
-        return min((job.kill_at for job in self._kills.values()), default=float('inf'))
+        if not self._kills:
+            return inf
+        return min(job.kill_at for job in self._kills.values())
 
     # what waits
 

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Protocol
 
 from nodeserver.core.effects import Effect
@@ -69,7 +70,7 @@ class Driver:
         self._scheduled = False
         self._ended_at = 0.0  # the last turn
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float('inf')
+        self._timer_at = inf
 
     def add(self, core: Core, performers: Performers) -> Seat:
         """Give a core a seat; its first turn comes by itself."""
@@ -161,21 +162,24 @@ class Driver:
                 _log.exception('%s could not be performed', type(effect).__name__)
 
     def _set_timer(self, now: float) -> None:
-        deadlines = (seat.core.next_deadline() for seat in self._seats)
-        earliest = min((d for d in deadlines if d is not None), default=float('inf'))
+        earliest = inf
+        for seat in self._seats:
+            due = seat.core.next_deadline()
+            if due is not None and due < earliest:
+                earliest = due
         if earliest == self._timer_at:
             return
         self._timer_at = earliest
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if earliest != float('inf'):
+        if earliest != inf:
             delay = max(0.0, earliest - now)
             self._timer = self.loop.call_later(delay, self._deadline)
 
     def _deadline(self) -> None:
         """A moment has come; what sockets have brought meanwhile was posted before this."""
-        self._timer, self._timer_at = None, float('inf')
+        self._timer, self._timer_at = None, inf
         now = self.clock()
         for seat in list(self._seats):
             due = seat.core.next_deadline()

@@ -23,6 +23,7 @@ _READ = 128 * 1024
 _READS_A_TURN = 16
 _JOINED = 64 * 1024  # frames of up to so many bytes together are joined: quicker than a table
 _number = struct.Struct('<I')
+_one_size = struct.Struct('<II')  # the head of a message of one frame, as nearly all are
 
 
 class FramedSocket:
@@ -54,7 +55,10 @@ class FramedSocket:
         if not self.is_open:
             return
         sizes = [len(frame) for frame in frames]
-        head = struct.pack(f'<{len(sizes) + 1}I', len(sizes), *sizes)
+        if len(sizes) == 1:
+            head = _one_size.pack(1, sizes[0])
+        else:
+            head = struct.pack(f'<{len(sizes) + 1}I', len(sizes), *sizes)
         waiting = bool(self._backlog)
         if sum(sizes) <= _JOINED:
             self._backlog.append(memoryview(b''.join((head, *frames))))
@@ -189,5 +193,7 @@ class FramedSocket:
 
 
 def _cut(data: memoryview, sizes: Sequence[int]) -> list[Frame]:
+    if len(sizes) == 1:
+        return [data]
     ends = accumulate(sizes, initial=0)
     return [data[start:stop] for start, stop in pairwise(ends)]

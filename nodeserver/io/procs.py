@@ -33,9 +33,10 @@ from nodeserver.io.workerend import Shared, WorkerEnd
 from nodeserver.io.zygote import Zygote
 from nodeserver.wire.lane import TemplateSettings
 
-# jobs in each worker's pipe from which on the node looks only now and then: each look would take
-# the cpu from a worker, for a single outcome
-_ENOUGH_TO_DO = 96
+# jobs in each worker's pipe from which on the node looks only now and then, or fewer that take so
+# many seconds: each look would take the cpu from a worker, for a single outcome
+_MANY_JOBS = 96
+_SOME_JOBS, _SOME_SECONDS = 16, 0.002
 _REST = 0.001
 _LOOK_INTERVAL = 0.5  # seconds between looks at how much the jobs have printed
 
@@ -134,7 +135,7 @@ class Processes:
             shared = effect.shared or [[]] * len(effect.ids)
             for row in zip(effect.ids, effect.attempts, effect.payloads, shared, strict=True):
                 worker.give_large(*row)
-        if worker.unreported < _ENOUGH_TO_DO:
+        if not _has_enough(worker):
             self._watcher.wake()
 
     def recall_from_worker(self, effect: RecallFromWorker) -> None:
@@ -251,8 +252,8 @@ class Processes:
     def _after_look(self) -> None:
         """Rest if every busy worker has enough to do: what comes meanwhile is one turn's work."""
         workers = (w for template in self._templates.values() for w in template.workers.values())
-        least = min((w.unreported for w in workers if w.unreported), default=0)
-        if least >= _ENOUGH_TO_DO:
+        busy = [worker for worker in workers if worker.unreported]
+        if busy and all(map(_has_enough, busy)):
             self._watcher.rest(_REST)
         self._posted()
 
@@ -264,6 +265,14 @@ class Processes:
                 if worker.unreported:
                     worker.spare_memory()
         self._look_timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
+
+
+def _has_enough(worker: WorkerEnd) -> bool:
+    """Whether a worker will not wait for the node while that rests."""
+    jobs = worker.unreported
+    return jobs >= _MANY_JOBS or (
+        jobs >= _SOME_JOBS and jobs * worker.latest_seconds >= _SOME_SECONDS
+    )
 
 
 def _is_at_or_above(path: Path, others: Iterable[Path]) -> bool:

@@ -27,8 +27,7 @@ from nodeserver.wire.packed import filled_in
 _READ = 65536
 _KILLED = -int(signal.SIGKILL)
 _READ_BIG = 1 << 20
-_READS_A_TURN = 16
-_LAST_READS = 1000  # a bound, should a child of the job write on
+_READS_A_TURN, _LAST_READS = 16, 1000  # the last ones: a bound, should a child of the job write on
 _RECALL_LOOK, _MOST_RECALL_LOOK = 0.001, 0.064  # seconds until a recalled worker is looked at
 
 
@@ -75,6 +74,7 @@ class WorkerEnd:
         '_watcher',
         'exited',
         'id',
+        'latest_seconds',
         'leaving',
         'pid',
     )
@@ -89,6 +89,7 @@ class WorkerEnd:
     ) -> None:
         self.id, self.pid = next(shared.worker_ids), pid
         self.exited = False
+        self.latest_seconds = 0.0  # what its latest job took
         self.leaving = ''  # why it ends by itself before its next job
         self._computation = computation
         self._given = self._answered = 0  # jobs, counted over its whole life
@@ -233,6 +234,7 @@ class WorkerEnd:
 
     def _take_outcomes(self, kinds: Any, ids: Any, seconds: Any, bodies: Any) -> None:
         self._answered += len(kinds)
+        self.latest_seconds = seconds[-1]
         if self._page is None and self._lane >= 0:
             self._watcher.forget(self._lane)  # its end follows, and is told by the process's own
         raised = [kind == lane.RAISED for kind in kinds]

@@ -103,5 +103,7 @@ def _environment() -> dict[str, str]:
     before = os.environ.get('PYTHONPATH')
     path = os.pathsep.join(entry for entry in sys.path if entry not in here)
     environ = {**os.environ, 'PYTHONPATH': path, **({lane.PYTHONPATH: before} if before else {})}
+    # else each fork looks up anew where the functions of C libraries are, and copies ten pages
+    environ.setdefault(*lane.BIND_NOW)
     environ.pop(SECRET_VARIABLE, None)  # jobs are not told the secret (D7)
     return environ

@@ -19,6 +19,7 @@ import msgspec
 
 MAX_MESSAGE = 65536
 PYTHONPATH = 'DISPY_NB_PYTHONPATH'  # tells the zygote what that variable was before
+BIND_NOW = ('LD_BIND_NOW', 'dispy-nb')  # a variable of the zygote's start alone
 
 # kinds of control messages, their first byte
 OPEN = b'O'
@@ -168,8 +169,10 @@ def read_batch(stream: ByteStream) -> list[Order]:
     payloads = [stream.read(size) for size in sizes]
     if len(payloads[-1]) < sizes[-1]:
         return []
-    columns = (numbers[:count], numbers[count : 2 * count], payloads, numbers[3 * count :])
-    return [_order(*row) for row in zip(*columns, strict=True)]
+    ids, attempts, files = numbers[:count], numbers[count : 2 * count], numbers[3 * count :]
+    if not any(files):
+        return list(map(Order, ids, attempts, payloads))
+    return list(map(_order, ids, attempts, payloads, files))
 
 
 def _batch_struct(count: int) -> struct.Struct:

@@ -52,6 +52,9 @@ def _prepare() -> None:
     os.environ.pop('PYTHONPATH', None)
     if before:
         os.environ['PYTHONPATH'] = before
+    name, value = lane.BIND_NOW
+    if os.environ.get(name) == value:  # else it is the user's own
+        del os.environ[name]
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     for stream in (sys.stdout, sys.stderr):

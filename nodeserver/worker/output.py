@@ -4,6 +4,7 @@ The two are memory files that the node holds too: nothing needs draining while t
 what a dead process printed is still there.
 """
 
+import contextlib
 import fcntl
 import io
 import os
@@ -36,12 +37,11 @@ class Capture:
         stdout, stderr = self._streams
         try:
             stdout.flush()
-        except (OSError, ValueError):  # the job closed it
-            pass
-        try:
             stderr.flush()
-        except (OSError, ValueError):
-            pass
+        except (OSError, ValueError):  # the job closed one of them
+            for stream in (stderr, stdout):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
         fflush(None)
 
     def take(self) -> tuple[str, str]:

@@ -1,53 +1,73 @@
-"""Forks without the hooks of `threading` and `logging`, for processes with a single thread.
+"""Forks without the hooks of `threading`, `logging` and `random`, where a template forks a job.
 
-These hooks make locks anew that other threads may have held at the fork.  A template has no other
-threads, so there is nothing to repair; leaving the hooks out halves the pages that a fork copies.
-They are left out in forks of the template only, not in those that its workers' jobs make.
+These hooks make locks anew that other threads may have held at the fork, and seed the shared
+generator.  A template has no other threads, and a job is seeded anyway: leaving them out saves half
+of the pages that a fork copies.  They are left out there only, not in forks that jobs make.
 """
 
-import logging
 import os
-import sys
-import threading
-from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, cast
 
-ENABLED = sys.version_info < (3, 13)  # where the hooks are the two below
+_HOOKED = ('threading', 'logging', 'random')
 
-# what is done instead; logging takes its lock before each fork, and has to let go of it at least
-_HOOKS = (
-    (threading, '_after_fork', 'pass'),
-    (logging, '_after_at_fork_child_reinit_locks', '_lock.release()'),
-)
-_QUIET = """
-def hook():
-    if _dispy_getppid() == _dispy_template:
-        {instead}
-    else:
-        _dispy_hook()
-"""
+Hook = Callable[[], object]
 
 
-def quieten() -> None:
-    """Leave the hooks out of this process's forks, if it has one thread and hooks as we know."""
-    hooks = [vars(module).get(name) for module, name, _ in _HOOKS]
-    known = all(isinstance(hook, FunctionType) for hook in hooks)
-    if ENABLED and known and threading.active_count() == 1:
-        for hook in _HOOKS:
-            _replace(*hook)
+class _Hooks:
+    """What those modules want done around a fork, in the order in which it is done."""
+
+    def __init__(self) -> None:
+        self.before: list[Hook] = []
+        self.after_in_parent: list[Hook] = []
+        self.after_in_child: list[Hook] = []
+        self.quiet = False
+
+    def keep(self, **hooks: Hook) -> None:
+        """Stand in for `os.register_at_fork`."""
+        for moment, hook in hooks.items():
+            where = 0 if moment == 'before' else len(vars(self)[moment])
+            vars(self)[moment].insert(where, hook)
 
 
-def _replace(module: ModuleType, name: str, instead: str) -> None:
-    """Give a registered hook other code; the function itself is held by the interpreter."""
-    hook: Any = vars(module)[name]
-    names = vars(module)
-    if '_dispy_hook' not in names:
-        original = FunctionType(hook.__code__, names, name)
-        names.update(_dispy_hook=original, _dispy_getppid=os.getppid)
-        hook.__code__ = _code(_QUIET.format(instead=instead))
-    names['_dispy_template'] = os.getpid()
+_hooks = _Hooks()
 
 
-def _code(source: str) -> CodeType:
-    codes = compile(source, __file__, 'exec').co_consts
-    return next(code for code in codes if isinstance(code, CodeType))
+def gather() -> None:
+    """Import those modules, and do by one hook what they want; before anything else has them."""
+    register, keep = os.register_at_fork, _hooks.keep
+    os.register_at_fork = cast(Any, keep)
+    try:
+        for name in _HOOKED:
+            import_module(name)  # one that was there before keeps its hooks
+    finally:
+        os.register_at_fork = register
+    register(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+
+
+def quietly_fork() -> int:
+    """Fork this process, which has a single thread."""
+    _hooks.quiet = True
+    try:
+        return os.fork()
+    finally:
+        _hooks.quiet = False
+
+
+def _before() -> None:
+    if not _hooks.quiet:
+        for hook in _hooks.before:
+            hook()
+
+
+def _after_in_parent() -> None:
+    if not _hooks.quiet:
+        for hook in _hooks.after_in_parent:
+            hook()
+
+
+def _after_in_child() -> None:
+    if not _hooks.quiet:
+        for hook in _hooks.after_in_child:
+            hook()

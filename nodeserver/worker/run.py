@@ -3,8 +3,8 @@
 lane ──▶ arguments ──▶ the user's function ──▶ result or exception, with output ──▶ lane
 """
 
+import _socket
 import atexit
-import contextlib
 import errno
 import os
 import random
@@ -17,21 +17,33 @@ from typing import Any, NoReturn
 
 from nodeserver.core.deaths import UNREPORTABLE
 from nodeserver.io.workerpage import PageOfWorker, cells_of
-from nodeserver.payload import Package, dump_exception, dump_result, load_call
+from nodeserver.payload import Package, dump_call, dump_exception, dump_result, load_call
 from nodeserver.wire import lane
+from nodeserver.wire.lane import read_batch
 from nodeserver.wire.outcome import encode_failure, encode_outcome
 from nodeserver.wire.packed import Packed
 from nodeserver.worker import ancestry
+from nodeserver.worker.ancestry import set_name
 from nodeserver.worker.chunk import run_chunk
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
-from nodeserver.worker.output import LANE, Capture
+from nodeserver.worker.needs import Needs, imported_since
+from nodeserver.worker.output import LANE, Capture, new_files
 from nodeserver.worker.surroundings import Surroundings, enter
 from nodeserver.worker.tracebacks import describe, keep_reserve, make_room
 
 # the generator behind the functions of `random`; its own `seed` in C is 2 µs quicker
 _shared_random: random.Random = getattr(random.seed, '__self__', random.Random())
 
+# a job that took less has made no process: the quickest `vfork` takes twice as long
+LEAST_FORK_SECONDS = 15e-6
+
+_setsid, _exit = os.setsid, os._exit
+_REHEARSALS = 12  # Python 3.11 looks closer at what was called eight times
 _NO_ROOM = 'MemoryError: no memory was left to report the result with'
+
+
+def _nothing() -> None:
+    pass
 
 
 class Worker:
@@ -40,6 +52,7 @@ class Worker:
     def __init__(
         self, settings: lane.TemplateSettings, package: Package, file: LaneFile, capture: Capture
     ) -> None:
+        self.needs = Needs()
         self.is_lasting = settings.isolation == 'worker'
         self._directory = settings.directory
         self._computation_id = settings.computation
@@ -51,23 +64,20 @@ class Worker:
         self._open_number = 0  # the same while interrupts may end it
         self._broke_import = False
         self._was_interrupted = False  # by the node
+        # here, where interrupts are blocked, and not in each fork: `signal` makes much of it
+        handler = self._interrupted if self.is_lasting else self._interrupted_alone
+        signal.signal(signal.SIGINT, handler)
         keep_reserve()
 
     def become(self, far: int, files: list[int], parent: int) -> NoReturn:
         """Be a worker in a process just forked; the template's code is never returned to."""
         status = 1
         try:
-            ancestry.join_family(parent)
-            os.setsid()
-            self._pid = os.getpid()
-            self._capture.begin(*files[:2])
-            os.dup2(far, LANE, False)
-            os.close(far)
-            self._lane.fd = LANE
             if self.is_lasting:
+                self._begin(far, files, parent, _setsid)
                 self._run_all(PageOfWorker(cells_of(files[2])))
             else:
-                self._run_one()
+                self._run_one(far, files, parent)
             status = 0
         except (BrokenPipeError, ConnectionResetError):  # the node is gone
             status = 0
@@ -75,22 +85,49 @@ class Worker:
             if error.errno == errno.EBADF:
                 status = UNREPORTABLE
         finally:
-            os._exit(status)
+            _exit(status)
 
-    def _run_one(self) -> None:
+    def rehearse(self) -> None:
+        """Go the way of a job that does nothing, in the template, until Python knows it well.
+
+        It writes down in its code what it finds there, and in its caches of attributes: each fork
+        would do so anew, and copy 130 pages for it.
+        """
+        computation, self._computation = self._computation, _nothing
+        batch = b''.join(lane.encode_batch([0], [1], [dump_call((), {})]))
+        try:
+            for _ in range(_REHEARSALS):
+                near, far = _socket.socketpair()
+                near.send(batch)
+                self._run_one(far.detach(), new_files(), os.getppid(), rehearsed=True)
+                near.close()
+        except OSError:  # no descriptors are left: forks will say so
+            pass
+        finally:
+            self._computation, self._was_interrupted = computation, False
+
+    def _begin(self, far: int, files: list[int], parent: int, setsid: Callable[[], object]) -> None:
+        """Become a process of its own, and put its descriptors in their places."""
+        ancestry.join_family(parent)
+        setsid()
+        self._pid = os.getpid()
+        self._capture.begin(*files[:2])
+        os.dup2(far, LANE, False)
+        os.close(far)
+
+    def _run_one(self, far: int, files: list[int], parent: int, rehearsed: bool = False) -> None:
         """Run one job; what it registered for the end of the process is run too."""
-        atexit._clear()  # the template's, which are not this job's
-        signal.signal(signal.SIGINT, self._interrupted_alone)
-        for order in lane.read_batch(self._lane):
+        self._begin(far, files, parent, _nothing if rehearsed else _setsid)
+        for order in read_batch(self._lane):
             self._enter_directory()
-            ancestry.set_name(f'dispy job {order.job}')
-            seed_generators(self._computation_id, order.job, order.attempt)
-            self._run(order, _at_exit)
+            set_name(f'dispy job {order.job}')
+            if not rehearsed:
+                seed_generators(self._computation_id, order.job, order.attempt)
+            self._run(order, _nothing if rehearsed else _at_exit)
 
     def _run_all(self, page: PageOfWorker) -> None:
         """Run job after job until the node closes the lane."""
         self._page = page
-        signal.signal(signal.SIGINT, self._interrupted)
         allow_interrupts()
         ancestry.set_name('dispy worker')
         sweep, restore = self._surroundings.sweep, self._surroundings.restore
@@ -119,8 +156,10 @@ class Worker:
 
     def _enter_directory(self) -> None:
         """Be where jobs begin: another process may have removed it while this one waited."""
-        with contextlib.suppress(OSError):  # what cannot be entered, the job will notice
+        try:
             enter(self._directory)
+        except OSError:  # the job will notice
+            pass
 
     def _leave(self, why: str) -> None:
         """Say why the next job would not find this process as the last one did."""
@@ -174,7 +213,7 @@ class Worker:
         try:
             try:
                 self._let_in_interrupts()
-                args, kwargs = _load_arguments(payload, files)
+                args, kwargs = self._load_arguments(payload, files)
                 if kwargs is None:
                     result = run_chunk(self._computation, args, lambda: self._was_interrupted)
                 else:
@@ -191,7 +230,8 @@ class Worker:
         if os.getpid() != self._pid:  # the job forked, and the copy came back as well
             os._exit(0)
         try:
-            finish()
+            if seconds > LEAST_FORK_SECONDS or not self.is_lasting:
+                finish()
         except BaseException as error:  # noqa: BLE001 - user code: it must not cost the outcome
             sys.stderr.write(f'{describe(error)}\n')
         try:
@@ -201,6 +241,19 @@ class Worker:
             kind, outcome = lane.RAISED, encode_failure(exception=exception or _NO_ROOM)
         self._lane.report(kind, outcome, seconds)
         return True
+
+    def _load_arguments(
+        self, payload: Any, files: list[Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+        modules = len(sys.modules)
+        try:
+            loaded = load_call(payload, files)
+        except BaseException as error:
+            BaseException.add_note(error, 'its arguments could not be unpickled on the node')
+            raise
+        if len(sys.modules) > modules and not self.is_lasting:
+            self.needs.tell(imported_since(modules))
+        return loaded
 
     def _outcome(self, result: bytes | Packed, exception: str) -> bytes | Packed:
         try:
@@ -221,16 +274,6 @@ def _is_importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _load_arguments(
-    payload: Any, files: list[Any]
-) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
-    try:
-        return load_call(payload, files)
-    except BaseException as error:
-        BaseException.add_note(error, 'its arguments could not be unpickled on the node')
-        raise
 
 
 def _at_exit() -> None:

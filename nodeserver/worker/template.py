@@ -1,11 +1,13 @@
 """A computation's template: unpacks it once, then forks a process per job or per cpu (D5)."""
 
 import _socket
+import atexit
 import ctypes
 import gc
 import os
 import socket
 import sys
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from nodeserver.wire import lane
 from nodeserver.wire.lane import TemplateSettings
 from nodeserver.worker import ancestry, helpers, quietforks
 from nodeserver.worker.lanefile import LaneFile
+from nodeserver.worker.needs import import_all
 from nodeserver.worker.output import Capture, new_files
 from nodeserver.worker.run import Worker
 from nodeserver.worker.tracebacks import describe
@@ -52,12 +55,23 @@ def _unpack_and_serve(control: socket.socket, settings: TemplateSettings, packag
         control.send(lane.FAILED + _failure(error, capture).encode()[-lane.MAX_MESSAGE // 2 :])
         return 1
     worker = Worker(settings, package, lane_file, capture)
-    quietforks.quieten()
-    gc.collect()
-    gc.freeze()
+    if not worker.is_lasting:
+        worker.rehearse()
+        ancestry.set_name('dispy template')
+    _freeze()
     control.send(lane.READY)
     _serve(control, worker, capture)
     return _clean_up(package.cleanup)
+
+
+def _freeze() -> None:
+    """Keep the garbage collector of forks from copying what is here.
+
+    What is registered for the end of this process is not for theirs, and it has none itself.
+    """
+    atexit._clear()
+    gc.collect()
+    gc.freeze()
 
 
 def _unpack(settings: TemplateSettings, data: bytes, file: LaneFile) -> Package:
@@ -104,12 +118,17 @@ def _serve(control: socket.socket, worker: Worker, capture: Capture) -> None:
     """Fork workers and reap them as the node says, until it closes the control socket."""
     size = ancestry.resident_size()
     children: set[int] = set()
+    fork = quietforks.quietly_fork if threading.active_count() == 1 else os.fork
     try:
         while command := control.recv(lane.MAX_MESSAGE):
             forks, reaps = lane.decode_work(command)
+            if forks and (names := worker.needs.take()):
+                import_all(names)
+                _freeze()
+                size = ancestry.resident_size()
             for _ in range(forks):
                 capture.flush()  # else every child would print the template's text again
-                _fork_worker(control, worker, children)
+                _fork_worker(control, worker, children, fork)
             if reaps:
                 control.send(lane.encode_ended(ancestry.reap(reaps, children, size)))
     except (BrokenPipeError, ConnectionResetError):  # closed while we were answering
@@ -118,18 +137,21 @@ def _serve(control: socket.socket, worker: Worker, capture: Capture) -> None:
         ancestry.kill_all(children)
 
 
-def _fork_worker(control: socket.socket, worker: Worker, children: set[int]) -> None:
-    me = os.getpid()
+def _fork_worker(
+    control: socket.socket, worker: Worker, children: set[int], fork: Callable[[], int]
+) -> None:
+    me, control_fd = os.getpid(), control.fileno()
+    become = worker.become
     near, far = _socket.socketpair()  # without what `socket` makes of it: two system calls less
     files = new_files()
     if worker.is_lasting:
         files.append(new_page())
     try:
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
-            control.close()
+            os.close(control_fd)  # its own `close` would copy ten pages
             near.close()
-            worker.become(far.detach(), files, me)
+            become(far.detach(), files, me)
         children.add(pid)
         socket.send_fds(control, [lane.encode_forked(pid)], [near.fileno(), *files])
     except OSError as error:

@@ -1,12 +1,14 @@
-"""The text of an exception for its user: the frames of this package are left out (D9)."""
+"""The text of an exception for its user, without frames of this package and its pickler (D9)."""
 
 import contextlib
 import traceback
 from pathlib import Path
 
+import cloudpickle
+
 import nodeserver
 
-_OWN = str(Path(nodeserver.__file__).parent)
+_OWN = tuple(str(Path(package.__file__ or '').parent) for package in (nodeserver, cloudpickle))
 _RESERVE_SIZE = 4 << 20  # of addresses: it is never written to and takes no memory
 _reserve: list[bytes] = []
 

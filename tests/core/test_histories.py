@@ -16,6 +16,7 @@ from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.hosted import Hosted
 from nodeserver.core.messages import NodeSpec
 from nodeserver.core.scheduler import SchedulerCore
+from nodeserver.core.shareddata import HeldData
 from nodeserver.core.status import JobStatus
 from nodeserver.wire.session import Limits
 from tests.support import histories, operations
@@ -185,6 +186,7 @@ def _try_again(self: SchedulerCore, node: NodeRecord, comp: Computation, reason:
 BUGS: dict[Promise, tuple[type, str, object]] = {
     Promise.STARTS: (SchedulerCore, '_give_up_jobs', _try_again),
     Promise.CPUS: (Hosted, 'busy', 0),
+    Promise.DATA: (HeldData, 'is_ready', lambda *_: True),
     Promise.NOTHING_KEPT: (SchedulerCore, '_acknowledge', lambda *_: None),
 }
 MOST_SEEDS = 100

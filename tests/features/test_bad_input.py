@@ -167,6 +167,7 @@ def test_a_result_that_cannot_travel_is_the_fault_of_its_job(
     assert [other() for other in others] == list(range(10))
     assert {job.status for job in jobs} == {DispyJob.Terminated}
     assert [job.exception for job in jobs if 'result of type' not in str(job.exception)] == []
+    assert [job.exception for job in jobs if 'cloudpickle' in str(job.exception)] == []
 
 
 # objects that travel and do not arrive

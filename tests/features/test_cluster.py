@@ -1,6 +1,8 @@
 """`JobCluster` and its methods, with real nodes on loopback."""
 
 import inspect
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -364,6 +366,21 @@ def test_close_with_terminate_ends_what_is_pending(
     assert [path.name for path in tmp_path.glob('mark-*')] == ['mark-0']
     with pytest.raises(ClusterClosed):
         cluster.submit(str(gate))
+
+
+@pytest.mark.row('C19')
+def test_who_closes_too_returns_when_the_nodes_have_confirmed_it() -> None:
+    with dispy.LocalNodes(1) as local:
+        cluster = dispy.JobCluster(echo, nodes=local.nodes)
+        cluster.submit()()
+        os.kill(local.pids[0], signal.SIGSTOP)
+        first = InThread(cluster.close)
+        eventually(lambda: cluster.snapshot().closed)
+        second = InThread(cluster.close)
+        assert not second.returns_within(0.3)
+        os.kill(local.pids[0], signal.SIGCONT)
+        assert first.returns_within(LIMIT)
+        assert second.returns_within(LIMIT)
 
 
 @pytest.mark.row('C22')

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import dispy_nb as dispy
+from dispy_nb.completion import AsCompleted
 from tests.features.conftest import MakeCluster
 from tests.support.programs import eventually, free_port
 
@@ -149,6 +150,49 @@ def test_an_abandoned_wait_leaves_the_jobs_as_they_were(
     assert len(jobs) == 0
     (own_home / 'gate').touch()
     assert job()
+
+
+@pytest.mark.row('Z01')
+def test_several_threads_take_each_job_once_and_all_come_to_the_end(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(identity)
+    jobs = [cluster.submit(number) for number in range(30)]
+    ended, taken = cluster.as_completed(jobs), list[dispy.DispyJob]()
+    threads = [threading.Thread(target=lambda: taken.extend(ended)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert sorted(job.result for job in taken) == list(range(30))
+    assert list(ended) == []
+
+
+@pytest.mark.row('Z01', 'V22')
+def test_several_tasks_take_each_job_once_and_all_come_to_the_end(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(identity)
+
+    async def take(ended: AsCompleted) -> list[int]:
+        return [job.result async for job in ended]
+
+    async def take_together() -> list[list[int]]:
+        ended = cluster.as_completed([cluster.submit(number) for number in range(30)])
+        return await asyncio.wait_for(asyncio.gather(*(take(ended) for _ in range(4))), LIMIT)
+
+    taken = asyncio.run(take_together())
+    assert sorted(number for numbers in taken for number in numbers) == list(range(30))
+
+
+@pytest.mark.row('Z01')
+def test_closing_ends_the_wait_of_others(make_cluster: MakeCluster, own_home: Path) -> None:
+    cluster = make_cluster(hold)
+    cluster.submit(own_home / 'gate')
+    ended = cluster.as_completed()
+    after(0.2, ended.close)
+    assert list(ended) == []
+    (own_home / 'gate').touch()
 
 
 @pytest.mark.row('Z01')

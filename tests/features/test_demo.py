@@ -17,7 +17,7 @@ from dispy_nb import demo
 from tests.support.programs import Program, eventually, program
 from tests.support.terminal import on_terminal
 
-LIMIT = 150
+LIMIT = 60
 DEMO = (sys.executable, '-m', 'dispy_nb', 'demo', '--nodes', '2', '--cpus', '1')
 SOON = 8.0  # seconds; it is less than one when the machine has nothing else to do
 

@@ -155,6 +155,47 @@ def test_callbacks_may_submit_and_wait_elsewhere(make_executor: MakeExecutor) ->
     assert heard[1].result(LIMIT) == 200
 
 
+def leave(future: object) -> None:
+    raise SystemExit('of a callback')
+
+
+@pytest.mark.row('Z03')
+def test_a_callback_that_exits_stops_nothing(
+    make_executor: MakeExecutor, own_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor, gate = make_executor(), own_home / 'gate'
+    future, called = executor.submit(hold, gate), threading.Event()
+    future.add_done_callback(leave)
+    future.add_done_callback(lambda _: called.set())
+    gate.touch()
+    assert called.wait(LIMIT)
+    assert executor.submit(double, 1).result(LIMIT) == 2
+    assert 'leave raised' in caplog.text
+    assert 'SystemExit: of a callback' in caplog.text
+    with pytest.raises(SystemExit):  # called here, it is this thread's
+        future.add_done_callback(leave)
+
+
+class Wrecker:
+    def __reduce__(self):
+        return wreck, ()
+
+
+def wreck():
+    raise KeyboardInterrupt('of the loader')
+
+
+@pytest.mark.row('Z03')
+def test_a_result_that_interrupts_the_one_who_opens_it_fails_alone(
+    make_executor: MakeExecutor,
+) -> None:
+    executor = make_executor()
+    wrecked = executor.submit(Wrecker)
+    with pytest.raises(KeyboardInterrupt, match='of the loader'):
+        wrecked.result(LIMIT)
+    assert executor.submit(double, 1).result(LIMIT) == 2
+
+
 @pytest.mark.row('Z03')
 def test_a_call_is_cancelled_also_when_it_runs(make_executor: MakeExecutor, own_home: Path) -> None:
     executor = make_executor()
@@ -295,6 +336,14 @@ def test_what_cannot_travel_is_named(make_executor: MakeExecutor) -> None:
         executor.submit(double, lock)
     with pytest.raises(dispy.PicklingFailed, match="function: variable 'lock'"):
         executor.submit(lambda: lock)
+    for handle, words in (
+        (executor, r'argument 1 of type \S+ cannot be pickled: an executor is a handle'),
+        (executor.submit(double, 1), r'argument 1 of type \S+ cannot be pickled: a future belongs'),
+        (executor.cluster, r'argument 1 of type \S+ cannot be pickled: cluster double executor is'),
+        (executor.cluster.options(retries=1), r'argument 1\.cluster of type \S+JobCluster'),
+    ):
+        with pytest.raises(dispy.PicklingFailed, match=words):
+            executor.submit(double, handle)
     with pytest.raises(dispy.UsageError, match='3 is no function'):
         executor.submit(3)  # type: ignore[arg-type]
     assert executor.submit(double, 1).result(LIMIT) == 2
@@ -309,9 +358,22 @@ def test_without_nodes_it_waits_and_says_why(own_home: Path) -> None:
         assert f'looked for nodes at: 127.0.0.1 (port {port})' in pool.explain()
         assert not future.running()
         assert future.cancel()
-    for options in ({'computation': double}, {'max_workers': 0}, {'isolation': 'none'}):
-        with pytest.raises(dispy.UsageError):
-            dispy.Executor(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.row('Z03')
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ({'computation': double}, 'computation: an executor takes a function with each call'),
+        ({'initializer': double}, 'initializer: an executor has none'),
+        ({'max_workers': 0}, 'max_workers must be a number from 1 on, not 0'),
+        ({'max_workers': '2'}, "max_workers must be a number from 1 on, not '2'"),
+        ({'isolation': 'none'}, "isolation .*'none'"),
+    ],
+)
+def test_wrong_options_are_named_at_once(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(dispy.UsageError, match=words):
+        dispy.Executor(**options)
 
 
 @pytest.mark.row('Z03')

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ import pytest
 import dispy_nb as dispy
 from dispy_nb import DispyJob
 from tests.features.conftest import MakeCluster, Pair
-from tests.support.programs import Program, eventually, free_port, node_program, program
+from tests.support.programs import (
+    Program,
+    at_once,
+    eventually,
+    free_port,
+    node_program,
+    program,
+)
 
 LIMIT = 20.0
 SOON = 5.0  # seconds within which people are told
@@ -196,10 +204,12 @@ def test_reentrant_jobs_of_a_killed_node_finish_elsewhere(keep: ExitStack, gate:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('reentrant', [False, True])
-def test_a_frozen_node_is_given_up_and_its_thaw_harms_nothing(
-    keep: ExitStack, gate: Path, reentrant: bool
-) -> None:
+def test_a_frozen_node_is_given_up_and_its_thaw_harms_nothing(keep: ExitStack, gate: Path) -> None:
+    at_once(partial(freeze_and_thaw, keep, gate), False, True)
+
+
+def freeze_and_thaw(keep: ExitStack, gates: Path, reentrant: bool) -> None:
+    gate = gates.with_name(f'gate-{reentrant}')
     ended: list[DispyJob] = []
     nodes = TwoNodes(keep, reentrant=reentrant, pulse_interval=1, callback=ended.append)
     frozen, kept = nodes.hold_both(gate)

@@ -135,6 +135,30 @@ WORDS: list[Callable[[random.Random], bytes]] = [
 ]
 
 
+def framed(*frames: bytes) -> bytes:
+    """Write a message as programs on one machine do."""
+    sizes = [len(frame) for frame in frames]
+    return struct.pack(f'<{1 + len(sizes)}I', len(sizes), *sizes) + b''.join(frames)
+
+
+HELLO = framed(*write_greeting(Kind.HELLO, Introduction('a' * 32, 'client', '3.11', 'b', '', 1), 0))
+LOCAL_WORDS: list[Callable[[random.Random], bytes]] = [
+    lambda choice: framed(choice.randbytes(40)),
+    lambda choice: framed(*[b''] * choice.choice((1, 2, 4096))),
+    lambda choice: framed(head(Kind.HELLO, 1, 0) + choice.randbytes(50)),
+    lambda choice: framed(head(Kind.HELLO, 1, 0), b'', b''),
+    lambda choice: framed(head(Kind.MESSAGE, 1, 0) + choice.randbytes(50)),
+    lambda choice: framed(head(99, 1, 0)),
+    lambda choice: framed(choice.randbytes(300_000)),
+    lambda choice: HELLO[: choice.randrange(len(HELLO))],
+    lambda choice: struct.pack('<2I', 1, 15 * MB) + bytes(200_000),  # the rest never comes
+    lambda choice: struct.pack('<2I', 1, 17 * MB),
+    lambda choice: struct.pack('<3I', 2, 0xFFFFFFFF, 0xFFFFFFFF),
+    lambda choice: struct.pack('<I', 4096),
+    lambda choice: struct.pack('<I', 0),
+]
+
+
 @pytest.mark.parametrize('door', ['tcp', 'ipc'])
 def test_noise_on_a_stream_stops_no_job(besieged: Besieged, own_home: Path, door: str) -> None:
     local = next((own_home / 'run').rglob('node-*'))
@@ -146,7 +170,8 @@ def test_noise_on_a_stream_stops_no_job(besieged: Besieged, own_home: Path, door
         sock.connect(str(local))
         return sock
 
-    with flood(lambda choice: say(connect, choice.choice(WORDS)(choice))):
+    words = WORDS if door == 'tcp' else WORDS + LOCAL_WORDS
+    with flood(lambda choice: say(connect, choice.choice(words)(choice))):
         besieged.works()
     besieged.serves_anew()
 

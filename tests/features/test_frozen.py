@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import dispy_nb as dispy
 from dispy_nb import DispyJob, PortBusy
 from tests.support.programs import (
     Program,
+    at_once,
     client_program,
     eventually,
     free_port,
@@ -149,17 +151,20 @@ def test_a_node_frozen_for_a_moment_is_late_and_nothing_else(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('isolation', ['job', 'worker'])
 def test_a_node_frozen_for_long_is_lost_and_used_again_after_its_thaw(
-    keep: ExitStack, own_home: Path, isolation: str
+    keep: ExitStack, own_home: Path
 ) -> None:
-    port, gate = free_port(), own_home / 'gate'
+    at_once(partial(freeze_for_long, keep, own_home), 'job', 'worker')
+
+
+def freeze_for_long(keep: ExitStack, own_home: Path, isolation: str) -> None:
+    port, gate = free_port(), own_home / isolation
     node = start(keep, port)
     ended: list[DispyJob] = []
     options: dict[str, Any] = {'pulse_interval': 1, 'callback': ended.append}
     cluster = open_cluster(keep, port, isolation=isolation, **options)
     held = cluster.submit(hold, str(gate))
-    eventually(lambda: list(own_home.glob('gate.*')), SOON)
+    eventually(lambda: list(own_home.glob(f'{isolation}.*')), SOON)
     node.signal(signal.SIGSTOP)
     assert held.wait(LIMIT)
     assert held.status == DispyJob.Cancelled

@@ -35,17 +35,9 @@ def pair(shared_home: Path) -> Iterator[Pair]:
 @pytest.fixture
 def arrived(pair: Pair) -> Callable[[], list[list[int]]]:
     """Sizes of the data that have arrived at each node since the test began."""
-    logs = [pair.alpha, pair.beta]
-    starts = [len(log.log()) for log in logs]
+    logs = [node.log_from_now() for node in (pair.alpha, pair.beta)]
     pattern = re.compile(r'ShareData\(.*?(\d{4,})(?: bytes)')
-
-    def look() -> list[list[int]]:
-        return [
-            [int(size) for size in pattern.findall(log.log()[start:])]
-            for log, start in zip(logs, starts, strict=True)
-        ]
-
-    return look
+    return lambda: [[int(size) for size in pattern.findall(log())] for log in logs]
 
 
 def ends(array: Any, pause: float = 0) -> tuple[float, float]:
@@ -159,19 +151,18 @@ def test_data_that_nobody_needs_are_freed_everywhere(make_cluster: MakeCluster, 
     array = numpy.ones(LARGE // 8)
     value = cluster.share(array)
     assert cluster.submit(array)() == cluster.submit(value)() == (1, 1)
-    starts = [len(log.log()) for log in (pair.alpha, pair.beta)]
+    logs = [node.log_from_now() for node in (pair.alpha, pair.beta)]
     book = cluster._data
     assert len(book._entries) == 2
     del array, value
     gc.collect()
     eventually(lambda: not book._entries and not book.of_jobs)
+    pattern = re.compile(r'<- MessageArrived\(.*DropData\(\d+, \[([\d, ]+)\]')
 
-    def dropped() -> bool:
-        logs = (pair.alpha, pair.beta)
-        text = ''.join(log.log()[start:] for log, start in zip(logs, starts, strict=True))
-        return 'DropData(' in text
+    def dropped() -> int:
+        return sum(len(ids.split(',')) for log in logs for ids in pattern.findall(log()))
 
-    eventually(dropped)
+    eventually(lambda: dropped() == 2, message=lambda: '\n'.join(log() for log in logs))
 
 
 def test_copies_that_are_kept_have_a_bound(

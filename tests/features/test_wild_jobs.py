@@ -21,7 +21,7 @@ import pytest
 
 from dispy_nb import DispyJob
 from tests.features.conftest import MakeCluster, Pair
-from tests.support.programs import eventually
+from tests.support.programs import at_once, eventually
 
 LIMIT = 50.0  # a loaded machine takes long over what is large
 SOON = 10.0
@@ -46,8 +46,10 @@ def quick(number: int) -> int:
 class Mixed:
     """A cluster on one node of one cpu, with ordinary jobs before and after the wild ones."""
 
-    def __init__(self, make_cluster: MakeCluster, pair: Pair, isolation: str) -> None:
-        self.cluster = make_cluster(either, nodes=[pair.addresses[0]], isolation=isolation)
+    def __init__(
+        self, make_cluster: MakeCluster, pair: Pair, isolation: str, where: int = 0
+    ) -> None:
+        self.cluster = make_cluster(either, nodes=[pair.addresses[where]], isolation=isolation)
         self.others = [self.cluster.submit(quick, number) for number in range(5)]
 
     def run(self, wild: Callable[..., Any], *args: Any) -> DispyJob:
@@ -106,7 +108,7 @@ def exit_with_0() -> None:
 def overflow_c_stack() -> None:
     sys.setrecursionlimit(10**9)
     nested: Any = []
-    for _ in range(10**6):
+    for _ in range(3 * 10**5):
         nested = [nested]
     repr(nested)
 
@@ -199,8 +201,10 @@ def print_much(how: str, size: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('how', ['text', 'binary', 'subprocess'])
-@both
+@pytest.mark.parametrize(
+    ('how', 'isolation'),
+    [('text', 'job'), ('text', 'worker'), ('binary', 'worker'), ('subprocess', 'job')],
+)
 def test_a_job_that_prints_a_gigabyte_keeps_beginning_and_end(
     make_cluster: MakeCluster, pair: Pair, isolation: str, how: str
 ) -> None:
@@ -429,21 +433,22 @@ def stay_in_c(began: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize('wild', [stay, stay_in_c])
-@both
 def test_a_job_that_never_returns_is_ended_when_it_is_cancelled(
-    make_cluster: MakeCluster,
-    pair: Pair,
-    isolation: str,
-    wild: Callable[[str], None],
-    own_home: Path,
+    make_cluster: MakeCluster, pair: Pair, wild: Callable[[str], None], own_home: Path
 ) -> None:
-    mixed = Mixed(make_cluster, pair, isolation)
-    job = mixed.cluster.submit(wild, str(own_home / 'began'))
-    eventually((own_home / 'began').exists, SOON)
-    assert mixed.cluster.cancel(job) == 0
-    assert job.wait(SOON)
-    assert job.status == DispyJob.Cancelled
-    mixed.run(quick, 1)
+    isolations = 'job', 'worker'
+
+    def check(isolation: str) -> None:
+        mixed = Mixed(make_cluster, pair, isolation, isolations.index(isolation))
+        began = own_home / f'{isolation} began'
+        job = mixed.cluster.submit(wild, str(began))
+        eventually(began.exists, SOON)
+        assert mixed.cluster.cancel(job) == 0
+        assert job.wait(SOON)
+        assert job.status == DispyJob.Cancelled
+        mixed.run(quick, 1)
+
+    at_once(check, *isolations)
 
 
 # its directory

@@ -4,7 +4,7 @@ ClientProgram: ClusterCores ◀── LocalLink ──▶ SchedulerCore ◀─�
 NodeProgram: network ◀── SimulatedListener ──▶ NodeCore ◀──▶ SimulatedProcesses
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +32,7 @@ from tests.support.agenda import Agenda
 from tests.support.linkends import Around, Place, SimulatedDialer, SimulatedListener
 from tests.support.network import End, Network
 from tests.support.processes import SimulatedProcesses, Troubles
-from tests.support.promises import Promise, Witness, broken, left_in
+from tests.support.promises import Promise, Witness, broken, left_in, shared_content
 
 _NEVER = float('inf')
 _MOST_WAKES = 20  # of one program at one moment
@@ -226,11 +226,32 @@ class Cluster:
         self.submitted = 0
         self.is_closing = self.is_closed = False
         self.said: list[str] = []
+        self._data_of: dict[int, int] = {}  # by job
+        self._users: Counter[int] = Counter()  # jobs that name data and have not ended
+        self._shared = 0
 
     @property
     def id(self) -> int:
         """The id of its computation."""
         return self.declared.computation
+
+    def share(self, size: int, jobs: list[int]) -> int:
+        """Send data ahead of the jobs that name them, as `dispy_nb/shareddata.py` does."""
+        self._shared += 1
+        data = self._shared
+        self._data_of.update(dict.fromkeys(jobs, data))
+        self._users[data] = len(jobs)
+        content = shared_content(self.id, data, size)
+        self.program.post(self.core, seen.DataShared(data, content))
+        return data
+
+    def let_go(self, jobs: list[int]) -> None:
+        """Drop the data that only these jobs have named, which have ended."""
+        named = [self._data_of.pop(job) for job in jobs if job in self._data_of]
+        self._users.subtract(named)
+        unused = [data for data in dict.fromkeys(named) if not self._users[data]]
+        if unused:
+            self.program.post(self.core, seen.DataDropped(unused))
 
     @property
     def is_open(self) -> bool:
@@ -302,10 +323,8 @@ class ClientProgram(LoopProgram):
                 do.MarkRetried: lambda e: witness.moved(
                     computation, e.retried.ids, JobStatus.CREATED
                 ),
-                do.SettleJobs: lambda e: witness.settled(e.done),
-                do.SettleUnrun: lambda e: witness.settled_unrun(
-                    computation, e.ids, e.status, e.reason
-                ),
+                do.SettleJobs: lambda e: self._settled(cluster, e),
+                do.SettleUnrun: lambda e: self._settled_unrun(cluster, e),
                 do.DeliverProvisional: lambda e: witness.shown(e.results),
                 do.TellNode: lambda e: None,
                 do.AskAllocation: lambda e: self._ask(cluster, far, e),
@@ -314,6 +333,14 @@ class ClientProgram(LoopProgram):
             },
         )
         return cluster
+
+    def _settled(self, cluster: Cluster, effect: do.SettleJobs) -> None:
+        self._witness.settled(effect.done)
+        cluster.let_go(effect.done.ids)
+
+    def _settled_unrun(self, cluster: Cluster, effect: do.SettleUnrun) -> None:
+        self._witness.settled_unrun(cluster.id, effect.ids, effect.status, effect.reason)
+        cluster.let_go(effect.ids)
 
     def close_cluster(self, cluster: Cluster) -> None:
         """Close a cluster: what is pending is cancelled."""

@@ -94,6 +94,7 @@ class Submit(Operation):
     seconds: float = _one_of(0.01, 0.0002, 0.002, 0.1, 1.0, 5.0, 20.0, 120.0)
     provisionals: int = _one_of(0, 0, 0, 1, 3)
     size: int = _one_of(0, 0, 0, 100, 2000)
+    shared: int = _one_of(0, 0, 0, 0, 50, 3000)  # bytes that these jobs have in common
     pinned: int = _one_of(-1, -1, -1, -1, -1, 0, 1, 2, 3)  # to a machine
     timeout: float = _one_of(0.0, 0.0, 0.0, 0.0, 0.05, 3.0)
     retries: int = _one_of(0, 0, 0, 0, 1, 3)
@@ -113,7 +114,7 @@ class Submit(Operation):
         node = machine.end.name if machine is not None else ''
         fate = Fate(self.kind, self.seconds, self.provisionals, self.size)
         options = JobOptions(self.timeout, self.retries, self.priority)
-        world.submit(cluster, count, fate, node, options)
+        world.submit(cluster, count, fate, node, options, self.shared)
 
 
 @dataclass(frozen=True)

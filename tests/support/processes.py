@@ -229,6 +229,7 @@ class SimulatedProcesses:
         if worker.status is not None:
             worker.unread = True
             return
+        self._witness.given(effect)
         fates = map(Fate.of, effect.payloads)
         worker.batches.append(list(zip(effect.ids, effect.attempts, fates, strict=True)))
         if worker.current is None and not worker.jobs and len(worker.batches) == 1:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
@@ -33,6 +34,13 @@ def eventually(
             words = message() if callable(message) else message
             raise AssertionError(f'not within {timeout} s: {words or predicate}')
         time.sleep(0.01)
+
+
+def at_once(check: Callable[[T], object], *cases: T) -> None:
+    """Check several cases at the same time, which is quicker where each of them mostly waits."""
+    with ThreadPoolExecutor(len(cases)) as pool:
+        for checked in [pool.submit(check, case) for case in cases]:
+            checked.result()
 
 
 def _first_candidate() -> int:
@@ -92,6 +100,11 @@ class Program:
     def log(self) -> str:
         """Answer what the program has written so far, to standard output and then to error."""
         return self.output() + self.errors()
+
+    def log_from_now(self) -> Callable[[], str]:
+        """Answer what will answer the part of the log that was written after this call."""
+        before = len(self.output()), len(self.errors())
+        return lambda: self.output()[before[0] :] + self.errors()[before[1] :]
 
     def wait_for_log(self, text: str, timeout: float = 10) -> str:
         """Wait until the program has written the text, and answer the whole log."""

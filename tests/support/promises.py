@@ -11,8 +11,10 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import repeat
 from typing import Any, NoReturn
 
+from nodeserver.core.effects import GiveJobs
 from nodeserver.core.messages import JobsDone, JobsProvisional, RunJobs
 from nodeserver.core.status import ALLOWED_MOVES, SETTLED, JobStatus
 
@@ -24,6 +26,7 @@ class Promise(StrEnum):
     STARTS = 'a job that is not reentrant starts at most once'
     MOVES = 'statuses move only as allowed, and a settled job stays settled'
     LATE = 'a late attempt is not believed'
+    DATA = 'a job is given the shared data that it names'
     TRUTH = 'an outcome says what the job did, or why there is none'
     PROVISIONAL = 'provisional results come in order, and all before the end'
     CPUS = 'no cpu runs two jobs'
@@ -80,6 +83,11 @@ def provisional_result(job: int, attempt: int, number: int) -> bytes:
     return f'{job} {attempt} {number}'.encode()
 
 
+def shared_content(computation: int, data: int, size: int) -> bytes:
+    """What lies in data that jobs share."""
+    return f'{computation} {data} '.encode() + bytes(size)
+
+
 @dataclass(slots=True)
 class _Story:
     """What the witness knows of one job."""
@@ -87,6 +95,7 @@ class _Story:
     reentrant: bool
     pinned: bool
     fate: Fate
+    data: bytes  # the beginning of those that it shares with others, if any
     status: JobStatus = JobStatus.CREATED
     order: tuple[str, int] | None = None  # the node and the attempt that count
     starts: int = 0
@@ -106,11 +115,17 @@ class Witness:
         self._running: Counter[str] = Counter()  # node -> jobs
 
     def accept(
-        self, where: tuple[int, bool], ids: Iterable[int], reentrant: bool, fate: Fate
+        self,
+        where: tuple[int, bool],
+        ids: Iterable[int],
+        reentrant: bool,
+        fate: Fate,
+        data: int = 0,
     ) -> None:
         """The user submitted jobs of a computation, for any node or (True) for one."""
+        content = shared_content(where[0], data, 0) if data else b''
         for job in ids:
-            self._stories[where[0], job] = _Story(reentrant, where[1], fate)
+            self._stories[where[0], job] = _Story(reentrant, where[1], fate, content)
             self._pending[where] += 1
             self.submitted += 1
 
@@ -133,6 +148,13 @@ class Witness:
         for job, attempt in zip(message.ids, message.attempts, strict=True):
             story = self._stories[message.computation, job]
             story.order, story.provisionals = (node, attempt), 0
+
+    def given(self, effect: GiveJobs) -> None:
+        """A process is handed jobs, with the data that they share."""
+        for job, contents in zip(effect.ids, effect.shared or repeat([]), strict=False):
+            data = self._stories[effect.computation, job].data
+            if not bytes(b''.join(contents)).startswith(data) or bool(contents) != bool(data):
+                broken(Promise.DATA, f'job {job} of {effect.computation} got other data or none')
 
     def begun(self, node: str, cpus: int, computation: int, job: int) -> None:
         """A process has begun a job."""
@@ -238,6 +260,11 @@ _OF_JOBS = (
         '.held',
         '.letters',
         '._kills',
+        '.shared',
+        '._held',
+        '.lacking',
+        '._contents',
+        '._awaited',
         '._asked',
     ),
     *('._asked', '._kept', '._small', '._bulk'),

@@ -19,6 +19,18 @@ def test_a_program_is_ended_with_its_block_and_its_log_stays():
     assert running.log() == 'serving\n'
 
 
+def test_what_is_written_from_now_on_is_told_from_what_was_written_before():
+    words = 'print("warned " * 99, file=sys.stderr); print("serving", flush=True); input()'
+    words = f'import sys, contextlib\nwith contextlib.suppress(EOFError): {words}'
+    words += '\nprint("oh", file=sys.stderr); print("later")'
+    with program('sh', '-c', 'sleep 0.5 | "$@"', 'sh', sys.executable, '-c', words) as running:
+        running.wait_for_log('serving')
+        log = running.log_from_now()
+        assert log() == ''
+        assert running.wait() == 0
+        assert log() == 'later\noh\n'
+
+
 def test_a_program_that_was_killed_or_stopped_is_no_hindrance():
     with program(sys.executable, '-c', SERVES, ready='serving') as running:
         running.kill()

@@ -180,14 +180,17 @@ class World:
         fate: Fate | None = None,
         node: str = '',
         options: JobOptions = ORDINARY,
+        shared: int = 0,
     ) -> list[int]:
-        """Submit jobs."""
+        """Submit jobs, which may have so many bytes in common."""
         fate = fate or Fate()
         ids = list(range(cluster.submitted + 1, cluster.submitted + count + 1))
         cluster.submitted += count
         again = cluster.declared.reentrant or options.retries > 0
-        self.witness.accept((cluster.id, bool(node)), ids, again, fate)
-        event = seen.JobsSubmitted(node, ids, [fate.payload()] * count, options)
+        data = cluster.share(shared, ids) if shared else 0
+        self.witness.accept((cluster.id, bool(node)), ids, again, fate, data)
+        named = [[data]] * count if data else []
+        event = seen.JobsSubmitted(node, ids, [fate.payload()] * count, options, named)
         cluster.program.post(cluster.core, event)
         return ids
 

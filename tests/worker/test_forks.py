@@ -1,0 +1,138 @@
+"""What a template does ahead of its forks stays unseen by the user's functions."""
+
+import atexit
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeserver.core.events import TemplateReady
+from tests.worker.rig import Bench, on_bench, run_job
+
+both = pytest.mark.parametrize('isolation', ['job', 'worker'])
+
+
+def with_setup(prefix: Path, setup: Any, function: Any, *args: Any) -> Any:
+    async def play(bench: Bench) -> Any:
+        opened = await bench.open(function, setup=setup)
+        assert isinstance(opened, TemplateReady), opened
+        return (await bench.run(*args)).result
+
+    return on_bench(prefix, play)
+
+
+def test_a_function_runs_in_its_jobs_only(tmp_path: Path) -> None:
+    calls = str(tmp_path / 'calls')
+
+    def work() -> str:
+        with Path(calls).open('a') as file:
+            file.write('called ')
+        return Path(calls).read_text()
+
+    assert with_setup(tmp_path / 'node', None, work) == 'called '
+
+
+def test_exit_functions_of_the_template_run_nowhere(tmp_path: Path) -> None:
+    marker = str(tmp_path / 'ended')
+
+    def setup() -> int:
+        atexit.register(Path(marker).touch)
+        return 0
+
+    assert with_setup(tmp_path / 'node', setup, Path(marker).exists) is False
+    assert not Path(marker).exists()
+
+
+def test_random_numbers_of_the_template_stay_as_setup_left_them(tmp_path: Path) -> None:
+    def setup() -> int:
+        random.seed(7)
+        return 0
+
+    def cleanup() -> None:
+        Path(told).write_text(str(random.random()))
+
+    told = str(tmp_path / 'told')
+
+    async def play(bench: Bench) -> None:
+        assert isinstance(await bench.open(os.getpid, setup=setup, cleanup=cleanup), TemplateReady)
+        await bench.run()
+        await bench.processes.aclose()
+
+    on_bench(tmp_path / 'node', play)
+    assert Path(told).read_text() == str(random.Random(7).random())
+
+
+def test_a_job_is_interrupted_by_its_own_handler_whatever_setup_had_set(tmp_path: Path) -> None:
+    def setup() -> int:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return 0
+
+    def work() -> str:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            return 'interrupted'
+        return 'ignored'
+
+    assert with_setup(tmp_path, setup, work) == 'interrupted'
+
+
+@both
+def test_jobs_do_not_see_how_their_node_binds_libraries(tmp_path: Path, isolation: str) -> None:
+    assert (
+        'LD_BIND_NOW' not in run_job(tmp_path, lambda: dict(os.environ), isolation=isolation).result
+    )
+
+
+def test_what_the_user_says_of_binding_libraries_reaches_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('LD_BIND_NOW', 'yes')
+    assert run_job(tmp_path, os.getenv, 'LD_BIND_NOW').result == 'yes'
+
+
+def test_forks_of_a_job_draw_other_numbers_than_it(tmp_path: Path) -> None:
+    def work() -> tuple[float, float]:
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.write(write, str(random.random()).encode())
+            os._exit(0)
+        return float(os.read(read, 100)), random.random()
+
+    forked, own = run_job(tmp_path, work).result
+    assert forked != own
+
+
+_HOOKS = """
+import os
+from nodeserver.worker import quietforks
+quietforks.gather()
+import logging
+import random
+seen = []
+os.register_at_fork(after_in_child=lambda: seen.append('of another'))
+state = random.getstate()
+def kept(fork):
+    read, write = os.pipe()
+    if fork() == 0:
+        logging.getLogger().warning('logging works')
+        os.write(write, f'{random.getstate() == state} {seen}'.encode())
+        os._exit(0)
+    os.wait()
+    return os.read(read, 100).decode()
+print(kept(quietforks.quietly_fork), kept(os.fork))
+"""
+
+
+def test_only_a_quiet_fork_leaves_out_the_hooks_of_the_library() -> None:
+    command = [sys.executable, '-I', '-c', _HOOKS.lstrip().replace('import os\n', _PATH, 1)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert ran.stdout == "True ['of another'] False ['of another']\n"
+
+
+_PATH = f'import os, sys\nsys.path[:0] = {[str(Path(__file__).parents[2])]!r}\n'
