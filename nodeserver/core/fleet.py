@@ -123,6 +123,14 @@ class NodeRecord:
         """Shared data of a computation that it has, or that are on their way."""
         return self.shared.get(computation, _NO_DATA)
 
+    def forget_data(self, computation: int, data: frozenset[int]) -> None:
+        """It is told to drop these."""
+        left = self.has_data(computation) - data
+        if left:
+            self.shared[computation] = left
+        else:
+            self.shared.pop(computation, None)
+
     def leave(self, computation: int) -> None:
         """Nothing binds it to a computation any more."""
         self.uses.pop(computation, None)
