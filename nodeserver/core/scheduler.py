@@ -12,9 +12,9 @@ from typing import Any
 
 from nodeserver.core import levels
 from nodeserver.core.computation import NOTICE_INTERVAL, Computation
+from nodeserver.core.deadlines import Deadlines
 from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Disconnect, Effect, Send
-from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import (
     DeadlinePassed,
     Event,
@@ -63,8 +63,6 @@ from nodeserver.core.status import JobStatus, NodeStatus
 
 PULSE_INTERVAL = 5.0  # seconds (D17)
 MISSED_PULSES = 5
-# they come with jobs and change nothing's time: to look after each for the next deadline takes long
-_TIMELESS = frozenset((SubmitJobs, JobsDone, JobsProvisional, JobsReturned, AcknowledgeOutcomes))
 CLOSE_TIMEOUT = 10.0  # how long a node may take to tidy up before its client stops waiting
 
 
@@ -75,10 +73,7 @@ class SchedulerCore:
         self._out: list[Effect] = []
         self._fleet = Recruiting(self._out.append, self._node_changed)
         self._dispatch = Dispatch(self._fleet, self._out.append)
-        self._closing: dict[int, float] = {}  # computation -> when its client stops waiting
-        self._pulse_at = 0.0
-        self._due_at: float | None = None
-        self._due_is_known = False
+        self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             NodeFound: self._fleet.found,
@@ -117,8 +112,7 @@ class SchedulerCore:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in what happened and answer what is to be done."""
-        if type(event) is not MessageArrived:
-            self._due_is_known = False
+        self._deadlines.happened(event)
         self._events[type(event)](event, now)
         return self._take()
 
@@ -129,17 +123,7 @@ class SchedulerCore:
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        if not self._due_is_known:
-            self._due_at, self._due_is_known = self._earliest(), True
-        return self._due_at
-
-    def _earliest(self) -> float | None:
-        comps = [comp for comp in self._fleet.computations.values() if not comp.closing]
-        times = [*(comp.ping_at for comp in comps), *(comp.notice_at for comp in comps)]
-        times += self._closing.values()
-        if self._fleet.nodes:
-            times.append(self._pulse_at)
-        return min((t for t in times if t != float('inf')), default=None)
+        return self._deadlines.next()
 
     def explain(self, computation: int, now: float) -> list[str]:
         """Say in words where a computation and each node stand (D12)."""
@@ -149,8 +133,7 @@ class SchedulerCore:
     def check(self) -> None:
         """Raise `InvariantBroken` if the books do not balance."""
         self._dispatch.check()
-        if self._due_is_known and self._due_at != self._earliest():
-            raise InvariantBroken(f'due at {self._due_at}, or rather at {self._earliest()}')
+        self._deadlines.check()
 
     def _node_changed(self, node: NodeRecord) -> None:
         self._dispatch.place(node)
@@ -166,8 +149,6 @@ class SchedulerCore:
     def _message_arrived(self, event: MessageArrived, now: float) -> None:
         node = self._fleet.nodes.get(event.peer)
         kind = type(event.message)
-        if kind not in _TIMELESS:
-            self._due_is_known = False
         if node is not None:
             node.heard_at = now
             hear = self._from_node.get(kind)
@@ -187,7 +168,6 @@ class SchedulerCore:
             comp.submit(message)
             if message.node:
                 comp.notice_soon(now)
-                self._due_is_known = False
             self._dispatch.enlist(comp)
 
     def _share(self, peer: str, message: ShareData | DropData, now: float) -> None:
@@ -232,7 +212,7 @@ class SchedulerCore:
         if self._fleet.close(comp):
             self._finish_close(comp)
         else:
-            self._closing[comp.id] = now + CLOSE_TIMEOUT
+            self._deadlines.closing[comp.id] = now + CLOSE_TIMEOUT
 
     def _unload_all(self, node: NodeRecord, comp: Computation) -> None:
         self._dispatch.unload(node, comp, node.loads.get(comp.id, 0))
@@ -249,7 +229,7 @@ class SchedulerCore:
             self._finish_close(comp)
 
     def _finish_close(self, comp: Computation) -> None:
-        self._closing.pop(comp.id, None)
+        self._deadlines.closing.pop(comp.id, None)
         for node in self._fleet.nodes.values():
             node.leave(comp.id)
         del self._fleet.computations[comp.id]
@@ -380,21 +360,21 @@ class SchedulerCore:
     # time
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
-        if self._fleet.nodes and now >= self._pulse_at:
+        if self._fleet.nodes and now >= self._deadlines.pulse_at:
             self._pulse(now)
         for comp in list(self._fleet.computations.values()):
             self._fleet.ping_due(comp, now)
             self._notice_due(comp, now)
-            if self._closing.get(comp.id, now + 1) <= now:
+            if self._deadlines.closing.get(comp.id, now + 1) <= now:
                 self._finish_close(comp)
 
     def _pulse(self, now: float) -> None:
-        late = max(0.0, now - self._pulse_at) if self._pulse_at else 0.0
+        late = max(0.0, now - self._deadlines.pulse_at) if self._deadlines.pulse_at else 0.0
         interval = min(
             (c.declared.pulse_interval for c in self._fleet.computations.values()),
             default=PULSE_INTERVAL,
         )
-        self._pulse_at = now + interval
+        self._deadlines.pulse_at = now + interval
         for node in list(self._fleet.nodes.values()):
             node.heard_at += late  # a turn that came late is our fault, not the node's (D17)
             if now - node.heard_at > MISSED_PULSES * interval:
