@@ -33,6 +33,7 @@ class Dispatch:
         self._placement = Placement()
         # computations with waiting jobs, in turn; a plain dict would pass the deleted ones again
         self._ring: OrderedDict[int, Computation] = OrderedDict()
+        self._left = 0  # jobs that wait to be placed in this turn, of all computations
         self._asked: set[str] = set()  # nodes that were asked to give jobs back
         self._barren: set[str] = set()  # nodes that had none to give, and have not moved since
 
@@ -96,6 +97,7 @@ class Dispatch:
     def _allocate(self) -> None:
         plan: Plan = {}
         ring, stuck = self._ring, 0
+        self._left = sum(len(comp.waiting) for comp in ring.values())
         while ring and stuck < len(ring):
             computation, comp = ring.popitem(last=False)
             placed = self._place_some(comp, plan)
@@ -112,9 +114,9 @@ class Dispatch:
 
     def _is_full(self) -> bool:
         """Whether no node has room for any computation in the ring, certainly."""
-        rounds = self._placement.rounds()
+        is_full = self._placement.is_full
         return not any(
-            comp.pace.jobs_per_cpu() > rounds or comp.pinned or not comp.waiting
+            not is_full(comp.pace.jobs_per_cpu()) or comp.pinned or not comp.waiting
             for comp in self._ring.values()
         )
 
@@ -151,7 +153,7 @@ class Dispatch:
         for node in self._fleet.nodes.values():
             there = node.has_data(comp.id).intersection(message.ids)
             if there:
-                node.shared[comp.id] -= there
+                node.forget_data(comp.id, there)
                 there_ids = [data for data in message.ids if data in there]
                 self._emit(Send(node.id, DropData(comp.id, there_ids)))
 
@@ -177,7 +179,7 @@ class Dispatch:
             node, room = self._best(comp, rounds)
             if node is None:
                 break
-            share = self._share(comp, node) if rounds > 1 else 1
+            share = self._share(node) if rounds > 1 else 1
             portion = comp.dispatch_some(min(most, share, room), node.id)
             if not portion[0]:
                 break  # what waits is for other nodes, or was cancelled
@@ -187,14 +189,14 @@ class Dispatch:
             most -= count
         return placed
 
-    def _share(self, comp: Computation, node: NodeRecord) -> int:
+    def _share(self, node: NodeRecord) -> int:
         """How many jobs go to a node before the next one has its turn.
 
         No job stands in a queue behind another one while a cpu is free elsewhere.
         """
         if node.load < node.cpus:
             return node.cpus - node.load
-        return 1 + len(comp.waiting) // len(self._placement)
+        return 1 + self._left // len(self._placement)
 
     def _place_pinned(self, comp: Computation, name: str, rounds: int, plan: Plan) -> int:
         job, placed = comp.next_for(name), 0
@@ -219,6 +221,7 @@ class Dispatch:
 
     def _give(self, comp: Computation, node: NodeRecord, portion: Portion, plan: Plan) -> int:
         count = len(portion[0])
+        self._left -= count
         node.take(comp.id, count)
         self._placement.move(node)
         others = plan.setdefault((node.id, comp.id), portion)
