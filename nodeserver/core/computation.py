@@ -1,5 +1,7 @@
 """A computation as its scheduler sees it: the jobs that wait and the jobs that are with nodes."""
 
+from collections.abc import Iterable
+
 from nodeserver.core.jobqueue import JobQueue
 from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, SubmitJobs
 from nodeserver.core.pace import Pace
@@ -11,12 +13,15 @@ _NO_DATA: list[int] = []
 
 
 class JobRecord:
-    """A job that was with a node, or has a wish of its own; others are an id and their bytes."""
+    """A job that was tried, is being stopped or has a wish of its own.
+
+    All others are an id and their bytes, also while they are with a node: thousands of records
+    cost the garbage collector more than the jobs cost the core.
+    """
 
     __slots__ = (
         'attempt',
         'failures',
-        'node',
         'options',
         'payload',
         'pinned',
@@ -35,10 +40,13 @@ class JobRecord:
         self.pinned = pinned
         self.options = options
         self.shared = shared  # ids of its data
-        self.node = ''  # '': it waits
         self.attempt = 0
         self.failures = 0  # retries that are used up
         self.stopping = False
+
+
+Entry = bytes | JobRecord
+Portion = tuple[list[int], list[int], list[bytes]]  # jobs: their ids, attempts and payloads
 
 
 class Computation:
@@ -51,6 +59,7 @@ class Computation:
         'declared',
         'has_priorities',
         'has_retries',
+        'has_shared',
         'has_timeouts',
         'id',
         'jobs',
@@ -60,6 +69,7 @@ class Computation:
         'ping_at',
         'pings',
         'pinned',
+        'places',
         'queue',
         'waiting',
     )
@@ -73,8 +83,10 @@ class Computation:
         self.has_timeouts = False  # of its jobs so far: what no job asks for costs nothing
         self.has_retries = False
         self.has_priorities = False
-        self.waiting: dict[int, bytes | JobRecord] = {}
-        self.jobs: dict[int, JobRecord] = {}  # with a node
+        self.has_shared = False
+        self.waiting: dict[int, Entry] = {}
+        self.jobs: dict[int, Entry] = {}  # with a node
+        self.places: dict[int, str] = {}  # the node of each of these
         self.data: DataStock | None = None  # until the first data come, or a job names some
         self.pace = Pace()
         self.closing = False
@@ -93,7 +105,8 @@ class Computation:
         node, ids, options = message.node, message.ids, message.options
         queue = self.pinned.setdefault(node, JobQueue()) if node else self.queue
         queue.extend(ids, options.priority)
-        if node or options != ORDINARY or message.shared:
+        if node or message.shared or (options is not ORDINARY and options != ORDINARY):
+            self.has_shared |= bool(message.shared)
             self.has_timeouts |= options.timeout > 0
             self.has_retries |= options.retries > 0
             self.has_priorities |= options.priority != 0
@@ -124,24 +137,33 @@ class Computation:
         """Whether a job waits for any node; those that were cancelled meanwhile are passed."""
         return self.queue.head(self.waiting) is not None
 
-    def dispatch_some(self, count: int, node: str) -> list[int]:
+    def dispatch_some(self, count: int, node: str) -> Portion:
         """Move up to so many jobs from the head of the queue to a node, as new attempts.
 
-        They are of one priority: that of the job which `has_waiting` has found.
+        They are of one priority.
         """
-        line, waiting, jobs = self.queue.line, self.waiting, self.jobs
+        waiting, jobs, places = self.waiting, self.jobs, self.places
+        self.queue.head(waiting)
+        line = self.queue.line
         ids: list[int] = []
+        attempts: list[int] = []
+        payloads: list[bytes] = []
         while line and len(ids) < count:
             job = line.popleft()
             entry = waiting.pop(job, None)
             if entry is None:
                 continue  # it was cancelled
-            record = entry if isinstance(entry, JobRecord) else JobRecord(entry, '')
-            record.node = node
-            record.attempt += 1
-            jobs[job] = record
+            jobs[job] = entry
+            places[job] = node
             ids.append(job)
-        return ids
+            if isinstance(entry, JobRecord):
+                entry.attempt += 1
+                attempts.append(entry.attempt)
+                payloads.append(entry.payload)
+            else:
+                attempts.append(1)
+                payloads.append(entry)
+        return ids, attempts, payloads
 
     def next_for(self, node: str) -> int | None:
         """Id of the first job that waits for the node named so."""
@@ -155,25 +177,56 @@ class Computation:
         """Whether the first job for a node comes after the first one for any node."""
         return self.has_waiting() and self.queue.priority > self.pinned[node].priority
 
-    def dispatch(self, job: int, node: str) -> JobRecord:
+    def dispatch(self, job: int, node: str) -> Portion:
         """Move the job at the head of a pinned queue to its node, as a new attempt."""
         record = self.waiting.pop(job)
         assert isinstance(record, JobRecord)
         self.pinned[record.pinned].line.popleft()
-        record.node = node
         record.attempt += 1
         self.jobs[job] = record
-        return record
+        self.places[job] = node
+        return [job], [record.attempt], [record.payload]
+
+    def record(self, job: int) -> JobRecord:
+        """The record of a job that is with a node, and is not like the others any more."""
+        entry = self.jobs[job]
+        if not isinstance(entry, JobRecord):
+            entry = self.jobs[job] = JobRecord(entry, '')
+            entry.attempt = 1
+        return entry
+
+    def wishes(self, ids: list[int]) -> tuple[list[float], list[list[int]]]:
+        """Timeouts and data of jobs that are with a node; no list where none of them has any."""
+        plain = JobRecord(b'', '')
+        records = [e if isinstance(e, JobRecord) else plain for e in map(self.jobs.get, ids)]
+        timeouts = [record.options.timeout for record in records]
+        shared = [record.shared for record in records]
+        return timeouts if any(timeouts) else [], shared if any(shared) else []
+
+    def is_stopping(self, job: int) -> bool:
+        """Whether a job that is with a node has been taken back."""
+        entry = self.jobs[job]
+        return isinstance(entry, JobRecord) and entry.stopping
+
+    def is_pinned(self, job: int) -> bool:
+        """Whether a job may run on the node it is with and on no other."""
+        entry = self.jobs[job]
+        return isinstance(entry, JobRecord) and bool(entry.pinned)
+
+    def settle(self, ids: Iterable[int]) -> None:
+        """Forget jobs that were with a node."""
+        for job in ids:
+            del self.jobs[job]
+            del self.places[job]
 
     def requeue(self, ids: list[int]) -> None:
         """Let jobs wait again, ahead of those that were never tried."""
         for job in reversed(ids):
-            record = self.jobs.pop(job)
-            record.node = ''
-            self.waiting[job] = record
+            self.waiting[job] = record = self.record(job)
             pinned = record.pinned
             queue = self.pinned.setdefault(pinned, JobQueue()) if pinned else self.queue
             queue.put_first(job, record.options.priority)
+        self.settle(ids)
 
     def give_up_pinned(self, node: str) -> list[int]:
         """Forget the jobs that wait for a node which is gone; their ids."""
@@ -196,14 +249,15 @@ class Computation:
 
     def on_node(self, node: str) -> list[int]:
         """Ids of the jobs that are with a node."""
-        return [job for job, record in self.jobs.items() if record.node == node]
+        return [job for job, place in self.places.items() if place == node]
 
     def are_current(self, ids: list[int], attempts: list[int], node: str) -> list[bool]:
         """Which attempts in a message from this node are those to believe still (D4)."""
-        records = map(self.jobs.get, ids)
+        jobs, places = self.jobs, self.places
         return [
-            record is not None and record.attempt == attempt and record.node == node
-            for record, attempt in zip(records, attempts, strict=True)
+            places.get(job) == node
+            and attempt == (entry.attempt if isinstance(entry := jobs[job], JobRecord) else 1)
+            for job, attempt in zip(ids, attempts, strict=True)
         ]
 
     def pinned_nodes(self) -> list[str]:

@@ -67,11 +67,11 @@ def _jobs_line(fleet: Recruiting, comp: Computation, ready: int) -> str:
 
 def _all_busy(fleet: Recruiting, comp: Computation) -> bool:
     ready = (n for n in fleet.nodes.values() if _is_ready(n, comp) and not n.ending)
-    return all(_is_full(node, node.uses[comp.id]) for node in ready)
+    return all(_is_full(node, node.uses[comp.id], comp) for node in ready)
 
 
-def _is_full(node: NodeRecord, use: NodeUse) -> bool:
-    return use.load >= use.cpus or node.load >= node.cpus
+def _is_full(node: NodeRecord, use: NodeUse, comp: Computation) -> bool:
+    return node.load >= node.cpus or node.loads.get(comp.id, 0) >= use.cpus
 
 
 def _pinned_lines(fleet: Recruiting, comp: Computation, names: list[str]) -> list[str]:
@@ -117,7 +117,7 @@ def _standing(node: NodeRecord, comp: Computation) -> str:
         return 'found, connected, waiting for its details' if node.connected else 'connecting'
     match use.state:
         case UseState.READY:
-            return _load(node, use)
+            return _load(node, use, comp)
         case UseState.BUSY:
             return f'busy: {use.reason}; it is used as soon as it is free'
         case UseState.FAILED:
@@ -132,14 +132,15 @@ def _standing(node: NodeRecord, comp: Computation) -> str:
             return 'closing'
 
 
-def _load(node: NodeRecord, use: NodeUse) -> str:
-    load, others = min(use.load, use.cpus), node.load - use.load
-    text = 'all cpus busy: ' if _is_full(node, use) else ''
+def _load(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
+    own = node.loads.get(comp.id, 0)
+    load, others = min(own, use.cpus), node.load - own
+    text = 'all cpus busy: ' if _is_full(node, use, comp) else ''
     text += f'{load} of {_count(use.cpus, "cpu")} in use'
     if others:
         text += f', {_count(others, "job")} of other computations'
-    if use.load > load:
-        behind = use.load - load
+    if own > load:
+        behind = own - load
         text += f'; {behind} more {"job waits" if behind == 1 else "jobs wait"} there'
         text += ' behind running ones'
     return text

@@ -2,10 +2,13 @@
 
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from nodeserver.core.messages import Availability, NodeDetails, NodeSpec
+from nodeserver.core.values import value
 
-_NONE: frozenset[int] = frozenset()
+_NO_DATA: frozenset[int] = frozenset()
+NOWHERE = -1
 
 
 class UseState(StrEnum):
@@ -20,18 +23,32 @@ class UseState(StrEnum):
     CLOSING = 'closing'
 
 
+@value
 class NodeUse:
-    """One node's part in one computation."""
+    """How one node stands with one computation; what changes with each job is not in here."""
 
-    __slots__ = ('cpus', 'load', 'reason', 'shared', 'state')
+    state: UseState
+    cpus: int  # how many of the node's cpus this computation may use
+    reason: str
+    open_cpus: int  # the same where jobs can run, else 0
 
-    def __init__(self, state: UseState, cpus: int) -> None:
-        self.state = state
-        self.cpus = cpus  # how many of the node's cpus this computation may use
-        self.load = 0  # jobs of this computation that are with the node
-        # data that the node has, or that are on their way: most uses have none, and there are many
-        self.shared: frozenset[int] = _NONE
-        self.reason = ''
+
+def use_in(state: UseState, cpus: int, reason: str = '') -> NodeUse:
+    """A use in this state.
+
+    1,000 nodes have 100,000 uses with as many computations, nearly all of them equal: were each an
+    object of its own, the garbage collector would visit them all, over and over.
+    """
+    return _new_use(state, cpus, reason) if reason else _usual_use(state, cpus)
+
+
+@lru_cache(maxsize=1024)
+def _usual_use(state: UseState, cpus: int) -> NodeUse:
+    return _new_use(state, cpus, '')
+
+
+def _new_use(state: UseState, cpus: int, reason: str) -> NodeUse:
+    return NodeUse(state, cpus, reason, cpus if state is UseState.READY else 0)
 
 
 class NodeRecord:
@@ -42,6 +59,7 @@ class NodeRecord:
         'asked',
         'asked_port',
         'availability',
+        'bucket',
         'connected',
         'cpus',
         'details',
@@ -49,9 +67,11 @@ class NodeRecord:
         'heard_at',
         'id',
         'load',
+        'loads',
         'local_path',
         'port',
         'refusal',
+        'shared',
         'uses',
     )
 
@@ -70,7 +90,51 @@ class NodeRecord:
         self.availability: Availability | None = None
         self.uses: dict[int, NodeUse] = {}
         self.load = 0  # jobs of all computations that are with the node
+        self.loads: dict[int, int] = {}  # of each computation that has any there
+        # data of each computation that the node has, or that are on their way: most have none
+        self.shared: dict[int, frozenset[int]] = {}
+        self.bucket = NOWHERE  # `Placement` alone looks at it
         self.heard_at = now
+
+    def room(self, computation: int, rounds: int) -> int:
+        """How many more jobs of a computation it may hold, with so many for each cpu."""
+        use = self.uses.get(computation)
+        if use is None or not use.open_cpus or self.ending:
+            return 0
+        room = self.cpus * rounds - self.load
+        own = use.open_cpus * rounds - self.loads.get(computation, 0)
+        return own if own < room else room
+
+    def take(self, computation: int, count: int) -> None:
+        """Jobs of a computation are with the node from now on."""
+        self.load += count
+        self.loads[computation] = self.loads.get(computation, 0) + count
+
+    def release(self, computation: int, count: int) -> None:
+        """Jobs of a computation are no longer with the node."""
+        self.load -= count
+        left = self.loads[computation] - count
+        if left:
+            self.loads[computation] = left
+        else:
+            del self.loads[computation]
+
+    def has_data(self, computation: int) -> frozenset[int]:
+        """Shared data of a computation that it has, or that are on their way."""
+        return self.shared.get(computation, _NO_DATA)
+
+    def forget_data(self, computation: int, data: frozenset[int]) -> None:
+        """It is told to drop these."""
+        left = self.has_data(computation) - data
+        if left:
+            self.shared[computation] = left
+        else:
+            self.shared.pop(computation, None)
+
+    def leave(self, computation: int) -> None:
+        """Nothing binds it to a computation any more."""
+        self.uses.pop(computation, None)
+        self.shared.pop(computation, None)
 
     @property
     def title(self) -> str:

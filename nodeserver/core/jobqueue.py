@@ -14,13 +14,15 @@ class JobQueue:
     __slots__ = ('_lines', 'line', 'priority')
 
     def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all ids."""
         self.priority = 0  # of the line that is served
         self.line: deque[int] = deque()  # that one; after `head`, it begins with what that answered
         self._lines = {self.priority: self.line}
+
+    def clear(self) -> None:
+        """Forget all ids."""
+        self.line.clear()
+        if len(self._lines) > 1:
+            self._lines = {self.priority: self.line}
 
     def extend(self, ids: Iterable[int], priority: int) -> None:
         """Add jobs behind the others of their priority."""
@@ -47,6 +49,8 @@ class JobQueue:
         return chain.from_iterable(self._lines.values())
 
     def _line_of(self, priority: int) -> deque[int]:
+        if priority == self.priority:
+            return self.line
         line = self._lines.setdefault(priority, deque())
         if priority > self.priority:
             self._serve(priority)

@@ -12,8 +12,6 @@ MOST_PER_CPU = 1024
 RECALL_SECONDS = 0.003
 PIPE_SECONDS = 0.004  # work that a lasting worker holds beyond what runs
 MOST_PER_WORKER = 512
-
-
 _MOST_ABOVE = 4  # times the typical length that a peak counts as, at most
 
 
@@ -25,25 +23,34 @@ class Pace:
     a cpu, empty all queues.
     """
 
-    __slots__ = ('_peak', '_typical')
+    __slots__ = ('_peak', '_per_cpu', '_typical')
 
     def __init__(self) -> None:
         self._peak = -1.0  # nothing known
         self._typical = -1.0
+        self._per_cpu = 1  # 0: to be found out anew
 
     def learn(self, seconds: list[float]) -> None:
         """Take in the lengths of the jobs of one report."""
         if not seconds:
             return
-        peak, middle = max(seconds), sorted(seconds)[len(seconds) // 2]
+        peak = middle = seconds[0]
+        if len(seconds) > 1:
+            peak, middle = max(seconds), sorted(seconds)[len(seconds) // 2]
         self._peak = peak if peak > self._peak else 0.9 * self._peak + 0.1 * peak
         known = self._typical >= 0
         self._typical = 0.7 * self._typical + 0.3 * middle if known else middle
+        self._per_cpu = 0
 
     def jobs_per_cpu(self) -> int:
         """How many jobs a node may hold for each cpu, the running one included."""
+        if not self._per_cpu:  # it is asked for more often than it changes
+            self._per_cpu = self._depth()
+        return self._per_cpu
+
+    def _depth(self) -> int:
         likely = min(self._peak, _MOST_ABOVE * self._typical)
-        if likely < 0 or likely > LONG_SECONDS:
+        if likely > LONG_SECONDS:
             return 1
         return min(MOST_PER_CPU, 1 + ceil(AHEAD_SECONDS / max(likely, 1e-6)))
 

@@ -12,7 +12,7 @@ from nodeserver.core import levels
 from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Connect, Effect, Ping, Send
 from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
-from nodeserver.core.fleet import NodeRecord, NodeUse, UseState, matching_spec
+from nodeserver.core.fleet import NodeRecord, UseState, matching_spec, use_in
 from nodeserver.core.messages import (
     AllocateAnswer,
     AllocateAsk,
@@ -139,7 +139,8 @@ class Recruiting:
             if use is None:
                 self.offer(node, comp)
             else:
-                use.cpus = min(use.cpus, node.cpus) or node.cpus
+                cpus = min(use.cpus, node.cpus) or node.cpus
+                node.uses[comp.id] = use_in(use.state, cpus, use.reason)
         self._use_changed(node)
 
     def pulse(self, node: NodeRecord, message: NodePulse, now: float) -> None:
@@ -172,7 +173,7 @@ class Recruiting:
             cpus = min(details.cpus, spec.cpus) if spec.cpus > 0 else details.cpus
             self._open(node, comp, cpus)
             return
-        node.uses[comp.id] = NodeUse(UseState.ASKING, 0)
+        node.uses[comp.id] = use_in(UseState.ASKING, 0)
         ask = AllocateAsk(
             comp.id,
             node.id,
@@ -193,17 +194,17 @@ class Recruiting:
         if node is None or comp is None or use is None or use.state is not UseState.ASKING:
             return
         if message.cpus <= 0:
-            use.state = UseState.UNWANTED
-            use.reason = message.reason or 'allocate() returned 0 for it'
+            reason = message.reason or 'allocate() returned 0 for it'
+            node.uses[comp.id] = use_in(UseState.UNWANTED, use.cpus, reason)
         else:
             self._open(node, comp, min(message.cpus, node.cpus))
 
     def _open(self, node: NodeRecord, comp: Computation, cpus: int) -> None:
         if cpus <= 0:
-            node.uses[comp.id] = use = NodeUse(UseState.UNWANTED, 0)
-            use.reason = 'it offers no cpus'
+            node.uses[comp.id] = use_in(UseState.UNWANTED, 0, 'it offers no cpus')
             return
-        node.uses[comp.id] = NodeUse(UseState.OPENING, cpus)
+        node.shared.pop(comp.id, None)  # what it had of them it has forgotten
+        node.uses[comp.id] = use_in(UseState.OPENING, cpus)
         declared = comp.declared
         message = OpenComputation(
             declared.computation,
@@ -223,7 +224,7 @@ class Recruiting:
         """The node can run this computation's jobs."""
         use = node.uses.get(message.computation)
         if use is not None and use.state is UseState.OPENING:
-            use.state, use.reason = UseState.READY, ''
+            node.uses[message.computation] = use_in(UseState.READY, use.cpus)
             self._use_changed(node)
             comp = self.computations[message.computation]
             self.tell(node, comp, NodeStatus.INITIALIZED, '')
@@ -235,11 +236,9 @@ class Recruiting:
         if use is None or comp is None or use.state is UseState.CLOSING:
             return
         was_ready = use.state is UseState.READY
-        use.reason = message.reason
-        if message.kind == 'busy':
-            use.state = UseState.BUSY
-        else:
-            use.state = UseState.FAILED
+        state = UseState.BUSY if message.kind == 'busy' else UseState.FAILED
+        node.uses[comp.id] = use_in(state, use.cpus, message.reason)
+        if state is UseState.FAILED:
             text = f'node {node.title} cannot run {comp.declared.name}: {message.reason}'
             self._emit(Send(comp.client, Notice(comp.id, levels.WARNING, text)))
         if was_ready:
@@ -270,9 +269,9 @@ class Recruiting:
             if use is None:
                 continue
             if use.state in (UseState.ASKING, UseState.UNWANTED):
-                del node.uses[comp.id]
+                node.leave(comp.id)
             elif use.state is not UseState.CLOSING:
-                use.state = UseState.CLOSING
+                node.uses[comp.id] = use_in(UseState.CLOSING, use.cpus, use.reason)
                 self._use_changed(node)
                 self._emit(Send(node.id, CloseComputation(comp.id)))
         return self.is_unused(comp)

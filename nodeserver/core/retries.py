@@ -1,6 +1,6 @@
 """Which jobs are run again when they failed or lost their node, and what is said of the others."""
 
-from nodeserver.core.computation import Computation, JobRecord
+from nodeserver.core.computation import Computation, Entry, JobRecord
 from nodeserver.core.letters import part_of
 from nodeserver.core.messages import JobsDone, JobsRetried
 from nodeserver.core.status import JobStatus
@@ -38,15 +38,18 @@ def sort_lost(
     ended: dict[str, list[int]] = {}
     left = set(ids).difference(again)
     for job in filter(left.__contains__, ids):
-        text = after_failures(comp.jobs.pop(job).failures + 1, reason)
+        text = after_failures(comp.record(job).failures + 1, reason)
         ended.setdefault(text, []).append(job)
+    comp.settle(left)
     return again, ended
 
 
-def _has_retry(record: JobRecord) -> bool:
-    return record.failures < record.options.retries and not record.stopping
+def _has_retry(entry: Entry) -> bool:
+    if not isinstance(entry, JobRecord):
+        return False
+    return entry.failures < entry.options.retries and not entry.stopping
 
 
 def _use_retry(comp: Computation, ids: list[int]) -> None:
     for job in ids:
-        comp.jobs[job].failures += 1
+        comp.record(job).failures += 1

@@ -12,6 +12,7 @@ from typing import Any
 
 from nodeserver.core import levels
 from nodeserver.core.computation import NOTICE_INTERVAL, Computation
+from nodeserver.core.deadlines import Deadlines
 from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Disconnect, Effect, Send
 from nodeserver.core.events import (
@@ -72,8 +73,7 @@ class SchedulerCore:
         self._out: list[Effect] = []
         self._fleet = Recruiting(self._out.append, self._node_changed)
         self._dispatch = Dispatch(self._fleet, self._out.append)
-        self._closing: dict[int, float] = {}  # computation -> when its client stops waiting
-        self._pulse_at = 0.0
+        self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             NodeFound: self._fleet.found,
@@ -112,6 +112,7 @@ class SchedulerCore:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in what happened and answer what is to be done."""
+        self._deadlines.happened(event)
         self._events[type(event)](event, now)
         return self._take()
 
@@ -122,12 +123,7 @@ class SchedulerCore:
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        times = [comp.ping_at for comp in self._fleet.computations.values() if not comp.closing]
-        times += [comp.notice_at for comp in self._fleet.computations.values() if not comp.closing]
-        times += self._closing.values()
-        if self._fleet.nodes:
-            times.append(self._pulse_at)
-        return min((t for t in times if t != float('inf')), default=None)
+        return self._deadlines.next()
 
     def explain(self, computation: int, now: float) -> list[str]:
         """Say in words where a computation and each node stand (D12)."""
@@ -137,6 +133,7 @@ class SchedulerCore:
     def check(self) -> None:
         """Raise `InvariantBroken` if the books do not balance."""
         self._dispatch.check()
+        self._deadlines.check()
 
     def _node_changed(self, node: NodeRecord) -> None:
         self._dispatch.place(node)
@@ -154,8 +151,9 @@ class SchedulerCore:
         kind = type(event.message)
         if node is not None:
             node.heard_at = now
-            if kind in self._from_node:
-                self._from_node[kind](node, event.message, now)
+            hear = self._from_node.get(kind)
+            if hear is not None:
+                hear(node, event.message, now)
         elif kind in self._from_client:
             self._from_client[kind](event.peer, event.message, now)
 
@@ -191,12 +189,12 @@ class SchedulerCore:
     def _stop_running(self, comp: Computation, jobs: list[int]) -> None:
         by_node: dict[str, list[int]] = {}
         for job in jobs:
-            record = comp.jobs[job]
+            record = comp.record(job)
             if not record.stopping:
                 record.stopping = True
-                by_node.setdefault(record.node, []).append(job)
+                by_node.setdefault(comp.places[job], []).append(job)
         for node, ids in by_node.items():
-            attempts = [comp.jobs[job].attempt for job in ids]
+            attempts = [comp.record(job).attempt for job in ids]
             self._send(node, StopJobs(comp.id, ids, attempts))
 
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
@@ -209,22 +207,21 @@ class SchedulerCore:
         self._settle(comp, left, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
         for node in self._fleet.nodes.values():
             self._unload_all(node, comp)
-        comp.jobs.clear()
+        comp.settle([*comp.jobs])
         self._dispatch.withdraw(comp)
         if self._fleet.close(comp):
             self._finish_close(comp)
         else:
-            self._closing[comp.id] = now + CLOSE_TIMEOUT
+            self._deadlines.closing[comp.id] = now + CLOSE_TIMEOUT
 
     def _unload_all(self, node: NodeRecord, comp: Computation) -> None:
-        use = node.uses.get(comp.id)
-        self._dispatch.unload(node, comp, use.load if use else 0)
+        self._dispatch.unload(node, comp, node.loads.get(comp.id, 0))
 
     def _computation_closed(self, node: NodeRecord, message: ComputationClosed, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         use = node.uses.get(message.computation)
         if comp is not None and use is not None and use.state is UseState.CLOSING:
-            del node.uses[message.computation]
+            node.leave(message.computation)
             self._finish_close_if_unused(comp)
 
     def _finish_close_if_unused(self, comp: Computation) -> None:
@@ -232,9 +229,9 @@ class SchedulerCore:
             self._finish_close(comp)
 
     def _finish_close(self, comp: Computation) -> None:
-        self._closing.pop(comp.id, None)
+        self._deadlines.closing.pop(comp.id, None)
         for node in self._fleet.nodes.values():
-            node.uses.pop(comp.id, None)
+            node.leave(comp.id)
         del self._fleet.computations[comp.id]
         self._send(comp.client, ComputationClosed(comp.id))
 
@@ -250,21 +247,19 @@ class SchedulerCore:
             self._send(node.id, acknowledgement(message))
             return
         current = comp.are_current(message.ids, message.attempts, node.id)
-        if not any(current):
+        if False in current:
+            message = part_of(message, current)
+        if not message.ids:
             self._send(node.id, acknowledgement(message))
             return
-        if not all(current):
-            message = part_of(message, current)
-        self._dispatch.unload(node, comp, len(message.ids))
-        self._dispatch.moved(node)
+        self._dispatch.ended(node, comp, len(message.ids))
         comp.pace.learn(message.seconds)
         if comp.has_retries:
             message, retried = split(comp, message)
             if retried is not None:
                 self._dispatch.enlist(comp)
                 self._send(comp.client, retried)
-        for job in message.ids:
-            del comp.jobs[job]
+        comp.settle(message.ids)
         if message.ids:
             self._send(comp.client, message)
         else:
@@ -285,15 +280,14 @@ class SchedulerCore:
             return
         current = comp.are_current(message.ids, message.attempts, node.id)
         ids = list(compress(message.ids, current))
-        self._dispatch.returned(node, any(not comp.jobs[job].pinned for job in ids))
+        self._dispatch.returned(node, not all(map(comp.is_pinned, ids)))
         self._dispatch.unload(node, comp, len(ids))
         self._requeue(comp, ids, message.reason)
 
     def _requeue(self, comp: Computation, ids: list[int], reason: str, begun: bool = False) -> None:
         """Let jobs wait again, but for those that the user has taken back meanwhile."""
-        stopped = [job for job in ids if comp.jobs[job].stopping]
-        for job in stopped:
-            del comp.jobs[job]
+        stopped = [job for job in ids if comp.is_stopping(job)]
+        comp.settle(stopped)
         self._settle(comp, stopped, JobStatus.CANCELLED, 'cancelled before it started')
         again = [job for job in ids if job in comp.jobs]
         if again:
@@ -366,21 +360,21 @@ class SchedulerCore:
     # time
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
-        if self._fleet.nodes and now >= self._pulse_at:
+        if self._fleet.nodes and now >= self._deadlines.pulse_at:
             self._pulse(now)
         for comp in list(self._fleet.computations.values()):
             self._fleet.ping_due(comp, now)
             self._notice_due(comp, now)
-            if self._closing.get(comp.id, now + 1) <= now:
+            if self._deadlines.closing.get(comp.id, now + 1) <= now:
                 self._finish_close(comp)
 
     def _pulse(self, now: float) -> None:
-        late = max(0.0, now - self._pulse_at) if self._pulse_at else 0.0
+        late = max(0.0, now - self._deadlines.pulse_at) if self._deadlines.pulse_at else 0.0
         interval = min(
             (c.declared.pulse_interval for c in self._fleet.computations.values()),
             default=PULSE_INTERVAL,
         )
-        self._pulse_at = now + interval
+        self._deadlines.pulse_at = now + interval
         for node in list(self._fleet.nodes.values()):
             node.heard_at += late  # a turn that came late is our fault, not the node's (D17)
             if now - node.heard_at > MISSED_PULSES * interval:

@@ -279,6 +279,8 @@ class World:
     def _look_at_rest(self, program: ClientProgram) -> None:
         """With all jobs ended, and two pulses later, nothing of them may be left anywhere."""
         self.run(_TWO_PULSES)
+        if program not in self.living():
+            return  # stalled before, it has closed its clusters only now, and ended with them
         things: list[tuple[str, object]] = [(program.name, program.scheduler)]
         things += [(program.name, cluster.core) for cluster in program.clusters]
         if not any(self._pending_of(other, True) for other in self.living()):

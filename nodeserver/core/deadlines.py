@@ -1,0 +1,58 @@
+"""When the scheduler's core is to be woken: asked for in each turn, and seldom changed."""
+
+from collections.abc import Mapping
+
+from nodeserver.core.computation import Computation
+from nodeserver.core.errors import InvariantBroken
+from nodeserver.core.events import Event, MessageArrived
+from nodeserver.core.messages import (
+    AcknowledgeOutcomes,
+    JobsDone,
+    JobsProvisional,
+    JobsReturned,
+    SubmitJobs,
+)
+
+# what comes with jobs moves no deadline, but for jobs that are for one node
+_TIMELESS = frozenset((JobsDone, JobsProvisional, JobsReturned, AcknowledgeOutcomes))
+
+
+class Deadlines:
+    """The moments at which something is due, and the earliest of them, kept until one may move."""
+
+    def __init__(
+        self, nodes: Mapping[str, object], computations: Mapping[int, Computation]
+    ) -> None:
+        self.pulse_at = 0.0
+        self.closing: dict[int, float] = {}  # computation -> when its client stops waiting
+        self._nodes = nodes
+        self._computations = computations
+        self._next: float | None = None
+        self._is_known = False
+
+    def happened(self, event: Event) -> None:
+        """Something happened; does it leave all moments as they are?"""
+        if type(event) is MessageArrived:
+            message = event.message
+            if type(message) in _TIMELESS or (type(message) is SubmitJobs and not message.node):
+                return
+        self._is_known = False
+
+    def next(self) -> float | None:
+        """The earliest moment, or None."""
+        if not self._is_known:
+            self._next, self._is_known = self._earliest(), True
+        return self._next
+
+    def check(self) -> None:
+        """Raise `InvariantBroken` if the moment that is kept is not the earliest."""
+        if self.next() != self._earliest():
+            raise InvariantBroken(f'due at {self._next}, or rather at {self._earliest()}')
+
+    def _earliest(self) -> float | None:
+        comps = [comp for comp in self._computations.values() if not comp.closing]
+        times = [*(comp.ping_at for comp in comps), *(comp.notice_at for comp in comps)]
+        times += self.closing.values()
+        if self._nodes:
+            times.append(self.pulse_at)
+        return min((t for t in times if t != float('inf')), default=None)
