@@ -26,6 +26,7 @@ CLEANUP_SECONDS = 10.0  # how long a `cleanup` function may take
 _RETRY_SECONDS = 1.0  # after a fork that the system refused
 _REAPS_A_MESSAGE = 1000
 _REAP_SECONDS = 0.005  # how long a worker that has done its job may stay unreaped
+_FORK_SECONDS = 0.004  # how long a fork waits for that, while others are ready
 _LAST_MESSAGES = 10000  # whatever is still in the socket
 _KILLED = -int(signal.SIGKILL)
 
@@ -59,7 +60,7 @@ class TemplateEnd:
         self._by_pid: dict[int, WorkerEnd] = {}
         self._forks = 0
         self._reaps: list[int] = []
-        self._reap_timer: asyncio.TimerHandle | None = None
+        self._work_timer: asyncio.TimerHandle | None = None
         self._work_due = False
         self._fork_timer: asyncio.TimerHandle | None = None
         self._kill_timer: asyncio.TimerHandle | None = None
@@ -83,9 +84,16 @@ class TemplateEnd:
             self._kill()
 
     def fork(self, count: int) -> None:
-        """Have so many workers forked."""
+        """Have so many workers forked.
+
+        While one is ready they are not urgent: a fork takes the cpu and the memory's locks from
+        the job that was just given out.  They come with the next reaping, as a rule.
+        """
         self._forks += count
-        self._work()
+        if any(not worker.given for worker in self.workers.values()):
+            self._work_later(_FORK_SECONDS)
+        else:
+            self._work()
 
     def close(self) -> None:
         """End the workers, then the template, in order."""
@@ -156,12 +164,15 @@ class TemplateEnd:
             self._report_if_gone()
         else:
             self._reaps.append(worker.pid)
-            if worker.unreported or self.closing:
+            if worker.unreported or self.closing or self._forks:
                 self._work()
-            elif self._reap_timer is None:
+            else:
                 # nobody waits for it: it goes along with the next order to fork, as a rule
-                loop = self._shared.loop
-                self._reap_timer = loop.call_later(_REAP_SECONDS, self._work)
+                self._work_later(_REAP_SECONDS)
+
+    def _work_later(self, seconds: float) -> None:
+        if self._work_timer is None:
+            self._work_timer = self._shared.loop.call_later(seconds, self._work)
 
     def _worker_gone(self, worker: WorkerEnd, status: int | None, peak_memory: int) -> None:
         del self.workers[worker.id], self._by_pid[worker.pid]
@@ -205,9 +216,9 @@ class TemplateEnd:
 
     def _send_work(self) -> None:
         self._work_due = False
-        if self._reap_timer is not None:
-            self._reap_timer.cancel()
-            self._reap_timer = None
+        if self._work_timer is not None:
+            self._work_timer.cancel()
+            self._work_timer = None
         if self._control is None or self._exited:
             return
         while self._forks or self._reaps:
@@ -261,6 +272,6 @@ class TemplateEnd:
             self._pidfd = -1
 
     def _cancel_timers(self) -> None:
-        for timer in (self._fork_timer, self._kill_timer, self._reap_timer):
+        for timer in (self._fork_timer, self._kill_timer, self._work_timer):
             if timer is not None:
                 timer.cancel()

@@ -61,7 +61,6 @@ class WorkerEnd:
         '_backlog',
         '_computation',
         '_files',
-        '_given',
         '_lane',
         '_on_exit',
         '_page',
@@ -73,6 +72,7 @@ class WorkerEnd:
         '_unread',
         '_watcher',
         'exited',
+        'given',
         'id',
         'latest_seconds',
         'leaving',
@@ -92,15 +92,13 @@ class WorkerEnd:
         self.latest_seconds = 0.0  # what its latest job took
         self.leaving = ''  # why it ends by itself before its next job
         self._computation = computation
-        self._given = self._answered = 0  # jobs, counted over its whole life
+        self.given = self._answered = 0  # jobs, counted over its whole life
         self._unread = False  # the worker was gone before it had read what it was given
         self._lane, *self._files = fds[:3]
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, self._lane)
         self._arrived: deque[int] = deque()  # files beside reports that are to be read yet
-        self._page: PageOfNode | None = None  # a lasting worker's
         self._recall_timer: asyncio.TimerHandle | None = None
-        if len(fds) > 3:
-            self._page = PageOfNode(cells_of(fds[3]))
+        self._page = PageOfNode(cells_of(fds[3])) if len(fds) > 3 else None  # a lasting worker's
         self._shared, self._watcher = shared, shared.watcher
         self._on_exit = on_exit
         self._reader = lane.ReportReader()
@@ -116,7 +114,7 @@ class WorkerEnd:
 
     def give(self, ids: Sequence[int], attempts: Sequence[int], payloads: Sequence[bytes]) -> None:
         """Write jobs to the worker; one that has died answers by its exit."""
-        self._given += len(ids)
+        self.given += len(ids)
         if self._lane < 0:
             self._unread = True
         else:
@@ -124,7 +122,7 @@ class WorkerEnd:
 
     def give_large(self, id: int, attempt: int, payload: Any, shared: Sequence[Any]) -> None:
         """Write a job whose payload, or some of it, goes to the worker in files."""
-        self._given += 1
+        self.given += 1
         if self._lane < 0:
             self._unread = True
             return
@@ -251,13 +249,13 @@ class WorkerEnd:
     @property
     def unreported(self) -> int:
         """Jobs given that have not been answered for."""
-        return self._given - self._answered
+        return self.given - self._answered
 
     def recall(self, delay: float) -> None:
         """Have a lasting worker skip what it has not begun after `delay` seconds."""
         if delay:
             self._wake_later(delay, self.recall, 0.0)
-        elif self._page is not None and self._page.recall(self._given, self._answered):
+        elif self._page is not None and self._page.recall(self.given, self._answered):
             self._wake_later(_RECALL_LOOK, self._look_at_recall, _RECALL_LOOK)
 
     def _wake_later(self, seconds: float, call: Callable[[float], None], waited: float) -> None:

@@ -6,13 +6,16 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nodeserver.core.events import TemplateReady
-from tests.worker.rig import Bench, on_bench, run_job
+from nodeserver.core.effects import ForkWorkers
+from nodeserver.core.events import JobsReported, TemplateReady, WorkerEnded, WorkerForked
+from nodeserver.io import templateend
+from tests.worker.rig import COMPUTATION, Bench, on_bench, run_job
 
 both = pytest.mark.parametrize('isolation', ['job', 'worker'])
 
@@ -136,3 +139,44 @@ def test_only_a_quiet_fork_leaves_out_the_hooks_of_the_library() -> None:
 
 
 _PATH = f'import os, sys\nsys.path[:0] = {[str(Path(__file__).parents[2])]!r}\n'
+
+
+def test_a_fork_waits_for_the_end_of_a_job_while_a_process_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templateend, '_FORK_SECONDS', 60.0)
+
+    async def play(bench: Bench) -> list[str]:
+        assert isinstance(await bench.open(os.getpid), TemplateReady)
+        first = await bench.worker()
+        bench.processes.fork_workers(ForkWorkers(COMPUTATION, 1))  # waits: one is ready
+        bench.give(first, ())
+        await bench.until_type(JobsReported)
+        assert not any(isinstance(event, WorkerForked) for event in bench.events)
+        return [type(await bench.until_type(kind)).__name__ for kind in (WorkerForked, WorkerEnded)]
+
+    assert on_bench(tmp_path, play) == ['WorkerForked', 'WorkerEnded']
+
+
+def test_a_fork_waits_no_longer_than_a_moment_for_a_long_job(tmp_path: Path) -> None:
+    async def play(bench: Bench) -> None:
+        assert isinstance(await bench.open(time.sleep), TemplateReady)
+        bench.processes.fork_workers(ForkWorkers(COMPUTATION, 2))
+        first, _ = [(await bench.until_type(WorkerForked)).worker for _ in range(2)]
+        bench.give(first, (60,))
+        await bench.worker()
+
+    on_bench(tmp_path, play)
+
+
+def test_a_fork_is_not_put_off_where_no_process_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templateend, '_FORK_SECONDS', 60.0)
+
+    async def play(bench: Bench) -> None:
+        assert isinstance(await bench.open(time.sleep), TemplateReady)
+        await bench.start(60)
+        await bench.worker()
+
+    on_bench(tmp_path, play)
