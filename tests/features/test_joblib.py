@@ -88,12 +88,13 @@ def test_the_backend_can_be_named_in_the_call(options: dict[str, Any]) -> None:
 def test_an_exception_is_raised_here_and_the_rest_is_taken_back(
     options: dict[str, Any], own_home: Path
 ) -> None:
-    executor = dispy.Executor(**options)
-    with executor, joblib.parallel_config(backend='dispy', executor=executor):
+    with joblib.parallel_config(backend='dispy', **options):
         with pytest.raises(KeyError) as caught:
             joblib.Parallel()(joblib.delayed(picky)(n) for n in range(20))
         assert caught.value.args == (7,)
         assert isinstance(caught.value.__cause__, RemoteTraceback)
+    # another executor: after short calls, the second one could be put behind the first
+    with joblib.parallel_config(backend='dispy', **options):
         with pytest.raises(ValueError, match='the first one'):
             calls = (joblib.delayed(mark_and_stay)(n, own_home) for n in (1, 0, 2, 3, 4))
             joblib.Parallel(batch_size=1)(calls)
