@@ -8,7 +8,7 @@ HOURS ?= 24
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format bench bench-peers simulate clean
+.PHONY: help demo test quick check format bench bench-peers simulate clean
 .DELETE_ON_ERROR:
 
 help:
@@ -50,6 +50,10 @@ test: check
 	$(BIN)/python -m pytest -n $(WORKERS) -q -m 'not netns and not notebook'
 	$(BIN)/python -m pytest -q -m notebook || [ $$? -eq 5 ]  # 5: there are none
 	$(BIN)/python -m tests.support.rows --brief
+
+# what is quickly known to work, while something is being changed
+quick: check
+	$(BIN)/python -m pytest -n $(WORKERS) -q -m 'not netns and not notebook and not slow'
 
 format: .venv/.test
 	$(BIN)/ruff check --fix .

@@ -26,6 +26,7 @@ FEW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('system', FEW)
 def test_each_local_system_does_its_workloads(system: str) -> None:
     amounts = list(FEW[system].items())
@@ -103,6 +104,7 @@ def test_the_core_alone_is_measured() -> None:
     assert cost.row().startswith('| 4 | 400 |')
 
 
+@pytest.mark.slow
 def test_the_stages_are_measured() -> None:
     with surroundings() as environ:
         ended = subprocess.run(

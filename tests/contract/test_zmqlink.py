@@ -108,6 +108,7 @@ loop.run_forever()
 """
 
 
+@pytest.mark.slow
 def test_a_dialler_that_is_stopped_for_long_goes_on_where_it_was(loop: Loop, made: Made) -> None:
     b, name = made.listening(options=SHORT), new_id()
     words = [sys.executable, '-c', DIALLING_PROGRAM, name, b.name, str(b.port)]

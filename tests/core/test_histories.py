@@ -212,6 +212,7 @@ def test_a_bug_is_found_within_a_few_seeds(
     first_broken(promise)
 
 
+@pytest.mark.slow
 def test_a_history_that_breaks_a_promise_is_replayed_by_its_seed_and_shrunk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

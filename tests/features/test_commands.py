@@ -15,6 +15,7 @@ def dispy(*words: str, **details: object) -> 'subprocess.CompletedProcess[str]':
     )
 
 
+@pytest.mark.slow
 def test_key_travels_to_another_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     exported = dispy('key', 'export')
     assert (exported.returncode, exported.stderr) == (0, '')

@@ -354,6 +354,7 @@ def node_and_program(own_home: Path, *gates: Path) -> Iterator[tuple[Program, in
             yield node, port, running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('way', cells('client', 'run', Promise.FREES))
 def test_a_node_is_free_again_after_its_program_died(own_home: Path, gate: Path, way: str) -> None:
     with node_and_program(own_home, gate) as (node, port, running):

@@ -42,6 +42,7 @@ def parsed(file: str) -> ast.Module | None:
             return None
 
 
+@pytest.mark.slow
 @pytest.mark.row('Z14', 'Z13')
 def test_demo_tells_what_nodes_have_found_in_the_library():
     began = time.monotonic()
@@ -72,6 +73,7 @@ def test_demo_tells_what_nodes_have_found_in_the_library():
     assert re.search(r'times as fast', done.stdout)
 
 
+@pytest.mark.slow
 def test_demo_shows_one_line_of_progress_on_a_terminal():
     done = on_terminal([*DEMO, '--limit', '40'])
     assert re.search(r'\r\x1b\[Kmeasure \|█*·*\| \d+/40, ', done)
@@ -81,6 +83,7 @@ def test_demo_shows_one_line_of_progress_on_a_terminal():
     assert '| 40/40, ' in last.rpartition('\r')[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )

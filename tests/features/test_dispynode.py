@@ -180,6 +180,7 @@ def test_files_are_stored_below_the_directory_given(tmp_path: Path) -> None:
     assert f'--dest_path_prefix {file}: ' in refused('--dest_path_prefix', file)
 
 
+@pytest.mark.slow
 @pytest.mark.row('L22')
 def test_clean_removes_once_what_earlier_runs_have_left(tmp_path: Path) -> None:
     port, prefix = free_port(), tmp_path / 'files'
@@ -291,6 +292,7 @@ job = cluster.submit(4)  # the end of the program waits for it
 """
 
 
+@pytest.mark.slow
 @pytest.mark.row('Z13')
 @pytest.mark.netns
 def test_a_normal_run_writes_nothing_to_standard_error() -> None:

@@ -218,6 +218,7 @@ def test_a_timeout_that_is_no_number_is_refused_by_name(
         assert job.wait(1e12)
 
 
+@pytest.mark.slow
 def test_a_fork_of_the_program_is_told_to_make_a_cluster_of_its_own(tmp_path: Path) -> None:
     done = client_program(
         START

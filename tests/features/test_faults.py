@@ -235,6 +235,7 @@ def freeze_and_thaw(keep: ExitStack, gates: Path, reentrant: bool) -> None:
     assert job() == 'doomed'
 
 
+@pytest.mark.slow
 def test_jobs_of_a_node_that_is_asked_to_end_are_finished_there_or_elsewhere(
     keep: ExitStack,
 ) -> None:
@@ -273,6 +274,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_node_whose_client_was_killed_frees_itself_within_seconds(
     keep: ExitStack, own_home: Path, gate: Path
 ) -> None:
@@ -359,6 +361,7 @@ def test_idle_nodes_of_a_killed_program_are_gone_within_seconds(owner: Path) -> 
         eventually(lambda: all_gone(nodes), SOON)
 
 
+@pytest.mark.slow
 @pytest.mark.leaves('files')  # as above
 def test_nodes_of_a_killed_program_finish_running_jobs_first(owner: Path, gate: Path) -> None:
     with program(sys.executable, owner, 'wait', gate, ready='pids') as running:

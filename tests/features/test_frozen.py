@@ -204,6 +204,7 @@ cluster.wait()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('isolation', ['job', 'worker'])
 def test_nothing_stays_of_a_client_killed_with_ten_thousand_jobs(
     keep: ExitStack, own_home: Path, isolation: str

@@ -193,6 +193,7 @@ def test_a_client_whose_temporary_directory_is_full_runs_jobs(
 # descriptors
 
 
+@pytest.mark.slow
 def test_a_node_whose_descriptors_are_used_up_by_strangers_goes_on(keep: ExitStack) -> None:
     lonely = Lonely(keep, *limit('nofile', 300))
     cluster = lonely.open(size_of)
@@ -263,6 +264,7 @@ def either(function: Any, argument: Any) -> Any:
     return function(argument)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('isolation', ['job', 'worker'])
 def test_jobs_that_use_up_all_processes_hold_others_up_and_no_longer(
     keep: ExitStack, own_home: Path, isolation: str

@@ -71,6 +71,7 @@ def test_a_node_with_another_secret_is_never_used_and_neither_side_stops(
             assert cluster.submit()() == WRONG
 
 
+@pytest.mark.slow
 def test_a_client_whose_only_node_has_another_key_is_told_within_seconds() -> None:
     port = free_port()
     script = textwrap.dedent(f"""
@@ -205,6 +206,7 @@ cluster.close(timeout=0, terminate=True)
 """
 
 
+@pytest.mark.slow
 def test_another_machine_joins_with_one_exported_line(own_home: Path) -> None:
     """Two homes stand in for two machines."""
     here, there, port = own_home / 'a', own_home / 'b', free_port()

@@ -178,6 +178,7 @@ def test_copies_that_are_kept_have_a_bound(
     eventually(lambda: sum(len(e.content) for e in book._entries.values()) <= 3 * LARGE)
 
 
+@pytest.mark.slow
 @pytest.mark.row('Z11')
 @pytest.mark.leaves('files')  # of the killed node: the next one sweeps them up
 def test_node_that_is_killed_with_the_data_costs_only_its_jobs(shared_home: Path) -> None:

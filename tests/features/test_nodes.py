@@ -198,6 +198,7 @@ def test_a_node_that_is_named_is_asked_directly_and_at_once(nodes: Nodes) -> Non
             assert node.cpus == 1  # as it has told of itself
 
 
+@pytest.mark.slow
 @pytest.mark.row('A14')
 def test_a_node_started_late_announces_itself_and_is_given_waiting_jobs(nodes: Nodes) -> None:
     port, early, late = free_port(), '127.0.3.1', '127.0.3.2'

@@ -36,6 +36,7 @@ ASKED = SCRIPT.replace('{more}', ', progress=True')
 LINES = r'\r\x1b\[K(slow \|[^\r\n]*)'
 
 
+@pytest.mark.slow
 @pytest.mark.row('V19')
 @pytest.mark.parametrize('shell', [[], ['-m', 'IPython', '--no-banner', '--simple-prompt']])
 def test_waiting_shows_one_line_on_a_terminal(shell: list[str], tmp_path: Path):
@@ -62,6 +63,7 @@ def test_waiting_says_nothing_without_a_terminal():
     assert 'slow' not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.row('V19')
 def test_ipython_without_a_terminal_says_nothing_either(tmp_path: Path):
     script = tmp_path / 'script.py'

@@ -113,6 +113,7 @@ def overflow_c_stack() -> None:
     repr(nested)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('death', 'words'),
     [

@@ -295,6 +295,7 @@ def test_setup_makes_globals_that_jobs_see(tmp_path: Path) -> None:
     assert on_bench(tmp_path, play) == 1010
 
 
+@pytest.mark.slow
 @both
 def test_many_jobs_all_come_back(tmp_path: Path, isolation: str) -> None:
     def work(x: int) -> int:
