@@ -222,14 +222,14 @@ def give_much(size: int) -> bytes:
 
 
 @pytest.mark.slow
-def test_a_result_of_256_megabytes_comes_and_its_memory_goes(
+def test_a_result_of_a_gigabyte_comes_and_its_memory_goes(
     make_cluster: MakeCluster, pair: Pair
 ) -> None:
     node = psutil.Process(pair.alpha.pid)
     mixed = Mixed(make_cluster, pair, 'job')
     before = node.memory_info().rss
-    job = mixed.run(give_much, 256 * MB)
-    assert len(job()) == 256 * MB
+    job = mixed.run(give_much, 1024 * MB)
+    assert len(job()) == 1024 * MB
     eventually(lambda: node.memory_info().rss < before + 64 * MB, SOON)
 
 
