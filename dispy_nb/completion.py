@@ -11,6 +11,7 @@ from typing import Self
 from dispy_nb.job import DispyJob, JobView, check_timeout
 from dispy_nb.nodes import DispyNode
 from dispy_nb.shell import BLOCKED_CALLBACK_SECONDS, ClusterShell
+from dispy_nb.slices import slices
 from nodeserver.core.errors import UsageError
 
 
@@ -56,10 +57,12 @@ class AsCompleted:
     def __next__(self) -> DispyJob:
         if not self._waiters:
             raise StopIteration
-        try:
-            job = self._taken(self._ended.get(timeout=self._left()))
-        except queue.Empty:
-            raise self._late() from None
+        for part in slices(self._left()):
+            with contextlib.suppress(queue.Empty):
+                job = self._taken(self._ended.get(timeout=part))
+                break
+        else:
+            raise self._late()
         if job is None:
             raise StopIteration
         return job
@@ -183,10 +186,11 @@ def ready_nodes(shell: ClusterShell, count: int, timeout: float | None) -> list[
     def ready() -> list[DispyNode]:
         return [node for node in tuple(shell.nodes.values()) if not node.closed and node.cpus]
 
+    def are_there() -> bool:
+        return shell.closed.is_set() or len(ready()) >= count
+
     with shell.nodes_changed:
-        shell.nodes_changed.wait_for(
-            lambda: shell.closed.is_set() or len(ready()) >= count, timeout
-        )
+        any(shell.nodes_changed.wait_for(are_there, part) for part in slices(timeout))
         return ready()
 
 

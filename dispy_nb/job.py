@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from dispy_nb.lastline import last_line
 from dispy_nb.outcomes import NOTHING, OpenedOutcome, ProvisionalOutcome, open_outcome
+from dispy_nb.slices import slices
 from nodeserver.core.errors import InvariantBroken, UsageError
 from nodeserver.core.retries import after_failures
 from nodeserver.core.status import ALLOWED_MOVES, SETTLED, JobStatus
@@ -182,7 +183,7 @@ class DispyJob:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, at most `timeout` seconds; whether it has."""
-        seconds = -1 if timeout is None else check_timeout(timeout)
+        seconds = None if timeout is None else check_timeout(timeout)
         if self._status in SETTLED:
             return True
         lock = threading.Lock()
@@ -191,7 +192,7 @@ class DispyJob:
             return True
         try:
             self._cluster.waiting()
-            return lock.acquire(timeout=seconds)
+            return any(lock.acquire(timeout=part) for part in slices(seconds))
         finally:
             self._drop_waiter(lock.release)
 

@@ -12,7 +12,7 @@ import dispy_nb as dispy
 from tests.support.programs import client_program
 
 START = """
-import os, sys, time
+import os, signal, sys, threading, time
 import dispy_nb as dispy
 
 def nap(seconds):
@@ -141,6 +141,40 @@ with dispy.LocalNodes(1, cpus=1) as local:
 """
     )
     assert done.stdout == 'interrupted\nTrue False\n'
+
+
+@pytest.mark.parametrize('wait', ['job.wait()', 'next(cluster.as_completed([job]))'])
+def test_an_interrupt_just_before_a_wait_ends_it(wait: str) -> None:
+    """It comes again and again in the moment in which Python does not see it before the wait."""
+    done = client_program(
+        START
+        + f"""
+def interrupt():
+    while not begins:
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+
+with dispy.LocalNodes(1, cpus=1) as local:
+    with dispy.JobCluster(nap, nodes=local.nodes, ip_addr='127.0.0.1') as cluster:
+        job = cluster.submit(60)
+        for _ in range(2000):
+            begins = False
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            began = time.monotonic()
+            try:
+                begins = True
+                {wait}
+            except KeyboardInterrupt:
+                pass
+            thread.join()
+            if time.monotonic() > began + 0.4:
+                break
+        print('interrupted')
+        cluster.cancel(job)
+"""
+    )
+    assert done.stdout == 'interrupted\n'
 
 
 @pytest.fixture

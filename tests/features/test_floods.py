@@ -163,7 +163,7 @@ LOCAL_WORDS: list[Callable[[random.Random], bytes]] = [
 def knock(besieged: Besieged, door: str, home: Path) -> socket.socket:
     """Connect to the node, by its port or by its local socket."""
     if door == 'tcp':
-        return socket.create_connection((HOST, besieged.port), 1.0)
+        return socket.create_connection((HOST, besieged.port), 5.0)
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(1.0)
     sock.connect(str(next((home / 'run').rglob('node-*'))))
