@@ -166,7 +166,11 @@ def knock(besieged: Besieged, door: str, home: Path) -> socket.socket:
         return socket.create_connection((HOST, besieged.port), 5.0)
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(1.0)
-    sock.connect(str(next((home / 'run').rglob('node-*'))))
+    try:
+        sock.connect(str(next((home / 'run').rglob('node-*'))))
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
@@ -187,8 +191,8 @@ def test_half_a_handshake_kept_open_by_hundreds_keeps_nobody_out(
     before = besieged.process.num_fds()
     with ExitStack() as stack:
         for number in range(400):
-            sock = stack.enter_context(knock(besieged, door, own_home))
-            with suppress(OSError):  # it may have been turned away
+            with suppress(OSError):  # it may be turned away
+                sock = stack.enter_context(knock(besieged, door, own_home))
                 sock.sendall(words[number % 4])
         besieged.works()
         besieged.serves_anew()
