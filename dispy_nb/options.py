@@ -11,7 +11,7 @@ from typing import Any
 from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import NodeAllocate
 from nodeserver.core.errors import NotYetSupported, UsageError
-from nodeserver.core.scheduler import PULSE_INTERVAL
+from nodeserver.core.recruiting import PULSE_INTERVAL
 from nodeserver.io.netif import resolve
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.io.workdir import check_dest_path

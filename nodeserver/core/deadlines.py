@@ -30,6 +30,10 @@ class Deadlines:
         self._next: float | None = None
         self._is_known = False
 
+    def pulse_by(self, moment: float) -> None:
+        """Somebody wants nodes asked for a sign of life by then."""
+        self.pulse_at = min(self.pulse_at, moment)
+
     def happened(self, event: Event) -> None:
         """Something happened; does it leave all moments as they are?"""
         if type(event) is MessageArrived:

@@ -12,12 +12,13 @@ from nodeserver.core.computation import Computation, Portion
 from nodeserver.core.effects import Effect, Send
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.fleet import NodeRecord
-from nodeserver.core.messages import DropData, JobsStarted, RecallJobs, RunJobs, ShareData
+from nodeserver.core.messages import DropData, JobsStarted, RunJobs, ShareData
 from nodeserver.core.policy import Placement
+from nodeserver.core.recalls import Recalls
 from nodeserver.core.recruiting import Recruiting
 
 QUANTUM = 4  # jobs a computation may place before the next one has its turn
-MOST_LOOKED_AT = 16  # full nodes that are looked at for jobs to take back, in one turn
+MOST_LOOKED_AT = 16  # nodes that are looked at for a free cpu where one has unused cpus
 
 Plan = dict[tuple[str, int], Portion]  # by node and computation
 _NO_TIMEOUTS: list[float] = []
@@ -34,8 +35,7 @@ class Dispatch:
         # computations with waiting jobs, in turn; a plain dict would pass the deleted ones again
         self._ring: OrderedDict[int, Computation] = OrderedDict()
         self._left = 0  # jobs that wait to be placed in this turn, of all computations
-        self._asked: set[str] = set()  # nodes that were asked to give jobs back
-        self._barren: set[str] = set()  # nodes that had none to give, and have not moved since
+        self.recalls = Recalls(self._placement, emit)
 
     def enlist(self, comp: Computation) -> None:
         """A computation has waiting jobs."""
@@ -49,14 +49,15 @@ class Dispatch:
         """Enter a node where its load belongs, or take it out if nothing can run on it."""
         if not node.ending and any(use.open_cpus for use in node.uses.values()):
             self._placement.put(node)
+            self.recalls.watch(node)
         else:
             self._placement.discard(node)
+            self.recalls.unwatch(node)
 
     def forget(self, node: NodeRecord) -> None:
         """A node is gone."""
         self._placement.discard(node)
-        self._asked.discard(node.id)
-        self._barren.discard(node.id)
+        self.recalls.forget(node)
 
     def unload(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs of a computation are no longer with a node."""
@@ -66,15 +67,9 @@ class Dispatch:
 
     def ended(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs have ended on a node: it may have some to give back now."""
-        self._barren.discard(node.id)
+        self.recalls.moved(node, comp.id)
         node.release(comp.id, count)
         self._placement.move(node)
-
-    def returned(self, node: NodeRecord, of_use: bool) -> None:
-        """A node has answered a recall, with jobs that others can run or without."""
-        self._asked.discard(node.id)
-        if not of_use:  # asked again at once, it would answer the same, turn after turn
-            self._barren.add(node.id)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the loads of nodes are not the jobs that are with them."""
@@ -88,11 +83,11 @@ class Dispatch:
             if (node in self._placement) != can_run:
                 raise InvariantBroken(f'node {node.title}: can run jobs, or not: {can_run}')
 
-    def run(self) -> None:
+    def run(self, now: float) -> None:
         """Place what waits; then take back what a node that is idle even so could run."""
         if self._ring:
             self._allocate()
-        self._recall()
+        self.recalls.run(now)
 
     def _allocate(self) -> None:
         plan: Plan = {}
@@ -179,24 +174,20 @@ class Dispatch:
             node, room = self._best(comp, rounds)
             if node is None:
                 break
-            share = self._share(node) if rounds > 1 else 1
+            share = self._share(comp, node) if rounds > 1 else 1
             portion = comp.dispatch_some(min(most, share, room), node.id)
             if not portion[0]:
                 break  # what waits is for other nodes, or was cancelled
-            self._barren.discard(node.id)
+            self.recalls.moved(node, comp.id)
             count = self._give(comp, node, portion, plan)
             placed += count
             most -= count
         return placed
 
-    def _share(self, node: NodeRecord) -> int:
-        """How many jobs go to a node before the next one has its turn.
-
-        No job stands in a queue behind another one while a cpu is free elsewhere.
-        """
-        if node.load < node.cpus:
-            return node.cpus - node.load
-        return 1 + self._left // len(self._placement)
+    def _share(self, comp: Computation, node: NodeRecord) -> int:
+        """How many jobs go to a node before the next one has its turn: first to its free cpus."""
+        free = node.free_for(comp.id)
+        return free if free > 0 else 1 + self._left // len(self._placement)
 
     def _place_pinned(self, comp: Computation, name: str, rounds: int, plan: Plan) -> int:
         job, placed = comp.next_for(name), 0
@@ -209,9 +200,17 @@ class Dispatch:
         return placed
 
     def _best(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
+        """The least busy node that has room, and how much; the one with a free cpu goes first."""
         node = self._placement.first(rounds)
         room = node.room(comp.id, rounds) if node is not None else 0
-        if node is None or room > 0:
+        if node is None or (room > 0 and not node.is_capped):
+            return node, room
+        if room > 0 and node.free_for(comp.id) <= 0:  # of its free cpus it may use no more
+            for other in islice(self._placement.candidates(1), MOST_LOOKED_AT):
+                free = other.free_for(comp.id)
+                if free > 0:
+                    return other, free
+        if room > 0:
             return node, room
         for node in self._placement.candidates(rounds):
             room = node.room(comp.id, rounds)
@@ -230,25 +229,3 @@ class Dispatch:
             others[1].extend(portion[1])
             others[2].extend(portion[2])
         return count
-
-    def _recall(self) -> None:
-        """Estimates err: ask a full node for jobs it has not begun if another one idles."""
-        idle = self._placement.idlest() if self._placement.is_uneven() else None
-        if idle is None:
-            return
-        for full in islice(self._placement.fullest_first(), MOST_LOOKED_AT):
-            if full.id in self._asked:
-                return
-            if full.id not in self._barren and self._recall_from(full, idle):
-                return
-
-    def _recall_from(self, full: NodeRecord, idle: NodeRecord) -> bool:
-        """Ask one node for what the other could run; False when there is nothing of that kind."""
-        surplus = full.load - full.cpus
-        for computation, load in full.loads.items():
-            count = min(surplus, load, idle.room(computation, 1))
-            if count > 0:
-                self._asked.add(full.id)
-                self._emit(Send(full.id, RecallJobs(computation, count)))
-                return True
-        return False

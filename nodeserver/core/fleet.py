@@ -66,12 +66,14 @@ class NodeRecord:
         'ending',
         'heard_at',
         'id',
+        'is_capped',
         'load',
         'loads',
         'local_path',
         'port',
         'refusal',
         'shared',
+        'unanswered',
         'uses',
     )
 
@@ -93,8 +95,14 @@ class NodeRecord:
         self.loads: dict[int, int] = {}  # of each computation that has any there
         # data of each computation that the node has, or that are on their way: most have none
         self.shared: dict[int, frozenset[int]] = {}
+        self.is_capped = False  # some computation may use, or has used, only part of its cpus
         self.bucket = NOWHERE  # `Placement` alone looks at it
+        self.heard(now)
+
+    def heard(self, now: float) -> None:
+        """It gave a sign of life, or somebody begins to wait for one."""
         self.heard_at = now
+        self.unanswered = 0  # pulses since then
 
     def room(self, computation: int, rounds: int) -> int:
         """How many more jobs of a computation it may hold, with so many for each cpu."""
@@ -104,6 +112,16 @@ class NodeRecord:
         room = self.cpus * rounds - self.load
         own = use.open_cpus * rounds - self.loads.get(computation, 0)
         return own if own < room else room
+
+    def free_for(self, computation: int) -> int:
+        """How many more jobs of a computation would run there at once; below 0: so many wait."""
+        use = self.uses.get(computation)
+        own = use.open_cpus - self.loads.get(computation, 0) if use is not None else 0
+        return min(self.cpus - self.load, own)
+
+    def surplus(self, computation: int, load: int) -> int:
+        """How many of these jobs of a computation there, at the most, do not run yet."""
+        return min(load, -self.free_for(computation))
 
     def take(self, computation: int, count: int) -> None:
         """Jobs of a computation are with the node from now on."""

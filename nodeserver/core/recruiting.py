@@ -31,6 +31,7 @@ from nodeserver.core.status import NodeStatus
 
 FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
 LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
+PULSE_INTERVAL = 5.0  # seconds (D17)
 MOST_NODES = 10_000
 MOST_STRANGERS = 1_000
 
@@ -104,7 +105,7 @@ class Recruiting:
         )
         if wanted and not node.asked:
             node.asked = True
-            node.heard_at = now
+            node.heard(now)
             self._emit(Connect(node.id, node.address, node.port, node.local_path))
 
     def other_key(self, event: OtherKeySeen, now: float) -> None:
@@ -128,7 +129,7 @@ class Recruiting:
         if node is not None:
             node.connected = True
             node.refusal = ''
-            node.heard_at = now
+            node.heard(now)
 
     def details(self, node: NodeRecord, message: NodeDetails, now: float) -> None:
         """A node told about itself: offer it to each computation that has not met it."""
@@ -141,6 +142,7 @@ class Recruiting:
             else:
                 cpus = min(use.cpus, node.cpus) or node.cpus
                 node.uses[comp.id] = use_in(use.state, cpus, use.reason)
+                node.is_capped = node.is_capped or cpus < node.cpus
         self._use_changed(node)
 
     def pulse(self, node: NodeRecord, message: NodePulse, now: float) -> None:
@@ -149,6 +151,11 @@ class Recruiting:
         for computation, use in node.uses.items():
             if use.state is UseState.READY:
                 self.tell(node, self.computations[computation], NodeStatus.AVAIL_INFO, '')
+
+    def pulse_interval(self) -> float:
+        """Seconds between pulses: what the most impatient computation wants."""
+        wanted = (comp.declared.pulse_interval for comp in self.computations.values())
+        return min(wanted, default=PULSE_INTERVAL)
 
     def declare(self, comp: Computation, now: float) -> None:
         """A new computation: offer it the nodes that are known, and look for others."""
@@ -225,11 +232,12 @@ class Recruiting:
         use = node.uses.get(message.computation)
         if use is not None and use.state is UseState.OPENING:
             node.uses[message.computation] = use_in(UseState.READY, use.cpus)
+            node.is_capped = node.is_capped or use.cpus < node.cpus
             self._use_changed(node)
             comp = self.computations[message.computation]
             self.tell(node, comp, NodeStatus.INITIALIZED, '')
 
-    def node_refused(self, node: NodeRecord, message: ComputationRefused) -> None:
+    def node_refused(self, node: NodeRecord, message: ComputationRefused, now: float) -> None:
         """The node is held by somebody else, or cannot run this computation."""
         use = node.uses.get(message.computation)
         comp = self.computations.get(message.computation)
@@ -244,6 +252,7 @@ class Recruiting:
         if was_ready:
             self._use_changed(node)
             self.tell(node, comp, NodeStatus.CLOSED, message.reason)
+            comp.ping_at = min(comp.ping_at, now + 1.0)
 
     def node_free(self, node: NodeRecord, message: NodeFree) -> None:
         """A node that was held by somebody else can be asked again."""

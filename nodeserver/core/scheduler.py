@@ -61,7 +61,6 @@ from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.retries import sort_lost, split
 from nodeserver.core.status import JobStatus, NodeStatus
 
-PULSE_INTERVAL = 5.0  # seconds (D17)
 MISSED_PULSES = 5
 CLOSE_TIMEOUT = 10.0  # how long a node may take to tidy up before its client stops waiting
 
@@ -118,7 +117,7 @@ class SchedulerCore:
 
     def end_turn(self, now: float) -> list[Effect]:
         """Hand out waiting jobs, once everything that has arrived is known."""
-        self._dispatch.run()
+        self._dispatch.run(now)
         return self._take()
 
     def next_deadline(self) -> float | None:
@@ -150,7 +149,7 @@ class SchedulerCore:
         node = self._fleet.nodes.get(event.peer)
         kind = type(event.message)
         if node is not None:
-            node.heard_at = now
+            node.heard(now)
             hear = self._from_node.get(kind)
             if hear is not None:
                 hear(node, event.message, now)
@@ -160,6 +159,7 @@ class SchedulerCore:
     # from clients
 
     def _declare(self, peer: str, message: DeclareComputation, now: float) -> None:
+        self._deadlines.pulse_by(now + message.pulse_interval)
         self._fleet.declare(Computation(peer, message, now), now)
 
     def _submit(self, peer: str, message: SubmitJobs, now: float) -> None:
@@ -209,6 +209,7 @@ class SchedulerCore:
             self._unload_all(node, comp)
         comp.settle([*comp.jobs])
         self._dispatch.withdraw(comp)
+        self._dispatch.recalls.closed(comp.id)
         if self._fleet.close(comp):
             self._finish_close(comp)
         else:
@@ -276,11 +277,12 @@ class SchedulerCore:
     def _jobs_returned(self, node: NodeRecord, message: JobsReturned, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         if comp is None:
-            self._dispatch.returned(node, of_use=True)
+            self._dispatch.recalls.returned(node, message.computation, of_use=True)
             return
         current = comp.are_current(message.ids, message.attempts, node.id)
         ids = list(compress(message.ids, current))
-        self._dispatch.returned(node, not all(map(comp.is_pinned, ids)))
+        of_use = not all(map(comp.is_pinned, ids))
+        self._dispatch.recalls.returned(node, comp.id, of_use)
         self._dispatch.unload(node, comp, len(ids))
         self._requeue(comp, ids, message.reason)
 
@@ -303,7 +305,7 @@ class SchedulerCore:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None:
             self._give_up_jobs(node, comp, f'node {node.title} failed: {message.reason}')
-        self._fleet.node_refused(node, message)
+        self._fleet.node_refused(node, message, now)
 
     def _give_up_jobs(self, node: NodeRecord, comp: Computation, reason: str) -> None:
         """Jobs that a node will not answer any more: again elsewhere if they may, else ended."""
@@ -369,18 +371,18 @@ class SchedulerCore:
                 self._finish_close(comp)
 
     def _pulse(self, now: float) -> None:
-        late = max(0.0, now - self._deadlines.pulse_at) if self._deadlines.pulse_at else 0.0
-        interval = min(
-            (c.declared.pulse_interval for c in self._fleet.computations.values()),
-            default=PULSE_INTERVAL,
-        )
-        self._deadlines.pulse_at = now + interval
+        """Ask each node for a sign of life; lose those that left several pulses unanswered.
+
+        Pulses are counted, not seconds: a program that was suspended has sent none (D17).
+        """
+        self._deadlines.pulse_at = now + self._fleet.pulse_interval()
         for node in list(self._fleet.nodes.values()):
-            node.heard_at += late  # a turn that came late is our fault, not the node's (D17)
-            if now - node.heard_at > MISSED_PULSES * interval:
+            if node.unanswered >= MISSED_PULSES:
                 seconds = round(now - node.heard_at)
                 self._lose(node, f'nothing was heard of it for {seconds} s', now)
-            elif node.connected:
+                continue
+            node.unanswered += 1
+            if node.connected:
                 self._send(node.id, SchedulerPulse())
 
     def _notice_due(self, comp: Computation, now: float) -> None:

@@ -1,0 +1,98 @@
+"""Taking jobs back: a node that holds more than it runs gives some up when a cpu idles elsewhere.
+
+Estimates of lengths err, nodes come, and others may use their cpus.
+"""
+
+from collections.abc import Callable
+from itertools import chain, islice
+
+from nodeserver.core.effects import Effect, Send
+from nodeserver.core.fleet import NodeRecord
+from nodeserver.core.messages import RecallJobs
+from nodeserver.core.policy import Placement
+
+ANSWER_SECONDS = 1.0  # after which another one is asked for the idle node, if one is silent
+FORGET_SECONDS = 30.0  # after which the silent one is asked again
+MOST_IDLE = 4  # idle nodes that are looked at in one turn
+MOST_FULL = 16  # full nodes, for each of them
+
+
+class Recalls:
+    """Which nodes were asked for jobs, for whom, and who had none to give."""
+
+    def __init__(self, placement: Placement, emit: Callable[[Effect], None]) -> None:
+        self._placement = placement
+        self._emit = emit
+        self._capped: dict[str, NodeRecord] = {}  # some computation may use only part of their cpus
+        # by node: the computation whose jobs it was asked for, the idle node, and when
+        self._asked: dict[str, tuple[int, str, float]] = {}
+        # by node: computations of which it had none to give, and has got or ended none since
+        self._barren: dict[str, set[int]] = {}
+        self._idle_at = self._full_at = 0  # where to look on in the next turn
+
+    def watch(self, node: NodeRecord) -> None:
+        """A node can run jobs; one with unused cpus may hold too many all the same."""
+        if node.is_capped:
+            self._capped[node.id] = node
+
+    def unwatch(self, node: NodeRecord) -> None:
+        """A node can run no jobs at the moment."""
+        self._capped.pop(node.id, None)
+
+    def forget(self, node: NodeRecord) -> None:
+        """A node is gone."""
+        self._capped.pop(node.id, None)
+        self._asked.pop(node.id, None)
+        self._barren.pop(node.id, None)
+
+    def closed(self, computation: int) -> None:
+        """A computation has ended: nobody answers for it any more."""
+        self._asked = {n: asked for n, asked in self._asked.items() if asked[0] != computation}
+        for barren in self._barren.values():
+            barren.discard(computation)
+
+    def moved(self, node: NodeRecord, computation: int) -> None:
+        """Jobs of a computation have come to a node or ended there: some may be to be had."""
+        barren = self._barren.get(node.id)
+        if barren is not None:
+            barren.discard(computation)
+
+    def returned(self, node: NodeRecord, computation: int, of_use: bool) -> None:
+        """A node has answered, with jobs that others can run or without."""
+        asked = self._asked.get(node.id)
+        if asked is not None and asked[0] == computation:
+            del self._asked[node.id]
+        if not of_use:  # asked again at once, it would answer the same, turn after turn
+            self._barren.setdefault(node.id, set()).add(computation)
+
+    def run(self, now: float) -> None:
+        """Ask full nodes for what idle ones could run."""
+        placement = self._placement
+        if not (placement.is_uneven() or (self._capped and placement.idlest() is not None)):
+            return
+        served = {idle for _, idle, at in self._asked.values() if now < at + ANSWER_SECONDS}
+        idles = list(islice(placement.candidates(1), self._idle_at, self._idle_at + MOST_IDLE))
+        self._idle_at = self._idle_at + MOST_IDLE if len(idles) == MOST_IDLE else 0
+        wanting = [node for node in idles if node.id not in served]
+        if not wanting:
+            return
+        nodes = chain(placement.fullest_first(), self._capped.values())
+        full = list(islice(nodes, self._full_at, self._full_at + MOST_FULL))
+        self._full_at = self._full_at + MOST_FULL if len(full) == MOST_FULL else 0
+        for node in full:
+            asked = self._asked.get(node.id)
+            if asked is None or now > asked[2] + FORGET_SECONDS:
+                served_now = next((idle for idle in wanting if self._ask(node, idle, now)), None)
+                if served_now is not None:
+                    wanting.remove(served_now)
+
+    def _ask(self, full: NodeRecord, idle: NodeRecord, now: float) -> bool:
+        """Ask one node for what the other could run; False when there is nothing of that kind."""
+        barren = self._barren.get(full.id, ())
+        for computation, load in full.loads.items():
+            count = min(full.surplus(computation, load), idle.room(computation, 1))
+            if count > 0 and computation not in barren and full is not idle:
+                self._asked[full.id] = computation, idle.id, now
+                self._emit(Send(full.id, RecallJobs(computation, count)))
+                return True
+        return False

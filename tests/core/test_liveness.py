@@ -1,0 +1,68 @@
+"""Which silent nodes are lost, and which are not (D17)."""
+
+from dataclasses import replace
+
+import pytest
+
+from nodeserver.core import messages as m
+from nodeserver.core.effects import Ping
+from nodeserver.core.events import DeadlinePassed, PeerLost
+from tests.support.desk import CLIENT, Desk
+from tests.support.world import declaration
+
+
+def run_for(desk: Desk, seconds: float, answers: bool) -> None:
+    """Wake the core whenever it wants; its nodes answer each pulse, or are silent."""
+    end = desk.now + seconds
+    while (due := desk.core.next_deadline()) is not None and due < end:
+        desk.now = max(desk.now, due)
+        desk.tell(DeadlinePassed())
+        for _ in desk.sent(m.SchedulerPulse):
+            if answers:
+                desk.hears('a', m.NodePulse(None))
+    desk.now = end
+
+
+@pytest.mark.parametrize(('first', 'second'), [(60.0, 5.0), (600.0, 1.0)])
+def test_a_more_impatient_cluster_loses_no_node_that_answers(first: float, second: float) -> None:
+    desk = Desk(pulse_interval=first)
+    desk.join('a')
+    run_for(desk, 10, answers=True)
+    desk.hears(CLIENT, replace(declaration(), computation=8, pulse_interval=second))
+    desk.hears('a', m.ComputationReady(8))
+    run_for(desk, 3 * first, answers=True)
+    assert 'a' in desk.core._fleet.nodes
+    run_for(desk, 7 * second, answers=False)
+    assert 'a' not in desk.core._fleet.nodes
+
+
+def test_a_program_that_was_suspended_waits_for_answers_as_long_as_ever() -> None:
+    desk = Desk()
+    desk.join('a')
+    run_for(desk, 20, answers=True)
+    desk.now += 3600
+    desk.hears('a', m.NodePulse(None))  # it lay in the socket
+    run_for(desk, 20, answers=True)
+    assert 'a' in desk.core._fleet.nodes
+    run_for(desk, 40, answers=False)
+    assert 'a' not in desk.core._fleet.nodes
+
+
+def test_a_node_that_comes_after_a_long_time_without_any_is_lost_in_time() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.tell(PeerLost('a', 'it ended'))
+    desk.waits(3600)
+    desk.join('b')
+    run_for(desk, 40, answers=False)
+    assert 'b' not in desk.core._fleet.nodes
+
+
+def test_others_are_looked_for_when_the_only_node_fails() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.waits(20)
+    desk.hears('a', m.ComputationRefused(7, 'failed', 'its template died'))
+    desk.effects.clear()
+    desk.waits(2)
+    assert any(isinstance(effect, Ping) for effect in desk.effects)
