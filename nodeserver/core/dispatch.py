@@ -18,7 +18,7 @@ from nodeserver.core.recalls import Recalls
 from nodeserver.core.recruiting import Recruiting
 
 QUANTUM = 4  # jobs a computation may place before the next one has its turn
-MOST_LOOKED_AT = 16  # nodes that are looked at for a free cpu where one has unused cpus
+MOST_LOOKED_AT = 16  # nodes that are looked at for one that suits a computation better
 
 Plan = dict[tuple[str, int], Portion]  # by node and computation
 _NO_TIMEOUTS: list[float] = []
@@ -34,6 +34,7 @@ class Dispatch:
         self._placement = Placement()
         # computations with waiting jobs, in turn; a plain dict would pass the deleted ones again
         self._ring: OrderedDict[int, Computation] = OrderedDict()
+        self._deepest = 1  # rounds of jobs that some computation was ever given ahead
         self._left = 0  # jobs that wait to be placed in this turn, of all computations
         self.recalls = Recalls(self._placement, emit)
 
@@ -109,11 +110,13 @@ class Dispatch:
 
     def _is_full(self) -> bool:
         """Whether no node has room for any computation in the ring, certainly."""
-        is_full = self._placement.is_full
-        return not any(
-            not is_full(comp.pace.jobs_per_cpu()) or comp.pinned or not comp.waiting
-            for comp in self._ring.values()
-        )
+        for comp in self._ring.values():
+            rounds = comp.pace.jobs_per_cpu()
+            if rounds < self._deepest or not self._placement.is_full(rounds):
+                return False
+            if comp.pinned or not comp.waiting:
+                return False
+        return True
 
     def _announce(self, comp: Computation, node: str, portion: Portion) -> None:
         ids, attempts, payloads = portion
@@ -163,6 +166,7 @@ class Dispatch:
         first to free cpus, then to each node its share of those that are left.
         """
         rounds = comp.pace.jobs_per_cpu()
+        self._deepest = max(self._deepest, rounds)
         placed = 0
         if comp.pinned:
             names = comp.pinned_nodes()
@@ -200,20 +204,39 @@ class Dispatch:
         return placed
 
     def _best(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
-        """The least busy node that has room, and how much; the one with a free cpu goes first."""
+        """The least busy node that has room for jobs of a computation, and how much."""
         node = self._placement.first(rounds)
-        room = node.room(comp.id, rounds) if node is not None else 0
-        if node is None or (room > 0 and not node.is_capped):
-            return node, room
-        if room > 0 and node.free_for(comp.id) <= 0:  # of its free cpus it may use no more
-            for other in islice(self._placement.candidates(1), MOST_LOOKED_AT):
-                free = other.free_for(comp.id)
-                if free > 0:
-                    return other, free
-        if room > 0:
-            return node, room
+        if node is not None and not node.is_capped:
+            room = node.room(comp.id, rounds)
+            if room > 0:
+                return node, room
+        return self._search(comp, rounds)
+
+    def _search(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
+        """The same where the first one may not do: a free cpu goes before a place behind others."""
+        for node in islice(self._placement.candidates(1), MOST_LOOKED_AT):
+            free = node.free_for(comp.id)
+            if free > 0:
+                return node, free
         for node in self._placement.candidates(rounds):
             room = node.room(comp.id, rounds)
+            if room > 0:
+                return node, room
+        return self._behind_shorter(comp, rounds) if rounds < self._deepest else (None, 0)
+
+    def _behind_shorter(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
+        """A node that is full only of shorter jobs, given out ahead: they are done in no time.
+
+        The node sees to it that computations get their shares of its cpus.
+        """
+        computations = self._fleet.computations
+        for node in islice(self._placement.least_busy_first(), MOST_LOOKED_AT):
+            as_long = sum(
+                load
+                for computation, load in node.loads.items()
+                if computations[computation].pace.jobs_per_cpu() <= rounds
+            )
+            room = node.room(comp.id, rounds, as_long)
             if room > 0:
                 return node, room
         return None, 0

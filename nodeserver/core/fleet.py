@@ -104,12 +104,15 @@ class NodeRecord:
         self.heard_at = now
         self.unanswered = 0  # pulses since then
 
-    def room(self, computation: int, rounds: int) -> int:
-        """How many more jobs of a computation it may hold, with so many for each cpu."""
+    def room(self, computation: int, rounds: int, load: int | None = None) -> int:
+        """How many more jobs of a computation it may hold, with so many for each cpu.
+
+        `load` is how many it holds that count, by default all of them.
+        """
         use = self.uses.get(computation)
         if use is None or not use.open_cpus or self.ending:
             return 0
-        room = self.cpus * rounds - self.load
+        room = self.cpus * rounds - (self.load if load is None else load)
         own = use.open_cpus * rounds - self.loads.get(computation, 0)
         return own if own < room else room
 

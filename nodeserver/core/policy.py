@@ -83,6 +83,10 @@ class Placement:
         """
         return chain.from_iterable(self._buckets[self._find_lowest() : _enough(rounds)])
 
+    def least_busy_first(self) -> Iterator[NodeRecord]:
+        """All nodes; the caller must not go on after a `put`."""
+        return chain.from_iterable(self._buckets[self._find_lowest() :])
+
     def idlest(self) -> NodeRecord | None:
         """A node with a free cpu, if there is one."""
         return self.first(1)

@@ -32,6 +32,7 @@ from nodeserver.core.events import (
 from nodeserver.core.hosted import Hosted, HostedState, NodeJob, Worker
 from nodeserver.core.messages import DropData, JobsReturned, RunJobs, ShareData
 from nodeserver.core.status import JobStatus
+from nodeserver.core.turns import Turns
 
 RECALL_PATIENCE = 0.002  # how long a worker may take for what others could do meanwhile
 _IDLE_ELSEWHERE = 'another node is idle'
@@ -52,7 +53,7 @@ class Workplace:
         self._cpus = cpus
         self._hosted = hosted
         self._emit = emit
-        self._first = 0  # whose turn it is to be served first
+        self._turns = Turns()
         # (computation, worker) -> job that is to end: at once, or when it has used up its time
         self._kills: dict[tuple[int, int], NodeJob] = {}
 
@@ -162,25 +163,21 @@ class Workplace:
     # giving out
 
     def run(self, now: float) -> None:
-        """Give out what can be given out now, a cpu at a time, each computation in turn."""
+        """Give out what can be given out now, a cpu at a time."""
         ready = [h for h in self._hosted.values() if h.state is HostedState.READY]
         for hosted in ready:
             if hosted.owed:
                 self._pay_back(hosted)
         free = self._cpus - self.busy
-        hungry = [h for h in ready if self._can_give(h)]
-        if len(hungry) > 1:
-            self._first = (self._first + 1) % len(hungry)
-            hungry = hungry[self._first :] + hungry[: self._first]
-        while free > 0 and hungry:
-            for hosted in hungry[:free]:
-                worker = hosted.workers[next(iter(hosted.idle))]
-                self._give(hosted, worker)
-                self._begin(hosted, worker, now)
-                free -= 1
-            hungry = [h for h in hungry if self._can_give(h)]
+        while free > 0 and (hungry := [h for h in ready if self._can_give(h)]):
+            hosted = self._turns.next_of(hungry)
+            worker = hosted.workers[next(iter(hosted.idle))]
+            self._give(hosted, worker)
+            self._begin(hosted, worker, now)
+            free -= 1
+        lacking = [h for h in ready if h.queue and h.busy < self._limit(h)] if not free else []
         for hosted in ready:
-            if hosted.lasting:
+            if hosted.lasting and not (lacking and self._turns.must_yield(hosted, lacking)):
                 self._level(hosted, free > 0)
             self._fork_ahead(hosted)
 
@@ -251,6 +248,7 @@ class Workplace:
             return
         hosted.proved_well()
         hosted.pace.learn(event.seconds)
+        hosted.used_seconds += sum(event.seconds)
         for _ in jobs:
             worker.held.popleft()
         if not any(job.stopping or job.kill_step for job in jobs):

@@ -106,3 +106,29 @@ def test_each_job_goes_its_way_in_order(nodes: tuple[list[str], int], isolation:
         assert way.count(order[2]) == 1
     straight = sum(way == order for way in ways.values())
     assert straight > JOBS[isolation] / 2
+
+
+def pause(seconds):
+    import time
+
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize('isolation', ['job', 'worker'])
+@pytest.mark.parametrize('cpus', [1, 2])
+def test_thousands_of_short_jobs_do_not_hold_up_those_of_another_cluster(
+    isolation: str, cpus: int
+) -> None:
+    with dispy.LocalNodes(1, cpus=cpus) as local:
+        options = {'nodes': local.nodes, 'ip_addr': '127.0.0.1', 'isolation': isolation}
+        many = dispy.JobCluster(pause, **options)
+        few = dispy.JobCluster(pause, **options)
+        assert many.map([0.001] * 20, chunksize=1) == [None] * 20  # they are known to be short
+        jobs = [many.submit(0.001) for _ in range(20_000)]
+        others = [few.submit(0.1) for _ in range(6)]
+        assert few.wait(10), few.explain()
+        assert {job.status for job in others} == {dispy.DispyJob.Finished}
+        ended = sum(job.status == dispy.DispyJob.Finished for job in jobs)
+        assert 20 < ended < 20_000  # they went on meanwhile, and are not at their end
+        many.close(timeout=0, terminate=True)
+        few.close()

@@ -27,7 +27,7 @@ _LOST_FOR_SURE = 60.0  # no pulse, heartbeat or probe takes longer to find out
 _ANNOUNCE_PAUSES = (0.2, 0.4, 0.8, 1.6, 2.0)
 _TWO_PULSES = 12.0
 _ZOMBIE = 2 * 3600.0
-_PATIENCE = 3600.0  # for the jobs of one program to end
+_PATIENCE = 7200.0  # for the jobs of one program to end: a hundred of two minutes on one cpu
 
 
 def declaration(computation: int = 7, **changes: Any) -> DeclareComputation:

@@ -1,0 +1,83 @@
+"""Computations share the cpus of nodes fairly, however long their jobs are."""
+
+from collections import deque
+
+import pytest
+
+from nodeserver.core import messages as m
+from nodeserver.core.hosted import Hosted, NodeJob, Worker
+from nodeserver.core.turns import Turns
+from tests.core.test_recalls import OTHER, TwoClusters
+from tests.support.desk import CLIENT
+
+
+def test_short_jobs_given_out_ahead_do_not_keep_a_longer_one_waiting() -> None:
+    desk = TwoClusters()
+    desk.join('n1', cpus=2)
+    desk.learns(7, 'n1')
+    desk.submit(*range(2, 5000))
+    desk.sent(m.RunJobs)
+    desk.submit_to(OTHER, 1, 2, 3)
+    assert desk.with_nodes()['n1'][OTHER] == 2  # of unknown length: one for each cpu
+    desk.ends(7, 'n1', 2)
+    desk.hears('n1', m.JobsDone(OTHER, 'n1', 1, [1], [1], [11], [b'o'], [''], [5.0]))
+    assert desk.with_nodes()['n1'][OTHER] == 2
+
+
+def test_long_jobs_wait_for_a_free_cpu_of_any_node() -> None:
+    desk = TwoClusters()
+    desk.join('n1', cpus=2)
+    desk.submit(1, 2, 3)
+    desk.submit_to(OTHER, 1)
+    assert desk.with_nodes() == {'n1': {7: 2}}
+    desk.join('n2', address='10.0.0.2')
+    assert sum(sum(loads.values()) for loads in desk.with_nodes().values()) == 3
+
+
+def hosted(number: int, busy: int, used: float) -> Hosted:
+    opened = m.OpenComputation(number, 'f', 'me', '3.11', b'', 'worker', '', True, 5.0, 4)
+    made = Hosted(CLIENT, opened)
+    made.workers = {worker: Worker(worker) for worker in range(busy)}
+    made.queue = deque([NodeJob(1, 1, b'x')])
+    made.used_seconds = used
+    return made
+
+
+@pytest.mark.parametrize(
+    ('first', 'second', 'served'),
+    [
+        ((0, 5.0), (1, 0.0), 0),  # cpus in use, then time used
+        ((1, 5.0), (1, 1.0), 1),
+        ((2, 0.0), (1, 9.0), 1),
+    ],
+)
+def test_the_one_with_the_fewest_cpus_is_next(
+    first: tuple[int, float], second: tuple[int, float], served: int
+) -> None:
+    both = [hosted(1, *first), hosted(2, *second)]
+    assert Turns().next_of(both) is both[served]
+
+
+def test_who_comes_late_does_not_catch_up() -> None:
+    turns, old, new = Turns(), hosted(1, 0, 1000.0), hosted(2, 0, 0.0)
+    turns.next_of([old])
+    assert turns.next_of([new]) is new
+    new.used_seconds += 0.3
+    assert turns.next_of([new, old]) is old
+
+
+@pytest.mark.parametrize(
+    ('ours', 'other', 'yields'),
+    [
+        ((2, 1.0), (0, 1.0), True),  # one each is fairer than two and none
+        ((1, 1.0), (0, 1.0), False),  # the only cpu goes to and fro
+        ((1, 1.0), (0, 0.5), True),
+        ((2, 1.0), (1, 0.5), True),
+        ((1, 9.0), (1, 0.5), False),
+    ],
+)
+def test_a_worker_runs_dry_for_one_that_has_fewer_cpus(
+    ours: tuple[int, float], other: tuple[int, float], yields: bool
+) -> None:
+    computation, waiting = hosted(1, *ours), hosted(2, *other)
+    assert Turns().must_yield(computation, [computation, waiting]) is yields
