@@ -57,6 +57,7 @@ class Computation:
         'closing',
         'data',
         'declared',
+        'has_pinned',
         'has_priorities',
         'has_retries',
         'has_shared',
@@ -82,6 +83,7 @@ class Computation:
         self.pinned: dict[str, JobQueue] = {}  # for one node only, by its id, address or name
         self.has_timeouts = False  # of its jobs so far: what no job asks for costs nothing
         self.has_retries = False
+        self.has_pinned = False
         self.has_priorities = False
         self.has_shared = False
         self.waiting: dict[int, Entry] = {}
@@ -106,6 +108,7 @@ class Computation:
         queue = self.pinned.setdefault(node, JobQueue()) if node else self.queue
         queue.extend(ids, options.priority)
         if node or message.shared or (options is not ORDINARY and options != ORDINARY):
+            self.has_pinned |= bool(node)
             self.has_shared |= bool(message.shared)
             self.has_timeouts |= options.timeout > 0
             self.has_retries |= options.retries > 0
@@ -246,6 +249,10 @@ class Computation:
         """Have its user told soon why jobs wait, but not over and over."""
         soon = max(now + NOTICE_DELAY, self.noticed_at + NOTICE_INTERVAL)
         self.notice_at = min(self.notice_at, soon)
+
+    def count_pinned_on(self, node: str) -> int:
+        """How many of the jobs that are with a node may run on no other."""
+        return sum(map(self.is_pinned, self.on_node(node))) if self.has_pinned else 0
 
     def on_node(self, node: str) -> list[int]:
         """Ids of the jobs that are with a node."""

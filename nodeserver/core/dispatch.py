@@ -36,7 +36,10 @@ class Dispatch:
         self._ring: OrderedDict[int, Computation] = OrderedDict()
         self._deepest = 1  # rounds of jobs that some computation was ever given ahead
         self._left = 0  # jobs that wait to be placed in this turn, of all computations
-        self.recalls = Recalls(self._placement, emit)
+        self.recalls = Recalls(self._placement, emit, self._count_pinned)
+
+    def _count_pinned(self, computation: int, node: str) -> int:
+        return self._fleet.computations[computation].count_pinned_on(node)
 
     def enlist(self, comp: Computation) -> None:
         """A computation has waiting jobs."""

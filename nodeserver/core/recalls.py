@@ -5,6 +5,7 @@ Estimates of lengths err, nodes come, and others may use their cpus.
 
 from collections.abc import Callable
 from itertools import chain, islice
+from typing import NamedTuple
 
 from nodeserver.core.effects import Effect, Send
 from nodeserver.core.fleet import NodeRecord
@@ -17,15 +18,28 @@ MOST_IDLE = 4  # idle nodes that are looked at in one turn
 MOST_FULL = 16  # full nodes, for each of them
 
 
+class _Asked(NamedTuple):
+    """What a node was asked for."""
+
+    computation: int
+    idle: str  # the node that could run some
+    at: float
+
+
 class Recalls:
     """Which nodes were asked for jobs, for whom, and who had none to give."""
 
-    def __init__(self, placement: Placement, emit: Callable[[Effect], None]) -> None:
+    def __init__(
+        self,
+        placement: Placement,
+        emit: Callable[[Effect], None],
+        count_bound: Callable[[int, str], int],
+    ) -> None:
         self._placement = placement
         self._emit = emit
+        self._count_bound = count_bound  # of a computation on a node: jobs that must run there
         self._capped: dict[str, NodeRecord] = {}  # some computation may use only part of their cpus
-        # by node: the computation whose jobs it was asked for, the idle node, and when
-        self._asked: dict[str, tuple[int, str, float]] = {}
+        self._asked: dict[str, _Asked] = {}  # by node
         # by node: computations of which it had none to give, and has got or ended none since
         self._barren: dict[str, set[int]] = {}
         self._idle_at = self._full_at = 0  # where to look on in the next turn
@@ -47,7 +61,8 @@ class Recalls:
 
     def closed(self, computation: int) -> None:
         """A computation has ended: nobody answers for it any more."""
-        self._asked = {n: asked for n, asked in self._asked.items() if asked[0] != computation}
+        for node in [n for n, asked in self._asked.items() if asked.computation == computation]:
+            del self._asked[node]
         for barren in self._barren.values():
             barren.discard(computation)
 
@@ -60,7 +75,7 @@ class Recalls:
     def returned(self, node: NodeRecord, computation: int, of_use: bool) -> None:
         """A node has answered, with jobs that others can run or without."""
         asked = self._asked.get(node.id)
-        if asked is not None and asked[0] == computation:
+        if asked is not None and asked.computation == computation:
             del self._asked[node.id]
         if not of_use:  # asked again at once, it would answer the same, turn after turn
             self._barren.setdefault(node.id, set()).add(computation)
@@ -70,7 +85,8 @@ class Recalls:
         placement = self._placement
         if not (placement.is_uneven() or (self._capped and placement.idlest() is not None)):
             return
-        served = {idle for _, idle, at in self._asked.values() if now < at + ANSWER_SECONDS}
+        asked = self._asked.values()
+        served = {each.idle for each in asked if now < each.at + ANSWER_SECONDS}
         idles = list(islice(placement.candidates(1), self._idle_at, self._idle_at + MOST_IDLE))
         self._idle_at = self._idle_at + MOST_IDLE if len(idles) == MOST_IDLE else 0
         wanting = [node for node in idles if node.id not in served]
@@ -80,8 +96,8 @@ class Recalls:
         full = list(islice(nodes, self._full_at, self._full_at + MOST_FULL))
         self._full_at = self._full_at + MOST_FULL if len(full) == MOST_FULL else 0
         for node in full:
-            asked = self._asked.get(node.id)
-            if asked is None or now > asked[2] + FORGET_SECONDS:
+            before = self._asked.get(node.id)
+            if before is None or now > before.at + FORGET_SECONDS:
                 served_now = next((idle for idle in wanting if self._ask(node, idle, now)), None)
                 if served_now is not None:
                     wanting.remove(served_now)
@@ -91,8 +107,11 @@ class Recalls:
         barren = self._barren.get(full.id, ())
         for computation, load in full.loads.items():
             count = min(full.surplus(computation, load), idle.room(computation, 1))
-            if count > 0 and computation not in barren and full is not idle:
-                self._asked[full.id] = computation, idle.id, now
-                self._emit(Send(full.id, RecallJobs(computation, count)))
+            if count <= 0 or computation in barren or full is idle:
+                continue
+            bound = self._count_bound(computation, full.id)
+            if bound < load:  # they may lie behind the others, and are given back with them
+                self._asked[full.id] = _Asked(computation, idle.id, now)
+                self._emit(Send(full.id, RecallJobs(computation, count + bound)))
                 return True
         return False

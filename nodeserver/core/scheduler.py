@@ -276,7 +276,7 @@ class SchedulerCore:
 
     def _jobs_returned(self, node: NodeRecord, message: JobsReturned, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
-        if comp is None:
+        if comp is None or comp.closing:
             self._dispatch.recalls.returned(node, message.computation, of_use=True)
             return
         current = comp.are_current(message.ids, message.attempts, node.id)

@@ -149,3 +149,28 @@ def test_what_waits_behind_the_only_cpu_that_may_be_used_is_taken_back() -> None
     desk.submit(2, 3, 4)
     desk.join('free', cpus=8, address='10.0.0.2')
     assert [recall.count for recall in desk.sent(m.RecallJobs, 'limited')] == [2]
+
+
+def test_jobs_that_must_run_on_a_node_do_not_hide_others_there() -> None:
+    desk = TwoClusters()
+    desk.join('n1')
+    desk.learns(7, 'n1')
+    desk.submit(2, 3, 4)
+    desk.submit(10, 11, 12, node='n1')
+    held = [2, 3, 4, 10, 11, 12]
+    assert desk.with_nodes() == {'n1': {7: len(held)}}
+    desk.join('n2', address='10.0.0.2')
+    attempts = dict.fromkeys(held, 1)
+    for _ in range(10):  # the node gives back from the end of its queue
+        for recall in desk.sent(m.RecallJobs, 'n1'):
+            back = held[max(1, len(held) - recall.count) :]
+            del held[max(1, len(held) - recall.count) :]
+            desk.sent(m.RunJobs)
+            answer = m.JobsReturned(7, back, [attempts[job] for job in back], '')
+            desk.hears('n1', answer)
+            for run in desk.sent(m.RunJobs, 'n1'):
+                held += run.ids
+                attempts.update(zip(run.ids, run.attempts, strict=True))
+        desk.lives(1)
+    assert desk.with_nodes()['n2'] == {7: 1}
+    assert not desk.sent(m.RecallJobs)
