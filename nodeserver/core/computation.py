@@ -97,11 +97,6 @@ class Computation:
         self.ping_at = now
         self.pings = 0
 
-    @property
-    def left(self) -> int:
-        """Jobs that are not settled yet."""
-        return len(self.waiting) + len(self.jobs)
-
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""
         node, ids, options = message.node, message.ids, message.options

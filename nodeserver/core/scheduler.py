@@ -290,7 +290,8 @@ class SchedulerCore:
         """Let jobs wait again, but for those that the user has taken back meanwhile."""
         stopped = [job for job in ids if comp.is_stopping(job)]
         comp.settle(stopped)
-        self._settle(comp, stopped, JobStatus.CANCELLED, 'cancelled before it started')
+        text = 'cancelled' if begun else 'cancelled before it started'
+        self._settle(comp, stopped, JobStatus.CANCELLED, text)
         again = [job for job in ids if job in comp.jobs]
         if again:
             comp.requeue(again)

@@ -237,6 +237,14 @@ def test_a_lost_node_uses_a_retry_and_the_end_tells_of_all() -> None:
     assert settled.reason == f'failed 3 times; last: {LOST}'
 
 
+def test_a_job_cancelled_while_it_ran_is_not_said_never_to_have_begun() -> None:
+    desk = counter(reentrant=True)
+    desk.submit(1)
+    desk.hears(CLIENT, m.CancelJobs(7, [1]))
+    desk.tell(PeerLost('a', 'its port refuses'))
+    assert [settled.reason for settled in desk.sent(m.JobsSettled)] == ['cancelled']
+
+
 def test_a_reentrant_job_goes_elsewhere_without_using_a_retry() -> None:
     desk = counter(reentrant=True)
     desk.wish(1, retries=1)
