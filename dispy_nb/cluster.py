@@ -21,8 +21,6 @@ from dispy_nb.verbs import Verbs
 from nodeserver.core.errors import ClusterClosed, UsageError
 from nodeserver.core.events import CancelAsked, CloseAsked, Event
 from nodeserver.core.messages import ORDINARY, JobOptions, Message
-from nodeserver.core.retries import after_failures
-from nodeserver.core.status import SETTLED
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.payload import dump_call
 from nodeserver.usercode import modules_by_value
@@ -352,23 +350,6 @@ class JobCluster(Verbs):
             self.close(timeout=0, terminate=True)
 
     # looking
-
-    def explain(self, job: DispyJob | None = None) -> str:
-        """Say why jobs wait, node by node, in the scheduler's own words (Z06, D12)."""
-        if job is not None:
-            self._check_own(job)
-        if job is not None and job.status in SETTLED:
-            text = job.reason or job.exception
-            return f'job {job.id}: {job.status.name.lower()}' + (f': {text}' if text else '')
-        if self._is_closed:
-            return f'{self.name}: the cluster is closed'
-        lines = self._runtime.explain(self._computation)
-        if job is not None:
-            where = f'with node {job.ip_addr}' if job.node is not None else 'waiting for a cpu'
-            if job.node is None and job.attempts:
-                where += f' to be run again: {after_failures(job.attempts, job.reason)}'
-            lines.insert(0, f'job {job.id}: {where}')
-        return '\n'.join(lines)
 
     def uses_only(self, nodes: set[tuple[str, int]]) -> bool:
         """Whether all nodes that the cluster asks for are among these addresses and ports."""
