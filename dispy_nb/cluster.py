@@ -313,6 +313,8 @@ class JobCluster(Verbs):
         if not self.wait(timeout):
             if not terminate:
                 return False
+            if self._shell.feeder is not None:
+                self._shell.feeder.take_back()
             self._runtime.post(self._seat, CancelAsked(list(self._shell.jobs)))
             self._shell.wait_idle(CLOSE_TIMEOUT)
         with self._submitting:

@@ -75,6 +75,28 @@ print('over')
     assert done.stdout == 'over\n'
 
 
+@pytest.mark.parametrize('end', ['', 'pool.shutdown(wait=False)', 'local.close()'])
+def test_calls_that_wait_in_an_executor_are_run_before_the_end(tmp_path: Path, end: str) -> None:
+    path = tmp_path / 'done'
+    done = client_program(
+        START
+        + f"""
+def note(number):
+    time.sleep(0.02)
+    with open({str(path)!r}, 'a') as file:
+        file.write(f'{{number}} ')
+
+local = dispy.LocalNodes(1, cpus=1)
+pool = dispy.Executor(max_workers=1, nodes=local.nodes, ip_addr='127.0.0.1')
+for number in range(5):
+    pool.submit(note, number).add_done_callback(lambda future: future.result())
+{end}
+"""
+    )
+    assert path.read_text() == '0 1 2 3 4 '
+    assert done.stderr == ''
+
+
 # In programs of their own: other libraries' gc callbacks and destructors swallow an interrupt that
 # comes in them.
 INTERRUPT = """

@@ -236,6 +236,41 @@ def test_max_workers_is_the_most_at_a_time(make_executor: MakeExecutor, own_home
 
 
 @pytest.mark.row('Z03')
+def test_a_cluster_is_closed_after_the_calls_that_wait_in_its_executor(
+    make_executor: MakeExecutor, own_home: Path
+) -> None:
+    executor, heard = make_executor(max_workers=1), []
+    gate = own_home / 'gate'
+    futures = [executor.submit(hold, gate) for _ in range(3)]
+    futures[-1].add_done_callback(lambda future: heard.append(time.sleep(0.1)))
+    assert executor.cluster.snapshot().pending == 3
+    assert not executor.cluster.close(timeout=0)
+    assert futures[1].cancel()
+    assert executor.cluster.snapshot().pending == 2
+    gate.touch()
+    assert executor.cluster.close(timeout=LIMIT)
+    assert heard == [None]
+    assert [futures[n].result(0) for n in (0, 2)] == [str(gate)] * 2
+
+
+@pytest.mark.row('Z03')
+def test_a_cluster_that_is_ended_at_once_cancels_the_calls_that_wait_in_its_executor(
+    make_executor: MakeExecutor, own_home: Path
+) -> None:
+    executor = make_executor(max_workers=1)
+    mark = own_home / 'mark'
+    futures = [executor.submit(hold, own_home / 'never', mark) for _ in range(3)]
+    eventually(mark.exists)
+    began = time.monotonic()
+    assert executor.cluster.close(timeout=0, terminate=True)
+    assert time.monotonic() - began < LIMIT
+    assert isinstance(futures[0].exception(0), dispy.JobFailed)
+    assert [future.cancelled() for future in futures] == [False, True, True]
+    with pytest.raises(dispy.ClusterClosed):
+        executor.submit(double, 1)
+
+
+@pytest.mark.row('Z03')
 def test_map_is_that_of_the_library(make_executor: MakeExecutor, own_home: Path) -> None:
     executor = make_executor()
     assert list(executor.map(double, range(10))) == list(range(0, 20, 2))
