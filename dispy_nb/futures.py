@@ -167,6 +167,20 @@ class ClusterExecutor(StandardExecutor):
         if wait and self._thread is not threading.current_thread() and self._thread is not None:
             self._thread.join()
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        """Shut down after all calls; after Ctrl-C and its like, cancel those that run as well."""
+        if kind is not None and not issubclass(kind, Exception):
+            with self._lock:
+                self._is_shut = True
+                futures = list(self._unfinished)
+            _cancel(futures)
+        self.shutdown()
+
     def explain(self) -> str:
         """Say why calls wait, node by node."""
         text: str = self.cluster.explain()

@@ -310,6 +310,32 @@ def test_shutdown_waits_and_then_refuses(make_executor: MakeExecutor, own_home: 
 
 @pytest.mark.row('Z03')
 @pytest.mark.parametrize('max_workers', [None, 1])
+def test_an_interrupt_leaves_the_block_at_once(
+    make_executor: MakeExecutor, own_home: Path, max_workers: int | None
+) -> None:
+    executor, mark = make_executor(max_workers=max_workers), own_home / 'mark'
+    futures = []
+    with pytest.raises(KeyboardInterrupt), executor:
+        futures += [executor.submit(hold, own_home / 'never', mark) for _ in range(4)]
+        eventually(lambda: mark.exists() and futures[0].running())
+        raise KeyboardInterrupt
+    assert all(future.cancelled() for future in futures)
+    with pytest.raises(RuntimeError, match='after shutdown'):
+        executor.submit(double, 1)
+    with pytest.raises(dispy.ClusterClosed):
+        executor.cluster.submit(double, 1)
+
+
+@pytest.mark.row('Z03')
+def test_an_error_leaves_the_block_after_all_calls(make_executor: MakeExecutor) -> None:
+    with pytest.raises(KeyError), make_executor(max_workers=1) as executor:
+        futures = [executor.submit(double, number) for number in range(4)]
+        raise KeyError
+    assert [future.result(0) for future in futures] == [0, 2, 4, 6]
+
+
+@pytest.mark.row('Z03')
+@pytest.mark.parametrize('max_workers', [None, 1])
 def test_shutdown_can_cancel_what_has_not_begun(
     make_executor: MakeExecutor, own_home: Path, max_workers: int | None
 ) -> None:
