@@ -317,24 +317,29 @@ class JobCluster(Verbs):
                 self._shell.feeder.take_back()
             self._runtime.post(self._seat, CancelAsked(list(self._shell.jobs)))
             self._shell.wait_idle(CLOSE_TIMEOUT)
-        with self._submitting:
-            is_first, self._is_closed = not self._is_closed, True
-            if is_first:  # at once: who sees the mark may end the nodes, which is no loss then
-                self._runtime.post(self._seat, CloseAsked())
-        if not is_first:
-            self._shell.closed.wait(CLOSE_TIMEOUT)
-            return True
+        is_first = is_asked = False
         try:
-            if not self._shell.closed.wait(CLOSE_TIMEOUT):
+            with self._submitting:
+                is_first, self._is_closed = not self._is_closed, True
+                if is_first:  # at once: who sees the mark may end the nodes, which is no loss then
+                    self._runtime.post(self._seat, CloseAsked())
+                    is_asked = True
+            if not self._shell.closed.wait(CLOSE_TIMEOUT) and is_first:
                 _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
-            self._shell.wait_idle(CLOSE_TIMEOUT)
+            if is_first:
+                self._shell.wait_idle(CLOSE_TIMEOUT)
         finally:  # also after Ctrl-C
-            self._shell.closed.set()
-            self._data.close()
-            self._runtime.detach(self._seat, self._computation)
-            closing.forget(self)
-            runtime.release(self._runtime)
+            if is_first:
+                self._release(is_asked)
         return True
+
+    def _release(self, is_asked: bool) -> None:
+        """Let go of all that the cluster holds here; only who has set the mark does so."""
+        self._shell.closed.set()
+        self._data.close()
+        self._runtime.detach(self._seat, self._computation, None if is_asked else CloseAsked())
+        closing.forget(self)
+        runtime.release(self._runtime)
 
     def __enter__(self) -> Self:
         return self

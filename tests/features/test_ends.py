@@ -5,11 +5,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import dispy_nb as dispy
-from tests.support.programs import client_program
+from dispy_nb import closing
+from tests.support.programs import client_program, eventually
 
 START = """
 import os, signal, sys, threading, time
@@ -23,6 +25,13 @@ def nap(seconds):
 
 def same(value: int) -> int:
     return value
+
+
+@pytest.fixture
+def make_nodes() -> Iterator[dispy.LocalNodes]:
+    """One node with one cpu."""
+    with dispy.LocalNodes(1, cpus=1) as local:
+        yield local
 
 
 @pytest.mark.parametrize(
@@ -165,6 +174,33 @@ with dispy.LocalNodes(1, cpus=1) as local:
     assert done.stdout == 'interrupted\nTrue False\n'
 
 
+@pytest.mark.parametrize('moment', ['before', 'after'])
+def test_an_interrupt_while_a_cluster_is_marked_closed_releases_it(
+    make_nodes: dispy.LocalNodes, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The nodes give it up as well, also when the order to do so had not been given."""
+    """The nodes give it up as well, also when the order to do so had not been given."""
+    cluster = dispy.JobCluster(same, nodes=make_nodes.nodes, ip_addr='127.0.0.1')
+    cluster.submit(0)()
+    post = cluster._runtime.post
+
+    def interrupted(seat: Any, event: Any) -> None:
+        if moment == 'after':
+            post(seat, event)
+        raise KeyboardInterrupt
+
+    with dispy.JobCluster(same, nodes=make_nodes.nodes, ip_addr='127.0.0.1') as other:
+        with monkeypatch.context() as patched:
+            patched.setattr(cluster._runtime, 'post', interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                cluster.close()
+        assert cluster.close()
+        assert list(closing._kept.values()) == [other]
+        fleet = cluster._runtime._service._core._fleet
+        eventually(lambda: list(fleet.computations) == [other._computation])
+    assert not cluster._runtime._thread.is_alive()
+
+
 @pytest.mark.parametrize('wait', ['job.wait()', 'next(cluster.as_completed([job]))'])
 def test_an_interrupt_just_before_a_wait_ends_it(wait: str) -> None:
     """It comes again and again in the moment in which Python does not see it before the wait."""
@@ -197,13 +233,6 @@ with dispy.LocalNodes(1, cpus=1) as local:
 """
     )
     assert done.stdout == 'interrupted\n'
-
-
-@pytest.fixture
-def make_nodes() -> Iterator[dispy.LocalNodes]:
-    """One node with one cpu."""
-    with dispy.LocalNodes(1, cpus=1) as local:
-        yield local
 
 
 def test_an_awaiter_that_is_gone_costs_no_other_job_its_end(make_nodes: dispy.LocalNodes) -> None:
