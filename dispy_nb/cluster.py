@@ -239,6 +239,7 @@ class JobCluster(Verbs):
         int
             0 if it was still pending, -1 if it had ended.
         """
+        self._check_foreign()
         self._check_own(job)
         if job._number not in self._shell.jobs:
             return -1

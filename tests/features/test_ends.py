@@ -310,8 +310,11 @@ def test_a_fork_of_the_program_is_told_to_make_a_cluster_of_its_own(tmp_path: Pa
         + """
 import multiprocessing
 
+def cancel():
+    cluster.cancel(job)
+
 def child(results):
-    for call in (lambda: cluster.submit(0), cluster.wait, lambda: job.wait(1)):
+    for call in (lambda: cluster.submit(0), cluster.wait, lambda: job.wait(1), cancel):
         try:
             call()
         except dispy.ClusterClosed as error:
@@ -327,12 +330,12 @@ if __name__ == '__main__':
         results = context.Queue()
         process = context.Process(target=child, args=(results,))
         process.start()
-        print([results.get(timeout=10) for _ in range(4)])
+        print([results.get(timeout=10) for _ in range(5)])
         cluster.close()
         process.join()
 """
     )
-    assert done.stdout == "[' belongs ', ' belongs ', ' belongs ', False]\n"
+    assert done.stdout == "[' belongs ', ' belongs ', ' belongs ', ' belongs ', False]\n"
 
 
 def test_a_fork_that_leaves_the_block_ends_no_node_of_its_parent() -> None:
