@@ -246,6 +246,19 @@ def test_a_template_without_descriptors_forks_later(
     on_bench(tmp_path, play)
 
 
+def test_no_refused_fork_is_tried_again_after_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def play(bench: Bench) -> None:
+        with starved(await opened(bench)):
+            await refused(bench, 3, caplog)
+        bench.processes.close()
+        left = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
+        assert not [timer for timer in left if 'TemplateEnd' in repr(timer)]
+
+    on_bench(tmp_path, play)
+
+
 def test_all_refused_forks_are_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
