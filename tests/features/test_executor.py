@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import inspect
 import math
 import os
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import dispy_nb as dispy
+from dispy_nb.executor import check_names
 from dispy_nb.futures import ClusterExecutor
 from nodeserver.core.errors import RemoteTraceback
 from tests.features.conftest import MakeCluster
@@ -435,6 +437,21 @@ def test_without_nodes_it_waits_and_says_why(own_home: Path) -> None:
 def test_wrong_options_are_named_at_once(options: dict[str, Any], words: str) -> None:
     with pytest.raises(dispy.UsageError, match=words):
         dispy.Executor(**options)
+
+
+def test_an_option_that_there_is_not_is_named() -> None:
+    words = r"^Executor\(\) got an unexpected keyword argument 'nods'$"
+    with pytest.raises(TypeError, match=words):
+        dispy.Executor(nods=['*'])
+    with pytest.raises(TypeError, match='allocations'):
+        dispy.Executor(allocations=[])
+
+
+def test_an_executor_takes_every_option_of_a_cluster_but_the_function() -> None:
+    taken = set(inspect.signature(dispy.JobCluster).parameters)
+    check_names(taken - {'computation'})
+    with pytest.raises(dispy.UsageError, match='computation'):
+        check_names(taken)
 
 
 @pytest.mark.row('Z03')
