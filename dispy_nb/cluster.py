@@ -21,8 +21,6 @@ from dispy_nb.verbs import Verbs
 from nodeserver.core.errors import ClusterClosed, UsageError
 from nodeserver.core.events import CancelAsked, CloseAsked, Event
 from nodeserver.core.messages import ORDINARY, JobOptions, Message
-from nodeserver.core.retries import after_failures
-from nodeserver.core.status import SETTLED
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.payload import dump_call
 from nodeserver.usercode import modules_by_value
@@ -241,6 +239,7 @@ class JobCluster(Verbs):
         int
             0 if it was still pending, -1 if it had ended.
         """
+        self._check_foreign()
         self._check_own(job)
         if job._number not in self._shell.jobs:
             return -1
@@ -315,26 +314,33 @@ class JobCluster(Verbs):
         if not self.wait(timeout):
             if not terminate:
                 return False
+            if self._shell.feeder is not None:
+                self._shell.feeder.take_back()
             self._runtime.post(self._seat, CancelAsked(list(self._shell.jobs)))
             self._shell.wait_idle(CLOSE_TIMEOUT)
-        with self._submitting:
-            is_first, self._is_closed = not self._is_closed, True
-            if is_first:  # at once: who sees the mark may end the nodes, which is no loss then
-                self._runtime.post(self._seat, CloseAsked())
-        if not is_first:
-            self._shell.closed.wait(CLOSE_TIMEOUT)
-            return True
+        is_first = is_asked = False
         try:
-            if not self._shell.closed.wait(CLOSE_TIMEOUT):
+            with self._submitting:
+                is_first, self._is_closed = not self._is_closed, True
+                if is_first:  # at once: who sees the mark may end the nodes, which is no loss then
+                    self._runtime.post(self._seat, CloseAsked())
+                    is_asked = True
+            if not self._shell.closed.wait(CLOSE_TIMEOUT) and is_first:
                 _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
-            self._shell.wait_idle(CLOSE_TIMEOUT)
+            if is_first:
+                self._shell.wait_idle(CLOSE_TIMEOUT)
         finally:  # also after Ctrl-C
-            self._shell.closed.set()
-            self._data.close()
-            self._runtime.detach(self._seat, self._computation)
-            closing.forget(self)
-            runtime.release(self._runtime)
+            if is_first:
+                self._release(is_asked)
         return True
+
+    def _release(self, is_asked: bool) -> None:
+        """Let go of all that the cluster holds here; only who has set the mark does so."""
+        self._shell.closed.set()
+        self._data.close()
+        self._runtime.detach(self._seat, self._computation, None if is_asked else CloseAsked())
+        closing.forget(self)
+        runtime.release(self._runtime)
 
     def __enter__(self) -> Self:
         return self
@@ -352,23 +358,6 @@ class JobCluster(Verbs):
             self.close(timeout=0, terminate=True)
 
     # looking
-
-    def explain(self, job: DispyJob | None = None) -> str:
-        """Say why jobs wait, node by node, in the scheduler's own words (Z06, D12)."""
-        if job is not None:
-            self._check_own(job)
-        if job is not None and job.status in SETTLED:
-            text = job.reason or job.exception
-            return f'job {job.id}: {job.status.name.lower()}' + (f': {text}' if text else '')
-        if self._is_closed:
-            return f'{self.name}: the cluster is closed'
-        lines = self._runtime.explain(self._computation)
-        if job is not None:
-            where = f'with node {job.ip_addr}' if job.node is not None else 'waiting for a cpu'
-            if job.node is None and job.attempts:
-                where += f' to be run again: {after_failures(job.attempts, job.reason)}'
-            lines.insert(0, f'job {job.id}: {where}')
-        return '\n'.join(lines)
 
     def uses_only(self, nodes: set[tuple[str, int]]) -> bool:
         """Whether all nodes that the cluster asks for are among these addresses and ports."""

@@ -1,10 +1,13 @@
 """`Executor`: the nodes of the network as a `concurrent.futures` executor."""
 
+from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 from dispy_nb.cluster import JobCluster
 from dispy_nb.futures import ClusterExecutor
 from dispy_nb.mapping import check_count
+from dispy_nb.options import ClusterOptions
 from nodeserver.core.errors import UsageError
 from nodeserver.worker.anyfunction import AnyFunction
 
@@ -15,6 +18,16 @@ _ABSENT = {
     'initargs': _NO_INITIALIZER,
     'mp_context': 'the nodes start the processes',
 }
+_KNOWN = {field.name for field in fields(ClusterOptions)} - {'allocations'} | {'max_workers'}
+
+
+def check_names(options: Iterable[str]) -> None:
+    """Refuse what is no option of an executor, in Python's own words."""
+    for name in options:
+        if name in _ABSENT:
+            raise UsageError(f'{name}: {_ABSENT[name]}')
+        if name not in _KNOWN:
+            raise TypeError(f'Executor() got an unexpected keyword argument {name!r}')
 
 
 class Executor(ClusterExecutor):
@@ -35,13 +48,13 @@ class Executor(ClusterExecutor):
     ------
     UsageError
         An option has a wrong value, or makes no sense here.
+    TypeError
+        There is no such option.
     """
 
     def __init__(self, max_workers: int | None = None, **options: Any) -> None:
         if max_workers is not None:
             check_count('max_workers', max_workers)
-        for name, why in _ABSENT.items():
-            if name in options:
-                raise UsageError(f'{name}: {why}')
+        check_names(options)
         options = {'isolation': 'worker', 'name': 'executor', **options}
         super().__init__(JobCluster(AnyFunction(), **options), max_workers)

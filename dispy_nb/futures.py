@@ -8,7 +8,7 @@ import threading
 import time
 import types
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as StandardExecutor
 from concurrent.futures import Future, InvalidStateError
@@ -69,6 +69,9 @@ class ClusterExecutor(StandardExecutor):
     node as its cause.  A process that dies costs the future of its own call only (`JobFailed`):
     the executor goes on.
 
+    All calls are run before the program ends, unless it is interrupted; so does whoever closes
+    the cluster wait for those that are yet to come.
+
     A function's pickled form is kept for its later calls, with the globals that it had at the
     first one; what has a state of its own (closures, methods, objects) is pickled each time.
 
@@ -88,7 +91,7 @@ class ClusterExecutor(StandardExecutor):
         # garbage collected inside of a locked block can bring a `shutdown`
         self._lock = threading.RLock()
         self._unfinished: set[JobFuture] = set()
-        self._waiting: deque[tuple[JobFuture, bytes]] = deque()  # for room
+        self._waiting: OrderedDict[JobFuture, bytes] = OrderedDict()  # for room
         self._with_cluster = 0
         self._is_shut = False
         self._ends: SimpleQueue[JobFuture | None] = SimpleQueue()
@@ -96,6 +99,7 @@ class ClusterExecutor(StandardExecutor):
         self._pickled: weakref.WeakKeyDictionary[types.FunctionType, Travelling] = (
             weakref.WeakKeyDictionary()
         )
+        cluster._shell.feeder = self
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Have ``fn(*args, **kwargs)`` called on any node.
@@ -163,6 +167,20 @@ class ClusterExecutor(StandardExecutor):
         if wait and self._thread is not threading.current_thread() and self._thread is not None:
             self._thread.join()
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        """Shut down after all calls; after Ctrl-C and its like, cancel those that run as well."""
+        if kind is not None and not issubclass(kind, Exception):
+            with self._lock:
+                self._is_shut = True
+                futures = list(self._unfinished)
+            _cancel(futures)
+        self.shutdown()
+
     def explain(self) -> str:
         """Say why calls wait, node by node."""
         text: str = self.cluster.explain()
@@ -199,13 +217,15 @@ class ClusterExecutor(StandardExecutor):
             if self._is_shut:
                 raise RuntimeError('cannot schedule new futures after shutdown')
             self._start_thread()
-            self._unfinished.add(future)
-            if self._most is not None and self._with_cluster >= self._most:
-                self._waiting.append((future, payload))
-                return future
             try:
-                self._give(future, payload)
-            except BaseException:
+                self._unfinished.add(future)
+                if self._most is not None and self._with_cluster >= self._most:
+                    self.cluster._check_open()
+                    self._waiting[future] = payload
+                else:
+                    self._give(future, payload)
+            except BaseException:  # also Ctrl-C: a call that nobody was given is none
+                self._waiting.pop(future, None)
                 self._unfinished.discard(future)
                 raise
         return future
@@ -214,10 +234,10 @@ class ClusterExecutor(StandardExecutor):
         """Hand a call to the cluster; its end comes to our thread."""
         job: DispyJob = self.cluster._submit_payload('', payload)
         future._job = job
-        self._with_cluster += 1
         ended = partial(self._ends.put, future)
         if not job._add_waiter(ended):
             ended()
+        self._with_cluster += 1  # last: after Ctrl-C, one call too many is better than none
 
     def _withdraw(self, futures: Iterable[JobFuture]) -> None:
         """Take calls back whose futures were cancelled; the first to do so tells who waits."""
@@ -225,12 +245,30 @@ class ClusterExecutor(StandardExecutor):
             fresh = [future for future in futures if not future._withdrawn]
             for future in fresh:
                 future._withdrawn = True
-            self._unfinished.difference_update(f for f in fresh if f._job is None)
+                if future._job is None:
+                    self._waiting.pop(future, None)
+                    self._unfinished.discard(future)
             jobs = [future._job for future in fresh if future._job is not None]
         self.cluster._cancel_all(jobs)
         for future in fresh:
             future.set_running_or_notify_cancel()
         self._ends.put(None)  # the last one may have been among them
+
+    # for the cluster, which waits for what is to come
+
+    def is_busy(self) -> bool:
+        """Whether a call has not ended, or is not known to have; our own thread waits for none."""
+        return bool(self._unfinished) and threading.current_thread() is not self._thread
+
+    def held_back(self) -> int:
+        """How many calls wait for room."""
+        return len(self._waiting)
+
+    def take_back(self) -> None:
+        """Cancel the calls that wait for room."""
+        with self._lock:
+            futures = list(self._waiting)
+        _cancel(futures)
 
     # the thread: unpickling results and callbacks of futures are user code
 
@@ -245,6 +283,8 @@ class ClusterExecutor(StandardExecutor):
             if future is not None:
                 self._end(future)
             del future  # while this waits, nobody else may have it any more
+            if not self._unfinished:
+                self.cluster._shell.feeder_is_done()
             with self._lock:
                 if self._is_shut and not self._unfinished:
                     break
@@ -255,7 +295,9 @@ class ClusterExecutor(StandardExecutor):
         assert job is not None
         with self._lock:
             self._with_cluster -= 1
-            self._give_next()
+            refused = self._give_next()
+        for other, error in refused:
+            self._settle(other, None, error)
         result = None
         try:
             failure = failure_of(job)
@@ -263,6 +305,9 @@ class ClusterExecutor(StandardExecutor):
                 result = job.result
         except BaseException as error:  # noqa: BLE001 - raised by what unpickled: the caller's
             failure = error
+        self._settle(future, result, failure)
+
+    def _settle(self, future: JobFuture, result: Any, failure: BaseException | None) -> None:
         with suppress(InvalidStateError):  # it was cancelled
             if failure is None:
                 future.set_result(result)
@@ -283,18 +328,18 @@ class ClusterExecutor(StandardExecutor):
                 raise
             _log.exception('%s raised', getattr(fn, '__qualname__', fn))
 
-    def _give_next(self) -> None:
+    def _give_next(self) -> list[tuple[JobFuture, Exception]]:
+        """Give the cluster the call that has waited longest; return what it did not take."""
+        refused = []
         while self._waiting:
-            future, payload = self._waiting.popleft()
-            if future._withdrawn:
-                continue
+            future, payload = self._waiting.popitem(last=False)
             try:
                 self._give(future, payload)
             except Exception as error:  # noqa: BLE001 - the cluster was closed: its owner is told
-                self._unfinished.discard(future)
-                future.set_exception(error)
+                refused.append((future, error))
                 continue
-            return
+            break
+        return refused
 
 
 def _results(chunks: deque[tuple[JobFuture, int]], deadline: float | None) -> Iterator[Any]:

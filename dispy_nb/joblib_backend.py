@@ -7,7 +7,7 @@ from typing import Any
 
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
 
-from dispy_nb.executor import Executor
+from dispy_nb.executor import Executor, check_names
 from dispy_nb.futures import ClusterExecutor
 from nodeserver.core.errors import UsageError
 from nodeserver.usercode import modules_by_value
@@ -48,6 +48,7 @@ class DispyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             raise UsageError(
                 f'executor must be an executor of dispy_nb, without other options, not {executor!r}'
             )
+        check_names(options)  # the executor is made when it is needed, which may be much later
         self._parallel: Callable[[], Any] = lambda: None
         self._executor = executor
         self._options = options

@@ -112,10 +112,13 @@ class Runtime:
         self.call(self._drain_whole_outbox)  # the cores' turn comes between the two calls
         return self.call(lambda: self._service.explain(computation))
 
-    def detach(self, seat: Seat, computation: int) -> None:
-        """Take a closed cluster out."""
+    def detach(self, seat: Seat, computation: int, unsaid: Event | None = None) -> None:
+        """Take a closed cluster out; `unsaid` is what its core is still to be told."""
 
         def leave() -> None:
+            if unsaid is not None:
+                seat.post(unsaid)
+            self._driver.turn()  # after Ctrl-C, the order to close it may not be worked off yet
             seat.leave()
             self._service.detach(computation)
 

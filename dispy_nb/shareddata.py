@@ -183,9 +183,12 @@ class DataBook:
 
     def _name_shared(self, blob: Any) -> int:
         if blob.book is not self:
+            theirs, ours = f'cluster {blob.book._title}', f'cluster {self._title}'
+            if theirs == ours:
+                theirs = f'another {ours}'
             raise UsageError(
-                f'a value shared by cluster {blob.book._title} was given to cluster '
-                f'{self._title}: use what {self._title}.share() answers'
+                f'a value shared by {theirs} was given to {ours}: '
+                'use what share() of the cluster that runs the job answers'
             )
         with self._lock:
             entry: _Entry | None = self._entries.get(blob.data)

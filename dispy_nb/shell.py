@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.gilshare import GilShare
@@ -57,6 +57,19 @@ def _name_of(job: DispyJob) -> str:
         return f'#{job._number}'
 
 
+class Feeder(Protocol):
+    """Gives a cluster its jobs little by little: while it has some left, that is not idle."""
+
+    def is_busy(self) -> bool:
+        """Whether a job is to come, or the end of one is not told yet."""
+
+    def held_back(self) -> int:
+        """How many jobs are to come."""
+
+    def take_back(self) -> None:
+        """Give none of them: the cluster cancels its jobs."""
+
+
 class ClusterShell:
     """Jobs, nodes and figures of one cluster."""
 
@@ -78,6 +91,7 @@ class ClusterShell:
         self.first_submit: float | None = None
         self.last_settle: float | None = None
         self.closed = threading.Event()
+        self.feeder: Feeder | None = None
         self._holds = False
         self._options = options
         self._callbacks = callbacks
@@ -122,12 +136,12 @@ class ClusterShell:
         in_callback = self._callbacks.is_current()
         warn_at = time.monotonic() + BLOCKED_CALLBACK_SECONDS
         with self._idle:
-            while self.jobs or (self._calls_left and not in_callback):
+            while self._is_busy() or (self._calls_left and not in_callback):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
                 self._idle.wait(1.0 if left is None else min(left, 1.0))
-                if self.jobs:
+                if self._is_busy():
                     warn_at = time.monotonic() + BLOCKED_CALLBACK_SECONDS
                 elif time.monotonic() > warn_at and self.name_blocked_callback():
                     warn_at = float('inf')
@@ -143,7 +157,16 @@ class ClusterShell:
 
     def is_idle(self) -> bool:
         """Whether every job has ended and its callbacks have run."""
-        return not self.jobs and (not self._calls_left or self._callbacks.is_current())
+        return not self._is_busy() and (not self._calls_left or self._callbacks.is_current())
+
+    def _is_busy(self) -> bool:
+        feeder = self.feeder
+        return bool(self.jobs) or (feeder is not None and feeder.is_busy())
+
+    def feeder_is_done(self) -> None:
+        """Nothing is to come any more: tell those who wait."""
+        with self._idle:
+            self._notify_idle()
 
     # the core's side
 

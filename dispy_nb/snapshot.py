@@ -66,7 +66,8 @@ def take_snapshot(name: str, shell: ClusterShell, made_at: float, closed: bool) 
     """Read a cluster's figures; from any thread."""
     counts = shell.counts
     ended = sum(counts.values())
-    pending = max(0, shell.submitted - ended)
+    held_back = shell.feeder.held_back() if shell.feeder is not None else 0
+    pending = max(0, shell.submitted - ended) + held_back
     began = shell.first_submit or made_at
     until = time.time() if pending or shell.last_settle is None else shell.last_settle
     elapsed = max(0.0, until - began) if shell.submitted else 0.0

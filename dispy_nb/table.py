@@ -13,10 +13,15 @@ def status_table(snapshot: Snapshot, wall_time: float | None = None) -> str:
     speedup = f', speedup: {spent / wall:.2f}' if wall else ''
     lines.append(f'Total job time: {spent:.3f} sec, wall time: {wall:.3f} sec{speedup}')
     if snapshot.failed or snapshot.cancelled:
-        lines.append(f'{snapshot.failed} jobs failed, {snapshot.cancelled} were cancelled')
+        were = 'was' if snapshot.cancelled == 1 else 'were'
+        lines.append(f'{_jobs(snapshot.failed)} failed, {snapshot.cancelled} {were} cancelled')
     if snapshot.pending:
-        lines.append(f'{snapshot.pending} jobs pending')
+        lines.append(f'{_jobs(snapshot.pending)} pending')
     return '\n'.join(lines)
+
+
+def _jobs(count: int) -> str:
+    return '1 job' if count == 1 else f'{count} jobs'
 
 
 def _line(node: NodeSnapshot) -> str:

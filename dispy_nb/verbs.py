@@ -22,6 +22,8 @@ from dispy_nb.table import status_table
 from nodeserver.core.errors import ClusterClosed, NodesMissing
 from nodeserver.core.events import CancelAsked
 from nodeserver.core.messages import ORDINARY, JobOptions
+from nodeserver.core.retries import after_failures
+from nodeserver.core.status import SETTLED
 from nodeserver.io.driver import Seat
 from nodeserver.worker.anyfunction import AnyFunction
 
@@ -39,6 +41,8 @@ class Verbs(MapVerbs):
     _seat: Seat
     _by_value: frozenset[str]
     _data: DataBook
+    _computation: int
+    _is_closed: bool
 
     def options(
         self, timeout: float | None = None, retries: int = 0, priority: int = 0
@@ -92,6 +96,23 @@ class Verbs(MapVerbs):
             if job.node is not None
             and wanted in (job.node.node_id, job.node.ip_addr, job.node.name)
         ]
+
+    def explain(self, job: DispyJob | None = None) -> str:
+        """Say why jobs wait, node by node, in the scheduler's own words (Z06, D12)."""
+        if job is not None:
+            self._check_own(job)
+        if job is not None and job.status in SETTLED:
+            text = job.reason or job.exception
+            return f'job {job.id}: {job.status.name.lower()}' + (f': {text}' if text else '')
+        if self._is_closed:
+            return f'{self.name}: the cluster is closed'
+        lines = self._runtime.explain(self._computation)
+        if job is not None:
+            where = f'with node {job.ip_addr}' if job.node is not None else 'waiting for a cpu'
+            if job.node is None and job.attempts:
+                where += f' to be run again: {after_failures(job.attempts, job.reason)}'
+            lines.insert(0, f'job {job.id}: {where}')
+        return '\n'.join(lines)
 
     def print_status(self, wall_time: float | None = None) -> None:
         """Print what each node has done (C23)."""
@@ -183,12 +204,12 @@ class Verbs(MapVerbs):
         """Raise `ClusterClosed` if no job can be submitted."""
         raise NotImplementedError
 
-    def snapshot(self) -> Snapshot:
-        """Take a picture of the cluster's figures."""
+    def _check_own(self, job: object) -> None:
+        """Raise `UsageError` for what is no job of this cluster."""
         raise NotImplementedError
 
-    def explain(self, job: DispyJob | None = None) -> str:
-        """Say why jobs wait."""
+    def snapshot(self) -> Snapshot:
+        """Take a picture of the cluster's figures."""
         raise NotImplementedError
 
     @classmethod

@@ -59,6 +59,7 @@ class TemplateEnd:
         self._exited = False
         self._by_pid: dict[int, WorkerEnd] = {}
         self._forks = 0
+        self._refused = 0  # forks that are to be tried again
         self._reaps: list[int] = []
         self._work_timer: asyncio.TimerHandle | None = None
         self._work_due = False
@@ -205,7 +206,14 @@ class TemplateEnd:
         self._fork_later()
 
     def _fork_later(self) -> None:
-        self._fork_timer = self._shared.loop.call_later(_RETRY_SECONDS, self.fork, 1)
+        self._refused += 1
+        if self._fork_timer is None and not self._exited:
+            self._fork_timer = self._shared.loop.call_later(_RETRY_SECONDS, self._fork_again)
+
+    def _fork_again(self) -> None:
+        self._fork_timer = None
+        count, self._refused = self._refused, 0
+        self.fork(count)
 
     # orders, gathered for one turn of the loop
 

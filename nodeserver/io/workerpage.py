@@ -22,7 +22,11 @@ _INTERRUPTED = 3  # the node: the job that an interrupt is meant for
 def new_page() -> int:
     """Make a page, and answer the descriptor of its memory file."""
     fd = os.memfd_create('page')
-    os.ftruncate(fd, PAGE_SIZE)
+    try:
+        os.ftruncate(fd, PAGE_SIZE)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 

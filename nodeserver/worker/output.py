@@ -62,10 +62,16 @@ class Capture:
 
 def new_files() -> list[int]:
     """Make the files that a process prints to."""
-    files = [os.memfd_create('stdout'), os.memfd_create('stderr')]
-    for file in files:
-        # a child of the job may open /dev/stdout anew, and would write over its start otherwise
-        fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)
+    files: list[int] = []
+    try:
+        for name in ('stdout', 'stderr'):
+            files.append(os.memfd_create(name))
+            # a child of the job may open /dev/stdout anew: it would write over its start otherwise
+            fcntl.fcntl(files[-1], fcntl.F_SETFL, os.O_APPEND)
+    except OSError:
+        for file in files:
+            os.close(file)
+        raise
     return files
 
 

@@ -142,11 +142,14 @@ def _fork_worker(
 ) -> None:
     me, control_fd = os.getpid(), control.fileno()
     become = worker.become
-    near, far = _socket.socketpair()  # without what `socket` makes of it: two system calls less
-    files = new_files()
-    if worker.is_lasting:
-        files.append(new_page())
+    ends: tuple[_socket.socket, ...] = ()
+    files: list[int] = []
     try:
+        # without what `socket` makes of it: two system calls less
+        near, far = ends = _socket.socketpair()
+        files += new_files()
+        if worker.is_lasting:
+            files.append(new_page())
         pid = fork()
         if pid == 0:
             os.close(control_fd)  # its own `close` would copy ten pages
@@ -158,8 +161,8 @@ def _fork_worker(
         control.send(lane.FORK_FAILED + str(error).encode())
     finally:
         # before the next fork: a sibling with this end would keep the lane from ending
-        near.close()
-        far.close()
+        for end in ends:
+            end.close()
         for file in files:
             os.close(file)
 

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 import dispy_nb as dispy
+from dispy_nb.table import status_table
 from nodeserver.core.errors import ClusterClosed, PicklingFailed
 from tests.features.conftest import MakeCluster, Pair
 from tests.support.programs import client_program, eventually, free_port, node_program
@@ -409,6 +411,21 @@ def test_a_with_block_that_fails_closes_at_once(make_cluster: MakeCluster, gate:
 
 
 # looking
+
+
+@pytest.mark.parametrize(
+    ('count', 'words'),
+    [
+        (1, ['1 job failed, 1 was cancelled', '1 job pending']),
+        (2, ['2 jobs failed, 2 were cancelled', '2 jobs pending']),
+    ],
+)
+def test_print_status_counts_in_words(
+    make_cluster: MakeCluster, count: int, words: list[str]
+) -> None:
+    now = make_cluster(len).snapshot()
+    counted = replace(now, submitted=3 * count, failed=count, cancelled=count)
+    assert status_table(counted).splitlines()[-2:] == words
 
 
 @pytest.mark.row('C23', 'C24')

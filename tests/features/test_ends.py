@@ -5,11 +5,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import dispy_nb as dispy
-from tests.support.programs import client_program
+from dispy_nb import closing
+from tests.support.programs import client_program, eventually
 
 START = """
 import os, signal, sys, threading, time
@@ -23,6 +25,13 @@ def nap(seconds):
 
 def same(value: int) -> int:
     return value
+
+
+@pytest.fixture
+def make_nodes() -> Iterator[dispy.LocalNodes]:
+    """One node with one cpu."""
+    with dispy.LocalNodes(1, cpus=1) as local:
+        yield local
 
 
 @pytest.mark.parametrize(
@@ -73,6 +82,28 @@ print('over')
 """
     )
     assert done.stdout == 'over\n'
+
+
+@pytest.mark.parametrize('end', ['', 'pool.shutdown(wait=False)', 'local.close()'])
+def test_calls_that_wait_in_an_executor_are_run_before_the_end(tmp_path: Path, end: str) -> None:
+    path = tmp_path / 'done'
+    done = client_program(
+        START
+        + f"""
+def note(number):
+    time.sleep(0.02)
+    with open({str(path)!r}, 'a') as file:
+        file.write(f'{{number}} ')
+
+local = dispy.LocalNodes(1, cpus=1)
+pool = dispy.Executor(max_workers=1, nodes=local.nodes, ip_addr='127.0.0.1')
+for number in range(5):
+    pool.submit(note, number).add_done_callback(lambda future: future.result())
+{end}
+"""
+    )
+    assert path.read_text() == '0 1 2 3 4 '
+    assert done.stderr == ''
 
 
 # In programs of their own: other libraries' gc callbacks and destructors swallow an interrupt that
@@ -143,6 +174,33 @@ with dispy.LocalNodes(1, cpus=1) as local:
     assert done.stdout == 'interrupted\nTrue False\n'
 
 
+@pytest.mark.parametrize('moment', ['before', 'after'])
+def test_an_interrupt_while_a_cluster_is_marked_closed_releases_it(
+    make_nodes: dispy.LocalNodes, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The nodes give it up as well, also when the order to do so had not been given."""
+    """The nodes give it up as well, also when the order to do so had not been given."""
+    cluster = dispy.JobCluster(same, nodes=make_nodes.nodes, ip_addr='127.0.0.1')
+    cluster.submit(0)()
+    post = cluster._runtime.post
+
+    def interrupted(seat: Any, event: Any) -> None:
+        if moment == 'after':
+            post(seat, event)
+        raise KeyboardInterrupt
+
+    with dispy.JobCluster(same, nodes=make_nodes.nodes, ip_addr='127.0.0.1') as other:
+        with monkeypatch.context() as patched:
+            patched.setattr(cluster._runtime, 'post', interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                cluster.close()
+        assert cluster.close()
+        assert list(closing._kept.values()) == [other]
+        fleet = cluster._runtime._service._core._fleet
+        eventually(lambda: list(fleet.computations) == [other._computation])
+    assert not cluster._runtime._thread.is_alive()
+
+
 @pytest.mark.parametrize('wait', ['job.wait()', 'next(cluster.as_completed([job]))'])
 def test_an_interrupt_just_before_a_wait_ends_it(wait: str) -> None:
     """It comes again and again in the moment in which Python does not see it before the wait."""
@@ -175,13 +233,6 @@ with dispy.LocalNodes(1, cpus=1) as local:
 """
     )
     assert done.stdout == 'interrupted\n'
-
-
-@pytest.fixture
-def make_nodes() -> Iterator[dispy.LocalNodes]:
-    """One node with one cpu."""
-    with dispy.LocalNodes(1, cpus=1) as local:
-        yield local
 
 
 def test_an_awaiter_that_is_gone_costs_no_other_job_its_end(make_nodes: dispy.LocalNodes) -> None:
@@ -259,8 +310,11 @@ def test_a_fork_of_the_program_is_told_to_make_a_cluster_of_its_own(tmp_path: Pa
         + """
 import multiprocessing
 
+def cancel():
+    cluster.cancel(job)
+
 def child(results):
-    for call in (lambda: cluster.submit(0), cluster.wait, lambda: job.wait(1)):
+    for call in (lambda: cluster.submit(0), cluster.wait, lambda: job.wait(1), cancel):
         try:
             call()
         except dispy.ClusterClosed as error:
@@ -276,12 +330,12 @@ if __name__ == '__main__':
         results = context.Queue()
         process = context.Process(target=child, args=(results,))
         process.start()
-        print([results.get(timeout=10) for _ in range(4)])
+        print([results.get(timeout=10) for _ in range(5)])
         cluster.close()
         process.join()
 """
     )
-    assert done.stdout == "[' belongs ', ' belongs ', ' belongs ', False]\n"
+    assert done.stdout == "[' belongs ', ' belongs ', ' belongs ', ' belongs ', False]\n"
 
 
 def test_a_fork_that_leaves_the_block_ends_no_node_of_its_parent() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import inspect
 import math
 import os
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import dispy_nb as dispy
+from dispy_nb.executor import check_names
 from dispy_nb.futures import ClusterExecutor
 from nodeserver.core.errors import RemoteTraceback
 from tests.features.conftest import MakeCluster
@@ -236,6 +238,41 @@ def test_max_workers_is_the_most_at_a_time(make_executor: MakeExecutor, own_home
 
 
 @pytest.mark.row('Z03')
+def test_a_cluster_is_closed_after_the_calls_that_wait_in_its_executor(
+    make_executor: MakeExecutor, own_home: Path
+) -> None:
+    executor, heard = make_executor(max_workers=1), []
+    gate = own_home / 'gate'
+    futures = [executor.submit(hold, gate) for _ in range(3)]
+    futures[-1].add_done_callback(lambda future: heard.append(time.sleep(0.1)))
+    assert executor.cluster.snapshot().pending == 3
+    assert not executor.cluster.close(timeout=0)
+    assert futures[1].cancel()
+    assert executor.cluster.snapshot().pending == 2
+    gate.touch()
+    assert executor.cluster.close(timeout=LIMIT)
+    assert heard == [None]
+    assert [futures[n].result(0) for n in (0, 2)] == [str(gate)] * 2
+
+
+@pytest.mark.row('Z03')
+def test_a_cluster_that_is_ended_at_once_cancels_the_calls_that_wait_in_its_executor(
+    make_executor: MakeExecutor, own_home: Path
+) -> None:
+    executor = make_executor(max_workers=1)
+    mark = own_home / 'mark'
+    futures = [executor.submit(hold, own_home / 'never', mark) for _ in range(3)]
+    eventually(mark.exists)
+    began = time.monotonic()
+    assert executor.cluster.close(timeout=0, terminate=True)
+    assert time.monotonic() - began < LIMIT
+    assert isinstance(futures[0].exception(0), dispy.JobFailed)
+    assert [future.cancelled() for future in futures] == [False, True, True]
+    with pytest.raises(dispy.ClusterClosed):
+        executor.submit(double, 1)
+
+
+@pytest.mark.row('Z03')
 def test_map_is_that_of_the_library(make_executor: MakeExecutor, own_home: Path) -> None:
     executor = make_executor()
     assert list(executor.map(double, range(10))) == list(range(0, 20, 2))
@@ -271,6 +308,32 @@ def test_shutdown_waits_and_then_refuses(make_executor: MakeExecutor, own_home: 
     assert future.result() == str(gate)
     with pytest.raises(dispy.ClusterClosed):
         executor.cluster.submit(double, 1)
+
+
+@pytest.mark.row('Z03')
+@pytest.mark.parametrize('max_workers', [None, 1])
+def test_an_interrupt_leaves_the_block_at_once(
+    make_executor: MakeExecutor, own_home: Path, max_workers: int | None
+) -> None:
+    executor, mark = make_executor(max_workers=max_workers), own_home / 'mark'
+    futures = []
+    with pytest.raises(KeyboardInterrupt), executor:
+        futures += [executor.submit(hold, own_home / 'never', mark) for _ in range(4)]
+        eventually(lambda: mark.exists() and futures[0].running())
+        raise KeyboardInterrupt
+    assert all(future.cancelled() for future in futures)
+    with pytest.raises(RuntimeError, match='after shutdown'):
+        executor.submit(double, 1)
+    with pytest.raises(dispy.ClusterClosed):
+        executor.cluster.submit(double, 1)
+
+
+@pytest.mark.row('Z03')
+def test_an_error_leaves_the_block_after_all_calls(make_executor: MakeExecutor) -> None:
+    with pytest.raises(KeyError), make_executor(max_workers=1) as executor:
+        futures = [executor.submit(double, number) for number in range(4)]
+        raise KeyError
+    assert [future.result(0) for future in futures] == [0, 2, 4, 6]
 
 
 @pytest.mark.row('Z03')
@@ -374,6 +437,21 @@ def test_without_nodes_it_waits_and_says_why(own_home: Path) -> None:
 def test_wrong_options_are_named_at_once(options: dict[str, Any], words: str) -> None:
     with pytest.raises(dispy.UsageError, match=words):
         dispy.Executor(**options)
+
+
+def test_an_option_that_there_is_not_is_named() -> None:
+    words = r"^Executor\(\) got an unexpected keyword argument 'nods'$"
+    with pytest.raises(TypeError, match=words):
+        dispy.Executor(nods=['*'])
+    with pytest.raises(TypeError, match='allocations'):
+        dispy.Executor(allocations=[])
+
+
+def test_an_executor_takes_every_option_of_a_cluster_but_the_function() -> None:
+    taken = set(inspect.signature(dispy.JobCluster).parameters)
+    check_names(taken - {'computation'})
+    with pytest.raises(dispy.UsageError, match='computation'):
+        check_names(taken)
 
 
 @pytest.mark.row('Z03')

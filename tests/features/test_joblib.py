@@ -85,6 +85,15 @@ def test_the_backend_can_be_named_in_the_call(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.row('Z04')
+def test_an_option_that_there_is_not_is_named_at_once() -> None:
+    words = r"Executor\(\) got an unexpected keyword argument 'nods'"
+    with pytest.raises(TypeError, match=words):
+        joblib.parallel_config(backend='dispy', nods=['*'])
+    with pytest.raises(dispy.UsageError, match='initializer: an executor has none'):
+        joblib.parallel_config(backend='dispy', initializer=square)
+
+
+@pytest.mark.row('Z04')
 def test_an_exception_is_raised_here_and_the_rest_is_taken_back(
     options: dict[str, Any], own_home: Path
 ) -> None:

@@ -135,6 +135,9 @@ def test_shared_value_of_another_or_a_closed_cluster_is_refused_at_once(
     for args in ((value,), ([{'x': value}],)):
         with pytest.raises(dispy.UsageError, match=r'shared by cluster one .* cluster other'):
             other.submit(*args)
+    same = make_cluster(ends, name='one')
+    with pytest.raises(dispy.UsageError, match='by another cluster one was given to cluster one:'):
+        same.submit(value)
     one.close()
     with pytest.raises(dispy.ClusterClosed):
         one.share(numpy.ones(10))

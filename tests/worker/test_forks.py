@@ -1,12 +1,16 @@
 """What a template does ahead of its forks stays unseen by the user's functions."""
 
+import asyncio
 import atexit
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import pytest
 from nodeserver.core.effects import ForkWorkers
 from nodeserver.core.events import JobsReported, TemplateReady, WorkerEnded, WorkerForked
 from nodeserver.io import templateend
+from nodeserver.io.templateend import TemplateEnd
 from tests.worker.rig import COMPUTATION, Bench, on_bench, run_job
 
 both = pytest.mark.parametrize('isolation', ['job', 'worker'])
@@ -178,5 +183,90 @@ def test_a_fork_is_not_put_off_where_no_process_is_ready(
         assert isinstance(await bench.open(time.sleep), TemplateReady)
         await bench.start(60)
         await bench.worker()
+
+    on_bench(tmp_path, play)
+
+
+def descriptors(template: TemplateEnd) -> set[int]:
+    return {int(path.name) for path in Path(f'/proc/{template.pid}/fd').iterdir()}
+
+
+@contextmanager
+def starved(template: TemplateEnd, most: int = 0) -> Iterator[None]:
+    """Let a template have descriptors below this number only, as long as the block lasts."""
+    before = resource.prlimit(template.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(template.pid, resource.RLIMIT_NOFILE, (most, before[1]))
+    yield
+    resource.prlimit(template.pid, resource.RLIMIT_NOFILE, before)
+
+
+async def opened(bench: Bench, isolation: str = 'job') -> TemplateEnd:
+    """Open a template that waits for orders: it has forked before."""
+    assert isinstance(await bench.open(os.getpid, isolation), TemplateReady)
+    await bench.worker()
+    return bench.processes._templates[COMPUTATION]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 - a log, another process
+            await asyncio.sleep(0.01)
+
+
+async def refused(bench: Bench, count: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Have so many workers forked that cannot be."""
+    caplog.clear()
+    bench.processes.fork_workers(ForkWorkers(COMPUTATION, count))
+    await until(lambda: caplog.text.count('cannot fork: [Errno 24]') >= count)
+
+
+@pytest.mark.parametrize(('isolation', 'needed'), [('job', 4), ('worker', 5)])
+def test_a_template_without_descriptors_forks_later(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    isolation: str,
+    needed: int,
+) -> None:
+    monkeypatch.setattr(templateend, '_RETRY_SECONDS', 0.2)
+
+    async def play(bench: Bench) -> None:
+        template = await opened(bench, isolation)
+        with starved(template):
+            await refused(bench, 1, caplog)
+            before = descriptors(template)
+        await bench.until_type(WorkerForked)
+        unused = [number for number in range(1000) if number not in before]
+        for free in range(1, needed):
+            with starved(template, unused[free]):
+                await refused(bench, 1, caplog)
+                await until(lambda: descriptors(template) == before)
+            await bench.until_type(WorkerForked)
+
+    on_bench(tmp_path, play)
+
+
+def test_no_refused_fork_is_tried_again_after_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def play(bench: Bench) -> None:
+        with starved(await opened(bench)):
+            await refused(bench, 3, caplog)
+        bench.processes.close()
+        left = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
+        assert not [timer for timer in left if 'TemplateEnd' in repr(timer)]
+
+    on_bench(tmp_path, play)
+
+
+def test_all_refused_forks_are_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templateend, '_RETRY_SECONDS', 0.2)
+
+    async def play(bench: Bench) -> None:
+        with starved(await opened(bench)):
+            await refused(bench, 3, caplog)
+        assert len({(await bench.until_type(WorkerForked)).worker for _ in range(3)}) == 3
 
     on_bench(tmp_path, play)
