@@ -3,7 +3,7 @@
 Estimates of lengths err, nodes come, and others may use their cpus.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -87,20 +87,20 @@ class Recalls:
             return
         asked = self._asked.values()
         served = {each.idle for each in asked if now < each.at + ANSWER_SECONDS}
-        idles = list(islice(placement.candidates(1), self._idle_at, self._idle_at + MOST_IDLE))
-        self._idle_at = self._idle_at + MOST_IDLE if len(idles) == MOST_IDLE else 0
+        idles, self._idle_at = _some(lambda: placement.candidates(1), self._idle_at, MOST_IDLE)
         wanting = [node for node in idles if node.id not in served]
         if not wanting:
             return
-        nodes = chain(placement.fullest_first(), self._capped.values())
-        full = list(islice(nodes, self._full_at, self._full_at + MOST_FULL))
-        self._full_at = self._full_at + MOST_FULL if len(full) == MOST_FULL else 0
+        full, self._full_at = _some(self._full_nodes, self._full_at, MOST_FULL)
         for node in full:
             before = self._asked.get(node.id)
             if before is None or now > before.at + FORGET_SECONDS:
                 served_now = next((idle for idle in wanting if self._ask(node, idle, now)), None)
                 if served_now is not None:
                     wanting.remove(served_now)
+
+    def _full_nodes(self) -> Iterator[NodeRecord]:
+        return chain(self._placement.fullest_first(), self._capped.values())
 
     def _ask(self, full: NodeRecord, idle: NodeRecord, now: float) -> bool:
         """Ask one node for what the other could run; False when there is nothing of that kind."""
@@ -115,3 +115,13 @@ class Recalls:
                 self._emit(Send(full.id, RecallJobs(computation, count + bound)))
                 return True
         return False
+
+
+def _some(
+    nodes: Callable[[], Iterator[NodeRecord]], at: int, most: int
+) -> tuple[list[NodeRecord], int]:
+    """Take some nodes from a place on, or from the first on; and where to look on next time."""
+    found = list(islice(nodes(), at, at + most))
+    if not found and at:
+        at, found = 0, list(islice(nodes(), most))
+    return found, at + most if len(found) == most else 0
