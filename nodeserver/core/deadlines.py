@@ -35,7 +35,7 @@ class Deadlines:
         self.pulse_at = min(self.pulse_at, moment)
 
     def happened(self, event: Event) -> None:
-        """Something happened; does it leave all moments as they are?"""
+        """Take note of an event; those that come with jobs leave all moments as they are."""
         if type(event) is MessageArrived:
             message = event.message
             if type(message) in _TIMELESS or (type(message) is SubmitJobs and not message.node):

@@ -34,8 +34,10 @@ class Dispatch:
         self._placement = Placement()
         # computations with waiting jobs, in turn; a plain dict would pass the deleted ones again
         self._ring: OrderedDict[int, Computation] = OrderedDict()
-        self._deepest = 1  # rounds of jobs that some computation was ever given ahead
-        self._left = 0  # jobs that wait to be placed in this turn, of all computations
+        # of this turn
+        self._left = 0  # jobs that wait to be placed, of all computations
+        self._deepest = 0  # most rounds of jobs that one with jobs there may hold; 0: to be found
+        self._looks = 0  # nodes that may yet be looked at for a place behind shorter jobs
         self.recalls = Recalls(self._placement, emit, self._count_pinned)
 
     def _count_pinned(self, computation: int, node: str) -> int:
@@ -97,15 +99,17 @@ class Dispatch:
         plan: Plan = {}
         ring, stuck = self._ring, 0
         self._left = sum(len(comp.waiting) for comp in ring.values())
+        self._deepest, self._looks = 0, MOST_LOOKED_AT
         while ring and stuck < len(ring):
             computation, comp = ring.popitem(last=False)
             placed = self._place_some(comp, plan)
             if comp.waiting:
                 ring[computation] = comp
                 stuck = 0 if placed else stuck + 1
-                if stuck == 1 and self._is_full():  # a round would end where it began
-                    ring.move_to_end(computation, last=False)
-                    break
+                if (stuck == 1 or not self._looks) and self._is_full():
+                    if self._looks:  # a round would end where it began
+                        ring.move_to_end(computation, last=False)
+                    break  # else the next ones may look in the next turn
             else:
                 comp.forget_cancelled()
         for (node, computation), portion in plan.items():
@@ -115,9 +119,9 @@ class Dispatch:
         """Whether no node has room for any computation in the ring, certainly."""
         for comp in self._ring.values():
             rounds = comp.pace.jobs_per_cpu()
-            if rounds < self._deepest or not self._placement.is_full(rounds):
+            if comp.pinned or not comp.waiting or not self._placement.is_full(rounds):
                 return False
-            if comp.pinned or not comp.waiting:
+            if self._looks and rounds < self._find_deepest():
                 return False
         return True
 
@@ -169,7 +173,6 @@ class Dispatch:
         first to free cpus, then to each node its share of those that are left.
         """
         rounds = comp.pace.jobs_per_cpu()
-        self._deepest = max(self._deepest, rounds)
         placed = 0
         if comp.pinned:
             names = comp.pinned_nodes()
@@ -225,7 +228,17 @@ class Dispatch:
             room = node.room(comp.id, rounds)
             if room > 0:
                 return node, room
-        return self._behind_shorter(comp, rounds) if rounds < self._deepest else (None, 0)
+        if self._looks and rounds < self._find_deepest():
+            return self._behind_shorter(comp, rounds)
+        return None, 0
+
+    def _find_deepest(self) -> int:
+        if not self._deepest:
+            comps = self._fleet.computations.values()
+            self._deepest = max(
+                (comp.pace.jobs_per_cpu() for comp in comps if comp.jobs), default=1
+            )
+        return self._deepest
 
     def _behind_shorter(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
         """A node that is full only of shorter jobs, given out ahead: they are done in no time.
@@ -233,7 +246,8 @@ class Dispatch:
         The node sees to it that computations get their shares of its cpus.
         """
         computations = self._fleet.computations
-        for node in islice(self._placement.least_busy_first(), MOST_LOOKED_AT):
+        for node in islice(self._placement.least_busy_first(), self._looks):
+            self._looks -= 1
             as_long = sum(
                 load
                 for computation, load in node.loads.items()

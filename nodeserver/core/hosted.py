@@ -156,7 +156,7 @@ class Hosted:
         self.reopenings = 0  # of its template, since a job ended
         self.vain_workers = 0  # that ended before they began a job, since a job ended
         self.pace = Pace()
-        self.used_seconds = 0.0  # of cpu, by its jobs; `Turns` says from where on
+        self.used_seconds = 0.0  # that its jobs took; `Turns` says from where on
         self.stopped_ahead: dict[int, int] = {}  # job -> attempt told to stop before it came
         self.letters: dict[int, JobsDone] = {}  # sent, not acknowledged
         self._letter = 0

@@ -13,7 +13,7 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._now = 0.0  # seconds of cpu that the last one served had used
+        self._now = 0.0  # `used_seconds` of the one that was served last
 
     def next_of(self, hungry: Sequence[Hosted]) -> Hosted:
         """Choose among computations that have a job to give out."""

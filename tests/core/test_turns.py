@@ -1,6 +1,7 @@
 """Computations share the cpus of nodes fairly, however long their jobs are."""
 
 from collections import deque
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from nodeserver.core.hosted import Hosted, NodeJob, Worker
 from nodeserver.core.turns import Turns
 from tests.core.test_recalls import OTHER, TwoClusters
 from tests.support.desk import CLIENT
+from tests.support.world import declaration
 
 
 def test_short_jobs_given_out_ahead_do_not_keep_a_longer_one_waiting() -> None:
@@ -22,6 +24,32 @@ def test_short_jobs_given_out_ahead_do_not_keep_a_longer_one_waiting() -> None:
     desk.ends(7, 'n1', 2)
     desk.hears('n1', m.JobsDone(OTHER, 'n1', 1, [1], [1], [11], [b'o'], [''], [5.0]))
     assert desk.with_nodes()['n1'][OTHER] == 2
+
+
+def test_many_clusters_behind_shorter_jobs_are_served_in_turn() -> None:
+    desk = TwoClusters()
+    desk.join('n1')
+    desk.learns(7, 'n1')
+    desk.submit(*range(2, 5000))
+    others = range(10, 50)  # more of them than are looked for a place in one turn
+    for number in others:
+        desk.hears(CLIENT, replace(declaration(), computation=number))
+        desk.hears('n1', m.ComputationReady(number))
+        desk.submit_to(number, 1, 2)
+    served = []
+    for _ in range(3 * len(others)):
+        desk.waits(0.001)
+        running = set(desk.with_nodes()['n1']) - {7}
+        assert len(running) == 1  # the only cpu is for one of them, beside what is done in no time
+        (number,) = running
+        (job,) = desk.core._fleet.computations[number].jobs
+        served.append((number, job))
+        desk.hears('n1', m.JobsDone(number, 'n1', 1, [job], [1], [11], [b'o'], [''], [5.0]))
+        if len(served) == 2 * len(others):
+            break
+    assert sorted(served) == [(number, job) for number in others for job in (1, 2)]
+    first = [number for number, _ in served[: len(others)]]
+    assert len(set(first)) >= 0.75 * len(others)  # few have had their second job by then
 
 
 def test_long_jobs_wait_for_a_free_cpu_of_any_node() -> None:
