@@ -27,7 +27,7 @@ _LOST_FOR_SURE = 60.0  # no pulse, heartbeat or probe takes longer to find out
 _ANNOUNCE_PAUSES = (0.2, 0.4, 0.8, 1.6, 2.0)
 _TWO_PULSES = 12.0
 _ZOMBIE = 2 * 3600.0
-_PATIENCE = 7200.0  # for the jobs of one program to end: a hundred of two minutes on one cpu
+_PATIENCE = 1200.0  # for the next job to end: one of two minutes may be tried again and again
 
 
 def declaration(computation: int = 7, **changes: Any) -> DeclareComputation:
@@ -265,7 +265,13 @@ class World:
         def done() -> list[ClientProgram]:
             return [p for p in self.living() if not self._pending_of(p, pinned)]
 
-        if self.living() and not self.agenda.run_until(done, _PATIENCE):
+        def some_ended() -> bool:
+            return sum(self._pending_of(p, pinned) for p in self.living()) < before
+
+        while self.living() and not done():
+            before = sum(self._pending_of(p, pinned) for p in self.living())
+            if self.agenda.run_until(some_ended, _PATIENCE):
+                continue
             for program in self.living() if pinned and len(self.living()) > 1 else ():
                 if not self._pending_of(program, pinned=False):
                     return program  # what it waits for is a node that another program holds
