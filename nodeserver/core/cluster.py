@@ -6,13 +6,14 @@ JobsDone ──▶ SettleJobs, then AcknowledgeOutcomes
 
 from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import Any, get_args
 
 from nodeserver.core import levels
 from nodeserver.core.effects import (
     AskAllocation,
     DeliverProvisional,
     Effect,
+    HearOfFiles,
     MarkRequeued,
     MarkRetried,
     MarkStarted,
@@ -30,11 +31,13 @@ from nodeserver.core.events import (
     DataShared,
     DeadlinePassed,
     Event,
+    FilesToSay,
     JobsSubmitted,
     MessageArrived,
     PeerConnected,
     PeerLost,
 )
+from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.letters import part_of
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
@@ -82,6 +85,7 @@ class ClusterCore:
             MessageArrived: self._message_arrived,
             PeerConnected: lambda event, now: None,
             PeerLost: self._scheduler_lost,
+            FilesToSay: lambda event, now: self._send(event.message),
         }
         self._messages: dict[type[Any], Callable[[Any], None]] = {
             JobsStarted: self._started,
@@ -94,6 +98,7 @@ class ClusterCore:
             AllocateAsk: lambda message: self._out.append(AskAllocation(message)),
             Notice: lambda message: self._out.append(Report(message.level, message.text)),
             ComputationClosed: self._computation_closed,
+            **dict.fromkeys(get_args(FileMessage), self._of_files),
         }
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -150,6 +155,7 @@ class ClusterCore:
                 event.payloads,
                 event.options,
                 event.shared,
+                event.manifests,
             )
         )
 
@@ -193,6 +199,9 @@ class ClusterCore:
         self._pending.difference_update(ids)
         if ids:
             self._out.append(SettleUnrun(ids, message.status, message.reason))
+
+    def _of_files(self, message: FileMessage) -> None:
+        self._out.append(HearOfFiles(message))
 
     def _computation_closed(self, message: ComputationClosed) -> None:
         """Nothing of it is left anywhere: nodes keep no letters for which we could thank them."""

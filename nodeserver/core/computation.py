@@ -22,6 +22,7 @@ class JobRecord:
     __slots__ = (
         'attempt',
         'failures',
+        'manifest',
         'options',
         'payload',
         'pinned',
@@ -35,11 +36,13 @@ class JobRecord:
         pinned: str,
         options: JobOptions = ORDINARY,
         shared: list[int] = _NO_DATA,
+        manifest: bytes = b'',
     ) -> None:
         self.payload = payload
         self.pinned = pinned
         self.options = options
         self.shared = shared  # ids of its data
+        self.manifest = manifest  # of its files
         self.attempt = 0
         self.failures = 0  # retries that are used up
         self.stopping = False
@@ -57,6 +60,7 @@ class Computation:
         'closing',
         'data',
         'declared',
+        'has_manifests',
         'has_pinned',
         'has_priorities',
         'has_retries',
@@ -72,6 +76,7 @@ class Computation:
         'pinned',
         'places',
         'queue',
+        'talks_of_files',
         'waiting',
     )
 
@@ -86,6 +91,8 @@ class Computation:
         self.has_pinned = False
         self.has_priorities = False
         self.has_shared = False
+        self.has_manifests = False
+        self.talks_of_files = False  # with some node
         self.waiting: dict[int, Entry] = {}
         self.jobs: dict[int, Entry] = {}  # with a node
         self.places: dict[int, str] = {}  # the node of each of these
@@ -102,15 +109,18 @@ class Computation:
         node, ids, options = message.node, message.ids, message.options
         queue = self.pinned.setdefault(node, JobQueue()) if node else self.queue
         queue.extend(ids, options.priority)
-        if node or message.shared or (options is not ORDINARY and options != ORDINARY):
+        has_needs = message.shared or message.manifests
+        if node or has_needs or (options is not ORDINARY and options != ORDINARY):
             self.has_pinned |= bool(node)
             self.has_shared |= bool(message.shared)
+            self.has_manifests |= bool(message.manifests)
             self.has_timeouts |= options.timeout > 0
             self.has_retries |= options.retries > 0
             self.has_priorities |= options.priority != 0
             shared = message.shared or [_NO_DATA] * len(ids)
-            rows = zip(ids, message.payloads, shared, strict=True)
-            self.waiting.update((job, JobRecord(p, node, options, data)) for job, p, data in rows)
+            manifests = message.manifests or [b''] * len(ids)
+            rows = zip(ids, message.payloads, shared, manifests, strict=True)
+            self.waiting.update((job, JobRecord(p, node, options, d, m)) for job, p, d, m in rows)
         else:
             self.waiting.update(zip(ids, message.payloads, strict=True))
 
@@ -200,6 +210,12 @@ class Computation:
         timeouts = [record.options.timeout for record in records]
         shared = [record.shared for record in records]
         return timeouts if any(timeouts) else [], shared if any(shared) else []
+
+    def manifests_of(self, ids: list[int]) -> list[bytes]:
+        """Manifests of jobs that are with a node; no list where none of them has any."""
+        entries = map(self.jobs.get, ids)
+        found = [e.manifest if isinstance(e, JobRecord) else b'' for e in entries]
+        return found if any(found) else []
 
     def is_stopping(self, job: int) -> bool:
         """Whether a job that is with a node has been taken back."""

@@ -23,6 +23,7 @@ MOST_LOOKED_AT = 16  # nodes that are looked at for one that suits a computation
 Plan = dict[tuple[str, int], Portion]  # by node and computation
 _NO_TIMEOUTS: list[float] = []
 _NO_DATA: list[list[int]] = []
+_NO_MANIFESTS: list[bytes] = []
 
 
 class Dispatch:
@@ -132,7 +133,9 @@ class Dispatch:
             timeouts, shared = comp.wishes(ids)
             if shared:
                 self._send_along(comp, node, {data: None for one in shared for data in one})
-        self._emit(Send(node, RunJobs(comp.id, ids, attempts, payloads, timeouts, shared)))
+        manifests = comp.manifests_of(ids) if comp.has_manifests else _NO_MANIFESTS
+        order = RunJobs(comp.id, ids, attempts, payloads, timeouts, shared, manifests)
+        self._emit(Send(node, order))
         self._emit(Send(comp.client, JobsStarted(comp.id, node, ids)))
 
     # shared data

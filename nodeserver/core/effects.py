@@ -2,6 +2,7 @@
 
 from dataclasses import field
 
+from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.messages import (
     AllocateAsk,
     JobsDone,
@@ -36,6 +37,42 @@ class Disconnect:
     """Forget the peer and close the connection to it."""
 
     peer: str
+
+
+# files, of a node or a cluster
+
+
+@value
+class HearOfFiles:
+    """Take in what the other side of a transfer says."""
+
+    message: FileMessage
+
+
+@value
+class OpenFiles:
+    """Make a computation's directory, and have its own files there."""
+
+    computation: int
+    name: str
+    dest_path: str
+    manifest: bytes
+
+
+@value
+class ReleaseFiles:
+    """Jobs have ended (or left): what only they needed can go."""
+
+    computation: int
+    transfers: list[int]
+
+
+@value
+class CloseFiles:
+    """End all transfers of a computation."""
+
+    computation: int
+    removes: bool = False  # also what was put there: no template will be made to use it
 
 
 # scheduler
@@ -79,6 +116,7 @@ class CloseTemplate:
     """Kill what is left of the computation's processes, and remove its files."""
 
     computation: int
+    keeps_files: bool = False  # for the template that is to follow
 
 
 @value
@@ -199,6 +237,10 @@ Effect = (
     Send
     | Report
     | Disconnect
+    | HearOfFiles
+    | OpenFiles
+    | ReleaseFiles
+    | CloseFiles
     | Ping
     | Connect
     | OpenTemplate

@@ -83,6 +83,10 @@ class KeyFileError(DispyError, OSError):
     """The key file is missing, malformed, or open to other users."""
 
 
+class FileRefused(DispyError, OSError):  # noqa: N818
+    """A file may not be put, or cannot be taken, where it was asked for."""
+
+
 class NodesNotStarted(DispyError, RuntimeError):  # noqa: N818
     """Node servers that this program started did not come up."""
 

@@ -3,6 +3,7 @@
 from dataclasses import field
 
 from nodeserver.core.deaths import MemoryKill
+from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
 from nodeserver.core.values import value
 
@@ -153,6 +154,27 @@ class WorkerEnded:
     memory_kill: MemoryKill = MemoryKill.UNKNOWN
 
 
+@value
+class FileOffered:
+    """The job that a worker is in sends a file to its client."""
+
+    computation: int
+    worker: int
+    transfer: int
+    manifest: bytes
+    size: int
+
+
+# files, of a node or a cluster
+
+
+@value
+class FilesToSay:
+    """There is something to tell the other side of a transfer."""
+
+    message: FileMessage
+
+
 # a cluster in the user's program
 
 
@@ -165,6 +187,7 @@ class JobsSubmitted:
     payloads: list[bytes]
     options: JobOptions = ORDINARY
     shared: list[list[int]] = field(default_factory=list)  # data of each; empty: none has any
+    manifests: list[bytes] = field(default_factory=list)  # of each one's files; empty: none has any
 
 
 @value
@@ -233,6 +256,8 @@ Event = (
     | JobsRecalled
     | ProvisionalReported
     | WorkerEnded
+    | FileOffered
+    | FilesToSay
     | JobsSubmitted
     | DataShared
     | DataDropped

@@ -35,7 +35,9 @@ class NodeJob:
 
     __slots__ = (
         'attempt',
+        'awaits_files',
         'contents',
+        'has_files',
         'id',
         'kill_at',
         'kill_step',
@@ -54,6 +56,8 @@ class NodeJob:
         self.number = 0  # among the jobs that its worker was given, from 1
         self.shared: list[int] = _NONE  # ids of its data
         self.contents: list[bytes] = _NOTHING  # of these, once all are here
+        self.has_files = False  # of its own, which go with it
+        self.awaits_files = False
         self.stopping = False  # its user took it back
         self.kill_step = 0
         self.kill_at = 0.0
@@ -122,8 +126,10 @@ class Hosted:
         '_done',
         '_letter',
         '_provisional',
+        'awaits_files',
         'data',
         'forking',
+        'has_files',
         'id',
         'idle',
         'letters',
@@ -132,6 +138,7 @@ class Hosted:
         'owed',
         'pace',
         'queue',
+        'released',
         'reopenings',
         'scheduler',
         'state',
@@ -149,6 +156,9 @@ class Hosted:
         self.orphaned = False  # its scheduler is gone
         self.queue: deque[NodeJob] = deque()
         self.data: HeldData[NodeJob] = HeldData()
+        self.has_files = False  # it or a job has, or had, some
+        self.awaits_files = False  # before its template can be made
+        self.released: list[int] = []  # jobs of this turn whose files can go
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, None] = {}  # workers without a job, oldest first
         self.forking = 0
@@ -180,7 +190,7 @@ class Hosted:
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait: for a cpu, or for their data."""
+        """Jobs that wait: for a cpu, or for their data or files."""
         return len(self.queue) + len(self.data.lacking)
 
     def take_last(self) -> NodeJob:
@@ -255,6 +265,11 @@ class Hosted:
                 return None, waiting
         return None
 
+    def let_go(self, jobs: list[NodeJob]) -> None:
+        """Note that jobs have ended or left: their files can go."""
+        if self.has_files:
+            self.released += [job.id for job in jobs if job.has_files]
+
     def record(
         self,
         job: NodeJob,
@@ -264,6 +279,7 @@ class Hosted:
         seconds: float = 0.0,
     ) -> None:
         """Put a job's end into this turn's letter."""
+        self.let_go([job])
         done = self._done
         done.ids.append(job.id)
         done.attempts.append(job.attempt)
@@ -280,6 +296,7 @@ class Hosted:
         seconds: list[float],
     ) -> None:
         """Put the ordinary ends of many jobs into this turn's letter."""
+        self.let_go(jobs)
         done = self._done
         done.ids.extend([job.id for job in jobs])
         done.attempts.extend([job.attempt for job in jobs])

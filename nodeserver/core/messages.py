@@ -20,6 +20,7 @@ process and the client opens the payloads in them.
 
 from dataclasses import field
 
+from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
 from nodeserver.core.values import JobOptions as JobOptions
@@ -46,6 +47,7 @@ class DeclareComputation:
     cleanup: bool
     pulse_interval: float
     ping_interval: float  # 0: no repeated pings beyond those at the start
+    manifest: bytes = b''  # of its own files
 
 
 @value
@@ -58,6 +60,7 @@ class SubmitJobs:
     payloads: list[bytes]
     options: JobOptions = ORDINARY
     shared: list[list[int]] = field(default_factory=list)
+    manifests: list[bytes] = field(default_factory=list)  # of each job's files
 
 
 @value
@@ -210,6 +213,7 @@ class OpenComputation:
     cleanup: bool
     pulse_interval: float
     cpus: int  # how many of the node's to use at most (E03)
+    manifest: bytes = b''
 
 
 @value
@@ -222,6 +226,7 @@ class RunJobs:
     payloads: list[bytes]
     timeouts: list[float] = field(default_factory=list)  # empty: none of them has one
     shared: list[list[int]] = field(default_factory=list)
+    manifests: list[bytes] = field(default_factory=list)
 
 
 @value
@@ -382,4 +387,5 @@ Message = (
     | NodeEnding
     | ShareData
     | DropData
+    | FileMessage
 )

@@ -54,6 +54,7 @@ from nodeserver.core.messages import (
     StopJobs,
 )
 from nodeserver.core.nodefacts import NodeFacts, Peer
+from nodeserver.core.nodefiles import NodeFiles
 from nodeserver.core.workplace import Workplace
 
 ZOMBIE_LOOK_INTERVAL = 60.0
@@ -70,7 +71,15 @@ class NodeCore:
         self._peers: dict[str, Peer] = {}
         self._hosted: dict[int, Hosted] = {}
         self._out: list[Effect] = []
-        self._workplace = Workplace(facts.cpus, self._hosted, self._out.append)
+        self._files = NodeFiles(
+            facts,
+            self._hosted,
+            self._out.append,
+            lambda hosted, job: self._workplace.enqueue(hosted, job),
+            self._fail,
+        )
+        emit, place_files = self._out.append, self._files.place
+        self._workplace = Workplace(facts.cpus, self._hosted, emit, place_files)
         self._look_at = 0.0
         self._stopping = ''  # why the node ends, in words
         self._stopped = False
@@ -91,6 +100,7 @@ class NodeCore:
             AvailabilityMeasured: self._measured,
             StopAsked: self._stop_asked,
             OwnerGone: self._owner_gone,
+            **self._files.events,
         }
         self._messages: dict[type[Any], Callable[[str, Any, float], None]] = {
             OpenComputation: self._open,
@@ -105,6 +115,7 @@ class NodeCore:
                 peer, NodePulse(self._availability)
             ),
             Farewell: self._farewell,
+            **self._files.messages,
         }
 
     # the doors
@@ -124,6 +135,7 @@ class NodeCore:
                     self._send(hosted.scheduler, provisional)
                 if letter is not None:
                     self._send(hosted.scheduler, letter)
+            self._files.release(hosted)
         self._workplace.run(now)
         self._end_orphans()
         self._stop_if_done(now)
@@ -193,6 +205,7 @@ class NodeCore:
         for hosted in held:
             hosted.orphaned = True
             hosted.forget_waiting()
+            self._files.close(hosted)
 
     def _farewell(self, peer: str, message: Farewell, now: float) -> None:
         self._peers.pop(peer, None)
@@ -241,7 +254,7 @@ class NodeCore:
             self._refuse(peer, message, 'busy', f'held by {holder.opened.owner}')
         else:
             hosted = self._hosted[message.computation] = Hosted(peer, message)
-            self._out.append(hosted.order())
+            self._files.open(hosted)
 
     def _refuse(self, peer: str, message: OpenComputation, kind: str, reason: str) -> None:
         self._send(peer, ComputationRefused(message.computation, kind, reason))
@@ -260,11 +273,15 @@ class NodeCore:
         if not self._stopping and hosted.begin_reopening():
             text = f'{hosted.opened.name}: {event.reason}; another is started'
             self._out.append(Report(levels.WARNING, text))
-            self._out.append(CloseTemplate(hosted.id))
+            self._out.append(CloseTemplate(hosted.id, keeps_files=True))
         else:
-            self._workplace.give_back(hosted, hosted.waiting, event.reason)
-            self._send(hosted.scheduler, ComputationRefused(hosted.id, 'failed', event.reason))
-            self._drop(hosted)
+            self._fail(hosted, event.reason)
+
+    def _fail(self, hosted: Hosted, reason: str) -> None:
+        """A computation cannot be run here (any more)."""
+        self._workplace.give_back(hosted, hosted.waiting, reason)
+        self._send(hosted.scheduler, ComputationRefused(hosted.id, 'failed', reason))
+        self._drop(hosted)
 
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
         hosted = self._hosted.get(message.computation)
@@ -280,6 +297,7 @@ class NodeCore:
         if before is not HostedState.CLOSING:
             hosted.forget_waiting()
             hosted.letters.clear()
+            self._files.close(hosted)
             if before is not HostedState.REOPENING:  # its template is being closed already
                 self._out.append(CloseTemplate(hosted.id))
 

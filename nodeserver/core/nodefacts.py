@@ -12,6 +12,7 @@ class NodeFacts:
     cpus: int
     platform: str
     python: str  # '3.11'
+    max_file_size: int = 0  # bytes of a file that is taken or sent; 0: no limit
 
 
 class Peer:

@@ -224,6 +224,7 @@ class Recruiting:
             declared.cleanup,
             declared.pulse_interval,
             cpus,
+            manifest=declared.manifest,
         )
         self._emit(Send(node.id, message))
 

@@ -27,6 +27,7 @@ from nodeserver.core.events import (
     StopAsked,
 )
 from nodeserver.core.explain import explain, notice
+from nodeserver.core.fileroutes import FileRoutes
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.letters import acknowledgement, part_of
 from nodeserver.core.messages import (
@@ -73,6 +74,7 @@ class SchedulerCore:
         self._fleet = Recruiting(self._out.append, self._node_changed)
         self._dispatch = Dispatch(self._fleet, self._out.append)
         self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations)
+        self._files = FileRoutes(self._fleet, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             NodeFound: self._fleet.found,
@@ -92,6 +94,7 @@ class SchedulerCore:
             CloseComputation: self._close,
             AcknowledgeOutcomes: self._acknowledge,
             AllocateAnswer: lambda peer, message, now: self._fleet.answered(message),
+            **self._files.from_client,
         }
         self._from_node: dict[type[Any], Callable[[NodeRecord, Any, float], None]] = {
             NodeDetails: self._fleet.details,
@@ -105,6 +108,7 @@ class SchedulerCore:
             ComputationClosed: self._computation_closed,
             NodeEnding: self._fleet.ending,
             Farewell: self._farewell,
+            **self._files.from_node,
         }
 
     # the doors
@@ -306,6 +310,7 @@ class SchedulerCore:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None:
             self._give_up_jobs(node, comp, f'node {node.title} failed: {message.reason}')
+            self._files.node_gone(node, comp, message.reason)
         self._fleet.node_refused(node, message, now)
 
     def _give_up_jobs(self, node: NodeRecord, comp: Computation, reason: str) -> None:
@@ -343,6 +348,7 @@ class SchedulerCore:
         for computation, use in node.uses.items():
             comp = self._fleet.computations[computation]
             self._give_up_jobs(node, comp, f'node {node.title} was lost: {reason}')
+            self._files.node_gone(node, comp, f'node {node.title} was lost: {reason}')
             unrun = comp.give_up_pinned(node.id)
             self._settle(comp, unrun, JobStatus.CANCELLED, f'node {node.title} was lost: {reason}')
             if use.state is UseState.READY:

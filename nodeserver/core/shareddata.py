@@ -46,6 +46,7 @@ class NamesData(Protocol):
     """A job, as far as its shared data go."""
 
     id: int
+    awaits_files: bool
     shared: list[int]
     contents: list[bytes]
 
@@ -68,8 +69,8 @@ class HeldData(Generic[Job]):
         return sum(map(len, self._held.values()))
 
     def is_ready(self, job: Job) -> bool:
-        """Give a job its data if all are here; else it is kept until they are."""
-        if all(data in self._held for data in job.shared):
+        """Give a job its data if they and its files are here; else it is kept until they are."""
+        if not job.awaits_files and all(data in self._held for data in job.shared):
             job.contents = [self._held[data] for data in job.shared]
             return True
         self.lacking[job.id] = job

@@ -6,7 +6,7 @@ queue ──▶ idle worker (GiveJobs) ──▶ JobsReported ──▶ letter; 
 """
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice, repeat
 from math import ceil, inf
 from typing import Any
@@ -48,11 +48,16 @@ class Workplace:
     """Gives each free cpu a job; no cpu ever has two (A04)."""
 
     def __init__(
-        self, cpus: int, hosted: dict[int, Hosted], emit: Callable[[Effect], None]
+        self,
+        cpus: int,
+        hosted: dict[int, Hosted],
+        emit: Callable[[Effect], None],
+        place_files: Callable[[Hosted, NodeJob, bytes], None],
     ) -> None:
         self._cpus = cpus
         self._hosted = hosted
         self._emit = emit
+        self._place_files = place_files
         self._turns = Turns()
         # (computation, worker) -> job that is to end: at once, or when it has used up its time
         self._kills: dict[tuple[int, int], NodeJob] = {}
@@ -76,17 +81,24 @@ class Workplace:
         if message.timeouts:
             columns.append(message.timeouts)
         jobs = map(NodeJob, *columns)
-        if not hosted.stopped_ahead and not message.shared and all(message.payloads):
+        has_needs = message.shared or message.manifests
+        if not hosted.stopped_ahead and not has_needs and all(message.payloads):
             hosted.queue.extend(jobs)
             return
-        for job, shared in zip(jobs, message.shared or repeat([]), strict=False):
+        data: Iterable[list[int]] = message.shared or repeat([])
+        manifests: Iterable[bytes] = message.manifests or repeat(b'')
+        rows = zip(jobs, data, manifests, strict=False)  # the last two may have no end
+        for job, shared, manifest in rows:
             job.shared = shared
             if hosted.stopped_ahead.pop(job.id, None) == job.attempt:
                 hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
-            elif not shared or hosted.data.is_ready(job):
-                self._enqueue(hosted, job)
+                continue
+            if manifest:
+                self._place_files(hosted, job, manifest)
+            if hosted.data.is_ready(job):
+                self.enqueue(hosted, job)
 
-    def _enqueue(self, hosted: Hosted, job: NodeJob) -> None:
+    def enqueue(self, hosted: Hosted, job: NodeJob) -> None:
         """Have a job wait for a cpu, unless the link had no memory for what belongs to it."""
         if job.payload and all(job.contents):  # no call is pickled to nothing, and no data are
             hosted.queue.append(job)
@@ -102,7 +114,7 @@ class Workplace:
             and hosted.state is not HostedState.CLOSING
         ):
             for job in hosted.data.add(message.data, message.content):
-                self._enqueue(hosted, job)
+                self.enqueue(hosted, job)
 
     def drop(self, peer: str, message: DropData, now: float) -> None:
         """No job names these data any more."""
@@ -114,6 +126,7 @@ class Workplace:
         """Return up to `count` jobs from the end of the queue to the scheduler, also none."""
         jobs = [hosted.take_last() for _ in range(min(count, hosted.waiting))]
         jobs.reverse()
+        hosted.let_go(jobs)
         ids, attempts = [job.id for job in jobs], [job.attempt for job in jobs]
         if not hosted.orphaned:
             self._emit(Send(hosted.scheduler, JobsReturned(hosted.id, ids, attempts, reason)))

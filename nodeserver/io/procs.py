@@ -29,7 +29,7 @@ from nodeserver.io import workdir
 from nodeserver.io.memorykills import MemoryKills
 from nodeserver.io.templateend import CLEANUP_SECONDS, TemplateEnd
 from nodeserver.io.watcher import Watcher
-from nodeserver.io.workerend import Shared, WorkerEnd
+from nodeserver.io.workerend import Shared, WorkerEnd, refuse_file
 from nodeserver.io.zygote import Zygote
 from nodeserver.wire.lane import TemplateSettings
 
@@ -63,7 +63,10 @@ class Processes:
         self._prefix = prefix
         self._names = (node_name, node_address)
         self._watcher = Watcher(loop, self._after_look)
-        self._shared = Shared(loop, self._watcher, post, count(1), MemoryKills())
+        self.offer_file = refuse_file  # called with the socket of a job that sends a file
+        self._shared = Shared(
+            loop, self._watcher, post, count(1), MemoryKills(), lambda *file: self.offer_file(*file)
+        )
         self._templates: dict[int, TemplateEnd] = {}
         self._to_remove: set[Path] = set()  # once nobody uses them any more
         self._zygote: Zygote | None = None
@@ -113,9 +116,10 @@ class Processes:
         if template is None:  # its directory could not be made
             self._post(TemplateClosed(effect.computation))
         elif not template.gone:
+            template.keeps_files = effect.keeps_files
             template.close()
         elif not template.closing:
-            template.closing = True
+            template.closing, template.keeps_files = True, effect.keeps_files
             self._remove(template)
 
     def fork_workers(self, effect: ForkWorkers) -> None:
@@ -219,6 +223,9 @@ class Processes:
         Where others use the directory too (`dest_path`), it goes with the last of them, unless
         that one's files are to stay.
         """
+        if template.keeps_files:
+            self._removed(template, None)
+            return
         ours = template.directory
         if template.cleanup:
             self._to_remove.add(ours)

@@ -48,6 +48,7 @@ class TemplateEnd:
         self.directory, self.cleanup = directory, cleanup
         self.reason = ''  # why it could not unpack the computation
         self.closing = False
+        self.keeps_files = False
         self.gone = False
         self.pid = 0
         self.workers: dict[int, WorkerEnd] = {}

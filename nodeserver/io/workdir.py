@@ -59,11 +59,16 @@ def remove_directory(directory: Path, prefix: Path) -> None:
         directory.unlink()
     elif directory.exists():
         _remove_tree(directory)
-    for above in directory.parents:
-        if above == prefix:
+    remove_empty(directory.parent, prefix)
+
+
+def remove_empty(directory: Path, prefix: Path) -> None:
+    """Remove a directory and those above it below the prefix, as far as they are empty."""
+    for each in (directory, *directory.parents):
+        if each in (prefix, prefix.resolve()):
             return
         try:
-            above.rmdir()
+            each.rmdir()
         except OSError:  # it holds something else
             return
 

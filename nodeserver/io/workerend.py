@@ -31,6 +31,15 @@ _READS_A_TURN, _LAST_READS = 16, 1000  # the last ones: a bound, should a child 
 _RECALL_LOOK, _MOST_RECALL_LOOK = 0.001, 0.064  # seconds until a recalled worker is looked at
 
 
+OfferFile = Callable[[int, int, int], None]
+"""Takes the socket in which a job waits for its file to be sent: computation, worker, socket."""
+
+
+def refuse_file(computation: int, worker: int, fd: int) -> None:
+    """Take no file: the job sees the end of its socket."""
+    os.close(fd)
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What all processes of a node have in common."""
@@ -40,6 +49,7 @@ class Shared:
     post: Callable[[Event], None]
     worker_ids: 'count[int]'
     memory_kills: MemoryKills
+    offer_file: OfferFile = refuse_file
 
     def memory_kill(self, exit_status: int | None) -> MemoryKill:
         """Whether the out-of-memory killer ended a process that ended just now."""
@@ -225,6 +235,8 @@ class WorkerEnd:
                 self._take_skipped(numbers[0], numbers[-1])
             elif kind == lane.LEAVING:
                 self.leaving = bodies[0].decode(errors='replace')
+            elif kind == lane.FILE:
+                self._take_offers(len(bodies))
             else:
                 for number, body in zip(numbers, bodies, strict=True):
                     event = ProvisionalReported(self._computation, self.id, number, body)
@@ -274,6 +286,13 @@ class WorkerEnd:
             self._wake_later(pause, self._look_at_recall, pause)
         elif back[0] <= back[1]:
             self._shared.post(JobsRecalled(self._computation, self.id, *back))
+
+    def _take_offers(self, count: int) -> None:
+        """Hand on the sockets in which jobs wait for a file to be sent."""
+        for _ in range(count):
+            fd = self._arrived.popleft() if self._arrived else _LOST
+            if fd != _LOST:  # else the job sees the end of its socket
+                self._shared.offer_file(self._computation, self.id, fd)
 
     def _take_files(self, passed: Sequence[tuple[int, int, bytes]]) -> None:
         """Keep the file beside this piece; none came if this process has no room for it."""

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeserver.core.effects import (
+    CloseFiles,
     CloseTemplate,
     Disconnect,
     ForkWorkers,
     GiveJobs,
+    HearOfFiles,
+    OpenFiles,
     OpenTemplate,
     RecallFromWorker,
+    ReleaseFiles,
     Report,
     Send,
     SignalWorker,
@@ -31,6 +35,7 @@ from nodeserver.io.driver import Driver
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
 from nodeserver.io.linkoptions import LinkOptions
+from nodeserver.io.nodefiles import NodeFiles
 from nodeserver.io.procs import Processes
 from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
 from nodeserver.io.sysinfo import measure, platform_name, python_version
@@ -40,6 +45,7 @@ from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import NodeContact
 
 MEASURE_INTERVAL = 5.0
+MAX_FILE_SIZE = 10 << 20  # bytes of a file that is taken or sent (L20)
 END_PATIENCE = 30.0  # for a core that is to end at once, before the node ends without it
 
 _log = logging.getLogger(__name__)
@@ -58,6 +64,7 @@ class NodeOptions:
     secret: Secret
     prefix: Path
     owner_fd: int = -1  # end of file on it: the program that started this node is gone
+    max_file_size: int = MAX_FILE_SIZE  # bytes; 0: no limit
 
 
 class NodeService:
@@ -69,7 +76,12 @@ class NodeService:
         self._stopped: asyncio.Future[str] = loop.create_future()
         self._driver = Driver(loop)
         facts = NodeFacts(
-            options.peer_id, options.name, options.cpus, platform_name(), python_version()
+            options.peer_id,
+            options.name,
+            options.cpus,
+            platform_name(),
+            python_version(),
+            options.max_file_size,
         )
         self._table: dict[type, object] = {}
         self._seat = self._driver.add(NodeCore(facts), self._table)  # type: ignore[arg-type]
@@ -102,6 +114,14 @@ class NodeService:
         self._beacon = NodeBeacon(
             self._loop, options.secret, contact, BeaconPlace(options.address, options.port or port)
         )
+        self._files = NodeFiles(
+            self._loop,
+            self._seat.post,
+            options.prefix,
+            options.peer_id,
+            options.max_file_size,
+        )
+        closing.callback(self._files.close)
         self._procs = Processes(
             self._loop,
             self._seat.post,
@@ -110,6 +130,7 @@ class NodeService:
             options.address,
             self._driver.turn_if_idle,
         )
+        self._procs.offer_file = self._files.offer
         closing.push_async_callback(self._procs.aclose)
         self._procs.start()
         closing.callback(self._beacon.close)
@@ -137,7 +158,7 @@ class NodeService:
         await self._closing.aclose()
 
     def _fill_table(self) -> None:
-        procs, link = self._procs, self._link
+        procs, link, files = self._procs, self._link, self._files
         self._table.update(
             {
                 Send: lambda effect: link.send(effect.peer, effect.message),
@@ -150,6 +171,10 @@ class NodeService:
                 SignalWorker: procs.signal_worker,
                 RecallFromWorker: procs.recall_from_worker,
                 Stop: self._stop,
+                OpenFiles: files.open,
+                HearOfFiles: files.hear,
+                ReleaseFiles: files.release,
+                CloseFiles: files.close_computation,
             }
         )
 

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from nodeserver.core import messages
+from nodeserver.core import filemessages, messages
 from nodeserver.core.errors import ProtocolError
 from nodeserver.core.messages import Message
 
@@ -56,6 +56,12 @@ TAGS: dict[type[Any], int] = {
     messages.JobsRetried: 29,
     messages.ShareData: 30,
     messages.DropData: 31,
+    filemessages.OfferFile: 32,
+    filemessages.PlaceFiles: 33,
+    filemessages.FetchFiles: 34,
+    filemessages.FileBlocks: 35,
+    filemessages.FilesPlaced: 36,
+    filemessages.FilesFailed: 37,
 }
 
 

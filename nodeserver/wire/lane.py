@@ -36,6 +36,7 @@ RAISED = 2
 PROVISIONAL = 3
 LEAVING = 4  # the worker ends by itself before its next job; the body says why
 SKIPPED = 5  # a job that was taken back and has not begun, by its number
+FILE = 6  # a file for the client: what and which waits in the socket that comes beside it
 OUTCOMES = (RETURNED, RAISED)
 IN_FILE = 0x40  # added to one: its body is the file that comes beside it
 
@@ -43,7 +44,7 @@ PAYLOAD_IN_FILE = 0x80000000  # added to a job's number of files: the first one 
 MOST_FILES = 200  # beside one batch: the system passes 253 at once
 
 REPORT_HEAD = struct.Struct('<BQdQ')  # kind, job, seconds, size of the body
-_KINDS = frozenset((RETURNED, RAISED, PROVISIONAL, LEAVING, SKIPPED))
+_KINDS = frozenset((RETURNED, RAISED, PROVISIONAL, LEAVING, SKIPPED, FILE))
 _LARGEST = 1 << 40  # no report is larger: what claims to be was not written by us
 BIG_BODY = 262144  # bodies above are gathered on their own instead of in the parser's buffer
 _ended = struct.Struct('<iiQ')

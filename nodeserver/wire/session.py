@@ -21,6 +21,7 @@ import msgspec
 
 from nodeserver.core.delivery import Inbound, Outbound, Verdict
 from nodeserver.core.errors import ProtocolError, UsageError
+from nodeserver.core.filemessages import FileBlocks
 from nodeserver.core.messages import (
     DropData,
     JobsDone,
@@ -92,6 +93,7 @@ _STAY_BEHIND = {
 }
 
 
+_IN_PARTS = (ShareData, FileBlocks)
 _ON_BULK_LANE = (Kind.BULK, Kind.PART)
 _NUMBERED = (Kind.MESSAGE, Kind.PART, Kind.BULK, Kind.PLACED)
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -234,8 +236,9 @@ class Session:
                 f'{type(message).__name__} has {size} bytes, {self._limits.largest} are allowed: '
                 'write large data to files that the nodes can read'
             )
-        # shared data always go in parts, so that the other side gathers them as it wants
-        if size > self._limits.bulk_above or isinstance(message, ShareData) or must_wait:
+        # shared data always go in parts, so that the other side gathers them as it wants, and
+        # pieces of files so that everything else overtakes them
+        if size > self._limits.bulk_above or isinstance(message, _IN_PARTS) or must_wait:
             parts = bulk.split(frames, self._limits.part)
             computation: int = getattr(message, 'computation', 0)
             self._bulk.append(_Large(parts, type(message), computation))

@@ -1,9 +1,12 @@
 """The names that every job finds without importing them, in `builtins` (D6)."""
 
 import builtins
+import os
+import sys
 
+from nodeserver.io.offeredfile import OfferingEnd
 from nodeserver.payload import dump_result
-from nodeserver.wire.lane import PROVISIONAL, TemplateSettings
+from nodeserver.wire.lane import FILE, PROVISIONAL, TemplateSettings
 from nodeserver.worker.lanefile import LaneFile
 
 
@@ -15,9 +18,49 @@ def install(settings: TemplateSettings, lane: LaneFile) -> None:
         lane.report_while_running(PROVISIONAL, dump_result(result))
         return 0
 
+    def dispy_send_file(path: object, relay: bool = False, timeout: float | None = None) -> int:
+        """Put a file at the client, below its working directory; 0 once it is there (H01-H03).
+
+        It lands at the same path as here, or under its name alone if it is not below the job's
+        directory.  Otherwise -1 is answered, and the reason written to standard error.
+        """
+        why = _send_file(lane, settings.directory, path, timeout)
+        if why:
+            print(f'dispy_send_file({path!r}): {why}', file=sys.stderr)  # noqa: T201 - for people
+        return -1 if why else 0
+
     vars(builtins).update(
         dispy_provisional_result=dispy_provisional_result,
+        dispy_send_file=dispy_send_file,
         dispy_node_name=settings.node_name,
         dispy_node_ip_addr=settings.node_address,
         dispy_job_path=settings.directory,
     )
+
+
+def _send_file(lane: LaneFile, directory: str, path: object, timeout: float | None) -> str:
+    """Send a file and wait until it is there; else why it is not."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        return f'a path was expected, not {type(path).__name__}'
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return error.strerror or str(error)
+    end = None
+    try:
+        end = OfferingEnd(file, _path_at_client(os.fsencode(path), os.fsencode(directory)))
+        lane.pass_while_running(FILE, end.passed.fileno())
+        end.passed.close()  # else the end of the node would not be seen
+        return end.wait(timeout)
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        os.close(file)
+        if end is not None:
+            end.close()
+
+
+def _path_at_client(path: bytes, directory: bytes) -> bytes:
+    """Where a file goes: its path below the job's directory, or its name alone (H02)."""
+    relative = os.path.relpath(os.path.abspath(path), directory)  # noqa: PTH100 - bytes
+    return os.path.basename(path) if relative.startswith(b'..') else relative  # noqa: PTH119

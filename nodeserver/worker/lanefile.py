@@ -120,6 +120,16 @@ class LaneFile:
             return False  # the system passes no more of them now
         return True
 
+    def pass_while_running(self, kind: int, fd: int) -> None:
+        """Pass a descriptor from within the user's code."""
+        before = _signal.pthread_sigmask(_block, _interrupt)
+        try:
+            with self._lock:
+                passed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array('i', [fd]))
+                self._socket.sendmsg([REPORT_HEAD.pack(kind, self.job, 0.0, 0)], [passed])
+        finally:
+            _signal.pthread_sigmask(_set, before)
+
     def report_while_running(self, kind: int, body: bytes | Packed) -> None:
         """Write one report from within the user's code."""
         before = _signal.pthread_sigmask(_block, _interrupt)

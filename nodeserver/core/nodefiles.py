@@ -1,0 +1,159 @@
+"""A node's decisions about files: what must lie there before a computation or a job can begin.
+
+    OpenComputation with a manifest ──▶ OpenFiles ──▶ FilesPlaced ──▶ OpenTemplate
+    RunJobs with manifests ──▶ HearOfFiles(PlaceFiles) ──▶ FilesPlaced ──▶ the job's queue
+    FileOffered by a job ──▶ OfferFile ──▶ the cluster
+
+What is said between cluster and node about a transfer passes through here; the bytes are read and
+written by the shell (`io/nodefiles.py`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from nodeserver.core.effects import CloseFiles, Effect, HearOfFiles, OpenFiles, ReleaseFiles, Send
+from nodeserver.core.events import FileOffered, FilesToSay
+from nodeserver.core.filemessages import (
+    OWN_FILES,
+    FetchFiles,
+    FileBlocks,
+    FilesFailed,
+    FilesPlaced,
+    OfferFile,
+    PlaceFiles,
+)
+from nodeserver.core.hosted import Hosted, HostedState, NodeJob
+from nodeserver.core.nodefacts import NodeFacts
+from nodeserver.core.status import JobStatus
+
+
+class NodeFiles:
+    """Passes on what is said of files, and keeps back what waits for some."""
+
+    def __init__(
+        self,
+        facts: NodeFacts,
+        hosted: dict[int, Hosted],
+        emit: Callable[[Effect], None],
+        ready: Callable[[Hosted, NodeJob], None],
+        failed: Callable[[Hosted, str], None],
+    ) -> None:
+        self._node_id = facts.id
+        self._limit = facts.max_file_size
+        self._hosted = hosted
+        self._emit = emit
+        self._ready = ready  # called with a job that has all it needs
+        self._failed = failed  # called where a computation's own files cannot be had
+        self.events: dict[type[Any], Callable[[Any, float], None]] = {
+            FilesToSay: self._to_say,
+            FileOffered: self._offered,
+        }
+        self.messages: dict[type[Any], Callable[[str, Any, float], None]] = dict.fromkeys(
+            (PlaceFiles, FetchFiles, FileBlocks, FilesPlaced, FilesFailed), self._heard
+        )
+
+    def open(self, hosted: Hosted) -> None:
+        """Have the computation's own files, then its template."""
+        opened = hosted.opened
+        if opened.manifest:
+            self._emit(
+                OpenFiles(opened.computation, opened.name, opened.dest_path, opened.manifest)
+            )
+            hosted.has_files = hosted.awaits_files = True
+        else:
+            self._emit(hosted.order())
+
+    def place(self, hosted: Hosted, job: NodeJob, manifest: bytes) -> None:
+        """Have the files of a job."""
+        if not hosted.has_files:  # the directory is there since its template was made
+            opened = hosted.opened
+            self._emit(OpenFiles(opened.computation, opened.name, opened.dest_path, b''))
+            hosted.has_files = True
+        job.has_files = job.awaits_files = True
+        self._emit(HearOfFiles(PlaceFiles(hosted.id, self._node_id, job.id, manifest)))
+
+    def release(self, hosted: Hosted) -> None:
+        """Let go of the files of jobs that have left or ended in this turn."""
+        if hosted.released:
+            transfers, hosted.released = hosted.released, []
+            self._emit(ReleaseFiles(hosted.id, transfers))
+
+    def close(self, hosted: Hosted) -> None:
+        """End all transfers of a computation."""
+        if hosted.has_files:
+            removes = hosted.awaits_files and hosted.opened.cleanup
+            self._emit(CloseFiles(hosted.id, removes))
+
+    # what is said
+
+    def _heard(self, peer: str, message: Any, now: float) -> None:
+        """The cluster says something, of a computation that is here."""
+        hosted = self._hosted.get(message.computation)
+        if hosted is None or hosted.scheduler != peer or hosted.state is HostedState.CLOSING:
+            if isinstance(message, PlaceFiles):
+                self._answer(peer, message, 'the computation is not open on this node')
+        elif hosted.state is HostedState.OPENING and isinstance(message, PlaceFiles):
+            self._answer(peer, message, 'the node is not ready for this cluster yet')
+        else:
+            if not hosted.has_files:
+                opened = hosted.opened
+                self._emit(OpenFiles(opened.computation, opened.name, opened.dest_path, b''))
+                hosted.has_files = True
+            self._emit(HearOfFiles(message))
+
+    def _answer(self, peer: str, message: PlaceFiles, reason: str) -> None:
+        said = FilesPlaced(message.computation, message.node, message.transfer, reason)
+        self._emit(Send(peer, said))
+
+    def _to_say(self, event: FilesToSay, now: float) -> None:
+        message = event.message
+        hosted = self._hosted.get(message.computation)
+        if hosted is None or hosted.state is HostedState.CLOSING or hosted.orphaned:
+            return
+        if isinstance(message, FilesPlaced) and message.transfer >= OWN_FILES:
+            self._placed(hosted, message)
+        else:
+            self._emit(Send(hosted.scheduler, message))
+
+    def _placed(self, hosted: Hosted, message: FilesPlaced) -> None:
+        if message.transfer == OWN_FILES:
+            if hosted.state is HostedState.OPENING:
+                if message.reason:
+                    self._failed(hosted, message.reason)
+                elif hosted.awaits_files:
+                    hosted.awaits_files = False
+                    self._emit(hosted.order())
+            return
+        job = hosted.data.lacking.get(message.transfer)
+        if job is None or not job.awaits_files:
+            return
+        job.awaits_files = False
+        if message.reason:
+            del hosted.data.lacking[job.id]
+            reason = f'its dependencies are not on the node: {message.reason}'
+            hosted.record(job, JobStatus.TERMINATED, reason=reason)
+        elif hosted.data.is_ready(job):
+            del hosted.data.lacking[job.id]
+            self._ready(hosted, job)
+
+    # what jobs send
+
+    def _offered(self, event: FileOffered, now: float) -> None:
+        hosted = self._hosted.get(event.computation)
+        worker = hosted.workers.get(event.worker) if hosted else None
+        why = ''
+        if hosted is None or hosted.orphaned or worker is None or not worker.held:
+            why = 'nobody is there to take it'
+        elif 0 < self._limit < event.size:
+            why = (
+                f'it has {event.size:,} bytes and this node sends files of at most '
+                f'{self._limit:,}: start dispynode with a larger --max_file_size'
+            )
+        else:
+            job, there = worker.held[0], (event.transfer, worker.held[0].id)
+            offer = OfferFile(hosted.id, self._node_id, *there, job.attempt, event.manifest)
+            self._emit(Send(hosted.scheduler, offer))
+            hosted.has_files = True
+        if why:
+            answer = FilesPlaced(event.computation, self._node_id, event.transfer, why)
+            self._emit(HearOfFiles(answer))
