@@ -24,6 +24,8 @@ import dispy_nb
 from benchmarks.functions import same
 from benchmarks.scheduling import declaration
 from dispy_nb.callbacks import CallbackThread
+from dispy_nb.dependencies import NO_FILES
+from dispy_nb.files import ClusterFiles
 from dispy_nb.job import DispyJob
 from dispy_nb.options import ClusterOptions
 from dispy_nb.shareddata import DataBook
@@ -79,7 +81,8 @@ class Chain:
         self._events: deque[tuple[str, Any]] = deque()
         options = ClusterOptions(same, [])
         data = DataBook('bench', lambda event: None, lambda call: None)
-        self._shell = ClusterShell(None, data, options, CallbackThread())
+        files = ClusterFiles('bench', NO_FILES, lambda event: None)
+        self._shell = ClusterShell(None, data, files, options, CallbackThread())
         self._performers = self._shell.performers()
         self._links = _sessions()
         facts = NodeFacts(NODE, 'node', CPUS, 'Linux', '3.11')

@@ -8,11 +8,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from dispy_nb import closing, runtime
+from dispy_nb.dependencies import NO_FILES, SourceFiles
+from dispy_nb.files import ClusterFiles
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.log import set_level
 from dispy_nb.nodes import DispyNode, pin_names
 from dispy_nb.options import ClusterOptions
-from dispy_nb.packaging import check_program_arguments, declare
+from dispy_nb.packaging import (
+    JOB_DEPENDS,
+    check_program_arguments,
+    declare,
+    job_files,
+    own_files,
+)
 from dispy_nb.progress import ProgressLine
 from dispy_nb.shareddata import DataBook
 from dispy_nb.shell import ClusterShell
@@ -132,7 +140,8 @@ class JobCluster(Verbs):
         return cluster
 
     def _open(self, options: ClusterOptions) -> None:
-        declared = declare(options)
+        own = own_files(options)
+        declared = declare(options, own.manifest)
         self._options = options
         self._computation = declared.computation
         self._by_value = frozenset(modules_by_value(options.computation))
@@ -143,7 +152,8 @@ class JobCluster(Verbs):
         self._is_closed = False
         self._is_foreign = False  # this process is a fork of the one that made it
         self._data = DataBook(self.name, self._tell_core, self._on_loop)
-        self._shell = ClusterShell(self, self._data, options, runtime.CALLBACKS)
+        self._files = ClusterFiles(self.name, own, self._tell_core)
+        self._shell = ClusterShell(self, self._data, self._files, options, runtime.CALLBACKS)
         self._runtime = runtime.acquire(options)
         try:
             self._seat = self._runtime.attach(declared, self._shell)
@@ -197,6 +207,7 @@ class JobCluster(Verbs):
     ) -> DispyJob:
         if self._is_closed:
             self._check_open()
+        files = job_files(kwargs.pop(JOB_DEPENDS, ()))
         if isinstance(self._options.computation, str):
             check_program_arguments(args, kwargs)
         named: list[int] = []  # ids of large arguments
@@ -205,7 +216,7 @@ class JobCluster(Verbs):
         except BaseException:
             self._data.give_up(0, named)
             raise
-        return self._submit_payload(node, payload, options, named)
+        return self._submit_payload(node, payload, options, named, files)
 
     def _submit_payload(
         self,
@@ -213,6 +224,7 @@ class JobCluster(Verbs):
         payload: bytes,
         options: JobOptions = ORDINARY,
         named: list[int] = _NO_DATA,
+        files: SourceFiles = NO_FILES,
     ) -> DispyJob:
         number = 0
         try:
@@ -223,11 +235,15 @@ class JobCluster(Verbs):
                 self._shell.add(job, number)
                 if named:
                     self._data.assign(number, named)
-                entry = (self._seat, self._shell, node, number, payload, options, named)
+                if files:
+                    self._files.assign(number, files)
+                manifest = files.manifest
+                entry = (self._seat, self._shell, node, number, payload, options, named, manifest)
                 self._runtime.submit(entry)
         except BaseException:  # also Ctrl-C: a job that nobody was given is none
             self._shell.discard(number)
             self._data.give_up(number, named)
+            self._files.settle(number)
             raise
         return job
 
@@ -338,6 +354,7 @@ class JobCluster(Verbs):
         """Let go of all that the cluster holds here; only who has set the mark does so."""
         self._shell.closed.set()
         self._data.close()
+        self._runtime.call(self._files.close)
         self._runtime.detach(self._seat, self._computation, None if is_asked else CloseAsked())
         closing.forget(self)
         runtime.release(self._runtime)

@@ -89,7 +89,7 @@ class ClusterOptions:
         return float(self.pulse_interval or PULSE_INTERVAL)
 
     def _check_supported(self) -> None:
-        for name in ('depends', 'setup', 'ext_ip_addr', 'recover_file', 'keyfile', 'certfile'):
+        for name in ('setup', 'ext_ip_addr', 'recover_file', 'keyfile', 'certfile'):
             if getattr(self, name):
                 raise NotYetSupported(f'{name}={getattr(self, name)!r}')
         if callable(self.cleanup):

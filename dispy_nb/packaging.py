@@ -5,10 +5,11 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dispy_nb.dependencies import NO_FILES, NO_PART, SourceFiles, digest, gather, is_file_like
 from dispy_nb.nodes import NodeAllocate
 from dispy_nb.options import ClusterOptions
 from nodeserver.core.errors import UsageError
@@ -18,8 +19,30 @@ from nodeserver.io.sysinfo import python_version
 from nodeserver.payload import dump_package
 from nodeserver.worker.program import Program
 
+JOB_DEPENDS = 'dispy_job_depends'  # of the keywords of a job
 
-def declare(options: ClusterOptions) -> DeclareComputation:
+
+def own_files(options: ClusterOptions) -> SourceFiles:
+    """Find and digest the files that the whole cluster depends on.
+
+    Raises
+    ------
+    UsageError
+        One of them is missing or cannot be sent; nothing has been sent then.
+    """
+    parts = [part if is_file_like(part) else NO_PART for part in options.depends]
+    return digest('depends', gather('depends', parts))
+
+
+def job_files(depends: Sequence[object]) -> SourceFiles:
+    """Find and digest the files of one job (F11)."""
+    if not depends:
+        return NO_FILES
+    parts = [part if is_file_like(part) else NO_PART for part in depends]
+    return digest(JOB_DEPENDS, gather(JOB_DEPENDS, parts))
+
+
+def declare(options: ClusterOptions, manifest: bytes = b'') -> DeclareComputation:
     """Make the declaration of a new computation.
 
     Raises
@@ -43,6 +66,7 @@ def declare(options: ClusterOptions) -> DeclareComputation:
         bool(options.cleanup),
         options.pulse,
         float(options.ping_interval or 0),
+        manifest,
     )
 
 

@@ -37,8 +37,8 @@ _runtimes: dict[Secret, 'Runtime'] = {}
 _registry = threading.Lock()
 
 
-# a job on its way to its cluster's core, with the ids of its shared data
-Entry = tuple[Seat, ClusterShell, str, int, bytes, JobOptions, list[int]]
+# a job on its way to its cluster's core, with the ids of its data and the manifest of its files
+Entry = tuple[Seat, ClusterShell, str, int, bytes, JobOptions, list[int], bytes]
 
 
 class Runtime:
@@ -166,7 +166,7 @@ class Runtime:
         batches: list[tuple[Seat, JobsSubmitted]] = []
         latest: dict[tuple[Seat, str], JobsSubmitted] = {}
         for _ in range(min(len(outbox), MOST_PER_TURN)):
-            seat, shell, node, number, payload, options, named = outbox.popleft()
+            seat, shell, node, number, payload, options, named, manifest = outbox.popleft()
             if number not in shell.jobs:
                 continue  # its submission was interrupted
             batch = latest.get((seat, node))
@@ -177,6 +177,9 @@ class Runtime:
             if named or batch.shared:
                 batch.shared.extend([[]] * (len(batch.ids) - len(batch.shared)))
                 batch.shared.append(named)
+            if manifest or batch.manifests:
+                batch.manifests.extend([b''] * (len(batch.ids) - len(batch.manifests)))
+                batch.manifests.append(manifest)
             batch.ids.append(number)
             batch.payloads.append(payload)
         for seat, batch in batches:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from dispy_nb.callbacks import CallbackThread
+from dispy_nb.files import ClusterFiles
 from dispy_nb.gilshare import GilShare
 from dispy_nb.job import DispyJob, JobView
 from dispy_nb.lastline import failure
@@ -25,6 +26,7 @@ from dispy_nb.shareddata import DataBook
 from nodeserver.core.effects import (
     AskAllocation,
     DeliverProvisional,
+    HearOfFiles,
     MarkRequeued,
     MarkRetried,
     MarkStarted,
@@ -74,10 +76,16 @@ class ClusterShell:
     """Jobs, nodes and figures of one cluster."""
 
     def __init__(
-        self, cluster: Any, data: DataBook, options: ClusterOptions, callbacks: CallbackThread
+        self,
+        cluster: Any,
+        data: DataBook,
+        files: ClusterFiles,
+        options: ClusterOptions,
+        callbacks: CallbackThread,
     ) -> None:
         self.cluster = cluster
         self.data = data
+        self.files = files
         self.jobs: dict[int, DispyJob] = {}  # pending ones only (C25)
         self.nodes: dict[str, DispyNode] = {}
         self.counts: Counter[JobStatus] = Counter()  # ended jobs, by status
@@ -113,6 +121,7 @@ class ClusterShell:
             AskAllocation: self._perform_ask,
             Report: self._perform_report,
             SayClosed: self._perform_closed,
+            HearOfFiles: self.files.perform,
         }
 
     # the user's side
@@ -268,6 +277,8 @@ class ClusterShell:
         self._leave_node(job)
         if self.data.of_jobs:
             self.data.settle(job._number)
+        if self.files.has_of_jobs:
+            self.files.settle(job._number)
         self.counts[status] += 1
         job._settle(status, outcome, reason, now)
         if status is not JobStatus.FINISHED:

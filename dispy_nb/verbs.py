@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from dispy_nb.completion import AsCompleted, idle, ready_nodes
+from dispy_nb.fileverbs import FileVerbs
 from dispy_nb.futures import ClusterExecutor
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.joboptions import ClusterView, checked
@@ -31,7 +32,7 @@ FIRST_NODE_TIMEOUT = 2.0  # seconds that `map` waits to learn how many cpus ther
 UNKNOWN_CPUS = 16  # what it plans for if no node has come by then
 
 
-class Verbs(MapVerbs):
+class Verbs(MapVerbs, FileVerbs):
     """The part of `JobCluster` that builds upon submitting and cancelling."""
 
     name: str

@@ -1,0 +1,272 @@
+"""Files and modules that a cluster or a job depends on: found, named, and digested.
+
+    depends ──▶ `gather` ──▶ (place on the node, file here) ──▶ `digest` ──▶ SourceFiles
+
+A file below the working directory keeps its path there, others lie in the job's directory itself;
+a module lies where it can be imported; a directory is sent with all that is in it.
+"""
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from nodeserver.core.errors import FileRefused, UsageError
+from nodeserver.io.filetree import digest_file
+from nodeserver.wire.manifest import (
+    FileEntry,
+    digest_of,
+    encode_manifest,
+    new_digest,
+    why_refused,
+)
+
+_COMPILED = ('.so', '.pyd', '.dll', '.dylib')
+_SETTLED_SECONDS = 2.0  # a file that was changed later may change again at the same time stamp
+_MOST_DIGESTS = 100_000
+_SMALL, _MOST_KEPT = 65536, 16 << 20  # bytes of a file that is kept, and of all of a cluster
+_READ = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0)
+
+_digests: dict[tuple[int, int, int, int], bytes] = {}  # device, inode, size, time of change
+
+
+class Dependency(NamedTuple):
+    """A file, and where it is to lie on the node."""
+
+    path: str  # relative, with '/'
+    source: Path
+
+
+class Digested(NamedTuple):
+    """A file as it was when it was digested; small ones are kept, whatever becomes of them."""
+
+    entry: FileEntry
+    source: Path
+    content: bytes | None = None
+
+
+class SourceFiles:
+    """Files to be sent, as they were when they were digested."""
+
+    def __init__(self, files: Sequence[Digested]) -> None:
+        self._files = files
+        self.entries = [file.entry for file in files]
+        self.manifest = encode_manifest(self.entries)
+
+    def kept(self, file: int) -> bytes | None:
+        """The whole content of one, if it is at hand."""
+        return self._files[file].content
+
+    def open(self, file: int) -> int:
+        """Open one for reading."""
+        return os.open(self._files[file].source, _READ)
+
+    def joined(self, others: 'SourceFiles') -> 'SourceFiles':
+        """These and others; where both have a place, it is the others' file that lies there."""
+        by_path = {file.entry.path: file for file in (*self._files, *others._files)}
+        return SourceFiles(list(by_path.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._files)
+
+
+NO_FILES = SourceFiles([])
+
+
+NO_PART = object()  # in place of an element that is no file, so that others keep their numbers
+
+
+def is_file_like(part: object) -> bool:
+    """Whether an element of `depends` is a file, a directory or a module, and no other object."""
+    return isinstance(part, str | bytes | os.PathLike | ModuleType)
+
+
+def gather(name: str, parts: Iterable[object]) -> list[Dependency]:
+    """Find the files that elements of a list of dependencies mean (F06-F08).
+
+    Raises
+    ------
+    UsageError
+        One is missing, no file, leads out of its tree, or two want the same place; it is named.
+    """
+    found: dict[str, Dependency] = {}
+    for place, part in enumerate(parts):
+        if part is NO_PART:
+            continue
+        who = f'{name}[{place}]'
+        files = _of_module(who, part) if isinstance(part, ModuleType) else _of_path(who, part)
+        for dependency in files:
+            _enter(found, dependency, who)
+    return list(found.values())
+
+
+def _enter(found: dict[str, Dependency], new: Dependency, who: str) -> None:
+    before = found.get(new.path)
+    if before is not None and not _is_same(before.source, new.source):
+        raise UsageError(
+            f'{who}: {new.source} and {before.source} would both be {new.path} on the node: '
+            'files outside of the working directory lie there under their names alone'
+        )
+    why = why_refused(os.fsencode(new.path))
+    if why:
+        raise UsageError(f'{who}: {new.source!s}: {why}')
+    found[new.path] = new
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one == other or one.samefile(other)
+
+
+def _of_path(who: str, part: Any) -> Iterator[Dependency]:
+    path = Path(os.fsdecode(part))
+    try:
+        found = path.stat()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f'{who}: {str(path)!r} cannot be sent: {reason}') from error
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - links keep their names
+    if whole.is_relative_to(Path.cwd()):
+        there = whole.relative_to(Path.cwd()).as_posix()
+    else:
+        there = whole.name
+    if stat.S_ISDIR(found.st_mode):
+        yield from _of_tree(who, whole, '' if there == '.' else there)
+    else:
+        _check_file(who, path, found)
+        yield Dependency(there, whole)
+
+
+def _of_tree(who: str, root: Path, there: str, skips: bool = False) -> Iterator[Dependency]:
+    """All files below a directory; of a package (`skips`) without what Python compiled."""
+    for directory, names, files in os.walk(root, onerror=_raise):
+        here = Path(directory)
+        for name in [name for name in names if (here / name).is_symlink()]:
+            raise UsageError(f'{who}: {here / name} is a link to a directory: list that by itself')
+        names[:] = sorted(n for n in names if not (skips and n == '__pycache__'))
+        for name in sorted(files):
+            source = here / name
+            if skips and source.suffix == '.pyc':
+                continue
+            if skips and source.suffix in _COMPILED:
+                raise _compiled(who, source)
+            if source.is_symlink() and not source.resolve().is_relative_to(root.resolve()):
+                raise UsageError(f'{who}: {source} is a link that leads out of {root}')
+            _check_file(who, source, _stat(who, source))
+            relative = source.relative_to(root).as_posix()
+            yield Dependency(f'{there}/{relative}' if there else relative, source)
+
+
+def _raise(error: OSError) -> None:
+    raise UsageError(f'{error.filename} cannot be read: {error.strerror}') from error
+
+
+def _stat(who: str, path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise UsageError(f'{who}: {path} cannot be sent: {error.strerror}') from error
+
+
+def _check_file(who: str, path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f'{who}: {str(path)!r} is neither a file nor a directory')
+    if not os.access(path, os.R_OK):
+        raise UsageError(f'{who}: {str(path)!r} cannot be read: check its permissions')
+
+
+def _of_module(who: str, module: ModuleType) -> Iterator[Dependency]:
+    """A module's file, or its package with all that is in it, where it can be imported (F06)."""
+    name = module.__name__
+    if name.partition('.')[0] in sys.stdlib_module_names:
+        return
+    origin = getattr(module, '__file__', None)
+    packages = list(getattr(module, '__path__', ()))
+    if origin is None and not packages:
+        raise UsageError(f'{who}: module {name} has no file that could be sent')
+    yield from _of_parents(name)
+    there = name.replace('.', '/')
+    if packages:
+        for package in packages:
+            yield from _of_tree(who, Path(package), there, skips=True)
+        return
+    source = Path(str(origin))
+    if source.suffix in _COMPILED:
+        raise _compiled(who, source)
+    _check_file(who, source, _stat(who, source))
+    yield Dependency(f'{there}{source.suffix}', source)
+
+
+def _of_parents(name: str) -> Iterator[Dependency]:
+    """What makes packages of the directories above a module."""
+    while '.' in name:
+        name = name.rpartition('.')[0]
+        origin = getattr(sys.modules.get(name), '__file__', None)
+        if origin is not None:
+            source = Path(origin)
+            yield Dependency(f'{name.replace(".", "/")}/{source.name}', source)
+
+
+def _compiled(who: str, source: Path) -> UsageError:
+    return UsageError(
+        f'{who}: {source} is compiled and may not run on the nodes: install its package there'
+    )
+
+
+def digest(name: str, dependencies: Sequence[Dependency]) -> SourceFiles:
+    """Read the files once, for the digests by which nodes know what they have already.
+
+    Raises
+    ------
+    UsageError
+        One cannot be read.
+    """
+    files: list[Digested] = []
+    room = _MOST_KEPT
+    for dependency in dependencies:
+        try:
+            files.append(_digested(dependency, min(room, _SMALL)))
+        except FileRefused as error:
+            raise UsageError(f'{name}: {dependency.source}: {error}') from error
+        except OSError as error:
+            text = f'{name}: {dependency.source} cannot be read: {error.strerror}'
+            raise UsageError(text) from error
+        room -= len(files[-1].content or b'')
+    return SourceFiles(files)
+
+
+def _digested(dependency: Dependency, most_kept: int) -> Digested:
+    path, source = os.fsencode(dependency.path), dependency.source
+    fd = os.open(source, _READ)
+    content: bytes | None = None
+    try:
+        found = os.fstat(fd)
+        if found.st_size <= most_kept:
+            content = os.read(fd, found.st_size + 1)
+            if len(content) != found.st_size:
+                raise FileRefused('it changes while it is read')
+            digest = digest_of(new_digest(content))
+        else:
+            digest = _digest_of_large(fd, found)
+    finally:
+        os.close(fd)
+    mode = stat.S_IMODE(found.st_mode)
+    origin = os.fsencode(source)
+    entry = FileEntry(path, found.st_size, found.st_mtime_ns, mode, digest, origin)
+    return Digested(entry, source, content)
+
+
+def _digest_of_large(fd: int, found: os.stat_result) -> bytes:
+    key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    known = _digests.get(key)
+    if known is not None:
+        return known
+    digest = digest_file(fd, found.st_size)
+    if time.time() - found.st_mtime > _SETTLED_SECONDS:
+        if len(_digests) >= _MOST_DIGESTS:
+            _digests.clear()
+        _digests[key] = digest
+    return digest
