@@ -12,8 +12,9 @@ from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.log import set_level
 from dispy_nb.nodes import DispyNode, pin_names
 from dispy_nb.options import ClusterOptions
-from dispy_nb.packaging import check_program_arguments, declare
+from dispy_nb.packaging import check_program_arguments, declare, project_of
 from dispy_nb.progress import ProgressLine
+from dispy_nb.project import ByValue
 from dispy_nb.shareddata import DataBook
 from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
@@ -132,10 +133,11 @@ class JobCluster(Verbs):
         return cluster
 
     def _open(self, options: ClusterOptions) -> None:
-        declared = declare(options)
+        project = project_of(options)
+        declared = declare(options, project)
         self._options = options
         self._computation = declared.computation
-        self._by_value = frozenset(modules_by_value(options.computation))
+        self._travels = ByValue(modules_by_value(options.computation), project.modules)
         self.name = declared.name
         self._made_at = time.time()
         self._next = 0
@@ -201,7 +203,7 @@ class JobCluster(Verbs):
             check_program_arguments(args, kwargs)
         named: list[int] = []  # ids of large arguments
         try:
-            payload = dump_call(args, kwargs, self._by_value, self._data.divert, named)
+            payload = dump_call(args, kwargs, self._travels.names(), self._data.divert, named)
         except BaseException:
             self._data.give_up(0, named)
             raise

@@ -11,6 +11,7 @@ from typing import Any
 
 from dispy_nb.nodes import NodeAllocate
 from dispy_nb.options import ClusterOptions
+from dispy_nb.project import Project, look_through
 from nodeserver.core.errors import UsageError
 from nodeserver.core.messages import DeclareComputation, NodeSpec
 from nodeserver.io.netif import resolve
@@ -19,7 +20,12 @@ from nodeserver.payload import dump_package
 from nodeserver.worker.program import Program
 
 
-def declare(options: ClusterOptions) -> DeclareComputation:
+def project_of(options: ClusterOptions) -> Project:
+    """Find what of the user's own project the computation and its companions reach."""
+    return look_through([options.computation, options.setup, options.cleanup, *options.depends])
+
+
+def declare(options: ClusterOptions, project: Project) -> DeclareComputation:
     """Make the declaration of a new computation.
 
     Raises
@@ -34,7 +40,7 @@ def declare(options: ClusterOptions) -> DeclareComputation:
         options.name or computation_name(options.computation),
         owner(),
         python_version(),
-        _package(options.computation),
+        _package(options.computation, project),
         [_spec(allocation, options.node_port or 0) for allocation in options.allocations],
         options.node_port or 0,
         options.isolation,
@@ -46,12 +52,12 @@ def declare(options: ClusterOptions) -> DeclareComputation:
     )
 
 
-def _package(computation: Callable[..., Any] | str) -> bytes:
+def _package(computation: Callable[..., Any] | str, project: Project) -> bytes:
     if isinstance(computation, str):
         path = Path(computation)
         program = Program(path.name, path.read_bytes())
         return dump_package(program, setup=program.install)
-    return dump_package(computation)
+    return dump_package(computation, requires=project.requires)
 
 
 def computation_name(computation: Callable[..., Any] | str) -> str:
