@@ -203,7 +203,7 @@ class JobCluster(Verbs):
             check_program_arguments(args, kwargs)
         named: list[int] = []  # ids of large arguments
         try:
-            payload = dump_call(args, kwargs, self._travels.names(), self._data.divert, named)
+            payload = dump_call(args, kwargs, self._travels, self._data.divert, named)
         except BaseException:
             self._data.give_up(0, named)
             raise

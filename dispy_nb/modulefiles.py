@@ -58,7 +58,9 @@ class ModuleFile:
         """Whether it is the user's and no part of Python, an installed package, or us."""
         if self.name.partition('.')[0] in _OURS:
             return False
-        return not is_installed(self.source or f'{(self.directories or ("",))[0]}/__init__.py')
+        if self.source:
+            return not is_installed(self.source)
+        return not all(is_installed(f'{place}/__init__.py') for place in self.directories or ())
 
     @property
     def package(self) -> str:

@@ -8,7 +8,7 @@ found: it has to be listed in `depends`.
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,7 +184,7 @@ def _named(things: Sequence[str]) -> str:
 # what is loaded
 
 _LoadedKey = tuple[int, str]
-_loaded: tuple[_LoadedKey, frozenset[str]] = (0, ''), frozenset()
+_loaded: tuple[_LoadedKey, frozenset[str]] = (-1, ''), frozenset()
 
 
 def own_modules_loaded() -> frozenset[str]:
@@ -193,10 +193,17 @@ def own_modules_loaded() -> frozenset[str]:
     They are looked at anew when the number of loaded modules or the last one has changed.
     """
     global _loaded
-    key = len(sys.modules), next(reversed(sys.modules), '')
+    key = _loaded_key()
     if _loaded[0] != key:
         _loaded = key, frozenset(own_names(list(sys.modules)))
     return _loaded[1]
+
+
+def _loaded_key() -> _LoadedKey:
+    try:
+        return len(sys.modules), next(reversed(sys.modules), '')
+    except RuntimeError:  # another thread has just imported something
+        return 0, ''
 
 
 class ByValue:
@@ -211,9 +218,9 @@ class ByValue:
         self._loaded: frozenset[str] | None = None
         self._names: frozenset[str] = frozenset()
 
-    def names(self) -> frozenset[str]:
-        """Name them, as of now."""
+    def __iter__(self) -> Iterator[str]:
+        """Name them, as of now: nobody asks for plain arguments."""
         loaded = own_modules_loaded()
         if loaded is not self._loaded:
             self._loaded, self._names = loaded, self._always | (loaded - self._sent)
-        return self._names
+        return iter(self._names)

@@ -86,7 +86,7 @@ class Verbs(MapVerbs):
             The value cannot travel; the cluster was closed.
         """
         self._check_open()
-        return self._data.share(value, self._travels.names())
+        return self._data.share(value, self._travels)
 
     def node_jobs(self, node: DispyNode | str) -> list[DispyJob]:
         """List the jobs that are with a node now (C14)."""
@@ -240,7 +240,7 @@ class Verbs(MapVerbs):
             lambda payload: self._submit_payload('', payload, options),
             self._cancel_all,
             cpus,
-            self._travels.names(),
+            self._travels,
             self._check_columns,
         )
 

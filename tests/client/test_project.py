@@ -180,6 +180,15 @@ def test_python_installed_packages_and_we_are_no_project(tree: Tree) -> None:
     assert [needed.module for needed in project.requires] == ['numpy', 'psutil']
 
 
+def test_a_part_of_a_shared_namespace_can_be_ones_own(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.write({'venv/site-packages/shared/theirs.py': '', 'shared/mine.py': ''})
+    tree.write({'uses.py': 'def work():\n    import shared.theirs, shared.mine\n'})
+    monkeypatch.setattr(sys, 'path', [str(tree.root / 'venv/site-packages'), *sys.path])
+    assert tree.reached(tree.load('uses').work) == ['shared/mine.py']
+
+
 def test_a_linked_module_goes_under_its_name(tree: Tree, tmp_path_factory: Any) -> None:
     elsewhere = tmp_path_factory.mktemp('elsewhere') / 'real.py'
     elsewhere.write_text('import helper\n')
@@ -344,13 +353,13 @@ def test_arguments_go_by_value_unless_their_module_is_sent(tree: Tree) -> None:
     text = 'class P:\n    def __init__(self):\n        self.x = 1\n'
     tree.write({'sent.py': text, 'kept.py': text, 'keptlonger.py': '', 'uses.py': ''})
     sent, kept = tree.load('sent'), tree.load('kept')
-    names = ByValue(['uses'], {'sent'}).names
-    assert {'uses', 'kept'} <= names() and 'sent' not in names()
-    assert b'_make_skeleton_class' not in dump_call((sent.P(),), {}, names())
-    assert b'_make_skeleton_class' in dump_call((kept.P(),), {}, names())
-    assert b'_make_' not in dump_call(('kept', ['keptlonger']), {'uses': 'kep'}, names())
+    names = ByValue(['uses'], {'sent'})
+    assert {'uses', 'kept'} <= set(names) and 'sent' not in names
+    assert b'_make_skeleton_class' not in dump_call((sent.P(),), {}, names)
+    assert b'_make_skeleton_class' in dump_call((kept.P(),), {}, names)
+    assert b'_make_' not in dump_call(('kept', ['keptlonger']), {'uses': 'kep'}, names)
     tree.load('keptlonger')
-    assert 'keptlonger' in names()
+    assert 'keptlonger' in names
 
 
 def test_modules_that_load_themselves_when_looked_at_are_left_asleep() -> None:
