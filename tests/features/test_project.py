@@ -127,6 +127,40 @@ with dispy.JobCluster(compute, nodes=['127.0.0.2'], ip_addr='127.0.0.1', port=0,
 
 
 @pytest.mark.row('Z09')
+def test_an_edited_function_is_told_of_and_used_when_it_was_loaded_anew(
+    node: int, tmp_path: Path
+) -> None:
+    write(
+        tmp_path,
+        {
+            'work.py': 'def compute():\n    return "old"\n',
+            'main.py': f"""
+import importlib, pathlib
+import dispy_nb as dispy
+import work
+
+def result():
+    with dispy.JobCluster(work.compute, nodes=['127.0.0.2'], ip_addr='127.0.0.1', port=0,
+                          node_port={node}) as cluster:
+        return cluster.submit()()
+
+print(result())
+pathlib.Path('work.py').write_text('def compute():\\n    return "edited"\\n')
+print(result())
+importlib.reload(work)
+print(result())
+""",
+        },
+    )
+    done = run(tmp_path)
+    assert done.stdout == 'old\nold\nedited\n'
+    assert done.stderr == (
+        'dispy: module work was edited after it was imported, and compute() is sent as it was '
+        f'then: importlib.reload(work) takes over what {tmp_path}/work.py says now\n'
+    )
+
+
+@pytest.mark.row('Z09')
 def test_a_compiled_module_of_ones_own_is_an_error_at_once(tmp_path: Path) -> None:
     write(
         tmp_path,
