@@ -4,6 +4,7 @@ A module that is loaded is taken from where it was loaded; others are looked for
 at last by the finders of editable installs.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -61,6 +62,18 @@ class ModuleFile:
         if self.source:
             return not is_installed(self.source)
         return not all(is_installed(f'{place}/__init__.py') for place in self.directories or ())
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether PYTHONPATH leads to it, out of the program's directory.
+
+        It may be software that nodes have at the same place, such as that of a computing centre.
+        """
+        path = Path(self.source)
+        entries = filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))
+        return any(path.is_relative_to(Path(entry).absolute()) for entry in entries) and not any(
+            path.is_relative_to(directory) for directory in _directories_of_program()
+        )
 
     @property
     def package(self) -> str:
@@ -131,11 +144,20 @@ class ModuleFiles:
 
 
 def own_names(names: Iterable[str]) -> Iterator[str]:
-    """Yield the names of loaded modules that are the user's."""
+    """Yield the names of loaded modules that are the user's, and no nodes'."""
     for name in names:
         module = _loaded(name)
-        if module is not None and module.source and module.is_own:
+        if module is not None and module.source and module.is_own and not module.is_elsewhere:
             yield name
+
+
+def _directories_of_program() -> Iterator[Path]:
+    """Where the program is, and where it was started."""
+    main = getattr(sys.modules.get('__main__'), '__file__', None)
+    if isinstance(main, str):
+        yield Path(main).absolute().parent
+    with contextlib.suppress(OSError):  # a directory that was removed
+        yield Path.cwd()
 
 
 def _of_suffixes(stem: str, entries: frozenset[str]) -> Iterator[str]:

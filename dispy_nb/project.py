@@ -70,7 +70,7 @@ def look_through(parts: Sequence[object]) -> Project:
         for found in imports_in_code(function.__code__):
             search.follow(found, package)
     search.finish()
-    own = [module for module in search.modules.values() if module.source]
+    own = list(_to_send([module for module in search.modules.values() if module.source]))
     _check_sources(own, search.sizes)
     warn_of_edits(references.functions)
     files = sorted(
@@ -152,6 +152,16 @@ def _package_of(namespace: dict[str, object]) -> str:
     return name if '__path__' in namespace else name.rpartition('.')[0]
 
 
+def _to_send(modules: Sequence[ModuleFile]) -> Iterator[ModuleFile]:
+    """Leave out packages with compiled modules that nodes may have at the same place."""
+    left = {
+        module.name.partition('.')[0]
+        for module in modules
+        if not module.source.endswith('.py') and module.is_elsewhere
+    }
+    return (module for module in modules if module.name.partition('.')[0] not in left)
+
+
 def _path_of(module: ModuleFile) -> str:
     path = module.name.replace('.', '/')
     return f'{path}/__init__.py' if module.is_package else f'{path}.py'
@@ -188,7 +198,7 @@ _loaded: tuple[_LoadedKey, frozenset[str]] = (-1, ''), frozenset()
 
 
 def own_modules_loaded() -> frozenset[str]:
-    """Name the user's own modules that are loaded now.
+    """Name the user's own modules that are loaded now, and that nodes cannot have.
 
     They are looked at anew when the number of loaded modules or the last one has changed.
     """

@@ -256,6 +256,25 @@ def test_compiled_modules_are_refused_by_name(tree: Tree) -> None:
         find_project([tree.load('more').work])
 
 
+def test_compiled_packages_of_pythonpath_are_the_nodes_own(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = f'opt/pkg/fast{EXTENSION_SUFFIXES[0]}'
+    tree.write({'opt/pkg/__init__.py': 'from . import fast\n', fast: '', 'opt/plain.py': ''})
+    tree.write({'prog/uses.py': 'def work():\n    import pkg, plain\n', 'prog/near.py': ''})
+    entries = [str(tree.root / 'opt'), str(tree.root / 'prog')]
+    monkeypatch.setattr(sys, 'path', [*entries, *sys.path])
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(entries))
+    monkeypatch.chdir(tree.root / 'prog')
+    assert tree.reached(tree.load('uses').work) == ['plain.py']
+    tree.load('plain')
+    tree.load('near')  # of the two, only arguments of this one travel with their class
+    assert own_modules_loaded() & {'plain', 'near'} == {'near'}
+    monkeypatch.chdir(tree.root)
+    with pytest.raises(UsageError, match='cannot be sent'):
+        find_project([tree.load('uses').work])
+
+
 def test_too_large_projects_are_refused_with_the_largest_files(tree: Tree) -> None:
     tree.write({'big.py': '', 'small.py': '#', 'uses.py': 'def work():\n    import small, big\n'})
     os.truncate(tree.root / 'big.py', 50_000_000)
