@@ -88,7 +88,7 @@ class ModuleFiles:
         self.sizes: dict[str, int] = {}  # of the files that were scanned
         self._modules: dict[str, ModuleFile | None] = {}
         self._entries: dict[str, frozenset[str] | None] = {}
-        self._path = [str(Path(entry).absolute()) for entry in sys.path]
+        self._path = list(_search_path())
 
     def find(self, name: str) -> ModuleFile | None:
         """Find a module; None where `import` finds none either, or none that has a file."""
@@ -149,6 +149,14 @@ def own_names(names: Iterable[str]) -> Iterator[str]:
         module = _loaded(name)
         if module is not None and module.source and module.is_own and not module.is_elsewhere:
             yield name
+
+
+def _search_path() -> Iterator[str]:
+    """Yield the directories that `import` looks into, which passes over what is no text."""
+    for entry in sys.path:
+        if isinstance(entry, str):
+            with contextlib.suppress(OSError):  # the current directory, which was removed
+                yield str(Path(entry).absolute())
 
 
 def _directories_of_program() -> Iterator[Path]:

@@ -15,5 +15,6 @@ def requirements_of(modules: Iterable[str]) -> tuple[Requirement, ...]:
     for module in sorted(set(modules) - sys.stdlib_module_names):
         provider = provider_of(module)
         if provider is not None:
-            found.append(Requirement(module, provider.name, provider.version))
+            name = provider.name.replace('_', '-')  # as people write it; pip takes both
+            found.append(Requirement(module, name, provider.version))
     return tuple(found)

@@ -74,7 +74,9 @@ def _key() -> tuple[tuple[str, int], ...]:
     """What can be installed where: it changes when something is installed or removed."""
     directories = []
     for entry in sys.path:
-        directory = Path(entry or '.')
+        if not isinstance(entry, str):
+            continue
+        directory = Path(entry)
         try:
             directories.append((str(directory.absolute()), directory.stat().st_mtime_ns))
         except OSError:

@@ -189,6 +189,19 @@ def test_a_part_of_a_shared_namespace_can_be_ones_own(
     assert tree.reached(tree.load('uses').work) == ['shared/mine.py']
 
 
+def test_a_search_path_with_nonsense_is_searched_as_import_does(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.write({'lib.py': 'import psutil\n', 'uses.py': 'def work():\n    import lib\n'})
+    work, gone = tree.load('uses').work, tree.root / 'gone'
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, 'path', ['', b'bytes', None, tree.root, '/dev/null', *sys.path])
+    assert tree.reached(work) == ['lib.py']
+    assert [needed.module for needed in look_through([work]).requires] == ['psutil']
+
+
 def test_a_linked_module_goes_under_its_name(tree: Tree, tmp_path_factory: Any) -> None:
     elsewhere = tmp_path_factory.mktemp('elsewhere') / 'real.py'
     elsewhere.write_text('import helper\n')

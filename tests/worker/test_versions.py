@@ -56,7 +56,7 @@ def test_metadata_of_all_times_is_read(packages: Path) -> None:
     names = {module: getattr(provider_of(module), 'name', None) for module in ('new', 'newer')}
     assert names == {'new': 'new_one', 'newer': 'new_one'}
     assert requirements_of(['oldmodule', 'json', 'empty']) == (
-        Requirement('oldmodule', 'Old_Style', '1.0'),
+        Requirement('oldmodule', 'Old-Style', '1.0'),
     )
 
 
