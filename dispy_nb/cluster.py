@@ -20,8 +20,10 @@ from dispy_nb.packaging import (
     declare,
     job_files,
     own_files,
+    project_of,
 )
 from dispy_nb.progress import ProgressLine
+from dispy_nb.project import ByValue
 from dispy_nb.shareddata import DataBook
 from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
@@ -140,11 +142,12 @@ class JobCluster(Verbs):
         return cluster
 
     def _open(self, options: ClusterOptions) -> None:
-        own = own_files(options)
-        declared = declare(options, own.manifest)
+        project = project_of(options)
+        own = own_files(options, project)
+        declared = declare(options, project, own.manifest)
         self._options = options
         self._computation = declared.computation
-        self._by_value = frozenset(modules_by_value(options.computation))
+        self._travels = ByValue(modules_by_value(options.computation), project.modules)
         self.name = declared.name
         self._made_at = time.time()
         self._next = 0
@@ -212,7 +215,7 @@ class JobCluster(Verbs):
             check_program_arguments(args, kwargs)
         named: list[int] = []  # ids of large arguments
         try:
-            payload = dump_call(args, kwargs, self._by_value, self._data.divert, named)
+            payload = dump_call(args, kwargs, self._travels, self._data.divert, named)
         except BaseException:
             self._data.give_up(0, named)
             raise

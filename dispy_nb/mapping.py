@@ -50,7 +50,7 @@ class Target:
     submit: Callable[[bytes], DispyJob]
     cancel: Callable[[Iterable[DispyJob]], None]
     cpus: int
-    by_value: frozenset[str]
+    by_value: Iterable[str]
     check: Callable[[Columns], None]  # raises for arguments that the computation cannot take
 
 

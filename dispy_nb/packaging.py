@@ -9,9 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dispy_nb.dependencies import NO_FILES, NO_PART, SourceFiles, digest, gather, is_file_like
+from dispy_nb.dependencies import (
+    NO_FILES,
+    NO_PART,
+    Dependency,
+    SourceFiles,
+    digest,
+    gather,
+    is_file_like,
+)
 from dispy_nb.nodes import NodeAllocate
 from dispy_nb.options import ClusterOptions
+from dispy_nb.project import Project, look_through
 from nodeserver.core.errors import UsageError
 from nodeserver.core.messages import DeclareComputation, NodeSpec
 from nodeserver.io.netif import resolve
@@ -22,8 +31,13 @@ from nodeserver.worker.program import Program
 JOB_DEPENDS = 'dispy_job_depends'  # of the keywords of a job
 
 
-def own_files(options: ClusterOptions) -> SourceFiles:
-    """Find and digest the files that the whole cluster depends on.
+def project_of(options: ClusterOptions) -> Project:
+    """Find what of the user's own project the computation and its companions reach."""
+    return look_through([options.computation, options.setup, options.cleanup, *options.depends])
+
+
+def own_files(options: ClusterOptions, project: Project) -> SourceFiles:
+    """Find and digest the files that the whole cluster depends on, listed or reached by imports.
 
     Raises
     ------
@@ -31,7 +45,10 @@ def own_files(options: ClusterOptions) -> SourceFiles:
         One of them is missing or cannot be sent; nothing has been sent then.
     """
     parts = [part if is_file_like(part) else NO_PART for part in options.depends]
-    return digest('depends', gather('depends', parts))
+    listed = gather('depends', parts)
+    places = {dependency.path for dependency in listed}
+    reached = [Dependency(f.path, f.source) for f in project.files if f.path not in places]
+    return digest('depends', [*listed, *reached])
 
 
 def job_files(depends: Sequence[object]) -> SourceFiles:
@@ -42,7 +59,7 @@ def job_files(depends: Sequence[object]) -> SourceFiles:
     return digest(JOB_DEPENDS, gather(JOB_DEPENDS, parts))
 
 
-def declare(options: ClusterOptions, manifest: bytes = b'') -> DeclareComputation:
+def declare(options: ClusterOptions, project: Project, manifest: bytes = b'') -> DeclareComputation:
     """Make the declaration of a new computation.
 
     Raises
@@ -57,7 +74,7 @@ def declare(options: ClusterOptions, manifest: bytes = b'') -> DeclareComputatio
         options.name or computation_name(options.computation),
         owner(),
         python_version(),
-        _package(options.computation),
+        _package(options.computation, project),
         [_spec(allocation, options.node_port or 0) for allocation in options.allocations],
         options.node_port or 0,
         options.isolation,
@@ -70,12 +87,12 @@ def declare(options: ClusterOptions, manifest: bytes = b'') -> DeclareComputatio
     )
 
 
-def _package(computation: Callable[..., Any] | str) -> bytes:
+def _package(computation: Callable[..., Any] | str, project: Project) -> bytes:
     if isinstance(computation, str):
         path = Path(computation)
         program = Program(path.name, path.read_bytes())
         return dump_package(program, setup=program.install)
-    return dump_package(computation)
+    return dump_package(computation, requires=project.requires)
 
 
 def computation_name(computation: Callable[..., Any] | str) -> str:

@@ -15,6 +15,7 @@ from dispy_nb.nodes import DispyNode, check_node_text
 from dispy_nb.options import ClusterOptions
 from dispy_nb.packaging import check_program_arguments
 from dispy_nb.progress import ProgressLine
+from dispy_nb.project import ByValue
 from dispy_nb.runtime import Runtime
 from dispy_nb.shareddata import DataBook, Shared
 from dispy_nb.shell import ClusterShell
@@ -40,7 +41,7 @@ class Verbs(MapVerbs, FileVerbs):
     _shell: ClusterShell
     _runtime: Runtime
     _seat: Seat
-    _by_value: frozenset[str]
+    _travels: ByValue
     _data: DataBook
     _computation: int
     _is_closed: bool
@@ -86,7 +87,7 @@ class Verbs(MapVerbs, FileVerbs):
             The value cannot travel; the cluster was closed.
         """
         self._check_open()
-        return self._data.share(value, self._by_value)
+        return self._data.share(value, self._travels)
 
     def node_jobs(self, node: DispyNode | str) -> list[DispyJob]:
         """List the jobs that are with a node now (C14)."""
@@ -240,7 +241,7 @@ class Verbs(MapVerbs, FileVerbs):
             lambda payload: self._submit_payload('', payload, options),
             self._cancel_all,
             cpus,
-            self._by_value,
+            self._travels,
             self._check_columns,
         )
 

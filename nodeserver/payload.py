@@ -25,7 +25,8 @@ from nodeserver.culprits import (
     pickling_failure,
 )
 from nodeserver.definitions import PROTOCOL, DefinitionPickler, dump_by_definition
-from nodeserver.usercode import by_value_meanwhile, modules_by_value, sources_of
+from nodeserver.distributions import Requirement
+from nodeserver.usercode import by_value_meanwhile, modules_by_value, names_any, sources_of
 from nodeserver.wire.packed import (
     LARGE,
     LARGEST,
@@ -57,6 +58,7 @@ class Package:
     setup: Callable[[], object] | None = None
     cleanup: Callable[[], object] | None = None
     depends: tuple[object, ...] = ()
+    requires: tuple[Requirement, ...] = ()
 
 
 # calls
@@ -171,9 +173,7 @@ def _dump_given(
         data = pickle.dumps(obj, PROTOCOL, buffer_callback=take)
         at = data.index(pickled) + len(pickled) if isinstance(pickled, bytes) else 0
         # plain pickle succeeds by name where the node does not have that name
-        if data.find(_MAIN, at) < 0 and (
-            not by_value or not any(data.find(name.encode(), at) >= 0 for name in by_value)
-        ):
+        if data.find(_MAIN, at) < 0 and not (by_value and names_any(data, by_value, at)):
             return data
     except Exception:  # noqa: BLE001 - whatever the user's objects raise, cloudpickle may do
         pass
@@ -354,6 +354,7 @@ def dump_package(
     setup: Callable[[], object] | None = None,
     cleanup: Callable[[], object] | None = None,
     depends: Sequence[object] = (),
+    requires: Sequence[Requirement] = (),
 ) -> bytes:
     """Pickle a computation with its companions; those of the user's modules travel by value."""
     parts = [computation, setup, cleanup, *depends]
@@ -362,7 +363,8 @@ def dump_package(
     with by_value_meanwhile({name for part in parts for name in modules_by_value(part)}):
         try:
             pickler = _PackagePickler(buffer, PROTOCOL)
-            pickler.dump((computation, setup, cleanup, tuple(depends), sources))
+            whole = (computation, setup, cleanup, tuple(depends), tuple(requires), sources)
+            pickler.dump(whole)
         except Exception as error:
             raise pickling_failure(
                 error, named_parts(computation, setup, cleanup, depends)
@@ -372,11 +374,11 @@ def dump_package(
 
 def load_package(data: bytes) -> Package:
     """Unpack a package; functions of the client's `__main__` get this process's as globals."""
-    computation, setup, cleanup, depends, sources = _PackageUnpickler(io.BytesIO(data)).load()
+    *parts, sources = _PackageUnpickler(io.BytesIO(data)).load()
     for name, text in sources.items():
         # no time of change: linecache believes it without looking for the file
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    return Package(computation, setup, cleanup, depends)
+    return Package(*parts)
 
 
 class _PackagePickler(DefinitionPickler):

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import linecache
+import os
 import sys
 import sysconfig
 import threading
@@ -39,6 +40,24 @@ def _is_users_own(name: str) -> bool:
     if name == '__main__' or origin is None or name.partition('.')[0] in _OWN_PACKAGES:
         return False
     return not is_installed(origin)
+
+
+def names_any(data: bytes, modules: Iterable[str], start: int) -> bool:
+    """Say whether a pickle, from there on, refers to one of these modules by name."""
+    names = modules if isinstance(modules, frozenset) else frozenset(modules)
+    tops, marks = _marks_of(names)
+    return any(data.find(top, start) >= 0 for top in tops) and any(
+        data.find(mark, start) >= 0 for mark in marks
+    )
+
+
+@functools.lru_cache(64)
+def _marks_of(names: frozenset[str]) -> tuple[list[bytes], list[bytes]]:
+    """How a pickle shows names: their first parts, which are few, and each as it is written."""
+    tops = {name.partition('.')[0].encode() for name in names}
+    lengths = ((name.encode(), len(name.encode())) for name in names)
+    marks = [(b'\x8c' + bytes([size]) if size < 256 else b'') + name for name, size in lengths]
+    return list(tops), marks
 
 
 @contextlib.contextmanager
@@ -83,11 +102,20 @@ def _function_of(part: object) -> types.FunctionType | None:
     return call if isinstance(call, types.FunctionType) else None
 
 
-@functools.lru_cache(4096)
 def is_installed(origin: str) -> bool:
     """Say whether a file belongs to Python or to an installed package."""
-    path = Path(origin).resolve()
+    return _holds_installed(os.path.dirname(origin))  # noqa: PTH120 - for each loaded module
+
+
+@functools.lru_cache(4096)
+def _holds_installed(directory: str) -> bool:
+    """Say so of a directory; a link in it, to a cache of packages, is as good as a file."""
+    path = Path(directory).resolve()
     if 'site-packages' in path.parts or 'dist-packages' in path.parts:
         return True
-    library = (sysconfig.get_path(key) for key in ('stdlib', 'platstdlib'))
-    return any(path.is_relative_to(Path(directory).resolve()) for directory in library)
+    return any(path.is_relative_to(library) for library in _libraries())
+
+
+@functools.cache
+def _libraries() -> tuple[Path, ...]:
+    return tuple(Path(sysconfig.get_path(key)).resolve() for key in ('stdlib', 'platstdlib'))

@@ -20,6 +20,7 @@ FLOORS = {
     'nodeserver.io': 2,
     'nodeserver.culprits': 2,
     'nodeserver.definitions': 2,
+    'nodeserver.distributions': 2,
     'nodeserver.payload': 2,
     'nodeserver.usercode': 2,
     'nodeserver.services': 3,

@@ -76,6 +76,7 @@ class Computation:
         'pinned',
         'places',
         'queue',
+        'remarks',
         'talks_of_files',
         'waiting',
     )
@@ -103,6 +104,7 @@ class Computation:
         self.noticed_at = float('-inf')  # when its user was told last why jobs wait
         self.ping_at = now
         self.pings = 0
+        self.remarks: set[str] = set()  # of nodes on their packages, that its user was told
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""

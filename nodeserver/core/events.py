@@ -80,6 +80,7 @@ class TemplateReady:
     """The computation is unpacked: workers can be forked."""
 
     computation: int
+    remarks: str = ''  # on packages that differ from the client's, a line each
 
 
 @value

@@ -285,6 +285,7 @@ class ComputationReady:
     """The node can run this computation's jobs now."""
 
     computation: int
+    remarks: str = ''  # on packages that differ from the client's, a line each
 
 
 @value

@@ -264,7 +264,7 @@ class NodeCore:
         if hosted is not None and hosted.state is HostedState.OPENING:
             hosted.state = HostedState.READY
             if not hosted.reopenings:
-                self._send(hosted.scheduler, ComputationReady(hosted.id))
+                self._send(hosted.scheduler, ComputationReady(hosted.id, event.remarks))
 
     def _template_failed(self, event: TemplateFailed, now: float) -> None:
         hosted = self._hosted.get(event.computation)

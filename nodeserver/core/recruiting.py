@@ -34,6 +34,7 @@ LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
 PULSE_INTERVAL = 5.0  # seconds (D17)
 MOST_NODES = 10_000
 MOST_STRANGERS = 1_000
+MOST_REMARKS = 100  # of all nodes, on one computation
 
 
 class Recruiting:
@@ -237,6 +238,15 @@ class Recruiting:
             self._use_changed(node)
             comp = self.computations[message.computation]
             self.tell(node, comp, NodeStatus.INITIALIZED, '')
+            self._pass_on(node, comp, message.remarks)
+
+    def _pass_on(self, node: NodeRecord, comp: Computation, remarks: str) -> None:
+        """Tell the user what the node has to remark, but nothing that another one has said."""
+        for remark in remarks.splitlines():
+            if remark not in comp.remarks and len(comp.remarks) < MOST_REMARKS:
+                comp.remarks.add(remark)
+                text = f'{comp.declared.name}: at node {node.title}, {remark}'
+                self._emit(Send(comp.client, Notice(comp.id, levels.WARNING, text)))
 
     def node_refused(self, node: NodeRecord, message: ComputationRefused, now: float) -> None:
         """The node is held by somebody else, or cannot run this computation."""

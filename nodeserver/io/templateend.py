@@ -129,7 +129,7 @@ class TemplateEnd:
     def _is_ready(self, message: bytes, fds: list[int]) -> None:
         self._ready = True
         if not self.closing:
-            self._shared.post(TemplateReady(self.computation))
+            self._shared.post(TemplateReady(self.computation, lane.decode_ready(message)))
 
     def _failed(self, message: bytes, fds: list[int]) -> None:
         self.reason = message[1:].decode()

@@ -113,6 +113,16 @@ def decode_work(data: bytes) -> tuple[int, list[int]]:
     return forks, reaps
 
 
+def encode_ready(remarks: str) -> bytes:
+    """Tell that the package is unpacked, and what its user should know of the packages here."""
+    return READY + remarks.encode()[: MAX_MESSAGE // 2]
+
+
+def decode_ready(data: bytes) -> str:
+    """Read what `encode_ready` wrote."""
+    return data[1:].decode(errors='replace')
+
+
 def encode_forked(pid: int) -> bytes:
     """Tell of a fork; the descriptors of the new process go beside it."""
     return FORKED + _pid.pack(pid)

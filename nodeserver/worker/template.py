@@ -23,6 +23,7 @@ from nodeserver.worker.needs import import_all
 from nodeserver.worker.output import Capture, new_files
 from nodeserver.worker.run import Worker
 from nodeserver.worker.tracebacks import describe
+from nodeserver.worker.versions import remarks_on
 
 _BIG = 256 << 20  # bytes above which collapsing pages pays for itself with the first forks
 _HUGE_PAGE = 2 << 20
@@ -50,7 +51,7 @@ def _unpack_and_serve(control: socket.socket, settings: TemplateSettings, packag
     capture, lane_file = Capture(), LaneFile()
     capture.begin(*new_files())
     try:
-        package = _unpack(settings, data, lane_file)
+        package, remarks = _unpack(settings, data, lane_file)
     except BaseException as error:  # noqa: BLE001 - user code: the node is told
         control.send(lane.FAILED + _failure(error, capture).encode()[-lane.MAX_MESSAGE // 2 :])
         return 1
@@ -59,7 +60,7 @@ def _unpack_and_serve(control: socket.socket, settings: TemplateSettings, packag
         worker.rehearse()
         ancestry.set_name('dispy template')
     _freeze()
-    control.send(lane.READY)
+    control.send(lane.encode_ready(remarks))
     _serve(control, worker, capture)
     return _clean_up(package.cleanup)
 
@@ -74,13 +75,14 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def _unpack(settings: TemplateSettings, data: bytes, file: LaneFile) -> Package:
-    """Load the package into a fresh `__main__`, and let `setup` prepare it."""
+def _unpack(settings: TemplateSettings, data: bytes, file: LaneFile) -> tuple[Package, str]:
+    """Load the package into a fresh `__main__`, and let `setup` prepare it; remark on versions."""
     os.chdir(settings.directory)
     sys.path.insert(0, settings.directory)
     main = sys.modules['__main__'] = types.ModuleType('__main__')
     helpers.install(settings, file)
     package = load_package(data)
+    remarks = remarks_on(package.requires)
     for companion in package.depends:
         name = getattr(companion, '__name__', None)
         if name is not None:
@@ -89,7 +91,7 @@ def _unpack(settings: TemplateSettings, data: bytes, file: LaneFile) -> Package:
         _set_up(package.setup)
     if ancestry.resident_size() > _BIG:
         _collapse_pages()
-    return package
+    return package, remarks
 
 
 def _set_up(setup: Callable[[], object]) -> None:

@@ -241,6 +241,13 @@ def test_an_owned_node_outlives_its_owner_by_ten_minutes_at_most() -> None:
     assert bench.take(do.Stop)
 
 
+def test_what_a_template_remarks_goes_to_the_scheduler() -> None:
+    bench = Bench(cpus=1)
+    bench.hears(opening())
+    bench.tell(TemplateReady(7, 'x differs'))
+    assert bench.take(m.ComputationReady) == [m.ComputationReady(7, 'x differs')]
+
+
 def test_a_computation_gets_no_more_cpus_than_its_scheduler_allows() -> None:
     bench = Bench(cpus=4)
     bench.hears(opening(cpus=1))

@@ -1,13 +1,16 @@
 """The scheduler's core as a table: what it is told, and what it answers."""
 
+from nodeserver.core import levels
 from nodeserver.core import messages as m
 from nodeserver.core.effects import Connect, Ping
 from nodeserver.core.events import (
     DeadlinePassed,
     NodeFound,
     OtherKeySeen,
+    PeerConnected,
     PeerLost,
 )
+from nodeserver.core.recruiting import MOST_REMARKS
 from nodeserver.core.status import JobStatus
 from tests.support.desk import CLIENT, Desk
 from tests.support.promises import jobs_left_in
@@ -149,6 +152,34 @@ def test_two_computations_take_turns() -> None:
     for job in (1, 2):
         desk.done('a', job)
     assert 8 in {run.computation for run in desk.sent(m.RunJobs)}
+
+
+def test_remarks_on_packages_are_passed_on_once_whichever_nodes_have_them() -> None:
+    desk = Desk()
+    for node, remarks in (
+        ('a', 'x differs\ny is missing'),
+        ('b', 'x differs\nz differs'),
+        ('c', ''),
+    ):
+        desk.tell(NodeFound(node, f'10.0.0.{node}', 51348, ''))
+        desk.tell(PeerConnected(node, f'10.0.0.{node}'))
+        desk.hears(node, m.NodeDetails(node, 1, 'Linux', '3.11', None))
+        desk.hears(node, m.ComputationReady(7, remarks))
+    notices = desk.sent(m.Notice, CLIENT)
+    assert [notice.text.partition(': ')[2] for notice in notices] == [
+        'at node a (10.0.0.a), x differs',
+        'at node a (10.0.0.a), y is missing',
+        'at node b (10.0.0.b), z differs',
+    ]
+    assert {notice.level for notice in notices} == {levels.WARNING}
+
+
+def test_remarks_of_any_number_are_told_up_to_a_bound() -> None:
+    desk = Desk()
+    desk.tell(NodeFound('a', '10.0.0.1', 51348, ''))
+    desk.hears('a', m.NodeDetails('a', 1, 'Linux', '3.11', None))
+    desk.hears('a', m.ComputationReady(7, '\n'.join(map(str, range(1000)))))
+    assert len(desk.sent(m.Notice, CLIENT)) == MOST_REMARKS
 
 
 def test_a_busy_node_is_asked_again_when_it_is_free() -> None:

@@ -69,3 +69,11 @@ def test_outcome_text_that_is_not_unicode_is_escaped() -> None:
 def test_malformed_outcome_is_a_protocol_error() -> None:
     with pytest.raises(ProtocolError):
         decode_outcome(b'\x93\x01\x02\x03')
+
+
+def test_remarks_of_any_length_fit_into_the_word_that_a_template_is_ready() -> None:
+    assert lane.decode_ready(lane.encode_ready('')) == ''
+    assert lane.decode_ready(lane.encode_ready('é: x\ny')) == 'é: x\ny'
+    long = lane.encode_ready('aé' * lane.MAX_MESSAGE)
+    assert len(long) < lane.MAX_MESSAGE
+    assert lane.decode_ready(long).startswith('aéaé')
