@@ -57,6 +57,7 @@ class Computation:
         'closing',
         'data',
         'declared',
+        'dismissed',
         'has_pinned',
         'has_priorities',
         'has_retries',
@@ -72,6 +73,7 @@ class Computation:
         'pinned',
         'places',
         'queue',
+        'specs',
         'waiting',
     )
 
@@ -96,6 +98,8 @@ class Computation:
         self.noticed_at = float('-inf')  # when its user was told last why jobs wait
         self.ping_at = now
         self.pings = 0
+        self.specs = list(declared.specs)  # the latest that were added come first
+        self.dismissed: dict[str, str] = {}  # nodes that are not to be used, and why, in words
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""
@@ -242,8 +246,11 @@ class Computation:
 
     def notice_soon(self, now: float) -> None:
         """Have its user told soon why jobs wait, but not over and over."""
-        soon = max(now + NOTICE_DELAY, self.noticed_at + NOTICE_INTERVAL)
-        self.notice_at = min(self.notice_at, soon)
+        self.notice_by(now + NOTICE_DELAY, NOTICE_INTERVAL)
+
+    def notice_by(self, moment: float, interval: float) -> None:
+        """Have its user told then why jobs wait, but not within an interval of the last time."""
+        self.notice_at = min(self.notice_at, max(moment, self.noticed_at + interval))
 
     def count_pinned_on(self, node: str) -> int:
         """How many of the jobs that are with a node may run on no other."""

@@ -2,6 +2,7 @@
 
 from dataclasses import field
 
+from nodeserver.core.fleetmessages import RequestAnswered
 from nodeserver.core.messages import (
     AllocateAsk,
     JobsDone,
@@ -191,6 +192,13 @@ class AskAllocation:
 
 
 @value
+class SettleRequest:
+    """Hand the scheduler's answer to whoever waits for it."""
+
+    answer: RequestAnswered
+
+
+@value
 class SayClosed:
     """The cluster is closed: nothing of it is left anywhere."""
 
@@ -217,4 +225,5 @@ Effect = (
     | TellNode
     | AskAllocation
     | SayClosed
+    | SettleRequest
 )

@@ -190,6 +190,13 @@ class CancelAsked:
 
 
 @value
+class RequestMade:
+    """The user asks the scheduler for something that it answers."""
+
+    message: Message
+
+
+@value
 class CloseAsked:
     """The user is done with the cluster; what is still pending is cancelled."""
 
@@ -237,6 +244,7 @@ Event = (
     | DataShared
     | DataDropped
     | CancelAsked
+    | RequestMade
     | CloseAsked
     | AvailabilityMeasured
     | StopAsked

@@ -20,6 +20,7 @@ process and the client opens the payloads in them.
 
 from dataclasses import field
 
+from nodeserver.core.fleetmessages import FleetMessage
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
 from nodeserver.core.values import JobOptions as JobOptions
@@ -109,6 +110,7 @@ class AllocateAnswer:
     node: str
     cpus: int
     reason: str = ''  # why 0, in words, if that is not what it answered
+    setup_args: bytes = b''  # pickled, for `setup` on that node
 
 
 # scheduler -> cluster
@@ -120,7 +122,7 @@ class AllocateAsk:
 
     computation: int
     node: str
-    spec: int  # index into the computation's specs
+    spec: int  # its place in `nodes`, counted from the end: others may come ahead of it
     address: str
     name: str
     cpus: int
@@ -182,6 +184,8 @@ class NodeChanged:
     platform: str
     availability: Availability | None
     reason: str
+    port: int = 0  # where it is asked
+    avail_cpus: int = 0  # that the node offers; `cpus` are those to use
 
 
 @value
@@ -210,6 +214,7 @@ class OpenComputation:
     cleanup: bool
     pulse_interval: float
     cpus: int  # how many of the node's to use at most (E03)
+    setup_args: bytes = b''  # pickled, for `setup`
 
 
 @value
@@ -382,4 +387,5 @@ Message = (
     | NodeEnding
     | ShareData
     | DropData
+    | FleetMessage
 )

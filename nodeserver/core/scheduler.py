@@ -28,7 +28,7 @@ from nodeserver.core.events import (
     StopAsked,
 )
 from nodeserver.core.explain import explain, notice
-from nodeserver.core.fleet import NodeRecord, UseState
+from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
 from nodeserver.core.letters import acknowledgement, part_of
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
@@ -56,6 +56,7 @@ from nodeserver.core.messages import (
 from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.retries import split
 from nodeserver.core.status import JobStatus, NodeStatus
+from nodeserver.core.steering import Steering
 
 MISSED_PULSES = 5
 CLOSE_TIMEOUT = 10.0  # how long a node may take to tidy up before its client stops waiting
@@ -69,6 +70,7 @@ class SchedulerCore:
         self._fleet = Recruiting(self._out.append, self._node_changed)
         self._dispatch = Dispatch(self._fleet, self._out.append)
         self._endings = Endings(self._dispatch, self._out.append)
+        self._steering = Steering(self._fleet, self._dispatch, self._endings, self._out.append)
         self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
@@ -88,14 +90,15 @@ class SchedulerCore:
             CancelJobs: self._cancel,
             CloseComputation: self._close,
             AcknowledgeOutcomes: self._acknowledge,
-            AllocateAnswer: lambda peer, message, now: self._fleet.answered(message),
+            AllocateAnswer: lambda peer, message, now: self._fleet.answered(message, now),
         }
+        self._from_client |= dict.fromkeys(self._steering.requests, self._steering.asked)
         self._from_node: dict[type[Any], Callable[[NodeRecord, Any, float], None]] = {
             NodeDetails: self._fleet.details,
             NodePulse: self._fleet.pulse,
             ComputationReady: lambda node, message, now: self._fleet.ready(node, message),
             ComputationRefused: self._node_refused,
-            NodeFree: lambda node, message, now: self._fleet.node_free(node, message),
+            NodeFree: self._fleet.node_free,
             JobsDone: self._jobs_done,
             JobsProvisional: self._jobs_provisional,
             JobsReturned: self._jobs_returned,
@@ -114,6 +117,7 @@ class SchedulerCore:
 
     def end_turn(self, now: float) -> list[Effect]:
         """Hand out waiting jobs, once everything that has arrived is known."""
+        self._steering.run(now)
         self._dispatch.run(now)
         return self._take()
 
@@ -202,7 +206,9 @@ class SchedulerCore:
     def _computation_closed(self, node: NodeRecord, message: ComputationClosed, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         use = node.uses.get(message.computation)
-        if comp is not None and use is not None and use.state is UseState.CLOSING:
+        if comp is None or use is None or use.state is not UseState.CLOSING:
+            return
+        if not self._steering.closed(node, comp, now):
             node.leave(message.computation)
             self._finish_close_if_unused(comp)
 
@@ -266,6 +272,7 @@ class SchedulerCore:
         self._dispatch.recalls.returned(node, comp.id, of_use)
         self._dispatch.unload(node, comp, len(ids))
         self._endings.requeue(comp, ids, message.reason)
+        self._steering.returned(node, comp)
 
     def _node_refused(self, node: NodeRecord, message: ComputationRefused, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
@@ -300,7 +307,7 @@ class SchedulerCore:
             self._endings.settle(
                 comp, unrun, JobStatus.CANCELLED, f'node {node.title} was lost: {reason}'
             )
-            if use.state is UseState.READY:
+            if use.state in IN_USE or (use.state is UseState.CLOSING and not comp.closing):
                 self._fleet.tell(node, comp, NodeStatus.CLOSED, reason)
             if not comp.closing:
                 text = f'node {node.title} was lost: {reason}'

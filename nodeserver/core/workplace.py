@@ -177,7 +177,9 @@ class Workplace:
             free -= 1
         lacking = [h for h in ready if h.queue and h.busy < self._limit(h)] if not free else []
         for hosted in ready:
-            if hosted.lasting and not (lacking and self._turns.must_yield(hosted, lacking)):
+            is_over = hosted.busy > self._limit(hosted)  # it was given fewer cpus meanwhile
+            must_yield = is_over or (lacking and self._turns.must_yield(hosted, lacking))
+            if hosted.lasting and not must_yield:
                 self._level(hosted, free > 0)
             self._fork_ahead(hosted)
 

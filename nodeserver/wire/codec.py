@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from nodeserver.core import messages
+from nodeserver.core import fleetmessages, messages
 from nodeserver.core.errors import ProtocolError
 from nodeserver.core.messages import Message
 
@@ -56,6 +56,13 @@ TAGS: dict[type[Any], int] = {
     messages.JobsRetried: 29,
     messages.ShareData: 30,
     messages.DropData: 31,
+    fleetmessages.AddNodes: 48,
+    fleetmessages.FindNodes: 49,
+    fleetmessages.DeallocateNode: 50,
+    fleetmessages.CloseNode: 51,
+    fleetmessages.SetNodeCpus: 52,
+    fleetmessages.RequestAnswered: 53,
+    fleetmessages.LimitCpus: 54,
 }
 
 
