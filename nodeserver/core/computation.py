@@ -246,11 +246,8 @@ class Computation:
 
     def notice_soon(self, now: float) -> None:
         """Have its user told soon why jobs wait, but not over and over."""
-        self.notice_by(now + NOTICE_DELAY, NOTICE_INTERVAL)
-
-    def notice_by(self, moment: float, interval: float) -> None:
-        """Have its user told then why jobs wait, but not within an interval of the last time."""
-        self.notice_at = min(self.notice_at, max(moment, self.noticed_at + interval))
+        soon = max(now + NOTICE_DELAY, self.noticed_at + NOTICE_INTERVAL)
+        self.notice_at = min(self.notice_at, soon)
 
     def count_pinned_on(self, node: str) -> int:
         """How many of the jobs that are with a node may run on no other."""

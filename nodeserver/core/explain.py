@@ -169,15 +169,16 @@ def _leaving(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
     """How it stands with a node that is used no more, or not at the moment."""
     load = node.loads.get(comp.id, 0)
     running = f'; {_count(load, "job")} there may end' if load else ''
+    afterwards = f', and {use.reason}' if use.reason else ''
     match use.state:
         case UseState.DEALLOCATED:
             return f'takes no new jobs: deallocated{running}; `allocate_node()` uses it again'
         case UseState.DRAINING:
-            return f'is being closed{running}'
+            return f'is being closed{running}{afterwards}'
         case UseState.DISMISSED:
             return f'not used: {use.reason}; `allocate_node()` uses it again'
         case _:
-            return 'closing: it ends what is left of this computation'
+            return f'closing: it ends what is left of this computation{afterwards}'
 
 
 def _load(node: NodeRecord, use: NodeUse, comp: Computation) -> str:

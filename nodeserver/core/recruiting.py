@@ -31,7 +31,6 @@ from nodeserver.core.status import NodeStatus
 
 FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
 LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
-OPENING_NOTICE_INTERVAL = 10.0  # between notices, when nodes are being set up
 PULSE_INTERVAL = 5.0  # seconds (D17)
 MOST_NODES = 10_000
 MOST_STRANGERS = 1_000
@@ -224,7 +223,7 @@ class Recruiting:
         node.shared.pop(comp.id, None)  # what it had of them it has forgotten
         node.uses[comp.id] = use_in(UseState.OPENING, cpus)
         node.opened_at[comp.id] = now
-        comp.notice_by(now + NOTICE_DELAY, OPENING_NOTICE_INTERVAL)
+        comp.notice_at = min(comp.notice_at, now + NOTICE_DELAY)
         declared = comp.declared
         message = OpenComputation(
             declared.computation,

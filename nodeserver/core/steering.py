@@ -32,6 +32,7 @@ from nodeserver.core.status import JobStatus, NodeStatus
 Answer = tuple[int, str]  # a value, and the reason in words where it is -1
 
 CLOSED_BY_CLIENT = 'it was closed with close_node()'
+SET_UP_ANEW = 'it is set up anew'
 DEALLOCATED_BY_CLIENT = 'it was deallocated with deallocate_node()'
 _DONE: Answer = (0, '')
 _OPEN = (UseState.READY, UseState.OPENING, UseState.DEALLOCATED)
@@ -97,7 +98,7 @@ class Steering:
         use = node.uses.get(comp.id)
         leave = self._leaving.get((node.id, comp.id))
         if leave is not None:
-            leave.again = True
+            self._leave(node, comp, leave, again=True)
         elif use is None or use.state in (
             UseState.DISMISSED,
             UseState.UNWANTED,
@@ -146,7 +147,7 @@ class Steering:
             self._give_up_pinned(node, comp)
         leave = self._leaving.get((node.id, comp.id))
         if leave is not None:
-            leave.again = message.again
+            self._leave(node, comp, leave, message.again)
         elif node.uses[comp.id].state in _OPEN:
             leave = self._leaving[node.id, comp.id] = _Leave(message.again)
             self._drain(node, comp, leave)
@@ -162,8 +163,15 @@ class Steering:
     def _drain(self, node: NodeRecord, comp: Computation, leave: _Leave) -> None:
         use = node.uses[comp.id]
         self._fleet.set_use(node, comp, UseState.DRAINING, use.cpus)
+        self._leave(node, comp, leave, leave.again)
         leave.recalls += self._dispatch.recalls.is_asked(node, comp.id)
         leave.recalls += self._recall(node, comp)
+
+    def _leave(self, node: NodeRecord, comp: Computation, leave: _Leave, again: bool) -> None:
+        """Note whether a computation comes back to a node that it leaves."""
+        leave.again = again
+        use = node.uses[comp.id]
+        node.uses[comp.id] = use_in(use.state, use.cpus, SET_UP_ANEW if again else '')
 
     def _give_up_pinned(self, node: NodeRecord, comp: Computation) -> None:
         """End the jobs that wait for a node which is being closed, and could wait for ever."""
@@ -204,7 +212,7 @@ class Steering:
         if leave is None or comp.closing:
             return False
         if node.uses[comp.id].state is UseState.CLOSING:  # else that was told already
-            reason = 'it is set up anew' if leave.again else CLOSED_BY_CLIENT
+            reason = SET_UP_ANEW if leave.again else CLOSED_BY_CLIENT
             self._fleet.tell(node, comp, NodeStatus.CLOSED, reason)
         node.leave(comp.id)
         if leave.again:

@@ -441,3 +441,32 @@ def test_the_id_is_written_as_its_class_writes_it_where_a_job_waits_again(
     lines = [record.getMessage() for record in caplog.records]
     assert 'hold: job <mine> cancelled' in lines
     assert cluster.explain(job).startswith('job <mine>: cancelled')
+
+
+# why nothing happens
+
+
+class Slow:
+    """Data that a node takes its time to load."""
+
+    def __init__(self, gate: str) -> None:
+        self.gate = gate
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        while not Path(state['gate']).exists():
+            time.sleep(0.02)
+        self.__dict__ = state
+
+
+@pytest.mark.row('Z06')
+def test_a_node_that_sets_up_for_long_is_told_of(
+    make_cluster: MakeCluster, gate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = Slow(str(gate))
+    cluster = make_cluster(lambda: slow.gate, nodes=[ALPHA])
+    words = ': setting up for 2 s: it receives the computation and runs `setup`'
+    eventually(lambda: words in caplog.text)
+    assert 'node alpha (127.0.0.2) port ' in caplog.text
+    gate.touch()
+    assert cluster.submit()() == str(gate)
+    assert 'setting up' not in cluster.explain()
