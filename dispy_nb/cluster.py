@@ -192,13 +192,13 @@ class JobCluster(Verbs):
         Raises
         ------
         UsageError
-            `node` is neither, or a `DispyNode` that the cluster has lost.
+            `node` is neither, or a `DispyNode` that the cluster has lost or closed.
         """
         return self._submit(self._pin(node), args, kwargs)
 
     def _pin(self, node: DispyNode | str) -> str:
         if isinstance(node, DispyNode) and node.closed:
-            raise UsageError(f'{node!r} was lost: give an address or a node that is there')
+            raise UsageError(f'{node!r} was lost or closed: give one that is there, or an address')
         return pin_names(node, self._shell.nodes.values())
 
     def _submit(
@@ -381,7 +381,7 @@ class JobCluster(Verbs):
 
     def uses_only(self, nodes: set[tuple[str, int]]) -> bool:
         """Whether all nodes that the cluster asks for are among these addresses and ports."""
-        return all((a.host, a.port) in nodes for a in self._options.allocations)
+        return all((a.host, a.port) in nodes for a in self._shell.allocations)
 
     def snapshot(self) -> Snapshot:
         """Take a picture of the cluster's figures, for displays."""

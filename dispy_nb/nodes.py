@@ -3,7 +3,7 @@
 import operator
 import reprlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Any, ClassVar
 
@@ -58,7 +58,11 @@ class NodeAllocate:
     port : int, optional
         The node's port; 51348 by default.
     cpus : int
-        Most cpus to use on each node; 0 means all that it offers.
+        Most cpus to use on each node; 0 means all that it offers, below 0: leave so many unused.
+    depends : list
+        What else to send to each node; `allocate` may set it anew for the node it is asked for.
+    setup_args : tuple
+        Arguments of the cluster's `setup` on each node; `allocate` may set them likewise.
 
     Raises
     ------
@@ -66,17 +70,31 @@ class NodeAllocate:
         A value is of a wrong type or out of range.
     """
 
-    def __init__(self, host: str, port: int | None = None, cpus: int = 0) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        cpus: int = 0,
+        depends: Sequence[Any] = [],
+        setup_args: tuple[Any, ...] = (),
+    ) -> None:
         if not isinstance(host, str) or not host.strip() or not host.isprintable():
             raise UsageError(f'host must be a host name, an address or a pattern, not {host!r}')
-        if isinstance(cpus, bool) or not isinstance(cpus, int) or cpus < 0:
-            raise UsageError(f'cpus must be 0 (all) or a positive number, not {cpus!r}')
+        if isinstance(cpus, bool) or not isinstance(cpus, int):
+            raise UsageError(
+                f'cpus must be a number: 0 for all, or how many to use, or below 0 how many to '
+                f'leave unused; not {cpus!r}'
+            )
         is_number = isinstance(port, int) and not isinstance(port, bool)
         if port is not None and not (is_number and 0 < port <= 65535):
             raise UsageError(f'port must be a number from 1 to 65535, not {port!r}')
         self.host = host
         self.port = port
         self.cpus = cpus
+        self.depends = depends
+        self.setup_args = setup_args
+        self.check_extras()
+        self.depends = list(depends)
 
     def allocate(
         self,
@@ -88,12 +106,22 @@ class NodeAllocate:
         platform: str | None = None,
     ) -> int:
         """Return how many of a node's `cpus` to use; 0 leaves it unused (E04, E06, E07)."""
+        if self.cpus < 0:
+            return max(0, cpus + self.cpus)
         return min(cpus, self.cpus) if self.cpus else cpus
+
+    def check_extras(self) -> None:
+        """Raise `UsageError` if `depends` or `setup_args`, which `allocate` may set, is none."""
+        if not isinstance(self.depends, list | tuple):
+            raise UsageError(f'depends must be a list, not {self.depends!r}')
+        if not isinstance(self.setup_args, tuple):
+            raise UsageError(f'setup_args must be a tuple, not {self.setup_args!r}')
 
     @property
     def decides_itself(self) -> bool:
-        """Whether a subclass overrides `allocate`, so that it must be asked."""
-        return type(self).allocate is not NodeAllocate.allocate
+        """Whether it must be asked: its `allocate` is a subclass's, or it has more to give."""
+        is_own = type(self).allocate is not NodeAllocate.allocate
+        return is_own or bool(self.depends or self.setup_args)
 
     def port_or(self, node_port: int) -> int:
         """The port at which to ask for the node."""
@@ -108,7 +136,9 @@ class DispyNode:
     ip_addr, name : str
         Where it is, and what it calls itself.
     cpus : int
-        Cpus that this cluster may use; `avail_cpus` is the same number.
+        Cpus that this cluster may use.
+    avail_cpus : int
+        Cpus that the node offers.
     busy : int
         Jobs of this cluster that are with it.
     jobs_done : int
@@ -126,6 +156,7 @@ class DispyNode:
     def __init__(self, change: NodeChanged) -> None:
         self.node_id = change.node
         self.ip_addr = change.address
+        self.port = change.port
         self.name = change.name
         self.platform = change.platform
         self.busy = 0
@@ -136,10 +167,8 @@ class DispyNode:
 
     def update(self, change: NodeChanged) -> None:
         """Take in what the scheduler tells of it."""
-        if change.cpus:
-            self.cpus = self.avail_cpus = change.cpus
-        elif not hasattr(self, 'cpus'):
-            self.cpus = self.avail_cpus = 0
+        self.cpus = change.cpus
+        self.avail_cpus = change.avail_cpus
         self.closed = change.status == NodeStatus.CLOSED
         self.avail_info = avail_info(change.availability)
         self.update_time = time.time()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dispy_nb.local import with_local_nodes
-from dispy_nb.nodes import NodeAllocate
+from dispy_nb.nodes import DispyNode, NodeAllocate
 from nodeserver.core.errors import NotYetSupported, UsageError
 from nodeserver.core.recruiting import PULSE_INTERVAL
 from nodeserver.io.netif import resolve
@@ -141,6 +141,8 @@ def as_allocation(element: Any) -> NodeAllocate:
     """
     if isinstance(element, NodeAllocate):
         return element
+    if isinstance(element, DispyNode):
+        return NodeAllocate(element.ip_addr, element.port or None)
     if isinstance(element, str):
         return NodeAllocate(element)
     if isinstance(element, tuple | list) and 1 <= len(element) <= 3:

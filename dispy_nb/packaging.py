@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from dispy_nb.dependencies import (
 from dispy_nb.nodes import NodeAllocate
 from dispy_nb.options import ClusterOptions
 from dispy_nb.project import Project, look_through
-from nodeserver.core.errors import UsageError
+from nodeserver.core.errors import PicklingFailed, UsageError
 from nodeserver.core.messages import DeclareComputation, NodeSpec
 from nodeserver.io.netif import resolve
 from nodeserver.io.sysinfo import python_version
-from nodeserver.payload import dump_package
+from nodeserver.payload import dump_call, dump_package
+from nodeserver.usercode import modules_by_value
 from nodeserver.worker.program import Program
 
 JOB_DEPENDS = 'dispy_job_depends'  # of the keywords of a job
@@ -65,17 +66,20 @@ def declare(options: ClusterOptions, project: Project, manifest: bytes = b'') ->
     Raises
     ------
     PicklingFailed
-        The function refers to something that cannot travel.
+        The function or `setup_args` of a node refers to something that cannot travel.
     UsageError
         A host name in `nodes` has no address.
     """
+    by_value = modules_by_value(options.computation)
+    for allocation in options.allocations:
+        dump_setup_args(allocation, by_value)  # what cannot travel is told here
     return DeclareComputation(
         secrets.randbits(63) | 1,
         options.name or computation_name(options.computation),
         owner(),
         python_version(),
         _package(options.computation, project),
-        [_spec(allocation, options.node_port or 0) for allocation in options.allocations],
+        [node_spec(allocation, options.node_port or 0) for allocation in options.allocations],
         options.node_port or 0,
         options.isolation,
         options.reentrant,
@@ -116,11 +120,37 @@ def _user() -> str:
         return f'uid {os.getuid()}' if hasattr(os, 'getuid') else 'somebody'
 
 
-def _spec(allocation: NodeAllocate, node_port: int) -> NodeSpec:
+def node_spec(allocation: NodeAllocate, node_port: int) -> NodeSpec:
+    """What the scheduler is told of an element of `nodes`.
+
+    Raises
+    ------
+    UsageError
+        Its host name has no address.
+    """
     host = allocation.host
     pattern = host if '*' in host else resolve(host)[0]
     asks = allocation.decides_itself
     return NodeSpec(pattern, allocation.port_or(node_port), allocation.cpus, asks)
+
+
+def dump_setup_args(allocation: NodeAllocate, by_value: Iterable[str]) -> bytes:
+    """Pickle the arguments that `setup` gets on a node, as those of a job; b'' if there are none.
+
+    Raises
+    ------
+    PicklingFailed
+        One of them cannot travel; it is named.
+    UsageError
+        They are not in a tuple.
+    """
+    allocation.check_extras()
+    if not allocation.setup_args:
+        return b''
+    try:
+        return dump_call(allocation.setup_args, {}, by_value)
+    except PicklingFailed as error:
+        raise PicklingFailed(f'setup_args: {error}') from error
 
 
 def check_program_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

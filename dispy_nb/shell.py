@@ -12,16 +12,19 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from dispy_nb.callbacks import CallbackThread
+from dispy_nb.feeder import Feeder
 from dispy_nb.files import ClusterFiles
 from dispy_nb.gilshare import GilShare
 from dispy_nb.job import DispyJob, JobView
 from dispy_nb.lastline import failure
-from dispy_nb.nodes import DispyNode, allocated, avail_info
+from dispy_nb.nodes import DispyNode, NodeAllocate, allocated, avail_info
 from dispy_nb.options import ClusterOptions
 from dispy_nb.outcomes import ProvisionalOutcome
+from dispy_nb.packaging import dump_setup_args
+from dispy_nb.requests import Requests
 from dispy_nb.shareddata import DataBook
 from nodeserver.core.effects import (
     AskAllocation,
@@ -33,9 +36,11 @@ from nodeserver.core.effects import (
     Report,
     SayClosed,
     SettleJobs,
+    SettleRequest,
     SettleUnrun,
     TellNode,
 )
+from nodeserver.core.errors import PicklingFailed, UsageError
 from nodeserver.core.messages import AllocateAnswer, AllocateAsk
 from nodeserver.core.status import STATUSES, JobStatus, NodeStatus
 from nodeserver.io.driver import Performers
@@ -57,19 +62,6 @@ def _name_of(job: DispyJob) -> str:
         return str(job.id)
     except Exception:  # noqa: BLE001 - the user's own object, on our loop's thread
         return f'#{job._number}'
-
-
-class Feeder(Protocol):
-    """Gives a cluster its jobs little by little: while it has some left, that is not idle."""
-
-    def is_busy(self) -> bool:
-        """Whether a job is to come, or the end of one is not told yet."""
-
-    def held_back(self) -> int:
-        """How many jobs are to come."""
-
-    def take_back(self) -> None:
-        """Give none of them: the cluster cancels its jobs."""
 
 
 class ClusterShell:
@@ -101,12 +93,14 @@ class ClusterShell:
         self.closed = threading.Event()
         self.feeder: Feeder | None = None
         self._holds = False
+        self.allocations = list(options.allocations)  # elements of `nodes`; added ones come first
         self._options = options
         self._callbacks = callbacks
         self._calls_left = 0
         self._idle = threading.Condition()
         self.idle_watchers: set[Callable[[], object]] = set()  # called when it may be idle
         self.nodes_changed = threading.Condition()
+        self.requests = Requests(self.closed.is_set)
 
     def performers(self) -> Performers:
         """What the driver calls for each effect of the cluster's core."""
@@ -122,6 +116,7 @@ class ClusterShell:
             Report: self._perform_report,
             SayClosed: self._perform_closed,
             HearOfFiles: self.files.perform,
+            SettleRequest: lambda effect: self.requests.settle(effect.answer),
         }
 
     # the user's side
@@ -344,13 +339,15 @@ class ClusterShell:
 
     def _perform_closed(self, effect: SayClosed) -> None:
         self.closed.set()
+        self.requests.give_up()
         with self.nodes_changed:
             self.nodes_changed.notify_all()
 
     def _perform_ask(self, effect: AskAllocation) -> None:
         """Call the user's `allocate` on the callback thread; its answer goes to the scheduler."""
         ask = effect.ask
-        allocate = self._options.allocations[ask.spec].allocate
+        allocation = self.allocations[ask.spec]
+        allocate = allocation.allocate
         raised: list[str] = []
 
         @functools.wraps(allocate)
@@ -362,15 +359,29 @@ class ClusterShell:
                 raised.append(f'allocate() raised {type(exc).__name__}: {text}')
                 raise
 
+        def answer(value: Any) -> None:
+            self._answer_ask(ask, allocation, value, raised)
+
         info = avail_info(ask.availability)
         args = (self.cluster, ask.address, ask.name, ask.cpus, info, ask.platform)
-        self._callbacks.put(asking, args, lambda value: self._answer_ask(ask, value, raised))
+        self._callbacks.put(asking, args, answer)
 
-    def _answer_ask(self, ask: AllocateAsk, value: Any, raised: list[str]) -> None:
+    def _answer_ask(
+        self, ask: AllocateAsk, allocation: NodeAllocate, value: Any, raised: list[str]
+    ) -> None:
+        """Say how many cpus are wanted of a node, with what `allocate` has set for that node."""
         cpus, reason = (0, raised[0]) if raised else allocated(value, ask.cpus)
+        setup_args = b''
+        if cpus:
+            try:
+                setup_args = dump_setup_args(allocation, self.cluster._travels)
+            except (UsageError, PicklingFailed) as error:
+                cpus, reason = 0, f'its allocation cannot be used: {error}'
         if reason and not raised:  # what it raised was shown already
             _log.warning('%s: node %s (%s) is not used', reason, ask.name, ask.address)
-        self.cluster.say(lambda computation: AllocateAnswer(computation, ask.node, cpus, reason))
+        self.cluster.say(
+            lambda computation: AllocateAnswer(computation, ask.node, cpus, reason, setup_args)
+        )
 
     def _perform_report(self, effect: Report) -> None:
         if effect.level >= logging.WARNING:

@@ -11,7 +11,8 @@ from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.joboptions import ClusterView, checked
 from dispy_nb.mapping import Columns, Target, check_count
 from dispy_nb.mapverbs import MapVerbs
-from dispy_nb.nodes import DispyNode, check_node_text
+from dispy_nb.nodes import DispyNode
+from dispy_nb.nodeverbs import NodeVerbs
 from dispy_nb.options import ClusterOptions
 from dispy_nb.packaging import check_program_arguments
 from dispy_nb.progress import ProgressLine
@@ -33,7 +34,7 @@ FIRST_NODE_TIMEOUT = 2.0  # seconds that `map` waits to learn how many cpus ther
 UNKNOWN_CPUS = 16  # what it plans for if no node has come by then
 
 
-class Verbs(MapVerbs, FileVerbs):
+class Verbs(NodeVerbs, FileVerbs, MapVerbs):
     """The part of `JobCluster` that builds upon submitting and cancelling."""
 
     name: str
@@ -88,16 +89,6 @@ class Verbs(MapVerbs, FileVerbs):
         """
         self._check_open()
         return self._data.share(value, self._travels)
-
-    def node_jobs(self, node: DispyNode | str) -> list[DispyJob]:
-        """List the jobs that are with a node now (C14)."""
-        wanted = node.node_id if isinstance(node, DispyNode) else check_node_text(node)
-        return [
-            job
-            for job in list(self._shell.jobs.values())
-            if job.node is not None
-            and wanted in (job.node.node_id, job.node.ip_addr, job.node.name)
-        ]
 
     def explain(self, job: DispyJob | None = None) -> str:
         """Say why jobs wait, node by node, in the scheduler's own words (Z06, D12)."""
@@ -155,6 +146,7 @@ class Verbs(MapVerbs, FileVerbs):
             dest_path=None,
             isolation='worker',
             name=f'{self.name} executor',
+            allocations=list(self._shell.allocations),
         )
         return ClusterExecutor(self._from_options(options), max_workers)
 

@@ -21,6 +21,7 @@ from nodeserver.core.effects import (
     SayClosed,
     Send,
     SettleJobs,
+    SettleRequest,
     SettleUnrun,
     TellNode,
 )
@@ -36,8 +37,10 @@ from nodeserver.core.events import (
     MessageArrived,
     PeerConnected,
     PeerLost,
+    RequestMade,
 )
 from nodeserver.core.filemessages import FileMessage
+from nodeserver.core.fleetmessages import RequestAnswered
 from nodeserver.core.letters import part_of
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
@@ -80,6 +83,7 @@ class ClusterCore:
             DataShared: self._data_shared,
             DataDropped: self._data_dropped,
             CancelAsked: self._cancel_asked,
+            RequestMade: lambda event, now: self._send(event.message),
             CloseAsked: self._close_asked,
             DeadlinePassed: lambda event, now: None,  # `end_turn` looks at the time
             MessageArrived: self._message_arrived,
@@ -97,6 +101,7 @@ class ClusterCore:
             NodeChanged: lambda message: self._out.append(TellNode(message)),
             AllocateAsk: lambda message: self._out.append(AskAllocation(message)),
             Notice: lambda message: self._out.append(Report(message.level, message.text)),
+            RequestAnswered: lambda message: self._out.append(SettleRequest(message)),
             ComputationClosed: self._computation_closed,
             **dict.fromkeys(get_args(FileMessage), self._of_files),
         }

@@ -60,6 +60,7 @@ class Computation:
         'closing',
         'data',
         'declared',
+        'dismissed',
         'has_manifests',
         'has_pinned',
         'has_priorities',
@@ -77,6 +78,7 @@ class Computation:
         'places',
         'queue',
         'remarks',
+        'specs',
         'talks_of_files',
         'waiting',
     )
@@ -105,6 +107,8 @@ class Computation:
         self.ping_at = now
         self.pings = 0
         self.remarks: set[str] = set()  # of nodes on their packages, that its user was told
+        self.specs = list(declared.specs)  # the latest that were added come first
+        self.dismissed: dict[str, str] = {}  # nodes that are not to be used, and why, in words
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""

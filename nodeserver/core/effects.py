@@ -3,6 +3,7 @@
 from dataclasses import field
 
 from nodeserver.core.filemessages import FileMessage
+from nodeserver.core.fleetmessages import RequestAnswered
 from nodeserver.core.messages import (
     AllocateAsk,
     JobsDone,
@@ -229,6 +230,13 @@ class AskAllocation:
 
 
 @value
+class SettleRequest:
+    """Hand the scheduler's answer to whoever waits for it."""
+
+    answer: RequestAnswered
+
+
+@value
 class SayClosed:
     """The cluster is closed: nothing of it is left anywhere."""
 
@@ -259,4 +267,5 @@ Effect = (
     | TellNode
     | AskAllocation
     | SayClosed
+    | SettleRequest
 )

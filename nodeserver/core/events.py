@@ -214,6 +214,13 @@ class CancelAsked:
 
 
 @value
+class RequestMade:
+    """The user asks the scheduler for something that it answers."""
+
+    message: Message
+
+
+@value
 class CloseAsked:
     """The user is done with the cluster; what is still pending is cancelled."""
 
@@ -263,6 +270,7 @@ Event = (
     | DataShared
     | DataDropped
     | CancelAsked
+    | RequestMade
     | CloseAsked
     | AvailabilityMeasured
     | StopAsked

@@ -1,6 +1,6 @@
 """Why jobs wait, in words, from the same records that the scheduler decides by (D12)."""
 
-from nodeserver.core.computation import Computation
+from nodeserver.core.computation import NOTICE_DELAY, Computation
 from nodeserver.core.fleet import NodeRecord, NodeUse, UseState, matches_address, matching_spec
 from nodeserver.core.recruiting import Recruiting
 
@@ -10,13 +10,21 @@ KEY_ADVICE = (
 )
 
 MOST_NAMES = 10  # of nodes that jobs wait for, in one text
+_USELESS = (
+    UseState.BUSY,
+    UseState.FAILED,
+    UseState.UNWANTED,
+    UseState.DEALLOCATED,
+    UseState.DISMISSED,
+)
 
 
 def explain(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
     """Say where a computation stands: its jobs, each node, and what to do if there is none."""
     ready, strangers = fleet.ready_count(comp), _strangers(fleet, comp)
-    lines = [_jobs_line(fleet, comp, ready), *_pinned_lines(fleet, comp, list(comp.pinned_nodes()))]
-    lines += [_node_line(node, comp) for node in fleet.nodes.values()]
+    lines = [_jobs_line(fleet, comp, ready), *_priority_lines(comp)]
+    lines += _pinned_lines(fleet, comp, list(comp.pinned_nodes()), now)
+    lines += [_node_line(node, comp, now) for node in fleet.nodes.values()]
     lines += [f'{address}: uses another key; {KEY_ADVICE}' for address in strangers]
     lines += [f'{address}: {reason}' for address, reason in fleet.refusals.items()]
     if not ready:
@@ -29,13 +37,24 @@ def notice(fleet: Recruiting, comp: Computation, now: float) -> str:
     if not fleet.ready_count(comp):
         return '\n  '.join(explain(fleet, comp, now))
     useless = [name for name in comp.pinned_nodes() if _is_useless(fleet.named(name, comp), comp)]
-    lines = '\n  '.join(_pinned_lines(fleet, comp, useless))
+    told = _pinned_lines(fleet, comp, useless, now) + _slow_lines(fleet, comp, now)[:MOST_NAMES]
+    lines = '\n  '.join(told)
     return f'{comp.declared.name}: {lines}' if lines else ''
 
 
 def _is_useless(node: NodeRecord | None, comp: Computation) -> bool:
+    """Whether a job for this node only would wait for something that does not come by itself."""
     use = node.uses.get(comp.id) if node else None
-    return use is None or use.state in (UseState.BUSY, UseState.FAILED, UseState.UNWANTED)
+    return use is None or use.state in _USELESS or (use.state is UseState.READY and not use.cpus)
+
+
+def _slow_lines(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
+    """Nodes that have been setting up for so long that people wonder."""
+    return [
+        _node_line(node, comp, now)
+        for node in fleet.nodes.values()
+        if now - node.opened_at.get(comp.id, now) >= NOTICE_DELAY
+    ]
 
 
 def _strangers(fleet: Recruiting, comp: Computation) -> list[str]:
@@ -44,13 +63,13 @@ def _strangers(fleet: Recruiting, comp: Computation) -> list[str]:
     return [
         address
         for address in fleet.other_keys
-        if address not in found and any(matches_address(s, address) for s in comp.declared.specs)
+        if address not in found and any(matches_address(s, address) for s in comp.specs)
     ]
 
 
 def _is_ready(node: NodeRecord, comp: Computation) -> bool:
     use = node.uses.get(comp.id)
-    return use is not None and use.state is UseState.READY
+    return use is not None and use.open_cpus > 0
 
 
 def _jobs_line(fleet: Recruiting, comp: Computation, ready: int) -> str:
@@ -65,6 +84,19 @@ def _jobs_line(fleet: Recruiting, comp: Computation, ready: int) -> str:
     return f'{text}; {_count(ready, "node")} ready'
 
 
+def _priority_lines(comp: Computation) -> list[str]:
+    """Say which of the jobs that wait go first, if they are not all alike."""
+    counts = comp.queue.count_by_priority(comp.waiting) if comp.has_priorities else {}
+    if len(counts) < 2:
+        return []
+    highest = max(counts)
+    behind = sum(counts.values()) - counts[highest]
+    return [
+        f'{_count(counts[highest], "job")} of priority {highest} '
+        f'{"goes" if counts[highest] == 1 else "go"} first; {_wait(behind)} behind'
+    ]
+
+
 def _all_busy(fleet: Recruiting, comp: Computation) -> bool:
     ready = (n for n in fleet.nodes.values() if _is_ready(n, comp) and not n.ending)
     return all(_is_full(node, node.uses[comp.id], comp) for node in ready)
@@ -74,11 +106,11 @@ def _is_full(node: NodeRecord, use: NodeUse, comp: Computation) -> bool:
     return node.load >= node.cpus or node.loads.get(comp.id, 0) >= use.cpus
 
 
-def _pinned_lines(fleet: Recruiting, comp: Computation, names: list[str]) -> list[str]:
+def _pinned_lines(fleet: Recruiting, comp: Computation, names: list[str], now: float) -> list[str]:
     """Say of jobs that wait for one node each how it stands with that node."""
     counts = {name: comp.waiting_for(name) for name in names}
     names = [name for name in names if counts[name]]
-    lines = [_pinned_line(fleet, comp, name, counts[name]) for name in names[:MOST_NAMES]]
+    lines = [_pinned_line(fleet, comp, name, counts[name], now) for name in names[:MOST_NAMES]]
     others = names[MOST_NAMES:]
     if others:
         rest = sum(counts[name] for name in others)
@@ -86,13 +118,13 @@ def _pinned_lines(fleet: Recruiting, comp: Computation, names: list[str]) -> lis
     return lines
 
 
-def _pinned_line(fleet: Recruiting, comp: Computation, name: str, count: int) -> str:
+def _pinned_line(fleet: Recruiting, comp: Computation, name: str, count: int, now: float) -> str:
     names = name.split('\n')
     node = fleet.named(name, comp)
     if node is None:  # one that is known but not used by this computation is worth a word
         node = next((n for n in fleet.nodes.values() if n.address in names), None)
     if node is not None:
-        return f'{_wait(count)} for node {node.title}: {_standing(node, comp)}'
+        return f'{_wait(count)} for node {node.title}: {_standing(node, comp, now)}'
     title = f'{names[0]} ({", ".join(names[1:])})' if names[1:] else name
     return f'{_wait(count)} for node {title}, which was not found'
 
@@ -101,19 +133,19 @@ def _wait(jobs: int) -> str:
     return f'{_count(jobs, "job")} {"waits" if jobs == 1 else "wait"}'
 
 
-def _node_line(node: NodeRecord, comp: Computation) -> str:
-    return f'node {node.title} port {node.port}: {_standing(node, comp)}'
+def _node_line(node: NodeRecord, comp: Computation, now: float) -> str:
+    return f'node {node.title} port {node.port}: {_standing(node, comp, now)}'
 
 
-def _standing(node: NodeRecord, comp: Computation) -> str:
+def _standing(node: NodeRecord, comp: Computation, now: float) -> str:
     use = node.uses.get(comp.id)
     if node.ending:
         return f'takes no more jobs: {node.ending}'
     if use is None:
         if node.refusal:
             return node.refusal
-        if matching_spec(comp.declared.specs, node) is None:
-            return 'found, but it matches no element of `nodes`'
+        if matching_spec(comp.specs, node) is None:
+            return 'found, but it matches no element of `nodes`; `allocate_node()` adds it'
         return 'found, connected, waiting for its details' if node.connected else 'connecting'
     match use.state:
         case UseState.READY:
@@ -121,20 +153,40 @@ def _standing(node: NodeRecord, comp: Computation) -> str:
         case UseState.BUSY:
             return f'busy: {use.reason}; it is used as soon as it is free'
         case UseState.FAILED:
-            return f'cannot run this computation: {use.reason}'
+            return f'cannot run this computation: {use.reason}; `resetup_node()` tries again'
         case UseState.UNWANTED:
-            return f'not used: {use.reason}'
+            return f'not used: {use.reason}; `allocate_node()` asks again'
         case UseState.ASKING:
-            return 'waiting for the answer of `allocate()`'
+            return 'waiting for the answer of `allocate()`, which runs behind other callbacks'
         case UseState.OPENING:
-            return 'receiving the computation'
+            seconds = round(now - node.opened_at.get(comp.id, now))
+            return f'setting up for {seconds} s: it receives the computation and runs `setup`'
         case _:
-            return 'closing'
+            return _leaving(node, use, comp)
+
+
+def _leaving(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
+    """How it stands with a node that is used no more, or not at the moment."""
+    load = node.loads.get(comp.id, 0)
+    running = f'; {_count(load, "job")} there may end' if load else ''
+    afterwards = f', and {use.reason}' if use.reason else ''
+    match use.state:
+        case UseState.DEALLOCATED:
+            return f'takes no new jobs: deallocated{running}; `allocate_node()` uses it again'
+        case UseState.DRAINING:
+            return f'is being closed{running}{afterwards}'
+        case UseState.DISMISSED:
+            return f'not used: {use.reason}; `allocate_node()` uses it again'
+        case _:
+            return f'closing: it ends what is left of this computation{afterwards}'
 
 
 def _load(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
     own = node.loads.get(comp.id, 0)
     load, others = min(own, use.cpus), node.load - own
+    if not use.cpus:
+        running = f'; {_count(own, "job")} there may end' if own else ''
+        return f'none of its cpus are to be used{running}; `set_node_cpus()` gives it some'
     text = 'all cpus busy: ' if _is_full(node, use, comp) else ''
     text += f'{load} of {_count(use.cpus, "cpu")} in use'
     if others:
@@ -147,7 +199,7 @@ def _load(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
 
 
 def _advice(comp: Computation, anybody: bool) -> list[str]:
-    specs = comp.declared.specs
+    specs = comp.specs
     asked = [f'{s.pattern} (port {s.port})' for s in specs if '*' not in s.pattern]
     if any('*' in s.pattern for s in specs):
         asked.append(f'the local network by broadcast to port {comp.declared.node_port}')

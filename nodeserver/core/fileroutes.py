@@ -14,11 +14,11 @@ from nodeserver.core.filemessages import (
     OfferFile,
     PlaceFiles,
 )
-from nodeserver.core.fleet import NodeRecord, UseState
+from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
 from nodeserver.core.recruiting import Recruiting
 
 _BOTH_WAYS = (FetchFiles, FileBlocks, FilesPlaced, FilesFailed)
-_IN_USE = (UseState.OPENING, UseState.READY)
+_REACHED = frozenset((UseState.OPENING, *IN_USE))
 
 
 class FileRoutes:
@@ -46,7 +46,7 @@ class FileRoutes:
         if comp is None or comp.client != peer:
             return
         use = node.uses.get(comp.id) if node is not None else None
-        if use is not None and use.state in _IN_USE:
+        if use is not None and use.state in _REACHED:
             comp.talks_of_files = True
             self._emit(Send(message.node, message))
         elif isinstance(message, PlaceFiles):

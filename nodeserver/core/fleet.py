@@ -20,7 +20,14 @@ class UseState(StrEnum):
     BUSY = 'busy'  # held by another scheduler; it tells when it is free
     FAILED = 'failed'
     UNWANTED = 'unwanted'  # `allocate` said 0
+    DEALLOCATED = 'deallocated'  # open there, and no more jobs go there: its client wants that
+    DRAINING = 'draining'  # to be closed there once what runs has ended
     CLOSING = 'closing'
+    DISMISSED = 'dismissed'  # nothing is there, and its client wants that
+
+
+# the computation is open there, and its client was told so
+IN_USE = frozenset((UseState.READY, UseState.DEALLOCATED, UseState.DRAINING))
 
 
 @value
@@ -70,8 +77,10 @@ class NodeRecord:
         'load',
         'loads',
         'local_path',
+        'opened_at',
         'port',
         'refusal',
+        'setup_args',
         'shared',
         'unanswered',
         'uses',
@@ -95,6 +104,8 @@ class NodeRecord:
         self.loads: dict[int, int] = {}  # of each computation that has any there
         # data of each computation that the node has, or that are on their way: most have none
         self.shared: dict[int, frozenset[int]] = {}
+        self.setup_args: dict[int, bytes] = {}  # of each computation that has some for this node
+        self.opened_at: dict[int, float] = {}  # when those were sent that are not ready yet
         self.is_capped = False  # some computation may use, or has used, only part of its cpus
         self.bucket = NOWHERE  # `Placement` alone looks at it
         self.heard(now)
@@ -156,6 +167,8 @@ class NodeRecord:
         """Nothing binds it to a computation any more."""
         self.uses.pop(computation, None)
         self.shared.pop(computation, None)
+        self.setup_args.pop(computation, None)
+        self.opened_at.pop(computation, None)
 
     @property
     def title(self) -> str:
@@ -174,6 +187,13 @@ def matching_spec(specs: list[NodeSpec], node: NodeRecord) -> int | None:
         elif spec.pattern in (node.address, name) and spec.port in (node.port, node.asked_port):
             return index
     return None
+
+
+def cpus_of(spec: NodeSpec, offered: int) -> int:
+    """How many of the cpus of a node an element of `nodes` wants (E03, E07)."""
+    if spec.cpus < 0:
+        return max(0, offered + spec.cpus)
+    return min(offered, spec.cpus) if spec.cpus else offered
 
 
 def matches_address(spec: NodeSpec, address: str) -> bool:

@@ -4,10 +4,13 @@ queue ──▶ worker.held ──▶ outcomes of this turn ──▶ letter ─
 """
 
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 
 from nodeserver.core.deaths import describe_overrun
 from nodeserver.core.effects import OpenTemplate
+from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
 from nodeserver.core.pace import Pace
 from nodeserver.core.shareddata import HeldData
@@ -339,3 +342,10 @@ class Hosted:
         self.letters[self._letter] = letter
         self._done = JobsDone(self.id, '', 0, [], [], [], [], [], [])
         return letter
+
+
+def limit_cpus(hosted: Mapping[int, Hosted], peer: str, message: LimitCpus, now: float) -> None:
+    """A scheduler has its computation use more or fewer cpus here; what runs may end."""
+    found = hosted.get(message.computation)
+    if found is not None and found.scheduler == peer:
+        found.opened = replace(found.opened, cpus=max(0, message.cpus))

@@ -45,6 +45,13 @@ class JobQueue:
             del self._lines[self.priority]
             self._serve(max(self._lines))
 
+    def count_by_priority(self, waiting: Container[int]) -> dict[int, int]:
+        """How many ids of each priority are among the waiting ones."""
+        counts = {
+            priority: sum(job in waiting for job in line) for priority, line in self._lines.items()
+        }
+        return {priority: count for priority, count in counts.items() if count}
+
     def __iter__(self) -> Iterator[int]:
         return chain.from_iterable(self._lines.values())
 

@@ -21,6 +21,7 @@ process and the client opens the payloads in them.
 from dataclasses import field
 
 from nodeserver.core.filemessages import FileMessage
+from nodeserver.core.fleetmessages import FleetMessage
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
 from nodeserver.core.values import JobOptions as JobOptions
@@ -112,6 +113,7 @@ class AllocateAnswer:
     node: str
     cpus: int
     reason: str = ''  # why 0, in words, if that is not what it answered
+    setup_args: bytes = b''  # pickled, for `setup` on that node
 
 
 # scheduler -> cluster
@@ -123,7 +125,7 @@ class AllocateAsk:
 
     computation: int
     node: str
-    spec: int  # index into the computation's specs
+    spec: int  # its place in `nodes`, counted from the end: others may come ahead of it
     address: str
     name: str
     cpus: int
@@ -185,6 +187,8 @@ class NodeChanged:
     platform: str
     availability: Availability | None
     reason: str
+    port: int = 0  # where it is asked
+    avail_cpus: int = 0  # that the node offers; `cpus` are those to use
 
 
 @value
@@ -214,6 +218,7 @@ class OpenComputation:
     pulse_interval: float
     cpus: int  # how many of the node's to use at most (E03)
     manifest: bytes = b''
+    setup_args: bytes = b''  # pickled, for `setup`
 
 
 @value
@@ -389,4 +394,5 @@ Message = (
     | ShareData
     | DropData
     | FileMessage
+    | FleetMessage
 )

@@ -7,6 +7,7 @@ A node serves one scheduler at a time, as long as that has a computation open he
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -31,7 +32,8 @@ from nodeserver.core.events import (
     WorkerEnded,
     WorkerForked,
 )
-from nodeserver.core.hosted import Hosted, HostedState
+from nodeserver.core.fleetmessages import LimitCpus
+from nodeserver.core.hosted import Hosted, HostedState, limit_cpus
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
     Availability,
@@ -107,6 +109,7 @@ class NodeCore:
             RunJobs: self._run,
             StopJobs: self._stop_jobs,
             RecallJobs: self._recall,
+            LimitCpus: partial(limit_cpus, self._hosted),
             ShareData: self._workplace.share,
             DropData: self._workplace.drop,
             AcknowledgeOutcomes: self._acknowledged,

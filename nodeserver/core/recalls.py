@@ -72,6 +72,11 @@ class Recalls:
         if barren is not None:
             barren.discard(computation)
 
+    def is_asked(self, node: NodeRecord, computation: int) -> bool:
+        """Whether a node still owes an answer about this computation."""
+        asked = self._asked.get(node.id)
+        return asked is not None and asked.computation == computation
+
     def returned(self, node: NodeRecord, computation: int, of_use: bool) -> None:
         """A node has answered, with jobs that others can run or without."""
         asked = self._asked.get(node.id)

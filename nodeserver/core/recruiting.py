@@ -9,10 +9,10 @@ Each computation walks this way with each node on its own; `NodeUse.state` says 
 from collections.abc import Callable
 
 from nodeserver.core import levels
-from nodeserver.core.computation import Computation
+from nodeserver.core.computation import NOTICE_DELAY, Computation
 from nodeserver.core.effects import Connect, Effect, Ping, Send
 from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
-from nodeserver.core.fleet import NodeRecord, UseState, matching_spec, use_in
+from nodeserver.core.fleet import IN_USE, NodeRecord, UseState, cpus_of, matching_spec, use_in
 from nodeserver.core.messages import (
     AllocateAnswer,
     AllocateAsk,
@@ -59,8 +59,8 @@ class Recruiting:
         if now < comp.ping_at or comp.closing:
             return
         declared = comp.declared
-        targets = [(s.pattern, s.port) for s in declared.specs if '*' not in s.pattern]
-        wild = any('*' in s.pattern for s in declared.specs)
+        targets = [(s.pattern, s.port) for s in comp.specs if '*' not in s.pattern]
+        wild = any('*' in s.pattern for s in comp.specs)
         self._emit(Ping(targets, declared.node_port if wild else 0))
         comp.ping_at = now + self._ping_pause(comp)
         comp.pings += 1
@@ -74,7 +74,7 @@ class Recruiting:
     def ready_count(self, comp: Computation) -> int:
         """How many nodes can run this computation's jobs now."""
         uses = (node.uses.get(comp.id) for node in self.nodes.values() if not node.ending)
-        return sum(1 for use in uses if use and use.state is UseState.READY)
+        return sum(1 for use in uses if use and use.open_cpus)
 
     def named(self, name: str, comp: Computation) -> NodeRecord | None:
         """The node with this id, or one of these lines as address or name, used by this one."""
@@ -101,8 +101,7 @@ class Recruiting:
 
     def _connect_if_wanted(self, node: NodeRecord, now: float) -> None:
         wanted = any(
-            matching_spec(comp.declared.specs, node) is not None
-            for comp in self.computations.values()
+            matching_spec(comp.specs, node) is not None for comp in self.computations.values()
         )
         if wanted and not node.asked:
             node.asked = True
@@ -139,9 +138,9 @@ class Recruiting:
         for comp in list(self.computations.values()):
             use = node.uses.get(comp.id)
             if use is None:
-                self.offer(node, comp)
+                self.offer(node, comp, now)
             else:
-                cpus = min(use.cpus, node.cpus) or node.cpus
+                cpus = min(use.cpus, node.cpus)
                 node.uses[comp.id] = use_in(use.state, cpus, use.reason)
                 node.is_capped = node.is_capped or cpus < node.cpus
         self._use_changed(node)
@@ -150,7 +149,7 @@ class Recruiting:
         """The node lives; its clients learn what it has to spare."""
         node.availability = message.availability
         for computation, use in node.uses.items():
-            if use.state is UseState.READY:
+            if use.state in IN_USE:
                 self.tell(node, self.computations[computation], NodeStatus.AVAIL_INFO, '')
 
     def pulse_interval(self) -> float:
@@ -163,29 +162,37 @@ class Recruiting:
         self.computations[comp.id] = comp
         for node in list(self.nodes.values()):
             if node.details:
-                self.offer(node, comp)
-            else:
+                self.offer(node, comp, now)
+        self.look(comp, now)
+
+    def look(self, comp: Computation, now: float) -> None:
+        """Look for the nodes that a computation may use, as at its beginning."""
+        for node in list(self.nodes.values()):
+            if not node.details:
                 self._connect_if_wanted(node, now)
+        comp.pings, comp.ping_at = 0, now
         self.ping_due(comp, now)
 
-    def offer(self, node: NodeRecord, comp: Computation) -> None:
+    def offer(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """Match a node against `nodes`; open the computation there, or ask the client first."""
         if comp.closing or node.details is None:
             return
-        details, specs = node.details, comp.declared.specs
-        index = matching_spec(specs, node)
+        if node.id in comp.dismissed:  # it was lost meanwhile, and is back
+            node.uses[comp.id] = use_in(UseState.DISMISSED, 0, comp.dismissed[node.id])
+            return
+        details = node.details
+        index = matching_spec(comp.specs, node)
         if index is None:
             return
-        spec = specs[index]
+        spec = comp.specs[index]
         if not spec.asks_client:
-            cpus = min(details.cpus, spec.cpus) if spec.cpus > 0 else details.cpus
-            self._open(node, comp, cpus)
+            self._open(node, comp, cpus_of(spec, details.cpus), now)
             return
         node.uses[comp.id] = use_in(UseState.ASKING, 0)
         ask = AllocateAsk(
             comp.id,
             node.id,
-            index,
+            index - len(comp.specs),
             node.address,
             details.name,
             details.cpus,
@@ -194,7 +201,7 @@ class Recruiting:
         )
         self._emit(Send(comp.client, ask))
 
-    def answered(self, message: AllocateAnswer) -> None:
+    def answered(self, message: AllocateAnswer, now: float) -> None:
         """The client's `allocate` said how many cpus it wants of a node."""
         node = self.nodes.get(message.node)
         comp = self.computations.get(message.computation)
@@ -205,14 +212,19 @@ class Recruiting:
             reason = message.reason or 'allocate() returned 0 for it'
             node.uses[comp.id] = use_in(UseState.UNWANTED, use.cpus, reason)
         else:
-            self._open(node, comp, min(message.cpus, node.cpus))
+            if message.setup_args:
+                node.setup_args[comp.id] = message.setup_args
+            self._open(node, comp, min(message.cpus, node.cpus), now)
 
-    def _open(self, node: NodeRecord, comp: Computation, cpus: int) -> None:
+    def _open(self, node: NodeRecord, comp: Computation, cpus: int, now: float) -> None:
         if cpus <= 0:
-            node.uses[comp.id] = use_in(UseState.UNWANTED, 0, 'it offers no cpus')
+            reason = f'all of its {node.cpus} cpus are to be left free'
+            node.uses[comp.id] = use_in(UseState.UNWANTED, 0, reason)
             return
         node.shared.pop(comp.id, None)  # what it had of them it has forgotten
         node.uses[comp.id] = use_in(UseState.OPENING, cpus)
+        node.opened_at[comp.id] = now
+        comp.notice_at = min(comp.notice_at, now + NOTICE_DELAY)
         declared = comp.declared
         message = OpenComputation(
             declared.computation,
@@ -226,6 +238,7 @@ class Recruiting:
             declared.pulse_interval,
             cpus,
             manifest=declared.manifest,
+            setup_args=node.setup_args.get(comp.id, b''),
         )
         self._emit(Send(node.id, message))
 
@@ -233,10 +246,10 @@ class Recruiting:
         """The node can run this computation's jobs."""
         use = node.uses.get(message.computation)
         if use is not None and use.state is UseState.OPENING:
-            node.uses[message.computation] = use_in(UseState.READY, use.cpus)
-            node.is_capped = node.is_capped or use.cpus < node.cpus
-            self._use_changed(node)
             comp = self.computations[message.computation]
+            node.opened_at.pop(comp.id, None)
+            state = UseState.DEALLOCATED if node.id in comp.dismissed else UseState.READY
+            self.set_use(node, comp, state, use.cpus)
             self.tell(node, comp, NodeStatus.INITIALIZED, '')
             self._pass_on(node, comp, message.remarks)
 
@@ -254,9 +267,10 @@ class Recruiting:
         comp = self.computations.get(message.computation)
         if use is None or comp is None or use.state is UseState.CLOSING:
             return
-        was_ready = use.state is UseState.READY
+        was_ready = use.state in IN_USE
         state = UseState.BUSY if message.kind == 'busy' else UseState.FAILED
         node.uses[comp.id] = use_in(state, use.cpus, message.reason)
+        node.opened_at.pop(comp.id, None)
         if state is UseState.FAILED:
             text = f'node {node.title} cannot run {comp.declared.name}: {message.reason}'
             self._emit(Send(comp.client, Notice(comp.id, levels.WARNING, text)))
@@ -265,11 +279,11 @@ class Recruiting:
             self.tell(node, comp, NodeStatus.CLOSED, message.reason)
             comp.ping_at = min(comp.ping_at, now + 1.0)
 
-    def node_free(self, node: NodeRecord, message: NodeFree) -> None:
+    def node_free(self, node: NodeRecord, message: NodeFree, now: float) -> None:
         """A node that was held by somebody else can be asked again."""
         for computation, use in list(node.uses.items()):
             if use.state is UseState.BUSY:
-                self._open(node, self.computations[computation], use.cpus)
+                self._open(node, self.computations[computation], use.cpus, now)
 
     # leaving
 
@@ -288,13 +302,25 @@ class Recruiting:
             use = node.uses.get(comp.id)
             if use is None:
                 continue
-            if use.state in (UseState.ASKING, UseState.UNWANTED):
+            if use.state in (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED):
                 node.leave(comp.id)
             elif use.state is not UseState.CLOSING:
-                node.uses[comp.id] = use_in(UseState.CLOSING, use.cpus, use.reason)
-                self._use_changed(node)
-                self._emit(Send(node.id, CloseComputation(comp.id)))
+                self.close_on(node, comp)
         return self.is_unused(comp)
+
+    def close_on(self, node: NodeRecord, comp: Computation) -> None:
+        """Have a node forget a computation."""
+        use = node.uses[comp.id]
+        self.set_use(node, comp, UseState.CLOSING, use.cpus, use.reason)
+        self._emit(Send(node.id, CloseComputation(comp.id)))
+
+    def set_use(
+        self, node: NodeRecord, comp: Computation, state: UseState, cpus: int, reason: str = ''
+    ) -> None:
+        """Note how a node stands with a computation, where jobs may run or might have run."""
+        node.uses[comp.id] = use_in(state, cpus, reason)
+        node.is_capped = node.is_capped or cpus < node.cpus
+        self._use_changed(node)
 
     def is_unused(self, comp: Computation) -> bool:
         """Whether no node has anything of this computation."""
@@ -313,5 +339,7 @@ class Recruiting:
             details.platform if details else '',
             node.availability,
             reason,
+            node.asked_port or node.port,
+            node.cpus,
         )
         self._emit(Send(comp.client, change))

@@ -15,6 +15,7 @@ from nodeserver.core.computation import NOTICE_INTERVAL, Computation
 from nodeserver.core.deadlines import Deadlines
 from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Disconnect, Effect, Send
+from nodeserver.core.endings import Endings
 from nodeserver.core.events import (
     DeadlinePassed,
     Event,
@@ -28,7 +29,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.explain import explain, notice
 from nodeserver.core.fileroutes import FileRoutes
-from nodeserver.core.fleet import NodeRecord, UseState
+from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
 from nodeserver.core.letters import acknowledgement, part_of
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
@@ -43,11 +44,7 @@ from nodeserver.core.messages import (
     Farewell,
     JobsDone,
     JobsProvisional,
-    JobsRequeued,
-    JobsRetried,
     JobsReturned,
-    JobsSettled,
-    Message,
     NodeDetails,
     NodeEnding,
     NodeFree,
@@ -55,12 +52,12 @@ from nodeserver.core.messages import (
     Notice,
     SchedulerPulse,
     ShareData,
-    StopJobs,
     SubmitJobs,
 )
 from nodeserver.core.recruiting import Recruiting
-from nodeserver.core.retries import sort_lost, split
+from nodeserver.core.retries import split
 from nodeserver.core.status import JobStatus, NodeStatus
+from nodeserver.core.steering import Steering
 
 MISSED_PULSES = 5
 CLOSE_TIMEOUT = 10.0  # how long a node may take to tidy up before its client stops waiting
@@ -73,6 +70,8 @@ class SchedulerCore:
         self._out: list[Effect] = []
         self._fleet = Recruiting(self._out.append, self._node_changed)
         self._dispatch = Dispatch(self._fleet, self._out.append)
+        self._endings = Endings(self._dispatch, self._out.append)
+        self._steering = Steering(self._fleet, self._dispatch, self._endings, self._out.append)
         self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations)
         self._files = FileRoutes(self._fleet, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
@@ -93,15 +92,16 @@ class SchedulerCore:
             CancelJobs: self._cancel,
             CloseComputation: self._close,
             AcknowledgeOutcomes: self._acknowledge,
-            AllocateAnswer: lambda peer, message, now: self._fleet.answered(message),
+            AllocateAnswer: lambda peer, message, now: self._fleet.answered(message, now),
             **self._files.from_client,
         }
+        self._from_client |= dict.fromkeys(self._steering.requests, self._steering.asked)
         self._from_node: dict[type[Any], Callable[[NodeRecord, Any, float], None]] = {
             NodeDetails: self._fleet.details,
             NodePulse: self._fleet.pulse,
             ComputationReady: lambda node, message, now: self._fleet.ready(node, message),
             ComputationRefused: self._node_refused,
-            NodeFree: lambda node, message, now: self._fleet.node_free(node, message),
+            NodeFree: self._fleet.node_free,
             JobsDone: self._jobs_done,
             JobsProvisional: self._jobs_provisional,
             JobsReturned: self._jobs_returned,
@@ -121,6 +121,7 @@ class SchedulerCore:
 
     def end_turn(self, now: float) -> list[Effect]:
         """Hand out waiting jobs, once everything that has arrived is known."""
+        self._steering.run(now)
         self._dispatch.run(now)
         return self._take()
 
@@ -186,20 +187,7 @@ class SchedulerCore:
     def _cancel(self, peer: str, message: CancelJobs, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None:
-            for reason, ids in comp.take_back(message.ids).items():
-                self._settle(comp, ids, JobStatus.CANCELLED, reason)
-            self._stop_running(comp, [job for job in message.ids if job in comp.jobs])
-
-    def _stop_running(self, comp: Computation, jobs: list[int]) -> None:
-        by_node: dict[str, list[int]] = {}
-        for job in jobs:
-            record = comp.record(job)
-            if not record.stopping:
-                record.stopping = True
-                by_node.setdefault(comp.places[job], []).append(job)
-        for node, ids in by_node.items():
-            attempts = [comp.record(job).attempt for job in ids]
-            self._send(node, StopJobs(comp.id, ids, attempts))
+            self._endings.cancel(comp, message.ids)
 
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
@@ -208,9 +196,9 @@ class SchedulerCore:
             return
         left = [*comp.waiting, *comp.jobs]
         comp.waiting.clear()
-        self._settle(comp, left, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
+        self._endings.settle(comp, left, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
         for node in self._fleet.nodes.values():
-            self._unload_all(node, comp)
+            self._endings.unload_all(node, comp)
         comp.settle([*comp.jobs])
         self._dispatch.withdraw(comp)
         self._dispatch.recalls.closed(comp.id)
@@ -219,13 +207,12 @@ class SchedulerCore:
         else:
             self._deadlines.closing[comp.id] = now + CLOSE_TIMEOUT
 
-    def _unload_all(self, node: NodeRecord, comp: Computation) -> None:
-        self._dispatch.unload(node, comp, node.loads.get(comp.id, 0))
-
     def _computation_closed(self, node: NodeRecord, message: ComputationClosed, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         use = node.uses.get(message.computation)
-        if comp is not None and use is not None and use.state is UseState.CLOSING:
+        if comp is None or use is None or use.state is not UseState.CLOSING:
+            return
+        if not self._steering.closed(node, comp, now):
             node.leave(message.computation)
             self._finish_close_if_unused(comp)
 
@@ -288,42 +275,15 @@ class SchedulerCore:
         of_use = not all(map(comp.is_pinned, ids))
         self._dispatch.recalls.returned(node, comp.id, of_use)
         self._dispatch.unload(node, comp, len(ids))
-        self._requeue(comp, ids, message.reason)
-
-    def _requeue(self, comp: Computation, ids: list[int], reason: str, begun: bool = False) -> None:
-        """Let jobs wait again, but for those that the user has taken back meanwhile."""
-        stopped = [job for job in ids if comp.is_stopping(job)]
-        comp.settle(stopped)
-        text = 'cancelled' if begun else 'cancelled before it started'
-        self._settle(comp, stopped, JobStatus.CANCELLED, text)
-        again = [job for job in ids if job in comp.jobs]
-        if again:
-            comp.requeue(again)
-            self._dispatch.enlist(comp)
-            requeued: Message = JobsRequeued(comp.id, again, reason)
-            if begun:
-                outcomes, reasons = [b''] * len(again), [reason] * len(again)
-                requeued = JobsRetried(comp.id, again, outcomes, reasons)
-            self._send(comp.client, requeued)
+        self._endings.requeue(comp, ids, message.reason)
+        self._steering.returned(node, comp)
 
     def _node_refused(self, node: NodeRecord, message: ComputationRefused, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None:
-            self._give_up_jobs(node, comp, f'node {node.title} failed: {message.reason}')
+            self._endings.give_up(node, comp, f'node {node.title} failed: {message.reason}')
             self._files.node_gone(node, comp, message.reason)
         self._fleet.node_refused(node, message, now)
-
-    def _give_up_jobs(self, node: NodeRecord, comp: Computation, reason: str) -> None:
-        """Jobs that a node will not answer any more: again elsewhere if they may, else ended."""
-        again, ended = sort_lost(comp, comp.on_node(node.id), reason)
-        self._unload_all(node, comp)
-        self._requeue(comp, again, reason, begun=True)
-        for text, ids in ended.items():
-            self._settle(comp, ids, JobStatus.CANCELLED, text)
-
-    def _settle(self, comp: Computation, ids: list[int], status: JobStatus, reason: str) -> None:
-        if ids:
-            self._send(comp.client, JobsSettled(comp.id, ids, int(status), reason))
 
     # nodes that go
 
@@ -334,7 +294,7 @@ class SchedulerCore:
             begun = set(message.begun.get(computation, ()))
             unbegun = [job for job in comp.on_node(node.id) if job not in begun]
             self._dispatch.unload(node, comp, len(unbegun))
-            self._requeue(comp, unbegun, f'node {node.title} has left: {message.reason}')
+            self._endings.requeue(comp, unbegun, f'node {node.title} has left: {message.reason}')
         self._lose(node, message.reason, now)
 
     def _peer_lost(self, event: PeerLost, now: float) -> None:
@@ -347,11 +307,13 @@ class SchedulerCore:
         del self._fleet.nodes[node.id]
         for computation, use in node.uses.items():
             comp = self._fleet.computations[computation]
-            self._give_up_jobs(node, comp, f'node {node.title} was lost: {reason}')
+            self._endings.give_up(node, comp, f'node {node.title} was lost: {reason}')
             self._files.node_gone(node, comp, f'node {node.title} was lost: {reason}')
             unrun = comp.give_up_pinned(node.id)
-            self._settle(comp, unrun, JobStatus.CANCELLED, f'node {node.title} was lost: {reason}')
-            if use.state is UseState.READY:
+            self._endings.settle(
+                comp, unrun, JobStatus.CANCELLED, f'node {node.title} was lost: {reason}'
+            )
+            if use.state in IN_USE or (use.state is UseState.CLOSING and not comp.closing):
                 self._fleet.tell(node, comp, NodeStatus.CLOSED, reason)
             if not comp.closing:
                 text = f'node {node.title} was lost: {reason}'

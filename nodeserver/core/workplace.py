@@ -36,6 +36,7 @@ from nodeserver.core.turns import Turns
 
 RECALL_PATIENCE = 0.002  # how long a worker may take for what others could do meanwhile
 _IDLE_ELSEWHERE = 'another node is idle'
+_NO_CPUS = 'no cpu of this node may be used any more'
 
 # seconds to wait, then the signal to send: interrupt, terminate, kill
 KILL_LADDER = ((0.0, signal.SIGINT), (3.0, signal.SIGTERM), (2.0, signal.SIGKILL))
@@ -181,6 +182,8 @@ class Workplace:
         for hosted in ready:
             if hosted.owed:
                 self._pay_back(hosted)
+            elif hosted.waiting and not self._limit(hosted):  # some may be back from a dead worker
+                self.give_back(hosted, hosted.waiting, _NO_CPUS)
         free = self._cpus - self.busy
         while free > 0 and (hungry := [h for h in ready if self._can_give(h)]):
             hosted = self._turns.next_of(hungry)
@@ -190,7 +193,9 @@ class Workplace:
             free -= 1
         lacking = [h for h in ready if h.queue and h.busy < self._limit(h)] if not free else []
         for hosted in ready:
-            if hosted.lasting and not (lacking and self._turns.must_yield(hosted, lacking)):
+            is_over = hosted.busy > self._limit(hosted)  # it was given fewer cpus meanwhile
+            must_yield = is_over or (lacking and self._turns.must_yield(hosted, lacking))
+            if hosted.lasting and not must_yield:
                 self._level(hosted, free > 0)
             self._fork_ahead(hosted)
 

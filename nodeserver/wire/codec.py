@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from nodeserver.core import filemessages, messages
+from nodeserver.core import filemessages, fleetmessages, messages
 from nodeserver.core.errors import ProtocolError
 from nodeserver.core.messages import Message
 
@@ -62,6 +62,13 @@ TAGS: dict[type[Any], int] = {
     filemessages.FileBlocks: 35,
     filemessages.FilesPlaced: 36,
     filemessages.FilesFailed: 37,
+    fleetmessages.AddNodes: 48,
+    fleetmessages.FindNodes: 49,
+    fleetmessages.DeallocateNode: 50,
+    fleetmessages.CloseNode: 51,
+    fleetmessages.SetNodeCpus: 52,
+    fleetmessages.RequestAnswered: 53,
+    fleetmessages.LimitCpus: 54,
 }
 
 

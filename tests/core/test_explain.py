@@ -1,9 +1,18 @@
 """What the scheduler says of jobs that wait, asked or not."""
 
+from typing import Any
+
 import pytest
 
+from nodeserver.core import fleetmessages as f
 from nodeserver.core import messages as m
-from nodeserver.core.events import DeadlinePassed, NodeFound, OtherKeySeen
+from nodeserver.core.events import (
+    DeadlinePassed,
+    NodeFound,
+    OtherKeySeen,
+    PeerConnected,
+    PeerRefusedUs,
+)
 from tests.support.desk import CLIENT, Desk
 from tests.support.world import declaration
 
@@ -147,3 +156,167 @@ def test_what_allocate_said_is_repeated(reason: str) -> None:
     desk.hears(CLIENT, m.AllocateAnswer(7, 'a', 0, reason))
     desk.tell(DeadlinePassed())
     assert f'not used: {reason or "allocate() returned 0 for it"}' in desk.explained()
+
+
+# each way in which a node may stand has words, and says what to do
+
+
+def found(desk: Desk, *, details: bool = True) -> None:
+    """A node is found, and tells about itself."""
+    desk.tell(NodeFound('a', '10.0.0.1', 51348, ''))
+    if details:
+        desk.tell(PeerConnected('a', '10.0.0.1'))
+        desk.hears('a', m.NodeDetails('a', 2, 'Linux', '3.11', None))
+
+
+def ask(desk: Desk, kind: type[Any], *values: object) -> None:
+    desk.hears(CLIENT, kind(7, 1, *values))
+
+
+def test_a_node_that_is_found_and_has_not_told_of_itself() -> None:
+    desk = Desk()
+    found(desk, details=False)
+    assert 'node 10.0.0.1 port 51348: connecting' in desk.explained()
+    desk.tell(PeerConnected('a', '10.0.0.1'))
+    assert 'found, connected, waiting for its details' in desk.explained()
+
+
+def test_a_node_that_refuses_to_talk() -> None:
+    desk = Desk()
+    found(desk, details=False)
+    desk.tell(PeerRefusedUs('a', '10.0.0.1', 'it speaks version 9'))
+    assert 'node 10.0.0.1 port 51348: it speaks version 9' in desk.explained()
+
+
+def test_a_node_that_is_no_element_of_nodes_can_be_added() -> None:
+    desk = Desk(specs=[m.NodeSpec('11.*', 51348, 0, False)])
+    found(desk)
+    assert 'matches no element of `nodes`; `allocate_node()` adds it' in desk.explained()
+
+
+def test_a_node_for_which_allocate_is_asked() -> None:
+    desk = Desk(specs=[m.NodeSpec('*', 51348, 0, True)])
+    found(desk)
+    assert 'waiting for the answer of `allocate()`, which runs behind other' in desk.explained()
+    desk.hears(CLIENT, m.AllocateAnswer(7, 'a', 0))
+    words = 'not used: allocate() returned 0 for it; `allocate_node()` asks again'
+    assert words in desk.explained()
+
+
+def test_a_node_that_sets_up_is_told_of_with_the_time() -> None:
+    desk = Desk()
+    found(desk)
+    desk.now += 7.0
+    words = 'setting up for 7 s: it receives the computation and runs `setup`'
+    assert words in desk.explained()
+    desk.hears('a', m.ComputationReady(7))
+    assert 'setting up' not in desk.explained()
+
+
+@pytest.mark.parametrize('ready_before', [False, True])
+def test_a_setup_that_runs_long_is_told_of_by_itself(ready_before: bool) -> None:
+    desk = Desk(pulse_interval=600.0)
+    if ready_before:
+        desk.join('b', address='10.0.0.2')
+    desk.waits(30.0)
+    desk.effects.clear()
+    found(desk)
+    desk.waits(1.0)
+    assert not desk.sent(m.Notice)
+    desk.waits(1.5)
+    (notice,) = desk.sent(m.Notice)
+    assert 'node a (10.0.0.1) port 51348: setting up for 2 s' in notice.text
+    desk.waits(30.0)
+    assert not desk.sent(m.Notice)
+    desk.waits(30.0)
+    assert 'setting up for 62 s' in desk.sent(m.Notice)[0].text
+
+
+def test_a_setup_that_is_quick_is_no_news() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.waits(2.5)
+    assert not desk.sent(m.Notice)
+
+
+def test_a_node_that_failed_can_be_set_up_anew() -> None:
+    desk = Desk()
+    found(desk)
+    desk.hears('a', m.ComputationRefused(7, 'failed', 'setup() returned 1'))
+    words = 'cannot run this computation: setup() returned 1; `resetup_node()` tries again'
+    assert words in desk.explained()
+
+
+def test_a_node_that_somebody_else_holds_is_used_as_soon_as_it_is_free() -> None:
+    desk = Desk()
+    found(desk)
+    desk.hears('a', m.ComputationRefused(7, 'busy', 'held by Ann at box'))
+    assert 'busy: held by Ann at box; it is used as soon as it is free' in desk.explained()
+
+
+def test_a_node_that_ends_takes_no_more_jobs() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.hears('a', m.NodeEnding('interrupted'))
+    assert 'takes no more jobs: interrupted' in desk.explained()
+    assert 'no node can be used' in desk.explained()
+
+
+@pytest.mark.parametrize(
+    ('kind', 'values', 'words'),
+    [
+        (f.DeallocateNode, (), 'takes no new jobs: deallocated; 1 job there may end; `allocate_'),
+        (f.CloseNode, (False, False), 'is being closed; 1 job there may end'),
+        (f.CloseNode, (False, True), 'is being closed; 1 job there may end, and it is set up anew'),
+        (f.SetNodeCpus, (0,), 'none of its cpus are to be used; 1 job there may end; `set_node_'),
+    ],
+)
+def test_a_node_that_its_user_does_not_want_is_told_of_with_the_way_back(
+    kind: type[Any], values: tuple[object, ...], words: str
+) -> None:
+    desk = Desk()
+    desk.join('a', cpus=1)
+    desk.submit(1, 2)
+    ask(desk, kind, 'a', *values)
+    assert f'node a (10.0.0.1) port 51348: {words}' in desk.explained()
+    assert '1 job waiting, 1 on nodes; no node can be used' in desk.explained()
+
+
+def test_a_node_that_was_closed_can_be_allocated() -> None:
+    desk = Desk()
+    desk.join('a')
+    ask(desk, f.CloseNode, 'a', False, False)
+    assert 'closing: it ends what is left of this computation' in desk.explained()
+    desk.hears('a', m.ComputationClosed(7))
+    words = 'not used: it was closed with close_node(); `allocate_node()` uses it again'
+    assert words in desk.explained()
+
+
+def test_jobs_for_a_node_that_its_user_does_not_want_are_told_of_by_themselves() -> None:
+    desk = Desk(pulse_interval=600.0)
+    desk.join('a', cpus=1)
+    desk.join('b', address='10.0.0.2')
+    ask(desk, f.SetNodeCpus, 'a', 0)
+    desk.submit(1, node='a')
+    desk.waits(2.1)
+    (notice,) = desk.sent(m.Notice)
+    assert '1 job waits for node a (10.0.0.1): none of its cpus are to be used' in notice.text
+
+
+def test_jobs_behind_those_of_a_higher_priority_are_told_of() -> None:
+    desk = Desk()
+    desk.join('a', cpus=1)
+    desk.submit(1, 2)
+    desk.hears(CLIENT, m.SubmitJobs(7, '', [3, 4], [b'x', b'x'], m.JobOptions(priority=5)))
+    assert '2 jobs of priority 5 go first; 1 job waits behind' in desk.explained()
+    desk.hears(CLIENT, m.CancelJobs(7, [3, 4]))
+    assert 'go first' not in desk.explained()
+
+
+def test_where_no_node_is_found_it_is_told_where_they_were_looked_for() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.0.0.9', 51348, 0, False), m.NodeSpec('*', 51348, 0, False)])
+    text = desk.explained()
+    assert 'looked for nodes at: 10.0.0.9 (port 51348), the local network by broadcast' in text
+    assert 'nobody answered: start `dispynode`' in text
+    ask(desk, f.AddNodes, [m.NodeSpec('10.0.0.8', 51348, 0, False)])
+    assert 'looked for nodes at: 10.0.0.8 (port 51348), 10.0.0.9' in desk.explained()

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 
 from nodeserver.core import messages as m
 from nodeserver.core.computation import Computation
+from nodeserver.core.endings import Endings
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.hosted import Hosted
 from nodeserver.core.messages import NodeSpec
@@ -177,14 +178,14 @@ def test_a_late_attempt_that_is_believed_is_noticed() -> None:
         witness.settled(letter)
 
 
-def _try_again(self: SchedulerCore, node: NodeRecord, comp: Computation, reason: str) -> None:
+def _try_again(self: Endings, node: NodeRecord, comp: Computation, reason: str) -> None:
     ids = comp.on_node(node.id)
-    self._unload_all(node, comp)
-    self._requeue(comp, ids, reason)
+    self.unload_all(node, comp)
+    self.requeue(comp, ids, reason)
 
 
 BUGS: dict[Promise, tuple[type, str, object]] = {
-    Promise.STARTS: (SchedulerCore, '_give_up_jobs', _try_again),
+    Promise.STARTS: (Endings, 'give_up', _try_again),
     Promise.CPUS: (Hosted, 'busy', 0),
     Promise.DATA: (HeldData, 'is_ready', lambda *_: True),
     Promise.NOTHING_KEPT: (SchedulerCore, '_acknowledge', lambda *_: None),

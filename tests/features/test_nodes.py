@@ -253,8 +253,9 @@ def test_a_node_held_by_one_program_takes_no_job_of_another(nodes: Nodes, tmp_pa
 @pytest.mark.row('E01')
 def test_the_host_of_an_allocation_is_a_name_an_address_or_a_pattern(nodes: Nodes) -> None:
     parameters = inspect.signature(dispy.NodeAllocate).parameters
-    assert list(parameters) == ['host', 'port', 'cpus']
-    assert [parameters[name].default for name in ('port', 'cpus')] == [None, 0]
+    assert list(parameters) == ['host', 'port', 'cpus', 'depends', 'setup_args']
+    defaults = [parameter.default for parameter in parameters.values()]
+    assert defaults[1:] == [None, 0, [], ()]
     for host, found in (('localhost', {ALPHA}), (BETA, {BETA}), ('127.0.2.*', {BETA, GAMMA})):
         with Cluster([dispy.NodeAllocate(host)], nodes.port) as cluster:
             assert cluster.addresses(len(found)) == found

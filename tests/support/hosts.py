@@ -12,6 +12,7 @@ from nodeserver.core import effects as do
 from nodeserver.core import events as seen
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.errors import InvariantBroken
+from nodeserver.core.fleetmessages import RequestAnswered
 from nodeserver.core.messages import (
     AllocateAnswer,
     Availability,
@@ -229,6 +230,8 @@ class Cluster:
         self._data_of: dict[int, int] = {}  # by job
         self._users: Counter[int] = Counter()  # jobs that name data and have not ended
         self._shared = 0
+        self._requests = 0
+        self._unanswered: set[int] = set()
 
     @property
     def id(self) -> int:
@@ -252,6 +255,21 @@ class Cluster:
         unused = [data for data in dict.fromkeys(named) if not self._users[data]]
         if unused:
             self.program.post(self.core, seen.DataDropped(unused))
+
+    def request(self, kind: type[Any], *values: Any) -> None:
+        """Ask the scheduler for something that it answers."""
+        self._requests += 1
+        self._unanswered.add(self._requests)
+        message = kind(self.id, self._requests, *values)
+        self.program.post(self.core, seen.RequestMade(message))
+
+    def answered(self, answer: RequestAnswered) -> None:
+        """An answer came, to a request that has none yet."""
+        if answer.request not in self._unanswered:
+            broken(Promise.PROTOCOL, f'request {answer.request} was answered again')
+        if answer.value < 0 and not answer.reason:
+            broken(Promise.TRUTH, f'request {answer.request} failed without a word')
+        self._unanswered.remove(answer.request)
 
     @property
     def is_open(self) -> bool:
@@ -330,6 +348,7 @@ class ClientProgram(LoopProgram):
                 do.AskAllocation: lambda e: self._ask(cluster, far, e),
                 do.Report: lambda e: cluster.said.append(e.text),
                 do.SayClosed: lambda e: self._closed(cluster),
+                do.SettleRequest: lambda e: cluster.answered(e.answer),
             },
         )
         return cluster

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from nodeserver.core import events as seen
+from nodeserver.core.fleetmessages import AddNodes, CloseNode, DeallocateNode, SetNodeCpus
 from nodeserver.core.messages import JobOptions, NodeSpec
 from tests.support.hosts import NodeProgram
 from tests.support.promises import Fate
@@ -130,6 +131,31 @@ class Cancel(Operation):
             cluster = clusters[self.cluster % len(clusters)]
             first = max(1, cluster.submitted + 1 - self.count)
             world.cancel(cluster, list(range(first, cluster.submitted + 1)))
+
+
+@dataclass(frozen=True)
+class SteerNode(Operation):
+    """A user wants a node, or does not want it, or wants some of its cpus."""
+
+    cluster: int = _target()
+    machine: int = _target()
+    wish: str = _one_of('allocate', 'deallocate', 'close', 'terminate', 'resetup', 'cpus')
+    cpus: int = _one_of(1, 0, -1, 2)
+
+    def apply(self, world: World) -> None:
+        clusters, machine = world.clusters(), _machine(world, self.machine)
+        if clusters and machine is not None:
+            cluster, name = clusters[self.cluster % len(clusters)], machine.end.name
+            match self.wish:
+                case 'allocate':
+                    cluster.request(AddNodes, [NodeSpec(name, 51348, 0, False)])
+                case 'deallocate':
+                    cluster.request(DeallocateNode, name)
+                case 'cpus':
+                    cluster.request(SetNodeCpus, name, self.cpus)
+                case _:
+                    again = self.wish == 'resetup'
+                    cluster.request(CloseNode, name, self.wish == 'terminate', again)
 
 
 @dataclass(frozen=True)
@@ -367,6 +393,7 @@ WEIGHTS: dict[type[Operation], int] = {
     MakeCluster: 3,
     Submit: 12,
     Cancel: 4,
+    SteerNode: 5,
     CloseCluster: 2,
     KillProgram: 1,
     StallProgram: 2,

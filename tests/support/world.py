@@ -236,7 +236,8 @@ class World:
             program = self._wait_for_one(pinned=True)
             if program is None:
                 return
-            self._look_at_rest(program)
+            if not self._pending_of(program, pinned=True):  # else another one holds its nodes
+                self._look_at_rest(program)
             for cluster in list(program.clusters):
                 program.close_cluster(cluster)
             if not self.agenda.run_until(lambda p=program: not p.is_alive, 60.0):
