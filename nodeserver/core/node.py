@@ -11,7 +11,8 @@ from math import inf
 from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.effects import CloseTemplate, Disconnect, Effect, Report, Send, Stop
+from nodeserver.core.departure import Departure
+from nodeserver.core.effects import CloseTemplate, Disconnect, Effect, Report, Send
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import (
     AvailabilityMeasured,
@@ -43,7 +44,6 @@ from nodeserver.core.messages import (
     Farewell,
     JobsReturned,
     NodeDetails,
-    NodeEnding,
     NodeFree,
     NodePulse,
     OpenComputation,
@@ -58,7 +58,6 @@ from nodeserver.core.workplace import Workplace
 
 ZOMBIE_LOOK_INTERVAL = 60.0
 ZOMBIE_SECONDS = 3600.0  # silence after which a scheduler is taken for dead (D17)
-ORPHAN_SECONDS = 600.0  # how long a node outlives the program that started it (V02)
 
 
 class NodeCore:
@@ -71,10 +70,10 @@ class NodeCore:
         self._hosted: dict[int, Hosted] = {}
         self._out: list[Effect] = []
         self._workplace = Workplace(facts.cpus, self._hosted, self._out.append)
+        self._departure = Departure(
+            self._peers, self._hosted, self._out.append, self._workplace.give_back, self._drop
+        )
         self._look_at = 0.0
-        self._stopping = ''  # why the node ends, in words
-        self._stopped = False
-        self._stop_by = inf
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             PeerConnected: self._peer_connected,
@@ -89,8 +88,8 @@ class NodeCore:
             ProvisionalReported: self._workplace.provisional,
             WorkerEnded: self._workplace.ended,
             AvailabilityMeasured: self._measured,
-            StopAsked: self._stop_asked,
-            OwnerGone: self._owner_gone,
+            StopAsked: self._departure.asked,
+            OwnerGone: self._departure.owner_gone,
         }
         self._messages: dict[type[Any], Callable[[str, Any, float], None]] = {
             OpenComputation: self._open,
@@ -126,16 +125,14 @@ class NodeCore:
                     self._send(hosted.scheduler, letter)
         self._workplace.run(now)
         self._end_orphans()
-        self._stop_if_done(now)
+        self._departure.end_if_done(now)
         return self._take()
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        due = self._workplace.next_kill()
+        due = min(self._workplace.next_kill(), self._departure.deadline())
         if self._peers:
             due = min(due, self._look_at)
-        if not self._stopped:
-            due = min(due, self._stop_by)
         return due if due != inf else None
 
     def check(self) -> None:
@@ -153,10 +150,6 @@ class NodeCore:
     def data_held(self) -> int:
         """Bytes of shared data on this node."""
         return sum(hosted.data.size for hosted in self._hosted.values())
-
-    @property
-    def _ending(self) -> str:
-        return f'the node is ending: {self._stopping}'
 
     def _take(self) -> list[Effect]:
         effects = self._out[:]
@@ -187,7 +180,7 @@ class NodeCore:
         if self._peers.pop(event.peer, None) is None:
             return
         held = [hosted for hosted in self._hosted.values() if hosted.scheduler == event.peer]
-        if held and not self._stopped:
+        if held and not self._departure.is_over:
             text = f'the program that used this node is gone: {event.reason}'
             self._out.append(Report(levels.WARNING, text))
         for hosted in held:
@@ -221,8 +214,8 @@ class NodeCore:
         before = self._hosted.get(message.computation)
         if before is not None and not before.orphaned and before.state is not HostedState.CLOSING:
             return
-        if self._stopping:
-            self._refuse(peer, message, 'failed', self._ending)
+        if self._departure.reason:
+            self._refuse(peer, message, 'failed', self._departure.words)
         elif message.python != self._facts.python:
             text = (
                 f'it runs Python {self._facts.python} and the program Python {message.python}: '
@@ -257,7 +250,7 @@ class NodeCore:
         hosted = self._hosted.get(event.computation)
         if hosted is None or hosted.state is HostedState.CLOSING:
             return
-        if not self._stopping and hosted.begin_reopening():
+        if not self._departure.reason and hosted.begin_reopening():
             text = f'{hosted.opened.name}: {event.reason}; another is started'
             self._out.append(Report(levels.WARNING, text))
             self._out.append(CloseTemplate(hosted.id))
@@ -310,8 +303,8 @@ class NodeCore:
             self._send(peer, back)
             return
         self._workplace.accept(hosted, message)
-        if self._stopping:
-            self._workplace.give_back(hosted, hosted.waiting, self._ending)
+        if self._departure.reason:
+            self._workplace.give_back(hosted, hosted.waiting, self._departure.words)
 
     def _recall(self, peer: str, message: RecallJobs, now: float) -> None:
         hosted = self._hosted.get(message.computation)
@@ -333,7 +326,7 @@ class NodeCore:
         for job, attempt in zip(message.ids, message.attempts, strict=True):
             self._workplace.stop(hosted, job, attempt, now)
 
-    # time, and the end
+    # time
 
     def _measured(self, event: AvailabilityMeasured, now: float) -> None:
         self._availability = event.availability
@@ -350,47 +343,3 @@ class NodeCore:
             if now - peer.heard_at > ZOMBIE_SECONDS:
                 self._peer_lost(PeerLost(name, 'nothing was heard of it for an hour'), now)
                 self._out.append(Disconnect(name))
-
-    def _stop_asked(self, event: StopAsked, now: float) -> None:
-        if event.at_once:
-            self._stopping = self._stopping or event.reason
-            self._stop_by = now
-            return
-        running = sum(hosted.running for hosted in self._hosted.values())
-        if running and not self._stopping:
-            jobs = '1 running job' if running == 1 else f'{running} running jobs'
-            text = f'ending after {jobs}; interrupt again to end at once'
-            self._out.append(Report(levels.WARNING, text))
-        self._begin_stop(event.reason)
-
-    def _owner_gone(self, event: OwnerGone, now: float) -> None:
-        self._stop_by = now + ORPHAN_SECONDS
-        self._begin_stop('the program that started this node has ended')
-
-    def _begin_stop(self, reason: str) -> None:
-        """Take no more jobs and give back those that wait; what runs may end."""
-        self._stopping = reason
-        for peer in self._peers:
-            self._send(peer, NodeEnding(reason))
-        for hosted in self._hosted.values():
-            if hosted.waiting:
-                self._workplace.give_back(hosted, hosted.waiting, self._ending)
-
-    def _stop_if_done(self, now: float) -> None:
-        """End once nothing runs and every outcome was taken, or nobody is left to take it."""
-        if self._stopping and not self._stopped:
-            busy = any(
-                hosted.running or (hosted.letters and not hosted.orphaned)
-                for hosted in self._hosted.values()
-            )
-            if not busy or now >= self._stop_by:
-                self._stop_now()
-
-    def _stop_now(self) -> None:
-        self._stopped = True
-        begun = {hosted.id: hosted.begun_ids() for hosted in self._hosted.values()}
-        for peer in self._peers:
-            self._send(peer, Farewell(self._stopping, begun))
-        for hosted in self._hosted.values():
-            self._drop(hosted)
-        self._out.append(Stop(self._stopping))

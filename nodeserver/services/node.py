@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodeserver.core.departure import ORPHAN_SECONDS
 from nodeserver.core.effects import (
     CloseTemplate,
     Disconnect,
@@ -24,7 +25,7 @@ from nodeserver.core.effects import (
 )
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import AvailabilityMeasured, OwnerGone, StopAsked
-from nodeserver.core.node import ORPHAN_SECONDS, NodeCore
+from nodeserver.core.node import NodeCore
 from nodeserver.core.nodefacts import NodeFacts
 from nodeserver.io import netif
 from nodeserver.io.driver import Driver
