@@ -9,6 +9,7 @@ from nodeserver.core.events import OwnerGone, StopAsked
 from nodeserver.core.hosted import Hosted
 from nodeserver.core.messages import Farewell, NodeEnding
 from nodeserver.core.nodefacts import Peer
+from nodeserver.core.workplace import Workplace
 
 ORPHAN_SECONDS = 600.0  # how long a node outlives the program that started it (V02)
 
@@ -21,7 +22,7 @@ class Departure:
         peers: dict[str, Peer],
         hosted: dict[int, Hosted],
         emit: Callable[[Effect], None],
-        give_back: Callable[[Hosted, int, str], None],
+        workplace: Workplace,
         drop: Callable[[Hosted], None],
     ) -> None:
         self.reason = ''  # why the node ends, in words; '' as long as it does not
@@ -29,14 +30,14 @@ class Departure:
         self._peers = peers
         self._hosted = hosted
         self._emit = emit
-        self._give_back = give_back
-        self._drop = drop
+        self._workplace = workplace
+        self.drop = drop  # what ends a computation here
         self._deadline = inf
 
     @property
     def words(self) -> str:
-        """What a scheduler is told that wants something yet."""
-        return f'the node is ending: {self.reason}'
+        """What a scheduler is told that wants something yet; '' as long as the node stays."""
+        return f'the node is ending: {self.reason}' if self.reason else ''
 
     def deadline(self) -> float:
         """When the node ends whatever runs on it."""
@@ -67,7 +68,7 @@ class Departure:
             self._emit(Send(peer, NodeEnding(reason)))
         for hosted in self._hosted.values():
             if hosted.waiting:
-                self._give_back(hosted, hosted.waiting, self.words)
+                self._workplace.give_back(hosted, hosted.waiting, self.words)
 
     def end_if_done(self, now: float) -> None:
         """End once nothing runs and every outcome was taken, or nobody is left to take it."""
@@ -85,5 +86,5 @@ class Departure:
         for peer in self._peers:
             self._emit(Send(peer, Farewell(self.reason, begun)))
         for hosted in self._hosted.values():
-            self._drop(hosted)
+            self.drop(hosted)
         self._emit(Stop(self.reason))

@@ -7,6 +7,7 @@ A node serves one scheduler at a time, as long as that has a computation open he
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -16,15 +17,20 @@ from nodeserver.core.effects import CloseTemplate, Disconnect, Effect, Report, S
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import (
     AvailabilityMeasured,
+    ClockRead,
+    CloseAsked,
+    CpusChosen,
     DeadlinePassed,
     Event,
     JobsRecalled,
     JobsReported,
     MessageArrived,
     OwnerGone,
+    PauseAsked,
     PeerConnected,
     PeerLost,
     ProvisionalReported,
+    ReleaseAsked,
     StopAsked,
     TemplateClosed,
     TemplateFailed,
@@ -44,7 +50,7 @@ from nodeserver.core.messages import (
     Farewell,
     JobsReturned,
     NodeDetails,
-    NodeFree,
+    NodePaused,
     NodePulse,
     OpenComputation,
     RecallJobs,
@@ -53,27 +59,30 @@ from nodeserver.core.messages import (
     ShareData,
     StopJobs,
 )
-from nodeserver.core.nodefacts import NodeFacts, Peer
+from nodeserver.core.nodefacts import NodeFacts, NodeRules, Peer
+from nodeserver.core.nodestatus import status_lines
+from nodeserver.core.shift import Shift
+from nodeserver.core.silence import Silence
 from nodeserver.core.workplace import Workplace
 
-ZOMBIE_LOOK_INTERVAL = 60.0
-ZOMBIE_SECONDS = 3600.0  # silence after which a scheduler is taken for dead (D17)
+_AT_ALL_TIMES = NodeRules()
 
 
 class NodeCore:
     """One node: its cpus, the scheduler it serves, and the computations it hosts."""
 
-    def __init__(self, facts: NodeFacts) -> None:
+    def __init__(self, facts: NodeFacts, rules: NodeRules = _AT_ALL_TIMES) -> None:
         self._facts = facts
         self._availability: Availability | None = None
         self._peers: dict[str, Peer] = {}
         self._hosted: dict[int, Hosted] = {}
         self._out: list[Effect] = []
         self._workplace = Workplace(facts.cpus, self._hosted, self._out.append)
-        self._departure = Departure(
-            self._peers, self._hosted, self._out.append, self._workplace.give_back, self._drop
-        )
-        self._look_at = 0.0
+        shared = (self._peers, self._hosted)
+        self._departure = Departure(*shared, self._out.append, self._workplace, self._drop)
+        self._shift = Shift(rules, *shared, self._workplace, self._departure, self._out.append)
+        self._silence = Silence(self._peers, rules.zombie_seconds)
+        self._most_busy = facts.cpus
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             PeerConnected: self._peer_connected,
@@ -88,6 +97,11 @@ class NodeCore:
             ProvisionalReported: self._workplace.provisional,
             WorkerEnded: self._workplace.ended,
             AvailabilityMeasured: self._measured,
+            CpusChosen: self._resize,
+            ClockRead: self._shift.clock_read,
+            PauseAsked: self._shift.pause,
+            ReleaseAsked: self._shift.release,
+            CloseAsked: self._shift.close,
             StopAsked: self._departure.asked,
             OwnerGone: self._departure.owner_gone,
         }
@@ -125,20 +139,19 @@ class NodeCore:
                     self._send(hosted.scheduler, letter)
         self._workplace.run(now)
         self._end_orphans()
+        self._shift.end_turn()
         self._departure.end_if_done(now)
         return self._take()
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        due = min(self._workplace.next_kill(), self._departure.deadline())
-        if self._peers:
-            due = min(due, self._look_at)
+        due = min(self._workplace.next_kill(), self._departure.deadline(), self._silence.deadline())
         return due if due != inf else None
 
     def check(self) -> None:
         """Raise `InvariantBroken` if a cpu holds two jobs."""
-        if self._workplace.busy > self._facts.cpus:
-            raise InvariantBroken(f'{self._workplace.busy} busy cpus of {self._facts.cpus}')
+        if self._workplace.busy > self._most_busy:
+            raise InvariantBroken(f'{self._workplace.busy} busy cpus of {self._most_busy}')
         for hosted in self._hosted.values():
             for worker in hosted.workers.values():
                 if (worker.id in hosted.idle) != (not worker.held):
@@ -170,11 +183,14 @@ class NodeCore:
 
     def _peer_connected(self, event: PeerConnected, now: float) -> None:
         self._peers[event.peer] = Peer(now)
+        self._silence.begins(now)
+        self._send(event.peer, self._details())
+        if self._shift.closed:
+            self._send(event.peer, NodePaused(self._shift.closed))
+
+    def _details(self) -> NodeDetails:
         facts = self._facts
-        self._send(
-            event.peer,
-            NodeDetails(facts.name, facts.cpus, facts.platform, facts.python, self._availability),
-        )
+        return NodeDetails(facts.name, facts.cpus, facts.platform, facts.python, self._availability)
 
     def _peer_lost(self, event: PeerLost, now: float) -> None:
         if self._peers.pop(event.peer, None) is None:
@@ -229,6 +245,9 @@ class NodeCore:
             self._drop(before)
             self._peers[peer].waits = True
             self._refuse(peer, message, 'busy', 'it ends what it ran before the connection broke')
+        elif self._shift.closed:
+            self._peers[peer].waits = True
+            self._refuse(peer, message, 'busy', self._shift.closed)
         elif holder is not None and holder.scheduler != peer:
             self._peers[peer].waits = True
             self._refuse(peer, message, 'busy', f'held by {holder.opened.owner}')
@@ -262,7 +281,8 @@ class NodeCore:
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
         hosted = self._hosted.get(message.computation)
         if hosted is None or hosted.scheduler != peer:
-            self._peers[peer].waits = self._peers[peer].waits and bool(self._hosted)
+            has_cause = bool(self._hosted or self._shift.closed)
+            self._peers[peer].waits = self._peers[peer].waits and has_cause
             self._send(peer, ComputationClosed(message.computation))
         else:
             self._drop(hosted)
@@ -288,10 +308,7 @@ class NodeCore:
         if hosted.scheduler in self._peers:
             self._send(hosted.scheduler, ComputationClosed(hosted.id))
         if not self._hosted:
-            for name, peer in self._peers.items():
-                if peer.waits:
-                    peer.waits = False
-                    self._send(name, NodeFree())
+            self._shift.client_left()
 
     # jobs
 
@@ -303,8 +320,9 @@ class NodeCore:
             self._send(peer, back)
             return
         self._workplace.accept(hosted, message)
-        if self._departure.reason:
-            self._workplace.give_back(hosted, hosted.waiting, self._departure.words)
+        closed = self._departure.words or self._shift.closed
+        if closed:
+            self._workplace.give_back(hosted, hosted.waiting, closed)
 
     def _recall(self, peer: str, message: RecallJobs, now: float) -> None:
         hosted = self._hosted.get(message.computation)
@@ -333,13 +351,27 @@ class NodeCore:
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
         self._workplace.kill_due(now)
-        if self._peers and now >= self._look_at:
-            self._look_for_zombies(now)
+        for name in self._silence.too_long(now):
+            begun = {h.id: h.begun_ids() for h in self._hosted.values() if h.scheduler == name}
+            # if it lives, it learns what it may run elsewhere
+            self._send(name, Farewell(self._silence.words, begun))
+            self._peer_lost(PeerLost(name, self._silence.words), now)
+            self._out.append(Disconnect(name))
 
-    def _look_for_zombies(self, now: float) -> None:
-        """Give up schedulers that were silent for too long."""
-        self._look_at = now + ZOMBIE_LOOK_INTERVAL
-        for name, peer in list(self._peers.items()):
-            if now - peer.heard_at > ZOMBIE_SECONDS:
-                self._peer_lost(PeerLost(name, 'nothing was heard of it for an hour'), now)
-                self._out.append(Disconnect(name))
+    # what whoever runs the node wants
+
+    def _resize(self, event: CpusChosen, now: float) -> None:
+        """Offer more or fewer cpus from now on; what runs goes on."""
+        self._most_busy = max(event.cpus, self._workplace.busy)
+        self._facts = replace(self._facts, cpus=event.cpus)
+        self._workplace.resize(event.cpus)
+        for peer in self._peers:
+            self._send(peer, self._details())
+
+    def status(self) -> list[str]:
+        """Say in words who holds the node and what it does."""
+        cpus = (self._facts.cpus, self._workplace.busy)
+        lines = status_lines(cpus, self._hosted.values(), self._peers.values())
+        ending = self._departure.words
+        told = [ending] if ending else self._shift.words
+        return [f'{self._facts.name}: {lines[0]}', *told, *lines[1:]]

@@ -23,6 +23,7 @@ from nodeserver.core.messages import (
     NodeDetails,
     NodeEnding,
     NodeFree,
+    NodePaused,
     NodePulse,
     Notice,
     OpenComputation,
@@ -244,7 +245,7 @@ class Recruiting:
         if use is None or comp is None or use.state is UseState.CLOSING:
             return
         was_ready = use.state is UseState.READY
-        state = UseState.BUSY if message.kind == 'busy' else UseState.FAILED
+        state = UseState.FAILED if message.kind == 'failed' else UseState.BUSY
         node.uses[comp.id] = use_in(state, use.cpus, message.reason)
         if state is UseState.FAILED:
             text = f'node {node.title} cannot run {comp.declared.name}: {message.reason}'
@@ -262,8 +263,8 @@ class Recruiting:
 
     # leaving
 
-    def ending(self, node: NodeRecord, message: NodeEnding, now: float) -> None:
-        """The node takes no more jobs: others are looked for."""
+    def ending(self, node: NodeRecord, message: NodeEnding | NodePaused, now: float) -> None:
+        """The node takes no more jobs, and others are looked for; or it takes them again."""
         node.ending = message.reason
         self._use_changed(node)
         for computation in node.uses:
