@@ -83,6 +83,10 @@ class KeyFileError(DispyError, OSError):
     """The key file is missing, malformed, or open to other users."""
 
 
+class ConfigurationError(DispyError, ValueError):
+    """A configuration file is missing, or malformed: the text names it, the key and the value."""
+
+
 class NodesNotStarted(DispyError, RuntimeError):  # noqa: N818
     """Node servers that this program started did not come up."""
 

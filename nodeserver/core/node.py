@@ -59,19 +59,17 @@ from nodeserver.core.messages import (
     ShareData,
     StopJobs,
 )
-from nodeserver.core.nodefacts import NodeFacts, NodeRules, Peer
+from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules, Peer
 from nodeserver.core.nodestatus import status_lines
 from nodeserver.core.shift import Shift
 from nodeserver.core.silence import Silence
 from nodeserver.core.workplace import Workplace
 
-_AT_ALL_TIMES = NodeRules()
-
 
 class NodeCore:
     """One node: its cpus, the scheduler it serves, and the computations it hosts."""
 
-    def __init__(self, facts: NodeFacts, rules: NodeRules = _AT_ALL_TIMES) -> None:
+    def __init__(self, facts: NodeFacts, rules: NodeRules = AT_ALL_TIMES) -> None:
         self._facts = facts
         self._availability: Availability | None = None
         self._peers: dict[str, Peer] = {}

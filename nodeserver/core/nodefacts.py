@@ -1,6 +1,7 @@
 """What a node says of itself, how it was told to behave, and whom it speaks to."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from nodeserver.core.hours import ServiceHours
 
@@ -26,6 +27,9 @@ class NodeRules:
     zombie_seconds: float = ZOMBIE_SECONDS
     clients: int = -1  # how many are served before the node ends; -1: any number
     hours: ServiceHours | None = None  # None: at all times
+
+
+AT_ALL_TIMES: Final = NodeRules()
 
 
 class Peer:
