@@ -261,6 +261,7 @@ class NodeCore:
         if hosted is not None and hosted.state is HostedState.OPENING:
             hosted.state = HostedState.READY
             if not hosted.reopenings:
+                hosted.takes_all = hosted.opened.cpus >= self._facts.cpus
                 self._send(hosted.scheduler, ComputationReady(hosted.id))
 
     def _template_failed(self, event: TemplateFailed, now: float) -> None:
@@ -363,6 +364,9 @@ class NodeCore:
         self._most_busy = max(event.cpus, self._workplace.busy)
         self._facts = replace(self._facts, cpus=event.cpus)
         self._workplace.resize(event.cpus)
+        for hosted in self._hosted.values():
+            if hosted.takes_all:
+                hosted.opened = replace(hosted.opened, cpus=event.cpus)
         for peer in self._peers:
             self._send(peer, self._details())
 

@@ -134,17 +134,25 @@ class Recruiting:
 
     def details(self, node: NodeRecord, message: NodeDetails, now: float) -> None:
         """A node told about itself: offer it to each computation that has not met it."""
-        node.details, node.cpus = message, max(1, message.cpus)
+        before, node.details, node.cpus = node.cpus, message, max(1, message.cpus)
         node.availability = message.availability
         for comp in list(self.computations.values()):
             use = node.uses.get(comp.id)
             if use is None:
                 self.offer(node, comp)
             else:
-                cpus = min(use.cpus, node.cpus) or node.cpus
+                cpus = self._share_of(node, comp, use.cpus, before)
                 node.uses[comp.id] = use_in(use.state, cpus, use.reason)
                 node.is_capped = node.is_capped or cpus < node.cpus
         self._use_changed(node)
+
+    def _share_of(self, node: NodeRecord, comp: Computation, used: int, before: int) -> int:
+        """How many cpus a computation may use of a node that offers other ones than before."""
+        index = matching_spec(comp.declared.specs, node)
+        spec = None if index is None else comp.declared.specs[index]
+        if spec is not None and not spec.asks_client:
+            return min(spec.cpus, node.cpus) if spec.cpus > 0 else node.cpus
+        return node.cpus if used in (0, before) else min(used, node.cpus)
 
     def pulse(self, node: NodeRecord, message: NodePulse, now: float) -> None:
         """The node lives; its clients learn what it has to spare."""

@@ -16,7 +16,8 @@ class Silence:
     @property
     def words(self) -> str:
         """What is said of a scheduler that is given up."""
-        return f'nothing was heard of it for {self._limit / 60:.4g} minutes'
+        minutes = f'{self._limit / 60:.4g}'
+        return f'nothing was heard of it for {minutes} minute' + ('' if minutes == '1' else 's')
 
     def deadline(self) -> float:
         """When to look next."""
