@@ -213,6 +213,6 @@ def _written(pairs: dict[str, str]) -> str:
         if read.get(name) != value:
             raise UsageError(
                 f'--{name}: its value cannot stand in a configuration file: it begins or ends with '
-                'a space, or has several lines'
+                'a space, or has lines that would be lost'
             )
     return text.getvalue()
