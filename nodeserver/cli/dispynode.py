@@ -33,6 +33,7 @@ from nodeserver.cli.options import (
     hint_at_secret_file,
     new_parser,
     open_descriptor,
+    patience,
     port_after,
     port_number,
     seconds,
@@ -100,7 +101,7 @@ def _add_service_options(parser: argparse.ArgumentParser) -> None:
     add_option(
         group,
         '--msg_timeout',
-        type=seconds,
+        type=patience,
         default=MSG_TIMEOUT,
         metavar='SECONDS',
         help=_MSG_TIMEOUT_HELP,

@@ -17,6 +17,7 @@ LEVELS: Final = ('debug', 'info', 'warning', 'error')
 LOG_FORMATS: Final = ('text', 'json')
 
 _log = logging.getLogger(__name__)
+_LEAST_PATIENCE, _MOST_PATIENCE = 0.1, 3600  # ZeroMQ takes less than 1 ms for no limit
 _SIZE = re.compile(r'([0-9]{1,19})([kmgt]?)')
 
 
@@ -182,6 +183,16 @@ def seconds(text: str) -> float:
         value = 0.0
     if not 0 < value < float('inf'):
         raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0')
+    return value
+
+
+def patience(text: str) -> float:
+    """Read how long a peer may take to answer."""
+    value = seconds(text)
+    if not _LEAST_PATIENCE <= value <= _MOST_PATIENCE:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a number of seconds from {_LEAST_PATIENCE} to {_MOST_PATIENCE}'
+        )
     return value
 
 

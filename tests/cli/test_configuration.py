@@ -22,6 +22,7 @@ WRONG = {
     'log_level = loud': "log_level = 'loud': it must be one of debug, info, warning, error",
     'max_file_size = 3q': "max_file_size = '3q': '3q' is not a size",
     'zombie_interval = 0': "zombie_interval = '0': '0' is not a number above 0",
+    'msg_timeout = 0.01': "msg_timeout = '0.01': '0.01' is not a number of seconds from 0.1 to",
     'serve = -2': "serve = '-2': '-2' is not a whole number from -1 on",
     'service_end = 8': "service_end = '8': '8' is not a time of day from 00:00 to 23:59",
     'cpus = 1\ncpus = 1': 'line 3: cpus is given twice',
