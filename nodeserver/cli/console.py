@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from nodeserver.core.errors import (
+    ConfigurationError,
     DispyError,
     KeyFileError,
     NodesNotStarted,
@@ -31,6 +32,7 @@ _EXIT_SIGNAL: Final = 128
 _STATUSES: Final[dict[type[DispyError], int]] = {
     UsageError: EXIT_USAGE,
     KeyFileError: EXIT_CONFIGURATION,
+    ConfigurationError: EXIT_CONFIGURATION,
     PortBusy: EXIT_CONFIGURATION,
     NodesNotStarted: EXIT_UNREACHABLE,
     PeerRefused: EXIT_UNREACHABLE,

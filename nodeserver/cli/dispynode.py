@@ -13,20 +13,40 @@ import secrets
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
-from nodeserver.cli.console import StopSignals, run_program, set_up_logging
+from nodeserver.cli.commands import LineReader, NodeCommands, can_have_commands
+from nodeserver.cli.configuration import (
+    add_configuration_options,
+    given_options,
+    merged,
+    read_configuration,
+    save_configuration,
+)
+from nodeserver.cli.console import EXIT_FINE, StopSignals, run_program, set_up_logging
 from nodeserver.cli.options import (
+    add_alias,
     add_option,
     add_secret_options,
+    clients,
+    file_size,
     hint_at_secret_file,
     new_parser,
     open_descriptor,
+    patience,
+    port_after,
     port_number,
+    seconds,
+    time_of_day,
 )
-from nodeserver.core.errors import UsageError
+from nodeserver.core.errors import ConfigurationError, UsageError
+from nodeserver.core.hours import ServiceHours, service_hours
+from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
 from nodeserver.io import netif
+from nodeserver.io.clock import second_of_day
 from nodeserver.io.keys import choose_secret
 from nodeserver.io.limits import raise_file_limit
+from nodeserver.io.linkoptions import MSG_TIMEOUT
 from nodeserver.io.prefix import choose_prefix, clean, leave
 from nodeserver.io.sysinfo import processor_count
 from nodeserver.io.udp import NODE_PORT
@@ -40,25 +60,70 @@ def parser() -> argparse.ArgumentParser:
     parser = new_parser('dispynode', 'Run jobs of dispy programs on this machine.')
     add_option(parser, '-c', '--cpus', type=int, default=0, metavar='N', help=_CPUS_HELP)
     add_option(parser, '-i', '--ip_addr', default='', metavar='ADDRESS', help=_ADDRESS_HELP)
+    add_alias(parser, '--host', dest='ip_addr')
     add_option(parser, '-p', '--node_port', type=port_number, metavar='PORT', help=_PORT_HELP)
+    add_alias(parser, '--dispy_port', dest='node_port', type=port_after)
     add_option(parser, '--name', default='', help='name shown for this node (default: host name)')
     add_option(parser, '--dest_path_prefix', type=Path, metavar='DIRECTORY', help=_PREFIX_HELP)
+    add_option(
+        parser,
+        '--max_file_size',
+        type=file_size,
+        default=MAX_FILE_SIZE,
+        metavar='N',
+        help=_SIZE_HELP,
+    )
     add_option(parser, '--clean', action='store_true', help=_CLEAN_HELP)
     add_option(parser, '--daemon', action='store_true', help=_DAEMON_HELP)
     # for programs that start nodes for themselves: end of file tells of their end, and the
     # node's port is written
     add_option(parser, '--owner_fd', type=open_descriptor, default=-1, help=argparse.SUPPRESS)
     add_option(parser, '--ready_fd', type=open_descriptor, default=-1, help=argparse.SUPPRESS)
+    _add_service_options(parser)
     add_secret_options(parser)
+    add_configuration_options(parser)
     return parser
 
 
+def _add_service_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('service', 'whom to serve, when, and how patiently')
+    for name, text in _HOURS_HELP.items():
+        add_option(group, name, type=time_of_day, metavar='HH:MM', help=text)
+    add_option(group, '--serve', type=clients, default=-1, metavar='N', help=_SERVE_HELP)
+    add_option(
+        group,
+        '--zombie_interval',
+        type=seconds,
+        default=ZOMBIE_SECONDS / 60,
+        metavar='MINUTES',
+        help=_ZOMBIE_HELP,
+    )
+    add_option(
+        group,
+        '--msg_timeout',
+        type=patience,
+        default=MSG_TIMEOUT,
+        metavar='SECONDS',
+        help=_MSG_TIMEOUT_HELP,
+    )
+
+
+MAX_FILE_SIZE = 10 * 1024 * 1024
 _CPUS_HELP = 'processors to offer; negative: how many to leave free (default: all)'
 _ADDRESS_HELP = 'address of this machine to serve on (default: every interface)'
 _PORT_HELP = f'TCP and UDP port (default: {NODE_PORT}, or a free one if that is in use)'
 _PREFIX_HELP = 'directory below which files are stored (default: one below the temporary directory)'
+_SIZE_HELP = 'largest file to transfer, in bytes, or with k, m, g, t; 0: any size (default: 10m)'
 _CLEAN_HELP = 'first remove what earlier runs have left below the directory'
-_DAEMON_HELP = 'do not touch the terminal: standard input is not read'
+_DAEMON_HELP = 'do not touch the terminal: no commands are read from standard input'
+_HOURS_HELP = {
+    '--service_start': 'time of day from which jobs are taken (default: now)',
+    '--service_stop': 'time of day from which no more jobs are taken; those that run go on',
+    '--service_end': 'time of day at which running jobs are killed',
+}
+_SERVE_HELP = 'end after so many clients; 0: only do the cleaning of --clean (default: -1, no end)'
+_ZOMBIE_HELP = 'silence after which a client loses the node, in minutes (default: %(default)g)'
+_MSG_TIMEOUT_HELP = 'seconds until a connection that does not answer is given up (default: 5)'
 
 
 def cpus_to_offer(wanted: int, present: int) -> int:
@@ -86,6 +151,18 @@ def options_of(arguments: argparse.Namespace, prefix: Path) -> NodeOptions:
         choose_secret(arguments.secret, arguments.secret_file, arguments.insecure),
         prefix,
         arguments.owner_fd,
+        arguments.max_file_size,
+        NodeRules(arguments.zombie_interval * 60, arguments.serve, _hours(arguments)),
+        arguments.msg_timeout,
+    )
+
+
+def _hours(arguments: argparse.Namespace) -> ServiceHours | None:
+    return service_hours(
+        arguments.service_start or '',
+        arguments.service_stop or '',
+        arguments.service_end or '',
+        int(second_of_day()),
     )
 
 
@@ -94,12 +171,18 @@ async def serve(options: NodeOptions, ready_fd: int = -1) -> int:
     loop = asyncio.get_running_loop()
     service = NodeService(loop, options)
     signals = StopSignals(loop, service.stop)
+    commands: LineReader | None = None
     try:
         address, port = service.start()
         _tell_start(options, address, port, ready_fd)
+        if can_have_commands():
+            obey = NodeCommands(service, lambda n: cpus_to_offer(n, processor_count())).obey
+            commands = LineReader(loop, sys.stdin.fileno(), obey)
         reason = await service.run()
         _log.info('dispynode %s ended: %s', options.name, reason)
     finally:
+        if commands is not None:
+            commands.close()
         await service.close()
         signals.close()
     return signals.status()
@@ -123,22 +206,61 @@ def _tell_start(options: NodeOptions, address: str, port: int, ready_fd: int) ->
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; its exit status (D13)."""
-    arguments = parser().parse_args(argv)
-    set_up_logging(arguments.log_level, arguments.log_format, arguments.debug, sys.stdout)
+    made = parser()
+    given, defaults = given_options(made, argv)
+    return run_program(lambda: _main(made, given, defaults), debug=given.get('debug', False))
+
+
+def _main(made: argparse.ArgumentParser, given: dict[str, Any], defaults: dict[str, Any]) -> int:
+    """Find out what the options are, with those of a configuration file, and do as they say."""
+    file = given.get('config')
+    configured = {} if file is None else read_configuration(made, file)
+    options = merged(given, configured)
+    arguments = argparse.Namespace(**defaults | options)
+    try:
+        if 'save_config' in given:
+            return _save(arguments, options)
+        set_up_logging(arguments.log_level, arguments.log_format, arguments.debug, sys.stdout)
+        hint_at_secret_file(argparse.Namespace(secret=given.get('secret')))
+        return _run(arguments)
+    except UsageError as error:
+        if _is_of_file(str(error), {k: v for k, v in configured.items() if k not in given}):
+            raise ConfigurationError(f'--config {file}: {error}') from error
+        raise
+
+
+def _is_of_file(text: str, configured: dict[str, Any]) -> bool:
+    """Whether an error speaks of an option that only the configuration file gives."""
+    return any(
+        f'--{name}' in text
+        or f'{name}=' in text
+        or text.startswith(f'{name} ')
+        or repr(str(value)) in text
+        for name, value in configured.items()
+    )
+
+
+def _save(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
+    """Write the options; what no machine could start with is refused here already."""
+    _hours(arguments)
+    if arguments.secret:
+        choose_secret(arguments.secret)
+    save_configuration(options, arguments.save_config)
+    return EXIT_FINE
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.daemon:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
-    return run_program(lambda: _run(arguments), debug=arguments.debug)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    hint_at_secret_file(arguments)
     raise_file_limit()
     prefix, lock = choose_prefix(arguments.dest_path_prefix, _port(arguments))
     try:
-        if arguments.clean:
+        if arguments.clean or not arguments.serve:
             clean(prefix, lock)
+        if not arguments.serve:
+            return EXIT_FINE
         return asyncio.run(serve(options_of(arguments, prefix), arguments.ready_fd))
     finally:
         leave(prefix, lock)

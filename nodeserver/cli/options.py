@@ -7,12 +7,18 @@ import argparse
 import importlib.metadata
 import logging
 import os
+import re
 from typing import Any, Final, NoReturn
+
+from nodeserver.core.errors import UsageError
+from nodeserver.core.hours import read_time, write_time
 
 LEVELS: Final = ('debug', 'info', 'warning', 'error')
 LOG_FORMATS: Final = ('text', 'json')
 
 _log = logging.getLogger(__name__)
+_LEAST_PATIENCE, _MOST_PATIENCE = 0.1, 3600  # ZeroMQ takes less than 1 ms for no limit
+_SIZE = re.compile(r'([0-9]{1,19})([kmgt]?)')
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -94,6 +100,11 @@ def add_secret_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_alias(parser: argparse._ActionsContainer, *names: str, **details: Any) -> None:
+    """Add other names of an option (`dest`), which the help does not show."""
+    add_option(parser, *names, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **details)
+
+
 def hint_at_secret_file(arguments: argparse.Namespace) -> None:
     """Tell who gave `-s` that there is a way that others cannot read; call it with logging up."""
     if arguments.secret:
@@ -119,6 +130,16 @@ def port_number(text: str) -> int:
     return _whole_number(text, 0, 65535)
 
 
+def port_after(text: str) -> int:
+    """Read dispy's one port for everything, of which nodes have the next."""
+    return _whole_number(text, 1, 65534) + 1
+
+
+def clients(text: str) -> int:
+    """Read how many clients to serve; -1 stands for any number."""
+    return _whole_number(text, -1, None)
+
+
 def count(text: str) -> int:
     """Read a whole number from 0 on."""
     return _whole_number(text, 0, None)
@@ -134,6 +155,26 @@ def open_descriptor(text: str) -> int:
     return number
 
 
+def file_size(text: str) -> int:
+    """Read a number of bytes, with k, m, g or t for multiples of 1024; 0 stands for no limit."""
+    found = _SIZE.fullmatch(text.lower())
+    size = int(found[1]) * 1024 ** ' kmgt'.index(found[2] or ' ') if found else -1
+    if not 0 <= size < 2**63:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a size: a whole number from 0 on, with k, m, g or t behind it for '
+            'multiples of 1024 (0: no limit)'
+        )
+    return size
+
+
+def time_of_day(text: str) -> str:
+    """Read a time of day; it is kept as text, as a configuration file has it."""
+    try:
+        return write_time(read_time(text))
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def seconds(text: str) -> float:
     """Read a length of time above 0."""
     try:
@@ -142,6 +183,16 @@ def seconds(text: str) -> float:
         value = 0.0
     if not 0 < value < float('inf'):
         raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0')
+    return value
+
+
+def patience(text: str) -> float:
+    """Read how long a peer may take to answer."""
+    value = seconds(text)
+    if not _LEAST_PATIENCE <= value <= _MOST_PATIENCE:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a number of seconds from {_LEAST_PATIENCE} to {_MOST_PATIENCE}'
+        )
     return value
 
 

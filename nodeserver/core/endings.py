@@ -61,13 +61,19 @@ class Endings:
                 requeued = JobsRetried(comp.id, again, outcomes, reasons)
             self._send(comp.client, requeued)
 
-    def give_up(self, node: NodeRecord, comp: Computation, reason: str) -> None:
+    def give_up(
+        self,
+        node: NodeRecord,
+        comp: Computation,
+        reason: str,
+        status: JobStatus = JobStatus.CANCELLED,
+    ) -> None:
         """Jobs that a node will not answer any more: again elsewhere if they may, else ended."""
         again, ended = sort_lost(comp, comp.on_node(node.id), reason)
         self.unload_all(node, comp)
         self.requeue(comp, again, reason, begun=True)
         for text, ids in ended.items():
-            self.settle(comp, ids, JobStatus.CANCELLED, text)
+            self.settle(comp, ids, status, text)
 
     def unload_all(self, node: NodeRecord, comp: Computation) -> None:
         """No job of a computation is with a node any more."""

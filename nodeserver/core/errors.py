@@ -87,6 +87,10 @@ class FileRefused(DispyError, OSError):  # noqa: N818
     """A file may not be put, or cannot be taken, where it was asked for."""
 
 
+class ConfigurationError(DispyError, ValueError):
+    """A configuration file is missing, or malformed: the text names it, the key and the value."""
+
+
 class NodesNotStarted(DispyError, RuntimeError):  # noqa: N818
     """Node servers that this program started did not come up."""
 

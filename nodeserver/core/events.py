@@ -222,7 +222,10 @@ class RequestMade:
 
 @value
 class CloseAsked:
-    """The user is done with the cluster; what is still pending is cancelled."""
+    """The user is done with the cluster, or whoever runs a node with the client that holds it.
+
+    What is still pending is cancelled.
+    """
 
 
 # a node as a whole
@@ -241,6 +244,32 @@ class StopAsked:
 
     at_once: bool
     reason: str
+
+
+@value
+class ClockRead:
+    """The clock on the wall shows this second of the day; read often enough, as people set it."""
+
+    second: float
+
+
+@value
+class CpusChosen:
+    """So many cpus are to be offered from now on."""
+
+    cpus: int
+
+
+@value
+class PauseAsked:
+    """The node is to take no jobs until further notice, or (`ends`) to take them again."""
+
+    ends: bool = False
+
+
+@value
+class ReleaseAsked:
+    """The client that holds the node is to lose it once its running jobs have ended."""
 
 
 @value
@@ -275,4 +304,8 @@ Event = (
     | AvailabilityMeasured
     | StopAsked
     | OwnerGone
+    | ClockRead
+    | CpusChosen
+    | PauseAsked
+    | ReleaseAsked
 )

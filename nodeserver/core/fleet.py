@@ -94,7 +94,7 @@ class NodeRecord:
         self.asked_port = 0  # where its beacon answers, if that was told
         self.asked = False  # a connection was asked for
         self.connected = False
-        self.ending = ''  # why it takes no more jobs, in words
+        self.ending = ''  # why it takes no more jobs, for now or for good, in words
         self.refusal = ''  # why the link could not be made, in words
         self.details: NodeDetails | None = None
         self.cpus = 1  # that the node offers; until it has told, one

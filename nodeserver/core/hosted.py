@@ -146,6 +146,7 @@ class Hosted:
         'scheduler',
         'state',
         'stopped_ahead',
+        'takes_all',
         'used_seconds',
         'vain_workers',
         'workers',
@@ -157,6 +158,7 @@ class Hosted:
         self.opened = opened
         self.state = HostedState.OPENING
         self.orphaned = False  # its scheduler is gone
+        self.takes_all = False  # it may use all cpus, however many they are
         self.queue: deque[NodeJob] = deque()
         self.data: HeldData[NodeJob] = HeldData()
         self.has_files = False  # it or a job has, or had, some

@@ -275,6 +275,13 @@ class NodeEnding:
 
 
 @value
+class NodePaused:
+    """The node takes no jobs for now, for this reason, or ('') it takes them again."""
+
+    reason: str
+
+
+@value
 class NodeDetails:
     """What the node is; sent first on every connection and again when something changed."""
 
@@ -295,7 +302,10 @@ class ComputationReady:
 
 @value
 class ComputationRefused:
-    """The node cannot: `kind` is 'busy' (it tells when it is free) or 'failed'."""
+    """The node cannot: `kind` is 'busy' (it tells when it is free) or 'failed'.
+
+    One that could until now, and whose service hours have ended, says 'over', and is 'busy' then.
+    """
 
     computation: int
     kind: str
@@ -391,6 +401,7 @@ Message = (
     | ComputationClosed
     | NodePulse
     | NodeEnding
+    | NodePaused
     | ShareData
     | DropData
     | FileMessage

@@ -7,24 +7,31 @@ A node serves one scheduler at a time, as long as that has a computation open he
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.effects import CloseTemplate, Disconnect, Effect, Report, Send, Stop
+from nodeserver.core.departure import Departure
+from nodeserver.core.effects import CloseTemplate, Disconnect, Effect, Report, Send
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import (
     AvailabilityMeasured,
+    ClockRead,
+    CloseAsked,
+    CpusChosen,
     DeadlinePassed,
     Event,
     JobsRecalled,
     JobsReported,
     MessageArrived,
     OwnerGone,
+    PauseAsked,
     PeerConnected,
     PeerLost,
     ProvisionalReported,
+    ReleaseAsked,
     StopAsked,
     TemplateClosed,
     TemplateFailed,
@@ -45,8 +52,7 @@ from nodeserver.core.messages import (
     Farewell,
     JobsReturned,
     NodeDetails,
-    NodeEnding,
-    NodeFree,
+    NodePaused,
     NodePulse,
     OpenComputation,
     RecallJobs,
@@ -55,19 +61,18 @@ from nodeserver.core.messages import (
     ShareData,
     StopJobs,
 )
-from nodeserver.core.nodefacts import NodeFacts, Peer
+from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules, Peer
 from nodeserver.core.nodefiles import NodeFiles
+from nodeserver.core.nodestatus import status_lines
+from nodeserver.core.shift import Shift
+from nodeserver.core.silence import Silence
 from nodeserver.core.workplace import Workplace
-
-ZOMBIE_LOOK_INTERVAL = 60.0
-ZOMBIE_SECONDS = 3600.0  # silence after which a scheduler is taken for dead (D17)
-ORPHAN_SECONDS = 600.0  # how long a node outlives the program that started it (V02)
 
 
 class NodeCore:
     """One node: its cpus, the scheduler it serves, and the computations it hosts."""
 
-    def __init__(self, facts: NodeFacts) -> None:
+    def __init__(self, facts: NodeFacts, rules: NodeRules = AT_ALL_TIMES) -> None:
         self._facts = facts
         self._availability: Availability | None = None
         self._peers: dict[str, Peer] = {}
@@ -82,10 +87,11 @@ class NodeCore:
         )
         emit, place_files = self._out.append, self._files.place
         self._workplace = Workplace(facts.cpus, self._hosted, emit, place_files)
-        self._look_at = 0.0
-        self._stopping = ''  # why the node ends, in words
-        self._stopped = False
-        self._stop_by = inf
+        shared = (self._peers, self._hosted)
+        self._departure = Departure(*shared, self._out.append, self._workplace, self._drop)
+        self._shift = Shift(rules, *shared, self._workplace, self._departure, self._out.append)
+        self._silence = Silence(self._peers, rules.zombie_seconds)
+        self._most_busy = facts.cpus
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             PeerConnected: self._peer_connected,
@@ -100,8 +106,13 @@ class NodeCore:
             ProvisionalReported: self._workplace.provisional,
             WorkerEnded: self._workplace.ended,
             AvailabilityMeasured: self._measured,
-            StopAsked: self._stop_asked,
-            OwnerGone: self._owner_gone,
+            CpusChosen: self._resize,
+            ClockRead: self._shift.clock_read,
+            PauseAsked: self._shift.pause,
+            ReleaseAsked: self._shift.release,
+            CloseAsked: self._shift.close,
+            StopAsked: self._departure.asked,
+            OwnerGone: self._departure.owner_gone,
             **self._files.events,
         }
         self._messages: dict[type[Any], Callable[[str, Any, float], None]] = {
@@ -141,22 +152,19 @@ class NodeCore:
             self._files.release(hosted)
         self._workplace.run(now)
         self._end_orphans()
-        self._stop_if_done(now)
+        self._shift.end_turn()
+        self._departure.end_if_done(now)
         return self._take()
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        due = self._workplace.next_kill()
-        if self._peers:
-            due = min(due, self._look_at)
-        if not self._stopped:
-            due = min(due, self._stop_by)
+        due = min(self._workplace.next_kill(), self._departure.deadline(), self._silence.deadline())
         return due if due != inf else None
 
     def check(self) -> None:
         """Raise `InvariantBroken` if a cpu holds two jobs."""
-        if self._workplace.busy > self._facts.cpus:
-            raise InvariantBroken(f'{self._workplace.busy} busy cpus of {self._facts.cpus}')
+        if self._workplace.busy > self._most_busy:
+            raise InvariantBroken(f'{self._workplace.busy} busy cpus of {self._most_busy}')
         for hosted in self._hosted.values():
             for worker in hosted.workers.values():
                 if (worker.id in hosted.idle) != (not worker.held):
@@ -168,10 +176,6 @@ class NodeCore:
     def data_held(self) -> int:
         """Bytes of shared data on this node."""
         return sum(hosted.data.size for hosted in self._hosted.values())
-
-    @property
-    def _ending(self) -> str:
-        return f'the node is ending: {self._stopping}'
 
     def _take(self) -> list[Effect]:
         effects = self._out[:]
@@ -192,17 +196,20 @@ class NodeCore:
 
     def _peer_connected(self, event: PeerConnected, now: float) -> None:
         self._peers[event.peer] = Peer(now)
+        self._silence.begins(now)
+        self._send(event.peer, self._details())
+        if self._shift.closed:
+            self._send(event.peer, NodePaused(self._shift.closed))
+
+    def _details(self) -> NodeDetails:
         facts = self._facts
-        self._send(
-            event.peer,
-            NodeDetails(facts.name, facts.cpus, facts.platform, facts.python, self._availability),
-        )
+        return NodeDetails(facts.name, facts.cpus, facts.platform, facts.python, self._availability)
 
     def _peer_lost(self, event: PeerLost, now: float) -> None:
         if self._peers.pop(event.peer, None) is None:
             return
         held = [hosted for hosted in self._hosted.values() if hosted.scheduler == event.peer]
-        if held and not self._stopped:
+        if held and not self._departure.is_over:
             text = f'the program that used this node is gone: {event.reason}'
             self._out.append(Report(levels.WARNING, text))
         for hosted in held:
@@ -237,8 +244,8 @@ class NodeCore:
         before = self._hosted.get(message.computation)
         if before is not None and not before.orphaned and before.state is not HostedState.CLOSING:
             return
-        if self._stopping:
-            self._refuse(peer, message, 'failed', self._ending)
+        if self._departure.reason:
+            self._refuse(peer, message, 'failed', self._departure.words)
         elif message.python != self._facts.python:
             text = (
                 f'it runs Python {self._facts.python} and the program Python {message.python}: '
@@ -252,6 +259,9 @@ class NodeCore:
             self._drop(before)
             self._peers[peer].waits = True
             self._refuse(peer, message, 'busy', 'it ends what it ran before the connection broke')
+        elif self._shift.closed:
+            self._peers[peer].waits = True
+            self._refuse(peer, message, 'busy', self._shift.closed)
         elif holder is not None and holder.scheduler != peer:
             self._peers[peer].waits = True
             self._refuse(peer, message, 'busy', f'held by {holder.opened.owner}')
@@ -267,13 +277,14 @@ class NodeCore:
         if hosted is not None and hosted.state is HostedState.OPENING:
             hosted.state = HostedState.READY
             if not hosted.reopenings:
+                hosted.takes_all = hosted.opened.cpus >= self._facts.cpus
                 self._send(hosted.scheduler, ComputationReady(hosted.id, event.remarks))
 
     def _template_failed(self, event: TemplateFailed, now: float) -> None:
         hosted = self._hosted.get(event.computation)
         if hosted is None or hosted.state is HostedState.CLOSING:
             return
-        if not self._stopping and hosted.begin_reopening():
+        if not self._departure.reason and hosted.begin_reopening():
             text = f'{hosted.opened.name}: {event.reason}; another is started'
             self._out.append(Report(levels.WARNING, text))
             self._out.append(CloseTemplate(hosted.id, keeps_files=True))
@@ -289,7 +300,8 @@ class NodeCore:
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
         hosted = self._hosted.get(message.computation)
         if hosted is None or hosted.scheduler != peer:
-            self._peers[peer].waits = self._peers[peer].waits and bool(self._hosted)
+            has_cause = bool(self._hosted or self._shift.closed)
+            self._peers[peer].waits = self._peers[peer].waits and has_cause
             self._send(peer, ComputationClosed(message.computation))
         else:
             self._drop(hosted)
@@ -316,10 +328,7 @@ class NodeCore:
         if hosted.scheduler in self._peers:
             self._send(hosted.scheduler, ComputationClosed(hosted.id))
         if not self._hosted:
-            for name, peer in self._peers.items():
-                if peer.waits:
-                    peer.waits = False
-                    self._send(name, NodeFree())
+            self._shift.client_left()
 
     # jobs
 
@@ -331,8 +340,9 @@ class NodeCore:
             self._send(peer, back)
             return
         self._workplace.accept(hosted, message)
-        if self._stopping:
-            self._workplace.give_back(hosted, hosted.waiting, self._ending)
+        closed = self._departure.words or self._shift.closed
+        if closed:
+            self._workplace.give_back(hosted, hosted.waiting, closed)
 
     def _recall(self, peer: str, message: RecallJobs, now: float) -> None:
         hosted = self._hosted.get(message.computation)
@@ -354,64 +364,37 @@ class NodeCore:
         for job, attempt in zip(message.ids, message.attempts, strict=True):
             self._workplace.stop(hosted, job, attempt, now)
 
-    # time, and the end
+    # time
 
     def _measured(self, event: AvailabilityMeasured, now: float) -> None:
         self._availability = event.availability
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
         self._workplace.kill_due(now)
-        if self._peers and now >= self._look_at:
-            self._look_for_zombies(now)
+        for name in self._silence.too_long(now):
+            begun = {h.id: h.begun_ids() for h in self._hosted.values() if h.scheduler == name}
+            # if it lives, it learns what it may run elsewhere
+            self._send(name, Farewell(self._silence.words, begun))
+            self._peer_lost(PeerLost(name, self._silence.words), now)
+            self._out.append(Disconnect(name))
 
-    def _look_for_zombies(self, now: float) -> None:
-        """Give up schedulers that were silent for too long."""
-        self._look_at = now + ZOMBIE_LOOK_INTERVAL
-        for name, peer in list(self._peers.items()):
-            if now - peer.heard_at > ZOMBIE_SECONDS:
-                self._peer_lost(PeerLost(name, 'nothing was heard of it for an hour'), now)
-                self._out.append(Disconnect(name))
+    # what whoever runs the node wants
 
-    def _stop_asked(self, event: StopAsked, now: float) -> None:
-        if event.at_once:
-            self._stopping = self._stopping or event.reason
-            self._stop_by = now
-            return
-        running = sum(hosted.running for hosted in self._hosted.values())
-        if running and not self._stopping:
-            jobs = '1 running job' if running == 1 else f'{running} running jobs'
-            text = f'ending after {jobs}; interrupt again to end at once'
-            self._out.append(Report(levels.WARNING, text))
-        self._begin_stop(event.reason)
-
-    def _owner_gone(self, event: OwnerGone, now: float) -> None:
-        self._stop_by = now + ORPHAN_SECONDS
-        self._begin_stop('the program that started this node has ended')
-
-    def _begin_stop(self, reason: str) -> None:
-        """Take no more jobs and give back those that wait; what runs may end."""
-        self._stopping = reason
-        for peer in self._peers:
-            self._send(peer, NodeEnding(reason))
+    def _resize(self, event: CpusChosen, now: float) -> None:
+        """Offer more or fewer cpus from now on; what runs goes on."""
+        self._most_busy = max(event.cpus, self._workplace.busy)
+        self._facts = replace(self._facts, cpus=event.cpus)
+        self._workplace.resize(event.cpus)
         for hosted in self._hosted.values():
-            if hosted.waiting:
-                self._workplace.give_back(hosted, hosted.waiting, self._ending)
-
-    def _stop_if_done(self, now: float) -> None:
-        """End once nothing runs and every outcome was taken, or nobody is left to take it."""
-        if self._stopping and not self._stopped:
-            busy = any(
-                hosted.running or (hosted.letters and not hosted.orphaned)
-                for hosted in self._hosted.values()
-            )
-            if not busy or now >= self._stop_by:
-                self._stop_now()
-
-    def _stop_now(self) -> None:
-        self._stopped = True
-        begun = {hosted.id: hosted.begun_ids() for hosted in self._hosted.values()}
+            if hosted.takes_all:
+                hosted.opened = replace(hosted.opened, cpus=event.cpus)
         for peer in self._peers:
-            self._send(peer, Farewell(self._stopping, begun))
-        for hosted in self._hosted.values():
-            self._drop(hosted)
-        self._out.append(Stop(self._stopping))
+            self._send(peer, self._details())
+
+    def status(self) -> list[str]:
+        """Say in words who holds the node and what it does."""
+        cpus = (self._facts.cpus, self._workplace.busy)
+        lines = status_lines(cpus, self._hosted.values(), self._peers.values())
+        ending = self._departure.words
+        told = [ending] if ending else self._shift.words
+        return [f'{self._facts.name}: {lines[0]}', *told, *lines[1:]]

@@ -1,6 +1,11 @@
-"""What a node says of itself, and whom it says it to."""
+"""What a node says of itself, how it was told to behave, and whom it speaks to."""
 
 from dataclasses import dataclass
+from typing import Final
+
+from nodeserver.core.hours import ServiceHours
+
+ZOMBIE_SECONDS = 3600.0  # silence after which a scheduler is taken for dead (D17)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +17,19 @@ class NodeFacts:
     cpus: int
     platform: str
     python: str  # '3.11'
-    max_file_size: int = 0  # bytes of a file that is taken or sent; 0: no limit
+    max_file_size: int = 0  # bytes of a file that is transferred; 0: any
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRules:
+    """Whom a node serves, and when."""
+
+    zombie_seconds: float = ZOMBIE_SECONDS
+    clients: int = -1  # how many are served before the node ends; -1: any number
+    hours: ServiceHours | None = None  # None: at all times
+
+
+AT_ALL_TIMES: Final = NodeRules()
 
 
 class Peer:

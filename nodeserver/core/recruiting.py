@@ -23,6 +23,7 @@ from nodeserver.core.messages import (
     NodeDetails,
     NodeEnding,
     NodeFree,
+    NodePaused,
     NodePulse,
     Notice,
     OpenComputation,
@@ -133,7 +134,7 @@ class Recruiting:
 
     def details(self, node: NodeRecord, message: NodeDetails, now: float) -> None:
         """A node told about itself: offer it to each computation that has not met it."""
-        node.details, node.cpus = message, max(1, message.cpus)
+        before, node.details, node.cpus = node.cpus, message, max(1, message.cpus)
         node.availability = message.availability
         for comp in list(self.computations.values()):
             use = node.uses.get(comp.id)
@@ -141,9 +142,19 @@ class Recruiting:
                 self.offer(node, comp, now)
             else:
                 cpus = min(use.cpus, node.cpus)
+                if use.cpus == before:  # all that there were
+                    cpus = self._share_of(node, comp)
                 node.uses[comp.id] = use_in(use.state, cpus, use.reason)
                 node.is_capped = node.is_capped or cpus < node.cpus
         self._use_changed(node)
+
+    def _share_of(self, node: NodeRecord, comp: Computation) -> int:
+        """How many cpus a computation may use of a node that offers other ones than before."""
+        index = matching_spec(comp.specs, node)
+        spec = None if index is None else comp.specs[index]
+        if spec is not None and not spec.asks_client:
+            return cpus_of(spec, node.cpus)
+        return node.cpus
 
     def pulse(self, node: NodeRecord, message: NodePulse, now: float) -> None:
         """The node lives; its clients learn what it has to spare."""
@@ -268,7 +279,7 @@ class Recruiting:
         if use is None or comp is None or use.state is UseState.CLOSING:
             return
         was_ready = use.state in IN_USE
-        state = UseState.BUSY if message.kind == 'busy' else UseState.FAILED
+        state = UseState.FAILED if message.kind == 'failed' else UseState.BUSY
         node.uses[comp.id] = use_in(state, use.cpus, message.reason)
         node.opened_at.pop(comp.id, None)
         if state is UseState.FAILED:
@@ -287,8 +298,8 @@ class Recruiting:
 
     # leaving
 
-    def ending(self, node: NodeRecord, message: NodeEnding, now: float) -> None:
-        """The node takes no more jobs: others are looked for."""
+    def ending(self, node: NodeRecord, message: NodeEnding | NodePaused, now: float) -> None:
+        """The node takes no more jobs, and others are looked for; or it takes them again."""
         node.ending = message.reason
         self._use_changed(node)
         for computation in node.uses:

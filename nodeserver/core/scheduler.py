@@ -48,6 +48,7 @@ from nodeserver.core.messages import (
     NodeDetails,
     NodeEnding,
     NodeFree,
+    NodePaused,
     NodePulse,
     Notice,
     SchedulerPulse,
@@ -107,6 +108,7 @@ class SchedulerCore:
             JobsReturned: self._jobs_returned,
             ComputationClosed: self._computation_closed,
             NodeEnding: self._fleet.ending,
+            NodePaused: self._fleet.ending,
             Farewell: self._farewell,
             **self._files.from_node,
         }
@@ -280,7 +282,10 @@ class SchedulerCore:
 
     def _node_refused(self, node: NodeRecord, message: ComputationRefused, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
-        if comp is not None:
+        if comp is not None and message.kind == 'over':
+            reason = f'node {node.title}: {message.reason}'
+            self._endings.give_up(node, comp, reason, JobStatus.TERMINATED)
+        elif comp is not None:
             self._endings.give_up(node, comp, f'node {node.title} failed: {message.reason}')
             self._files.node_gone(node, comp, message.reason)
         self._fleet.node_refused(node, message, now)

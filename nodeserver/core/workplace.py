@@ -68,6 +68,10 @@ class Workplace:
         """Cpus that have a job."""
         return sum(hosted.busy for hosted in self._hosted.values())
 
+    def resize(self, cpus: int) -> None:
+        """Use so many cpus from now on, as they become free."""
+        self._cpus = cpus
+
     def next_kill(self) -> float:
         """When a job's time is up, or the next step of a kill ladder is due."""
         if not self._kills:

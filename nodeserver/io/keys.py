@@ -267,7 +267,7 @@ def _read_private(path: Path) -> str:
     """Read a file of one line, if nobody but its owner, which is us, can read or change it."""
     try:
         with path.open('rb') as file:
-            _check_private(path, os.fstat(file.fileno()))
+            check_private(path, os.fstat(file.fileno()))
             text = file.read(_LARGEST_FILE + 1).decode()
     except KeyFileError:
         raise
@@ -281,7 +281,8 @@ def _read_private(path: Path) -> str:
     return lines[0]
 
 
-def _check_private(path: Path, facts: os.stat_result) -> None:
+def check_private(path: Path, facts: os.stat_result) -> None:
+    """Raise `KeyFileError` for a file that is not ours, or that others could read."""
     if not stat.S_ISREG(facts.st_mode):
         raise KeyFileError(f'{path} is not a regular file')
     _check_owner(path, facts)

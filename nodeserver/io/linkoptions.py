@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import zmq
 
@@ -11,6 +11,8 @@ from nodeserver.core.events import Event
 from nodeserver.wire.bulk import FileAccess, MemorySink, Sink
 from nodeserver.wire.linkkeys import LinkKeys
 from nodeserver.wire.session import Limits, Session
+
+MSG_TIMEOUT = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,21 @@ class LinkOptions:
     limits: Limits = field(default_factory=Limits)
     sink: Callable[[int], Sink] = MemorySink
     files: FileAccess | None = None
+
+
+def patient_options(msg_timeout: float) -> LinkOptions:
+    """Times of a link where a peer has `msg_timeout` seconds to say who it is.
+
+    The other times that rule when a connection is given up keep their proportion to it.
+    """
+    usual, scale = LinkOptions(), msg_timeout / MSG_TIMEOUT
+    return replace(
+        usual,
+        handshake_timeout=usual.handshake_timeout * scale,
+        heartbeat_interval=usual.heartbeat_interval * scale,
+        heartbeat_timeout=usual.heartbeat_timeout * scale,
+        gone_after=usual.gone_after * scale,
+    )
 
 
 @dataclass(frozen=True, slots=True)

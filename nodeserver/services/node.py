@@ -7,9 +7,10 @@ import asyncio
 import contextlib
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nodeserver.core.departure import ORPHAN_SECONDS
 from nodeserver.core.effects import (
     CloseFiles,
     CloseTemplate,
@@ -27,14 +28,24 @@ from nodeserver.core.effects import (
     Stop,
 )
 from nodeserver.core.errors import PortBusy
-from nodeserver.core.events import AvailabilityMeasured, OwnerGone, StopAsked
-from nodeserver.core.node import ORPHAN_SECONDS, NodeCore
-from nodeserver.core.nodefacts import NodeFacts
+from nodeserver.core.events import (
+    AvailabilityMeasured,
+    ClockRead,
+    CloseAsked,
+    CpusChosen,
+    OwnerGone,
+    PauseAsked,
+    ReleaseAsked,
+    StopAsked,
+)
+from nodeserver.core.node import NodeCore
+from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules
 from nodeserver.io import netif
+from nodeserver.io.clock import second_of_day
 from nodeserver.io.driver import Driver
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
-from nodeserver.io.linkoptions import LinkOptions
+from nodeserver.io.linkoptions import MSG_TIMEOUT, patient_options
 from nodeserver.io.nodefiles import NodeFiles
 from nodeserver.io.procs import Processes
 from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
@@ -45,7 +56,7 @@ from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import NodeContact
 
 MEASURE_INTERVAL = 5.0
-MAX_FILE_SIZE = 10 << 20  # bytes of a file that is taken or sent (L20)
+CLOCK_INTERVAL = 30.0  # at the latest: a clock that was set, or a machine that has slept
 END_PATIENCE = 30.0  # for a core that is to end at once, before the node ends without it
 
 _log = logging.getLogger(__name__)
@@ -64,7 +75,9 @@ class NodeOptions:
     secret: Secret
     prefix: Path
     owner_fd: int = -1  # end of file on it: the program that started this node is gone
-    max_file_size: int = MAX_FILE_SIZE  # bytes; 0: no limit
+    max_file_size: int = 0  # bytes of a file that is transferred; 0: any
+    rules: NodeRules = AT_ALL_TIMES
+    msg_timeout: float = MSG_TIMEOUT
 
 
 class NodeService:
@@ -84,9 +97,11 @@ class NodeService:
             options.max_file_size,
         )
         self._table: dict[type, object] = {}
-        self._seat = self._driver.add(NodeCore(facts), self._table)  # type: ignore[arg-type]
+        self._core = NodeCore(facts, options.rules)
+        self._seat = self._driver.add(self._core, self._table)  # type: ignore[arg-type]
         self._local_path: Path | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._clock_timer: asyncio.TimerHandle | None = None
         self._closing = contextlib.AsyncExitStack()
 
     def start(self) -> tuple[str, int]:
@@ -105,7 +120,11 @@ class NodeService:
             self._seat.post,
             (options.peer_id, 'node'),
             options.secret.link_keys(),
-            LinkOptions(sink=payload_sink, files=FileExchange(for_other_processes)),
+            replace(
+                patient_options(options.msg_timeout),
+                sink=payload_sink,
+                files=FileExchange(for_other_processes),
+            ),
             self._driver.turn_if_idle,
         )
         closing.callback(self._link.close)
@@ -137,6 +156,8 @@ class NodeService:
         self._fill_table()
         self._measure()
         closing.callback(self._stop_measuring)
+        self._read_clock()
+        closing.callback(self._stop_clock)
         if options.owner_fd >= 0:
             self._loop.add_reader(options.owner_fd, self._owner_readable)
             closing.callback(self._loop.remove_reader, options.owner_fd)
@@ -148,6 +169,14 @@ class NodeService:
         self._seat.post(StopAsked(at_once, reason))
         if at_once:
             self._loop.call_later(END_PATIENCE, self._give_up, reason)
+
+    def tell(self, event: CpusChosen | PauseAsked | ReleaseAsked | CloseAsked) -> None:
+        """Hand the core what whoever runs the node wants of it."""
+        self._seat.post(event)
+
+    def status(self) -> list[str]:
+        """Say in words who holds the node and what it does."""
+        return self._core.status()
 
     async def run(self) -> str:
         """Serve until stopped; the reason of the end."""
@@ -212,6 +241,19 @@ class NodeService:
     def _stop_measuring(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _read_clock(self) -> None:
+        """Tell the core the time of day, often enough to see that the clock was set."""
+        hours = self._options.rules.hours
+        if hours is not None:
+            second = second_of_day()
+            self._seat.post(ClockRead(second))
+            pause = min(CLOCK_INTERVAL, hours.until_change(second))
+            self._clock_timer = self._loop.call_later(pause, self._read_clock)
+
+    def _stop_clock(self) -> None:
+        if self._clock_timer is not None:
+            self._clock_timer.cancel()
 
     def _owner_readable(self) -> None:
         if not os.read(self._options.owner_fd, 1024):

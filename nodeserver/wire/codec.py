@@ -69,6 +69,7 @@ TAGS: dict[type[Any], int] = {
     fleetmessages.SetNodeCpus: 52,
     fleetmessages.RequestAnswered: 53,
     fleetmessages.LimitCpus: 54,
+    messages.NodePaused: 64,
 }
 
 
