@@ -153,6 +153,7 @@ class LocalNodes:
         prefix = self._directory / f'node-{number + 1}'
         options = ['--name', f'local-{number + 1}', '--cpus', str(self._cpus)]
         options += ['-i', LOOPBACK, '-p', '0', '--dest_path_prefix', str(prefix)]
+        options += ['--max_file_size', '0']  # they are this program's own
         return _Program(options, self._directory / f'node-{number + 1}.log', self._secret)
 
 
