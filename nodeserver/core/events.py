@@ -153,6 +153,15 @@ class WorkerEnded:
     memory_kill: MemoryKill = MemoryKill.UNKNOWN
 
 
+@value
+class MemoryExceeded:
+    """A worker and what it started have more memory than its job asked for."""
+
+    computation: int
+    worker: int
+    used: int  # bytes, without what it shares with its template
+
+
 # a cluster in the user's program
 
 
@@ -233,6 +242,7 @@ Event = (
     | JobsRecalled
     | ProvisionalReported
     | WorkerEnded
+    | MemoryExceeded
     | JobsSubmitted
     | DataShared
     | DataDropped

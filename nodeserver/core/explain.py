@@ -3,6 +3,7 @@
 from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord, NodeUse, UseState, matches_address, matching_spec
 from nodeserver.core.recruiting import Recruiting
+from nodeserver.core.values import ONE_CPU
 
 KEY_ADVICE = (
     'give both the same key: run `dispy key export` on one machine and the line it prints '
@@ -61,6 +62,8 @@ def _jobs_line(fleet: Recruiting, comp: Computation, ready: int) -> str:
     if not ready:
         return f'{text}; no node can be used'
     if comp.has_waiting() and _all_busy(fleet, comp):
+        if comp.declared.resources != ONE_CPU:
+            return f'{text}; no room for one more on {_count(ready, "usable node")}'
         return f'{text}; all cpus of the {_count(ready, "usable node")} are busy'
     return f'{text}; {_count(ready, "node")} ready'
 
@@ -71,7 +74,7 @@ def _all_busy(fleet: Recruiting, comp: Computation) -> bool:
 
 
 def _is_full(node: NodeRecord, use: NodeUse, comp: Computation) -> bool:
-    return node.load >= node.cpus or node.loads.get(comp.id, 0) >= use.cpus
+    return node.free_for(comp.id) <= 0
 
 
 def _pinned_lines(fleet: Recruiting, comp: Computation, names: list[str]) -> list[str]:
@@ -134,9 +137,14 @@ def _standing(node: NodeRecord, comp: Computation) -> str:
 
 def _load(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
     own = node.loads.get(comp.id, 0)
-    load, others = min(own, use.cpus), node.load - own
-    text = 'all cpus busy: ' if _is_full(node, use, comp) else ''
-    text += f'{load} of {_count(use.cpus, "cpu")} in use'
+    room = node.capacity_for(comp.id)
+    load, others = min(own, room), sum(node.loads.values()) - own
+    if comp.id in node.needs:
+        text = 'full: ' if _is_full(node, use, comp) else ''
+        text += f'{load} of {_count(room, "job")} at a time there'
+    else:
+        text = 'all cpus busy: ' if _is_full(node, use, comp) else ''
+        text += f'{load} of {_count(use.cpus, "cpu")} in use'
     if others:
         text += f', {_count(others, "job")} of other computations'
     if own > load:

@@ -5,6 +5,7 @@ queue ──▶ worker.held ──▶ outcomes of this turn ──▶ letter ─
 
 from collections import deque
 from enum import StrEnum
+from math import inf
 
 from nodeserver.core.deaths import describe_overrun
 from nodeserver.core.effects import OpenTemplate
@@ -12,6 +13,7 @@ from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
 from nodeserver.core.pace import Pace
 from nodeserver.core.shareddata import HeldData
 from nodeserver.core.status import JobStatus
+from nodeserver.core.values import ONE_CPU
 
 _MOST_REOPENINGS = 3  # in a row, without a job that ended meanwhile
 _MOST_VAIN_WORKERS = 100  # in a row, that ended before they began a job
@@ -80,7 +82,7 @@ class NodeJob:
 class Worker:
     """A forked process and the jobs it was given, the first of which it is in."""
 
-    __slots__ = ('given', 'held', 'id', 'recalled_to', 'stuck_in')
+    __slots__ = ('given', 'held', 'id', 'memory_used', 'recalled_to', 'stuck_in')
 
     def __init__(self, worker: int) -> None:
         self.id = worker
@@ -88,6 +90,7 @@ class Worker:
         self.given = 0  # jobs, over its whole life
         self.recalled_to = 0  # the last job that it was told to skip if it had not begun it
         self.stuck_in = 0  # the job behind which others had to be taken back
+        self.memory_used = 0  # more than was asked for: it is killed for that
 
     def take(self, jobs: list[NodeJob]) -> None:
         """Note jobs that it is given."""
@@ -123,10 +126,12 @@ class Hosted:
         '_letter',
         '_provisional',
         'data',
+        'denied_at',
         'forking',
         'id',
         'idle',
         'letters',
+        'needs_more',
         'opened',
         'orphaned',
         'owed',
@@ -145,6 +150,8 @@ class Hosted:
         self.id = opened.computation
         self.scheduler = scheduler
         self.opened = opened
+        self.needs_more = opened.resources != ONE_CPU  # than a cpu for each job
+        self.denied_at = inf  # since when its next job waits for more than there is free
         self.state = HostedState.OPENING
         self.orphaned = False  # its scheduler is gone
         self.queue: deque[NodeJob] = deque()
@@ -169,9 +176,14 @@ class Hosted:
         return self.opened.isolation == 'worker'
 
     @property
-    def busy(self) -> int:
-        """Cpus in use: workers that hold a job (one that has ended its only job is forgotten)."""
+    def occupied(self) -> int:
+        """Workers that hold a job (one that has ended its only job is forgotten)."""
         return len(self.workers) - len(self.idle)
+
+    @property
+    def busy(self) -> int:
+        """Cpus in use."""
+        return (len(self.workers) - len(self.idle)) * self.opened.resources.cpus
 
     @property
     def running(self) -> int:
@@ -207,6 +219,7 @@ class Hosted:
             opened.isolation,
             opened.dest_path,
             opened.cleanup,
+            opened.resources,
         )
 
     def begin_reopening(self) -> bool:

@@ -20,10 +20,12 @@ process and the client opens the payloads in them.
 
 from dataclasses import field
 
+from nodeserver.core.values import ONE_CPU as ONE_CPU
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
 from nodeserver.core.values import JobOptions as JobOptions
 from nodeserver.core.values import NodeSpec as NodeSpec
+from nodeserver.core.values import Resources as Resources
 from nodeserver.core.values import value
 
 # cluster -> scheduler
@@ -46,6 +48,7 @@ class DeclareComputation:
     cleanup: bool
     pulse_interval: float
     ping_interval: float  # 0: no repeated pings beyond those at the start
+    resources: Resources = ONE_CPU  # for each job
 
 
 @value
@@ -210,6 +213,7 @@ class OpenComputation:
     cleanup: bool
     pulse_interval: float
     cpus: int  # how many of the node's to use at most (E03)
+    resources: Resources = ONE_CPU  # for each job
 
 
 @value
@@ -273,6 +277,8 @@ class NodeDetails:
     platform: str
     python: str  # '3.11'
     availability: Availability | None
+    memory: int = 0  # bytes that jobs can have in all; 0: not known
+    gpus: int = 0
 
 
 @value

@@ -11,14 +11,15 @@ from math import inf
 from typing import Any
 
 from nodeserver.core import levels
+from nodeserver.core.arrivals import Arrivals
 from nodeserver.core.effects import CloseTemplate, Disconnect, Effect, Report, Send, Stop
-from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import (
     AvailabilityMeasured,
     DeadlinePassed,
     Event,
     JobsRecalled,
     JobsReported,
+    MemoryExceeded,
     MessageArrived,
     OwnerGone,
     PeerConnected,
@@ -42,7 +43,6 @@ from nodeserver.core.messages import (
     DropData,
     Farewell,
     JobsReturned,
-    NodeDetails,
     NodeEnding,
     NodeFree,
     NodePulse,
@@ -70,7 +70,8 @@ class NodeCore:
         self._peers: dict[str, Peer] = {}
         self._hosted: dict[int, Hosted] = {}
         self._out: list[Effect] = []
-        self._workplace = Workplace(facts.cpus, self._hosted, self._out.append)
+        self._workplace = Workplace(facts, self._hosted, self._out.append)
+        self._arrivals = Arrivals(self._hosted)
         self._look_at = 0.0
         self._stopping = ''  # why the node ends, in words
         self._stopped = False
@@ -88,6 +89,7 @@ class NodeCore:
             JobsRecalled: self._workplace.recalled,
             ProvisionalReported: self._workplace.provisional,
             WorkerEnded: self._workplace.ended,
+            MemoryExceeded: self._workplace.exceeded,
             AvailabilityMeasured: self._measured,
             StopAsked: self._stop_asked,
             OwnerGone: self._owner_gone,
@@ -97,8 +99,8 @@ class NodeCore:
             RunJobs: self._run,
             StopJobs: self._stop_jobs,
             RecallJobs: self._recall,
-            ShareData: self._workplace.share,
-            DropData: self._workplace.drop,
+            ShareData: self._arrivals.share,
+            DropData: self._arrivals.drop,
             AcknowledgeOutcomes: self._acknowledged,
             CloseComputation: self._close,
             SchedulerPulse: lambda peer, message, now: self._send(
@@ -140,14 +142,7 @@ class NodeCore:
 
     def check(self) -> None:
         """Raise `InvariantBroken` if a cpu holds two jobs."""
-        if self._workplace.busy > self._facts.cpus:
-            raise InvariantBroken(f'{self._workplace.busy} busy cpus of {self._facts.cpus}')
-        for hosted in self._hosted.values():
-            for worker in hosted.workers.values():
-                if (worker.id in hosted.idle) != (not worker.held):
-                    raise InvariantBroken(f'worker {worker.id}: idle, with {len(worker.held)} jobs')
-                if not hosted.lasting and len(worker.held) > 1:
-                    raise InvariantBroken(f'worker {worker.id} has {len(worker.held)} jobs')
+        self._workplace.check()
 
     @property
     def data_held(self) -> int:
@@ -177,11 +172,7 @@ class NodeCore:
 
     def _peer_connected(self, event: PeerConnected, now: float) -> None:
         self._peers[event.peer] = Peer(now)
-        facts = self._facts
-        self._send(
-            event.peer,
-            NodeDetails(facts.name, facts.cpus, facts.platform, facts.python, self._availability),
-        )
+        self._send(event.peer, self._facts.details(self._availability))
 
     def _peer_lost(self, event: PeerLost, now: float) -> None:
         if self._peers.pop(event.peer, None) is None:
@@ -229,6 +220,8 @@ class NodeCore:
                 f'start dispynode with Python {message.python}'
             )
             self._refuse(peer, message, 'failed', text)
+        elif words := self._facts.misfit(message):
+            self._refuse(peer, message, 'failed', words)
         elif not message.package:  # no function is pickled to nothing
             self._refuse(peer, message, 'failed', 'it has no memory left for the function')
         elif before is not None:
@@ -309,7 +302,7 @@ class NodeCore:
             back = JobsReturned(message.computation, message.ids, message.attempts, reason)
             self._send(peer, back)
             return
-        self._workplace.accept(hosted, message)
+        self._arrivals.accept(hosted, message)
         if self._stopping:
             self._workplace.give_back(hosted, hosted.waiting, self._ending)
 

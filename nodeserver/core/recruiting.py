@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from nodeserver.core import levels
 from nodeserver.core.computation import Computation
+from nodeserver.core.demands import misfit
 from nodeserver.core.effects import Connect, Effect, Ping, Send
 from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
 from nodeserver.core.fleet import NodeRecord, UseState, matching_spec, use_in
@@ -28,6 +29,7 @@ from nodeserver.core.messages import (
     OpenComputation,
 )
 from nodeserver.core.status import NodeStatus
+from nodeserver.core.values import ONE_CPU
 
 FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
 LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
@@ -210,6 +212,8 @@ class Recruiting:
         if cpus <= 0:
             node.uses[comp.id] = use_in(UseState.UNWANTED, 0, 'it offers no cpus')
             return
+        if not self._fits(node, comp, cpus):
+            return
         node.shared.pop(comp.id, None)  # what it had of them it has forgotten
         node.uses[comp.id] = use_in(UseState.OPENING, cpus)
         declared = comp.declared
@@ -224,15 +228,28 @@ class Recruiting:
             declared.cleanup,
             declared.pulse_interval,
             cpus,
+            declared.resources,
         )
         self._emit(Send(node.id, message))
+
+    def _fits(self, node: NodeRecord, comp: Computation, cpus: int) -> bool:
+        """Whether a node can ever run a job; what more than a cpu that needs is noted."""
+        needs, details = comp.declared.resources, node.details
+        if needs == ONE_CPU or details is None:
+            return True
+        node.needs[comp.id] = needs
+        words = misfit(needs, cpus, details.memory, details.gpus)
+        if words:
+            node.uses[comp.id] = use_in(UseState.UNWANTED, cpus, words)
+        return not words
 
     def ready(self, node: NodeRecord, message: ComputationReady) -> None:
         """The node can run this computation's jobs."""
         use = node.uses.get(message.computation)
         if use is not None and use.state is UseState.OPENING:
             node.uses[message.computation] = use_in(UseState.READY, use.cpus)
-            node.is_capped = node.is_capped or use.cpus < node.cpus
+            is_capped = use.cpus < node.cpus or message.computation in node.needs
+            node.is_capped = node.is_capped or is_capped
             self._use_changed(node)
             comp = self.computations[message.computation]
             self.tell(node, comp, NodeStatus.INITIALIZED, '')
