@@ -43,6 +43,7 @@ def declare(options: ClusterOptions) -> DeclareComputation:
         bool(options.cleanup),
         options.pulse,
         float(options.ping_interval or 0),
+        options.resources(),
     )
 
 

@@ -24,7 +24,7 @@ from nodeserver.cli.options import (
     port_number,
 )
 from nodeserver.core.errors import UsageError
-from nodeserver.io import netif
+from nodeserver.io import gpus, netif
 from nodeserver.io.keys import choose_secret
 from nodeserver.io.limits import raise_file_limit
 from nodeserver.io.prefix import choose_prefix, clean, leave
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all options."""
     parser = new_parser('dispynode', 'Run jobs of dispy programs on this machine.')
     add_option(parser, '-c', '--cpus', type=int, default=0, metavar='N', help=_CPUS_HELP)
+    add_option(parser, '--gpus', metavar='N|LIST', help=_GPUS_HELP)
     add_option(parser, '-i', '--ip_addr', default='', metavar='ADDRESS', help=_ADDRESS_HELP)
     add_option(parser, '-p', '--node_port', type=port_number, metavar='PORT', help=_PORT_HELP)
     add_option(parser, '--name', default='', help='name shown for this node (default: host name)')
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 _CPUS_HELP = 'processors to offer; negative: how many to leave free (default: all)'
+_GPUS_HELP = 'gpus to offer: how many, or which, such as 0,1 (default: all; of one: 0,)'
 _ADDRESS_HELP = 'address of this machine to serve on (default: every interface)'
 _PORT_HELP = f'TCP and UDP port (default: {NODE_PORT}, or a free one if that is in use)'
 _PREFIX_HELP = 'directory below which files are stored (default: one below the temporary directory)'
@@ -86,7 +88,17 @@ def options_of(arguments: argparse.Namespace, prefix: Path) -> NodeOptions:
         choose_secret(arguments.secret, arguments.secret_file, arguments.insecure),
         prefix,
         arguments.owner_fd,
+        _gpus(arguments.gpus),
     )
+
+
+def _gpus(wanted: str | None) -> tuple[str, ...]:
+    """Choose the gpus to offer, and hide all of them from what is started here."""
+    present = gpus.visible_gpus(os.environ)
+    offered = gpus.gpus_to_offer(wanted, present)
+    if present or wanted is not None:
+        gpus.show(os.environ, '')
+    return offered
 
 
 async def serve(options: NodeOptions, ready_fd: int = -1) -> int:

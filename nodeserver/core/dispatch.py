@@ -238,9 +238,9 @@ class Dispatch:
             if room > 0:
                 return node, room
         if self._looks and rounds < self._find_deepest():
-            node, room = self._behind_shorter(comp, rounds)
-            if node is not None:
-                return node, room
+            behind, room = self._behind_shorter(comp, rounds)
+            if behind is not None:
+                return behind, room
         if comp.crowds_at <= self._now:
             nodes = self._placement.least_busy_first()
             crowded = next((node for node in nodes if self._crowds(comp, node)), None)

@@ -33,7 +33,7 @@ from nodeserver.io.leftovers import sweep_sockets
 from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.procs import Processes
 from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
-from nodeserver.io.sysinfo import measure, platform_name, python_version
+from nodeserver.io.sysinfo import measure, memory_size, platform_name, python_version
 from nodeserver.io.udp import BeaconPlace, NodeBeacon
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.report import write_report
@@ -58,6 +58,7 @@ class NodeOptions:
     secret: Secret
     prefix: Path
     owner_fd: int = -1  # end of file on it: the program that started this node is gone
+    gpus: tuple[str, ...] = ()  # that jobs may use
 
 
 class NodeService:
@@ -69,7 +70,13 @@ class NodeService:
         self._stopped: asyncio.Future[str] = loop.create_future()
         self._driver = Driver(loop)
         facts = NodeFacts(
-            options.peer_id, options.name, options.cpus, platform_name(), python_version()
+            options.peer_id,
+            options.name,
+            options.cpus,
+            platform_name(),
+            python_version(),
+            memory_size(),
+            options.gpus,
         )
         self._table: dict[type, object] = {}
         self._seat = self._driver.add(NodeCore(facts), self._table)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from nodeserver.worker import ancestry, helpers, quietforks
 from nodeserver.worker.lanefile import LaneFile
 from nodeserver.worker.needs import import_all
 from nodeserver.worker.output import Capture, new_files
+from nodeserver.worker.portion import use_cpus
 from nodeserver.worker.run import Worker
 from nodeserver.worker.tracebacks import describe
 
@@ -76,6 +77,7 @@ def _freeze() -> None:
 
 def _unpack(settings: TemplateSettings, data: bytes, file: LaneFile) -> Package:
     """Load the package into a fresh `__main__`, and let `setup` prepare it."""
+    use_cpus(settings.cpus)
     os.chdir(settings.directory)
     sys.path.insert(0, settings.directory)
     main = sys.modules['__main__'] = types.ModuleType('__main__')
