@@ -1,6 +1,7 @@
 """A computation as its scheduler sees it: the jobs that wait and the jobs that are with nodes."""
 
 from collections.abc import Iterable
+from math import inf
 
 from nodeserver.core.jobqueue import JobQueue
 from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, SubmitJobs
@@ -96,7 +97,7 @@ class Computation:
         self.data: DataStock | None = None  # until the first data come, or a job names some
         self.pace = Pace()
         self.needs_more = declared.resources != ONE_CPU  # than a cpu for each job
-        self.crowds_at = float('inf')  # when it has waited so long for room that it goes without
+        self.crowds_at = inf  # when it has waited so long for room that it goes without
         self.closing = False
         self.notice_at = now + NOTICE_DELAY
         self.noticed_at = float('-inf')  # when its user was told last why jobs wait
@@ -251,12 +252,14 @@ class Computation:
         soon = max(now + NOTICE_DELAY, self.noticed_at + NOTICE_INTERVAL)
         self.notice_at = min(self.notice_at, soon)
 
-    def found_room(self, placed: int, now: float) -> None:
-        """Note whether jobs found room, where they need more than a cpu."""
-        if placed:
-            self.crowds_at = float('inf')
-        else:
-            self.crowds_at = min(self.crowds_at, now + PATIENCE)
+    def has_no_patience(self, now: float) -> bool:
+        """Whether a job has waited so long for room that it goes without, from now on if at all.
+
+        Only where jobs need more than a cpu: others find room as soon as any job ends.
+        """
+        if self.crowds_at == inf and self.needs_more:
+            self.crowds_at = now + PATIENCE
+        return self.crowds_at <= now
 
     def count_pinned_on(self, node: str) -> int:
         """How many of the jobs that are with a node may run on no other."""

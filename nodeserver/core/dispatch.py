@@ -7,6 +7,7 @@ robin), so that one with a million jobs does not hold up one with ten.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import islice
+from math import inf
 
 from nodeserver.core.computation import PATIENCE, Computation, Portion
 from nodeserver.core.effects import Effect, Send
@@ -122,7 +123,7 @@ class Dispatch:
         """Whether no node has room for any computation in the ring, certainly."""
         for comp in self._ring.values():
             rounds = comp.pace.jobs_per_cpu()
-            if comp.crowds_at <= self._now:
+            if comp.has_no_patience(self._now):
                 return False
             if comp.pinned or not comp.waiting or not self._placement.is_full(rounds):
                 return False
@@ -197,8 +198,8 @@ class Dispatch:
             count = self._give(comp, node, portion, plan)
             placed += count
             most -= count
-        if comp.needs_more:
-            comp.found_room(placed, self._now)
+        if placed:
+            comp.crowds_at = inf
         return placed
 
     def _share(self, comp: Computation, node: NodeRecord) -> int:
@@ -241,7 +242,7 @@ class Dispatch:
             behind, room = self._behind_shorter(comp, rounds)
             if behind is not None:
                 return behind, room
-        if comp.crowds_at <= self._now:
+        if comp.has_no_patience(self._now):
             nodes = self._placement.least_busy_first()
             crowded = next((node for node in nodes if self._crowds(comp, node)), None)
             if crowded is not None:
@@ -254,7 +255,7 @@ class Dispatch:
 
         As it counts as if it ran, others get nothing of what it needs until it does.
         """
-        if comp.crowds_at > self._now or not node.may_crowd(comp.id):
+        if not (comp.has_no_patience(self._now) and node.may_crowd(comp.id)):
             return False
         node.crowder = comp.id
         return True
