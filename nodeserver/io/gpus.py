@@ -17,6 +17,7 @@ HIP = 'HIP_VISIBLE_DEVICES'
 _DRIVER = Path('/proc/driver/nvidia/gpus')
 _PATIENCE = 20.0  # seconds for `nvidia-smi`, which may have to wake the driver
 _LISTED = re.compile(r'^(\s*)(?:GPU|MIG)\b.*\(UUID:\s*([^)\s]+)\)', re.MULTILINE)
+_ID = re.compile(r'[A-Za-z0-9][A-Za-z0-9_./:-]*')
 _UUID = re.compile(r'^GPU UUID:\s*(GPU-[0-9a-fA-F-]+)\s*$', re.MULTILINE)
 
 
@@ -88,7 +89,7 @@ def gpus_to_offer(wanted: str | None, present: tuple[str, ...]) -> tuple[str, ..
             raise UsageError(f'--gpus {wanted}: this machine has {len(present) or "no"} gpus')
         return present[: int(wanted)]
     ids = tuple(each.strip() for each in wanted.removesuffix(',').split(','))
-    if not all(re.fullmatch(r'[\w./:-]+', each) for each in ids) or len(set(ids)) < len(ids):
+    if not all(_ID.fullmatch(each) for each in ids) or len(set(ids)) < len(ids):
         raise UsageError(
             f'--gpus must be a number of gpus or a list such as 0,1 (of one: 0,), not {wanted!r}'
         )

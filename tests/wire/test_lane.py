@@ -69,3 +69,10 @@ def test_outcome_text_that_is_not_unicode_is_escaped() -> None:
 def test_malformed_outcome_is_a_protocol_error() -> None:
     with pytest.raises(ProtocolError):
         decode_outcome(b'\x93\x01\x02\x03')
+
+
+def test_gpus_are_read_as_they_were_written_and_nothing_of_what_follows() -> None:
+    stream = io.BytesIO(lane.encode_gpus(['GPU-1', '0']) + b'rest')
+    assert lane.read_gpus(stream) == 'GPU-1,0'
+    assert stream.read() == b'rest'
+    assert lane.read_gpus(io.BytesIO(b'\x01')) == ''
