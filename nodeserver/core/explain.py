@@ -141,7 +141,7 @@ def _load(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
     load, others = min(own, room), sum(node.loads.values()) - own
     if comp.id in node.needs:
         text = 'full: ' if _is_full(node, use, comp) else ''
-        text += f'{load} of {_count(room, "job")} at a time there'
+        text += f'{_count(load, "job")} of at most {room} at a time'
     else:
         text = 'all cpus busy: ' if _is_full(node, use, comp) else ''
         text += f'{load} of {_count(use.cpus, "cpu")} in use'

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from nodeserver.core.events import Event, MemoryExceeded
 from nodeserver.io.controlgroups import PROC
 
+_PAUSES = 10  # times as long as a look has taken, until the next one
+
 
 class Watched(NamedTuple):
     """A worker that has a job, and what that has asked for."""
@@ -30,10 +32,13 @@ class MemoryWatch:
         self._loop = loop
         self._post = post
         self._look: asyncio.Future[list[MemoryExceeded]] | None = None
+        self._began_at = self._next_at = 0.0
 
     def look(self, watched: list[Watched]) -> None:
-        """Look at these, unless the last look has not ended: large processes take a while."""
-        if watched and self._look is None:
+        """Look at these, unless it is too early: the kernel goes through each page of them."""
+        now = self._loop.time()
+        if watched and self._look is None and now >= self._next_at:
+            self._began_at = now
             self._look = self._loop.run_in_executor(None, find_excess, watched)
             self._look.add_done_callback(self._looked)
 
@@ -44,6 +49,8 @@ class MemoryWatch:
 
     def _looked(self, look: asyncio.Future[list[MemoryExceeded]]) -> None:
         self._look = None
+        now = self._loop.time()
+        self._next_at = now + _PAUSES * (now - self._began_at)
         if not look.cancelled():
             for event in look.result():
                 self._post(event)

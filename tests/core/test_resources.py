@@ -140,7 +140,7 @@ def test_jobs_that_wait_for_room_are_told_of() -> None:
     desk.submit(1, 2)
     text = desk.explained()
     assert 'compute: 1 job waiting, 1 on nodes; no room for one more on 1 usable node' in text
-    assert 'full: 1 of 1 job at a time there, 1 job of other computations' in text
+    assert 'full: 1 job of at most 1 at a time, 1 job of other computations' in text
 
 
 # nobody waits for ever
