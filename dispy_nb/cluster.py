@@ -87,6 +87,9 @@ class JobCluster(Verbs):
         What to call the cluster; the function's name by default.
     progress : bool, optional
         Show a line of progress while waiting; by default only on a terminal.
+    cpus, memory, gpus : int, int or str, int
+        What each job has for itself of its node: processors, bytes (or text such as ``'4g'``)
+        and gpus (Z12).  A job that takes more memory than that is killed.
 
     Raises
     ------
@@ -126,6 +129,9 @@ class JobCluster(Verbs):
         insecure: bool = False,
         name: str | None = None,
         progress: bool | None = None,
+        cpus: int = 1,
+        memory: int | str | None = None,
+        gpus: int = 0,
     ) -> None:
         given = dict(locals())  # first of all: exactly the parameters
         del given['self']

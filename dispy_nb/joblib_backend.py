@@ -72,10 +72,11 @@ class DispyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             return 1
         if n_jobs > 1:
             return n_jobs
-        nodes = self._open().cluster.wait_for_nodes(1, self._nodes_timeout)
+        cluster = self._open().cluster
+        nodes = cluster.wait_for_nodes(1, self._nodes_timeout)
         # joblib takes 1 to mean that all is to run here
-        cpus: int = sum(node.cpus for node in nodes)
-        return max(2, cpus + 1 + n_jobs)
+        calls: int = sum(node.cpus // cluster._options.cpus for node in nodes)
+        return max(2, calls + 1 + n_jobs)
 
     def submit(
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nodeserver.core.errors import NodesNotStarted, UsageError
+from nodeserver.io.gpus import visible_gpus
 from nodeserver.io.keys import choose_secret
 from nodeserver.io.leftovers import sweep_directories
 from nodeserver.io.sysinfo import processor_count
@@ -80,6 +81,7 @@ class LocalNodes:
             raise UsageError(f'cpus must be from 1 to {present} (this machine), not {cpus!r}')
         choose_secret(secret)  # what a server would refuse is refused here
         self._cpus = cpus or max(1, present // n)
+        self._n, self._gpus = n, visible_gpus(os.environ)  # each is offered by one node only
         self._secret = secret
         sweep_directories(Path(tempfile.gettempdir()), DIRECTORY_START)
         start = f'{DIRECTORY_START}{os.getpid()}-'
@@ -154,6 +156,9 @@ class LocalNodes:
         options = ['--name', f'local-{number + 1}', '--cpus', str(self._cpus)]
         options += ['-i', LOOPBACK, '-p', '0', '--dest_path_prefix', str(prefix)]
         options += ['--max_file_size', '0']  # they are this program's own
+        if self._gpus:
+            own = self._gpus[number :: self._n]
+            options += ['--gpus', ''.join(f'{gpu},' for gpu in own) or '0']
         return _Program(options, self._directory / f'node-{number + 1}.log', self._secret)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +13,16 @@ from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import DispyNode, NodeAllocate
 from nodeserver.core.errors import NotYetSupported, UsageError
 from nodeserver.core.recruiting import PULSE_INTERVAL
+from nodeserver.core.values import Resources
 from nodeserver.io.netif import resolve
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.io.workdir import check_dest_path
 
 ISOLATIONS = ('job', 'worker')
 LONGEST_NAME = 200
+MOST_WHOLE = 1_000_000
+MOST_MEMORY = 1 << 60
+_AMOUNT = re.compile(r'(\d{1,20}(?:\.\d{1,9})?)\s*([bkmgtp]?)(?:i?b)?')
 MOST_LEVEL = 100  # above CRITICAL, for those who want to hear nothing
 
 
@@ -49,6 +54,9 @@ class ClusterOptions:
     insecure: bool = False
     name: str | None = None
     progress: bool | None = None
+    cpus: int = 1
+    memory: int | str | None = None
+    gpus: int = 0
     allocations: list[NodeAllocate] = field(default_factory=list)
 
     def check(self) -> None:
@@ -80,6 +88,7 @@ class ClusterOptions:
             raise UsageError(f'progress must be a bool or None, not {self.progress!r}')
         _check_name(self.name)
         _check_level(self.loglevel)
+        self.resources()
         self.ip_addr = _addresses(self.ip_addr)
         self.allocations = [as_allocation(element) for element in _elements(self.nodes)]
 
@@ -87,6 +96,11 @@ class ClusterOptions:
     def pulse(self) -> float:
         """Seconds between pulses (D17)."""
         return float(self.pulse_interval or PULSE_INTERVAL)
+
+    def resources(self) -> Resources:
+        """What each job needs of its node (Z12)."""
+        cpus = _whole('cpus', self.cpus, 1)
+        return Resources(cpus, bytes_of(self.memory), _whole('gpus', self.gpus, 0))
 
     def _check_supported(self) -> None:
         for name in ('setup', 'ext_ip_addr', 'recover_file', 'keyfile', 'certfile'):
@@ -180,6 +194,34 @@ def _port(name: str, value: Any, default: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
         raise UsageError(f'{name} must be a number from 0 to 65535, not {value!r}')
     return value
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST_WHOLE:
+        raise UsageError(f'{name} must be a whole number from {least} on, not {value!r}')
+    return value
+
+
+def bytes_of(memory: Any) -> int:
+    """Read an amount of memory: a number of bytes, or text such as '4g'; None means no demand.
+
+    Raises
+    ------
+    UsageError
+        It is neither, or nothing.
+    """
+    if memory is None:
+        return 0
+    count = memory
+    if isinstance(memory, str):
+        match = _AMOUNT.fullmatch(memory.strip().lower())
+        count = int(float(match[1]) * 1024 ** 'bkmgtp'.index(match[2] or 'b')) if match else 0
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count < MOST_MEMORY:
+        raise UsageError(
+            "memory must be a number of bytes, text such as '4g' or '512M' (of 1024), or None, "
+            f'not {memory!r}'
+        )
+    return count
 
 
 def _seconds(name: str, value: Any, least: float, most: float) -> None:

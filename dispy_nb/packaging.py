@@ -88,6 +88,7 @@ def declare(options: ClusterOptions, project: Project, manifest: bytes = b'') ->
         options.pulse,
         float(options.ping_interval or 0),
         manifest,
+        options.resources(),
     )
 
 

@@ -81,6 +81,7 @@ class ClusterShell:
         self.jobs: dict[int, DispyJob] = {}  # pending ones only (C25)
         self.nodes: dict[str, DispyNode] = {}
         self.counts: Counter[JobStatus] = Counter()  # ended jobs, by status
+        self.cpus_per_job = options.cpus
         self.started = 0  # with a node now
         self.submitted = 0
         self.provisional = 0

@@ -71,9 +71,10 @@ def take_snapshot(name: str, shell: ClusterShell, made_at: float, closed: bool) 
     began = shell.first_submit or made_at
     until = time.time() if pending or shell.last_settle is None else shell.last_settle
     elapsed = max(0.0, until - began) if shell.submitted else 0.0
-    nodes = tuple(_node(node) for node in list(shell.nodes.values()))
+    each = shell.cpus_per_job
+    nodes = tuple(_node(node, each) for node in list(shell.nodes.values()))
     # a node holds more jobs than it runs, to be never idle: those wait as the others do
-    running = min(sum(node.busy for node in nodes), pending)
+    running = min(sum(node.busy // each for node in nodes), pending)
     return Snapshot(
         name,
         ended + pending,
@@ -93,8 +94,9 @@ def take_snapshot(name: str, shell: ClusterShell, made_at: float, closed: bool) 
     )
 
 
-def _node(node: DispyNode) -> NodeSnapshot:
-    busy = 0 if node.closed else min(max(0, node.busy), node.cpus)
+def _node(node: DispyNode, cpus_per_job: int) -> NodeSnapshot:
+    jobs = 0 if node.closed else min(max(0, node.busy), node.cpus // cpus_per_job)
+    busy = jobs * cpus_per_job
     return NodeSnapshot(
         node.name, node.ip_addr, node.cpus, busy, node.jobs_done, node.cpu_time, node.closed
     )

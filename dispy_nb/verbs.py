@@ -238,9 +238,9 @@ class Verbs(NodeVerbs, FileVerbs, MapVerbs):
         )
 
     def _cpus(self) -> int:
-        """Cpus that can be planned with; the first node is waited for, but not for long."""
+        """Jobs at a time to plan with; the first node is waited for, but not for long."""
         nodes = ready_nodes(self._shell, 1, FIRST_NODE_TIMEOUT)
-        return sum(node.cpus for node in nodes) or UNKNOWN_CPUS
+        return sum(node.cpus // self._options.cpus for node in nodes) or UNKNOWN_CPUS
 
     def _check_columns(self, columns: Columns) -> None:
         if isinstance(self._options.computation, str):

@@ -42,7 +42,7 @@ from nodeserver.cli.options import (
 from nodeserver.core.errors import ConfigurationError, UsageError
 from nodeserver.core.hours import ServiceHours, service_hours
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
-from nodeserver.io import netif
+from nodeserver.io import gpus, netif
 from nodeserver.io.clock import second_of_day
 from nodeserver.io.keys import choose_secret
 from nodeserver.io.limits import raise_file_limit
@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all options."""
     parser = new_parser('dispynode', 'Run jobs of dispy programs on this machine.')
     add_option(parser, '-c', '--cpus', type=int, default=0, metavar='N', help=_CPUS_HELP)
+    add_option(parser, '--gpus', metavar='N|LIST', help=_GPUS_HELP)
     add_option(parser, '-i', '--ip_addr', default='', metavar='ADDRESS', help=_ADDRESS_HELP)
     add_alias(parser, '--host', dest='ip_addr')
     add_option(parser, '-p', '--node_port', type=port_number, metavar='PORT', help=_PORT_HELP)
@@ -110,6 +111,7 @@ def _add_service_options(parser: argparse.ArgumentParser) -> None:
 
 MAX_FILE_SIZE = 10 * 1024 * 1024
 _CPUS_HELP = 'processors to offer; negative: how many to leave free (default: all)'
+_GPUS_HELP = 'gpus to offer: how many, or which, such as 0,1 (default: all; of one: 0,)'
 _ADDRESS_HELP = 'address of this machine to serve on (default: every interface)'
 _PORT_HELP = f'TCP and UDP port (default: {NODE_PORT}, or a free one if that is in use)'
 _PREFIX_HELP = 'directory below which files are stored (default: one below the temporary directory)'
@@ -154,6 +156,7 @@ def options_of(arguments: argparse.Namespace, prefix: Path) -> NodeOptions:
         arguments.max_file_size,
         NodeRules(arguments.zombie_interval * 60, arguments.serve, _hours(arguments)),
         arguments.msg_timeout,
+        _gpus(arguments.gpus),
     )
 
 
@@ -164,6 +167,15 @@ def _hours(arguments: argparse.Namespace) -> ServiceHours | None:
         arguments.service_end or '',
         int(second_of_day()),
     )
+
+
+def _gpus(wanted: str | None) -> tuple[str, ...]:
+    """Choose the gpus to offer, and hide all of them from what is started here."""
+    present = gpus.visible_gpus(os.environ)
+    offered = gpus.gpus_to_offer(wanted, present)
+    if present or wanted is not None:
+        gpus.show(os.environ, '')
+    return offered
 
 
 async def serve(options: NodeOptions, ready_fd: int = -1) -> int:

@@ -1,14 +1,17 @@
 """A computation as its scheduler sees it: the jobs that wait and the jobs that are with nodes."""
 
 from collections.abc import Iterable
+from math import inf
 
 from nodeserver.core.jobqueue import JobQueue
 from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, SubmitJobs
 from nodeserver.core.pace import Pace
 from nodeserver.core.shareddata import DataStock
+from nodeserver.core.values import ONE_CPU
 
 NOTICE_DELAY = 2.0  # how long nothing may happen before its user is told why
 NOTICE_INTERVAL = 60.0
+PATIENCE = 1.0  # seconds without room after which a job with needs is placed without
 _NO_DATA: list[int] = []
 
 
@@ -58,6 +61,7 @@ class Computation:
     __slots__ = (
         'client',
         'closing',
+        'crowds_at',
         'data',
         'declared',
         'dismissed',
@@ -69,6 +73,7 @@ class Computation:
         'has_timeouts',
         'id',
         'jobs',
+        'needs_more',
         'notice_at',
         'noticed_at',
         'pace',
@@ -101,6 +106,8 @@ class Computation:
         self.places: dict[int, str] = {}  # the node of each of these
         self.data: DataStock | None = None  # until the first data come, or a job names some
         self.pace = Pace()
+        self.needs_more = declared.resources != ONE_CPU  # than a cpu for each job
+        self.crowds_at = inf  # when it has waited so long for room that it goes without
         self.closing = False
         self.notice_at = now + NOTICE_DELAY
         self.noticed_at = float('-inf')  # when its user was told last why jobs wait
@@ -266,6 +273,15 @@ class Computation:
         """Have its user told soon why jobs wait, but not over and over."""
         soon = max(now + NOTICE_DELAY, self.noticed_at + NOTICE_INTERVAL)
         self.notice_at = min(self.notice_at, soon)
+
+    def has_no_patience(self, now: float) -> bool:
+        """Whether a job has waited so long for room that it goes without, from now on if at all.
+
+        Only where jobs need more than a cpu: others find room as soon as any job ends.
+        """
+        if self.crowds_at == inf and self.needs_more:
+            self.crowds_at = now + PATIENCE
+        return self.crowds_at <= now
 
     def count_pinned_on(self, node: str) -> int:
         """How many of the jobs that are with a node may run on no other."""

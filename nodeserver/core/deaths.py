@@ -3,6 +3,8 @@
 import signal
 from enum import StrEnum
 
+from nodeserver.core.demands import describe_memory
+
 _WORDS = {
     signal.SIGSEGV: 'segmentation fault',
     signal.SIGABRT: 'abort',
@@ -76,6 +78,15 @@ def describe_death(
 def describe_overrun(timeout: float) -> str:
     """Say that a job was ended because it ran for too long."""
     return f'ran longer than its timeout of {timeout:g} s'
+
+
+def describe_excess(used: int, asked: int, lasting: bool) -> str:
+    """Say that a job was ended because it took more memory than it had asked for."""
+    who = 'its worker' if lasting else 'it'
+    return (
+        f'{who} took {describe_memory(used)} of memory, and its cluster asks for '
+        f'{describe_memory(asked)} per job: it was killed; ask for more with `memory=`'
+    )
 
 
 def describe_size(count: int) -> str:

@@ -7,8 +7,9 @@ robin), so that one with a million jobs does not hold up one with ten.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import islice
+from math import inf
 
-from nodeserver.core.computation import Computation, Portion
+from nodeserver.core.computation import PATIENCE, Computation, Portion
 from nodeserver.core.effects import Effect, Send
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.fleet import NodeRecord
@@ -36,6 +37,7 @@ class Dispatch:
         # computations with waiting jobs, in turn; a plain dict would pass the deleted ones again
         self._ring: OrderedDict[int, Computation] = OrderedDict()
         # of this turn
+        self._now = 0.0
         self._left = 0  # jobs that wait to be placed, of all computations
         self._deepest = 0  # most rounds of jobs that one with jobs there may hold; 0: to be found
         self._looks = 0  # nodes that may yet be looked at for a place behind shorter jobs
@@ -82,7 +84,8 @@ class Dispatch:
         """Raise `InvariantBroken` if the loads of nodes are not the jobs that are with them."""
         for node in self._fleet.nodes.values():
             loads = {c.id: len(c.on_node(node.id)) for c in self._fleet.computations.values()}
-            if node.load != sum(node.loads.values()):
+            cpus = (jobs * node.needs_of(c).cpus for c, jobs in node.loads.items())
+            if node.load != sum(cpus):
                 raise InvariantBroken(f'node {node.title}: load {node.load} is not the sum')
             if node.loads != {computation: load for computation, load in loads.items() if load}:
                 raise InvariantBroken(f'node {node.title}: {node.loads}, but {loads} recorded')
@@ -93,6 +96,7 @@ class Dispatch:
     def run(self, now: float) -> None:
         """Place what waits; then take back what a node that is idle even so could run."""
         if self._ring:
+            self._now = now
             self._allocate()
         self.recalls.run(now)
 
@@ -120,6 +124,8 @@ class Dispatch:
         """Whether no node has room for any computation in the ring, certainly."""
         for comp in self._ring.values():
             rounds = comp.pace.jobs_per_cpu()
+            if comp.has_no_patience(self._now):
+                return False
             if comp.pinned or not comp.waiting or not self._placement.is_full(rounds):
                 return False
             if self._looks and rounds < self._find_deepest():
@@ -195,6 +201,8 @@ class Dispatch:
             count = self._give(comp, node, portion, plan)
             placed += count
             most -= count
+        if placed:
+            comp.crowds_at = inf
         return placed
 
     def _share(self, comp: Computation, node: NodeRecord) -> int:
@@ -205,7 +213,9 @@ class Dispatch:
     def _place_pinned(self, comp: Computation, name: str, rounds: int, plan: Plan) -> int:
         job, placed = comp.next_for(name), 0
         node = self._fleet.named(name, comp) if job is not None else None
-        while job is not None and node is not None and node.room(comp.id, rounds) > 0:
+        while job is not None and node is not None:
+            if node.room(comp.id, rounds) <= 0 and not self._crowds(comp, node):
+                break
             if comp.is_outranked(name):  # by a job that finds room, here at least
                 break
             placed += self._give(comp, node, comp.dispatch(job, node.id), plan)
@@ -232,8 +242,26 @@ class Dispatch:
             if room > 0:
                 return node, room
         if self._looks and rounds < self._find_deepest():
-            return self._behind_shorter(comp, rounds)
+            behind, room = self._behind_shorter(comp, rounds)
+            if behind is not None:
+                return behind, room
+        if comp.has_no_patience(self._now):
+            nodes = self._placement.least_busy_first()
+            crowded = next((node for node in nodes if self._crowds(comp, node)), None)
+            if crowded is not None:
+                return crowded, 1
+            comp.crowds_at = self._now + PATIENCE  # all were looked at
         return None, 0
+
+    def _crowds(self, comp: Computation, node: NodeRecord) -> bool:
+        """Whether one job goes to a node without room: else small ones would take it for ever.
+
+        As it counts as if it ran, others get nothing of what it needs until it does.
+        """
+        if not (comp.has_no_patience(self._now) and node.may_crowd(comp.id)):
+            return False
+        node.crowder = comp.id
+        return True
 
     def _find_deepest(self) -> int:
         if not self._deepest:
@@ -251,11 +279,7 @@ class Dispatch:
         computations = self._fleet.computations
         for node in islice(self._placement.least_busy_first(), self._looks):
             self._looks -= 1
-            as_long = sum(
-                load
-                for computation, load in node.loads.items()
-                if computations[computation].pace.jobs_per_cpu() <= rounds
-            )
+            as_long = [c for c in node.loads if computations[c].pace.jobs_per_cpu() <= rounds]
             room = node.room(comp.id, rounds, as_long)
             if room > 0:
                 return node, room

@@ -12,7 +12,7 @@ from nodeserver.core.messages import (
     Message,
     NodeChanged,
 )
-from nodeserver.core.values import value
+from nodeserver.core.values import ONE_CPU, Resources, value
 
 # any role
 
@@ -110,6 +110,7 @@ class OpenTemplate:
     isolation: str
     dest_path: str
     cleanup: bool
+    resources: Resources = ONE_CPU  # of each job
 
 
 @value
@@ -138,6 +139,7 @@ class GiveJobs:
     attempts: list[int]
     payloads: list[bytes]
     shared: list[list[bytes]] = field(default_factory=list)  # data of each job; empty: no job's
+    gpus: list[str] = field(default_factory=list)  # the worker's from now on; empty: as before
 
 
 @value

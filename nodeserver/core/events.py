@@ -156,6 +156,15 @@ class WorkerEnded:
 
 
 @value
+class MemoryExceeded:
+    """A worker and what it started have more memory than its job asked for."""
+
+    computation: int
+    worker: int
+    used: int  # bytes, without what it shares with its template
+
+
+@value
 class FileOffered:
     """The job that a worker is in sends a file to its client."""
 
@@ -295,6 +304,7 @@ Event = (
     | WorkerEnded
     | FileOffered
     | FilesToSay
+    | MemoryExceeded
     | JobsSubmitted
     | DataShared
     | DataDropped

@@ -3,6 +3,7 @@
 from nodeserver.core.computation import NOTICE_DELAY, Computation
 from nodeserver.core.fleet import NodeRecord, NodeUse, UseState, matches_address, matching_spec
 from nodeserver.core.recruiting import Recruiting
+from nodeserver.core.values import ONE_CPU
 
 KEY_ADVICE = (
     'give both the same key: run `dispy key export` on one machine and the line it prints '
@@ -80,6 +81,8 @@ def _jobs_line(fleet: Recruiting, comp: Computation, ready: int) -> str:
     if not ready:
         return f'{text}; no node can be used'
     if comp.has_waiting() and _all_busy(fleet, comp):
+        if comp.declared.resources != ONE_CPU:
+            return f'{text}; no room for one more on {_count(ready, "usable node")}'
         return f'{text}; all cpus of the {_count(ready, "usable node")} are busy'
     return f'{text}; {_count(ready, "node")} ready'
 
@@ -103,7 +106,7 @@ def _all_busy(fleet: Recruiting, comp: Computation) -> bool:
 
 
 def _is_full(node: NodeRecord, use: NodeUse, comp: Computation) -> bool:
-    return node.load >= node.cpus or node.loads.get(comp.id, 0) >= use.cpus
+    return node.free_for(comp.id) <= 0
 
 
 def _pinned_lines(fleet: Recruiting, comp: Computation, names: list[str], now: float) -> list[str]:
@@ -183,12 +186,17 @@ def _leaving(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
 
 def _load(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
     own = node.loads.get(comp.id, 0)
-    load, others = min(own, use.cpus), node.load - own
+    room = node.capacity_for(comp.id)
+    load, others = min(own, room), sum(node.loads.values()) - own
     if not use.cpus:
         running = f'; {_count(own, "job")} there may end' if own else ''
         return f'none of its cpus are to be used{running}; `set_node_cpus()` gives it some'
-    text = 'all cpus busy: ' if _is_full(node, use, comp) else ''
-    text += f'{load} of {_count(use.cpus, "cpu")} in use'
+    if comp.id in node.needs:
+        text = 'full: ' if _is_full(node, use, comp) else ''
+        text += f'{_count(load, "job")} of at most {room} at a time'
+    else:
+        text = 'all cpus busy: ' if _is_full(node, use, comp) else ''
+        text += f'{load} of {_count(use.cpus, "cpu")} in use'
     if others:
         text += f', {_count(others, "job")} of other computations'
     if own > load:

@@ -1,11 +1,13 @@
 """The nodes that a scheduler knows, and what each of them is to each computation."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
+from nodeserver.core.demands import capacity
 from nodeserver.core.messages import Availability, NodeDetails, NodeSpec
-from nodeserver.core.values import value
+from nodeserver.core.values import ONE_CPU, Resources, value
 
 _NO_DATA: frozenset[int] = frozenset()
 NOWHERE = -1
@@ -69,6 +71,7 @@ class NodeRecord:
         'bucket',
         'connected',
         'cpus',
+        'crowder',
         'details',
         'ending',
         'heard_at',
@@ -77,6 +80,7 @@ class NodeRecord:
         'load',
         'loads',
         'local_path',
+        'needs',
         'opened_at',
         'port',
         'refusal',
@@ -100,8 +104,10 @@ class NodeRecord:
         self.cpus = 1  # that the node offers; until it has told, one
         self.availability: Availability | None = None
         self.uses: dict[int, NodeUse] = {}
-        self.load = 0  # jobs of all computations that are with the node
-        self.loads: dict[int, int] = {}  # of each computation that has any there
+        self.load = 0  # cpus that the jobs of all computations with the node need
+        self.loads: dict[int, int] = {}  # jobs of each computation that has any there
+        self.needs: dict[int, Resources] = {}  # of computations that need more than a cpu for a job
+        self.crowder = 0  # the computation one of whose jobs was given it without room
         # data of each computation that the node has, or that are on their way: most have none
         self.shared: dict[int, frozenset[int]] = {}
         self.setup_args: dict[int, bytes] = {}  # of each computation that has some for this node
@@ -115,23 +121,66 @@ class NodeRecord:
         self.heard_at = now
         self.unanswered = 0  # pulses since then
 
-    def room(self, computation: int, rounds: int, load: int | None = None) -> int:
+    def room(self, computation: int, rounds: int, among: Iterable[int] | None = None) -> int:
         """How many more jobs of a computation it may hold, with so many for each cpu.
 
-        `load` is how many it holds that count, by default all of them.
+        `among` names the computations whose jobs count, by default all of them.
         """
         use = self.uses.get(computation)
         if use is None or not use.open_cpus or self.ending:
             return 0
-        room = self.cpus * rounds - (self.load if load is None else load)
+        if self.needs:
+            return self._room_among_needs(computation, use, rounds, among)
+        load = self.load if among is None else sum(map(self.loads.__getitem__, among))
+        room = self.cpus * rounds - load
         own = use.open_cpus * rounds - self.loads.get(computation, 0)
         return own if own < room else room
 
     def free_for(self, computation: int) -> int:
         """How many more jobs of a computation would run there at once; below 0: so many wait."""
         use = self.uses.get(computation)
+        if use is not None and self.needs:
+            return self._room_among_needs(computation, use, 1, None)
         own = use.open_cpus - self.loads.get(computation, 0) if use is not None else 0
         return min(self.cpus - self.load, own)
+
+    # where some computation needs more than a cpu for each job
+
+    def _room_among_needs(
+        self, computation: int, use: NodeUse, rounds: int, among: Iterable[int] | None
+    ) -> int:
+        needs, (memory, gpus) = self.needs_of(computation), self._stores()
+        own = capacity(needs, use.open_cpus, memory, gpus) * rounds
+        own -= self.loads.get(computation, 0)
+        cpus, memory, gpus = self.cpus * rounds, memory * rounds, gpus * rounds
+        for other in self.loads if among is None else among:
+            count, others = self.loads[other], self.needs_of(other)
+            cpus -= count * others.cpus
+            memory -= count * others.memory
+            gpus -= count * others.gpus
+        return min(own, capacity(needs, cpus, memory, gpus))
+
+    def _stores(self) -> tuple[int, int]:
+        return (self.details.memory, self.details.gpus) if self.details is not None else (0, 0)
+
+    def needs_of(self, computation: int) -> Resources:
+        """What each job of a computation needs."""
+        return self.needs.get(computation, ONE_CPU)
+
+    def capacity_for(self, computation: int) -> int:
+        """How many jobs of a computation may run there at a time."""
+        use = self.uses.get(computation)
+        return capacity(self.needs_of(computation), use.cpus, *self._stores()) if use else 0
+
+    def may_crowd(self, computation: int) -> bool:
+        """Whether one job of a computation may come without room, so that it gets some at last.
+
+        Until that one runs, the others there end, and none takes their place.
+        """
+        use = self.uses.get(computation)
+        if use is None or not use.open_cpus or self.ending or computation in self.loads:
+            return False
+        return self.crowder not in self.loads or self.free_for(self.crowder) >= 0
 
     def surplus(self, computation: int, load: int) -> int:
         """How many of these jobs of a computation there, at the most, do not run yet."""
@@ -139,12 +188,12 @@ class NodeRecord:
 
     def take(self, computation: int, count: int) -> None:
         """Jobs of a computation are with the node from now on."""
-        self.load += count
+        self.load += count * self.needs[computation].cpus if computation in self.needs else count
         self.loads[computation] = self.loads.get(computation, 0) + count
 
     def release(self, computation: int, count: int) -> None:
         """Jobs of a computation are no longer with the node."""
-        self.load -= count
+        self.load -= count * self.needs[computation].cpus if computation in self.needs else count
         left = self.loads[computation] - count
         if left:
             self.loads[computation] = left
@@ -169,6 +218,7 @@ class NodeRecord:
         self.shared.pop(computation, None)
         self.setup_args.pop(computation, None)
         self.opened_at.pop(computation, None)
+        self.needs.pop(computation, None)
 
     @property
     def title(self) -> str:

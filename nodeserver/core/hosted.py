@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
+from math import inf
 
 from nodeserver.core.deaths import describe_overrun
 from nodeserver.core.effects import OpenTemplate
@@ -15,6 +16,7 @@ from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
 from nodeserver.core.pace import Pace
 from nodeserver.core.shareddata import HeldData
 from nodeserver.core.status import JobStatus
+from nodeserver.core.values import ONE_CPU
 
 _MOST_REOPENINGS = 3  # in a row, without a job that ended meanwhile
 _MOST_VAIN_WORKERS = 100  # in a row, that ended before they began a job
@@ -87,7 +89,7 @@ class NodeJob:
 class Worker:
     """A forked process and the jobs it was given, the first of which it is in."""
 
-    __slots__ = ('given', 'held', 'id', 'recalled_to', 'stuck_in')
+    __slots__ = ('given', 'held', 'id', 'memory_used', 'recalled_to', 'stuck_in')
 
     def __init__(self, worker: int) -> None:
         self.id = worker
@@ -95,6 +97,7 @@ class Worker:
         self.given = 0  # jobs, over its whole life
         self.recalled_to = 0  # the last job that it was told to skip if it had not begun it
         self.stuck_in = 0  # the job behind which others had to be taken back
+        self.memory_used = 0  # more than was asked for: it is killed for that
 
     def take(self, jobs: list[NodeJob]) -> None:
         """Note jobs that it is given."""
@@ -131,11 +134,13 @@ class Hosted:
         '_provisional',
         'awaits_files',
         'data',
+        'denied_at',
         'forking',
         'has_files',
         'id',
         'idle',
         'letters',
+        'needs_more',
         'opened',
         'orphaned',
         'owed',
@@ -156,6 +161,8 @@ class Hosted:
         self.id = opened.computation
         self.scheduler = scheduler
         self.opened = opened
+        self.needs_more = opened.resources != ONE_CPU  # than a cpu for each job
+        self.denied_at = inf  # since when its next job waits for more than there is free
         self.state = HostedState.OPENING
         self.orphaned = False  # its scheduler is gone
         self.takes_all = False  # it may use all cpus, however many they are
@@ -184,9 +191,14 @@ class Hosted:
         return self.opened.isolation == 'worker'
 
     @property
-    def busy(self) -> int:
-        """Cpus in use: workers that hold a job (one that has ended its only job is forgotten)."""
+    def occupied(self) -> int:
+        """Workers that hold a job (one that has ended its only job is forgotten)."""
         return len(self.workers) - len(self.idle)
+
+    @property
+    def busy(self) -> int:
+        """Cpus in use."""
+        return (len(self.workers) - len(self.idle)) * self.opened.resources.cpus
 
     @property
     def running(self) -> int:
@@ -222,6 +234,7 @@ class Hosted:
             opened.isolation,
             opened.dest_path,
             opened.cleanup,
+            opened.resources,
         )
 
     def begin_reopening(self) -> bool:

@@ -22,10 +22,12 @@ from dataclasses import field
 
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.fleetmessages import FleetMessage
+from nodeserver.core.values import ONE_CPU as ONE_CPU
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
 from nodeserver.core.values import JobOptions as JobOptions
 from nodeserver.core.values import NodeSpec as NodeSpec
+from nodeserver.core.values import Resources as Resources
 from nodeserver.core.values import value
 
 # cluster -> scheduler
@@ -49,6 +51,7 @@ class DeclareComputation:
     pulse_interval: float
     ping_interval: float  # 0: no repeated pings beyond those at the start
     manifest: bytes = b''  # of its own files
+    resources: Resources = ONE_CPU  # for each job
 
 
 @value
@@ -219,6 +222,7 @@ class OpenComputation:
     cpus: int  # how many of the node's to use at most (E03)
     manifest: bytes = b''
     setup_args: bytes = b''  # pickled, for `setup`
+    resources: Resources = ONE_CPU  # for each job
 
 
 @value
@@ -290,6 +294,8 @@ class NodeDetails:
     platform: str
     python: str  # '3.11'
     availability: Availability | None
+    memory: int = 0  # bytes that jobs can have in all; 0: not known
+    gpus: int = 0
 
 
 @value

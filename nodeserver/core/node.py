@@ -13,9 +13,9 @@ from math import inf
 from typing import Any
 
 from nodeserver.core import levels
+from nodeserver.core.arrivals import Arrivals
 from nodeserver.core.departure import Departure
 from nodeserver.core.effects import CloseTemplate, Disconnect, Effect, Report, Send
-from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import (
     AvailabilityMeasured,
     ClockRead,
@@ -25,6 +25,7 @@ from nodeserver.core.events import (
     Event,
     JobsRecalled,
     JobsReported,
+    MemoryExceeded,
     MessageArrived,
     OwnerGone,
     PauseAsked,
@@ -51,7 +52,6 @@ from nodeserver.core.messages import (
     DropData,
     Farewell,
     JobsReturned,
-    NodeDetails,
     NodePaused,
     NodePulse,
     OpenComputation,
@@ -82,16 +82,14 @@ class NodeCore:
             facts,
             self._hosted,
             self._out.append,
-            lambda hosted, job: self._workplace.enqueue(hosted, job),
             self._fail,
         )
-        emit, place_files = self._out.append, self._files.place
-        self._workplace = Workplace(facts.cpus, self._hosted, emit, place_files)
+        self._arrivals = Arrivals(self._hosted, self._files.place)
+        self._workplace = Workplace(facts, self._hosted, self._out.append)
         shared = (self._peers, self._hosted)
         self._departure = Departure(*shared, self._out.append, self._workplace, self._drop)
         self._shift = Shift(rules, *shared, self._workplace, self._departure, self._out.append)
         self._silence = Silence(self._peers, rules.zombie_seconds)
-        self._most_busy = facts.cpus
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             PeerConnected: self._peer_connected,
@@ -105,6 +103,7 @@ class NodeCore:
             JobsRecalled: self._workplace.recalled,
             ProvisionalReported: self._workplace.provisional,
             WorkerEnded: self._workplace.ended,
+            MemoryExceeded: self._workplace.exceeded,
             AvailabilityMeasured: self._measured,
             CpusChosen: self._resize,
             ClockRead: self._shift.clock_read,
@@ -121,8 +120,8 @@ class NodeCore:
             StopJobs: self._stop_jobs,
             RecallJobs: self._recall,
             LimitCpus: partial(limit_cpus, self._hosted),
-            ShareData: self._workplace.share,
-            DropData: self._workplace.drop,
+            ShareData: self._arrivals.share,
+            DropData: self._arrivals.drop,
             AcknowledgeOutcomes: self._acknowledged,
             CloseComputation: self._close,
             SchedulerPulse: lambda peer, message, now: self._send(
@@ -163,14 +162,7 @@ class NodeCore:
 
     def check(self) -> None:
         """Raise `InvariantBroken` if a cpu holds two jobs."""
-        if self._workplace.busy > self._most_busy:
-            raise InvariantBroken(f'{self._workplace.busy} busy cpus of {self._most_busy}')
-        for hosted in self._hosted.values():
-            for worker in hosted.workers.values():
-                if (worker.id in hosted.idle) != (not worker.held):
-                    raise InvariantBroken(f'worker {worker.id}: idle, with {len(worker.held)} jobs')
-                if not hosted.lasting and len(worker.held) > 1:
-                    raise InvariantBroken(f'worker {worker.id} has {len(worker.held)} jobs')
+        self._workplace.check()
 
     @property
     def data_held(self) -> int:
@@ -197,13 +189,9 @@ class NodeCore:
     def _peer_connected(self, event: PeerConnected, now: float) -> None:
         self._peers[event.peer] = Peer(now)
         self._silence.begins(now)
-        self._send(event.peer, self._details())
+        self._send(event.peer, self._facts.details(self._availability))
         if self._shift.closed:
             self._send(event.peer, NodePaused(self._shift.closed))
-
-    def _details(self) -> NodeDetails:
-        facts = self._facts
-        return NodeDetails(facts.name, facts.cpus, facts.platform, facts.python, self._availability)
 
     def _peer_lost(self, event: PeerLost, now: float) -> None:
         if self._peers.pop(event.peer, None) is None:
@@ -252,6 +240,8 @@ class NodeCore:
                 f'start dispynode with Python {message.python}'
             )
             self._refuse(peer, message, 'failed', text)
+        elif words := self._facts.misfit(message):
+            self._refuse(peer, message, 'failed', words)
         elif not message.package:  # no function is pickled to nothing
             self._refuse(peer, message, 'failed', 'it has no memory left for the function')
         elif before is not None:
@@ -339,7 +329,7 @@ class NodeCore:
             back = JobsReturned(message.computation, message.ids, message.attempts, reason)
             self._send(peer, back)
             return
-        self._workplace.accept(hosted, message)
+        self._arrivals.accept(hosted, message)
         closed = self._departure.words or self._shift.closed
         if closed:
             self._workplace.give_back(hosted, hosted.waiting, closed)
@@ -382,14 +372,13 @@ class NodeCore:
 
     def _resize(self, event: CpusChosen, now: float) -> None:
         """Offer more or fewer cpus from now on; what runs goes on."""
-        self._most_busy = max(event.cpus, self._workplace.busy)
         self._facts = replace(self._facts, cpus=event.cpus)
         self._workplace.resize(event.cpus)
         for hosted in self._hosted.values():
             if hosted.takes_all:
                 hosted.opened = replace(hosted.opened, cpus=event.cpus)
         for peer in self._peers:
-            self._send(peer, self._details())
+            self._send(peer, self._facts.details(self._availability))
 
     def status(self) -> list[str]:
         """Say in words who holds the node and what it does."""

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
+from nodeserver.core.demands import misfit
 from nodeserver.core.hours import ServiceHours
+from nodeserver.core.messages import Availability, NodeDetails, OpenComputation
 
 ZOMBIE_SECONDS = 3600.0  # silence after which a scheduler is taken for dead (D17)
 
@@ -17,7 +19,19 @@ class NodeFacts:
     cpus: int
     platform: str
     python: str  # '3.11'
+    memory: int = 0  # bytes that jobs can have in all; 0: not known
+    gpus: tuple[str, ...] = ()  # as jobs are told of them: numbers or UUIDs
     max_file_size: int = 0  # bytes of a file that is transferred; 0: any
+
+    def details(self, availability: Availability | None) -> NodeDetails:
+        """What schedulers are told of it."""
+        who = (self.name, self.cpus, self.platform, self.python)
+        return NodeDetails(*who, availability, self.memory, len(self.gpus))
+
+    def misfit(self, opened: OpenComputation) -> str:
+        """Why no job of a computation could ever run here; '' if it can."""
+        cpus = min(self.cpus, opened.cpus)
+        return misfit(opened.resources, cpus, self.memory, len(self.gpus))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ written by the shell (`io/nodefiles.py`).
 from collections.abc import Callable
 from typing import Any
 
+from nodeserver.core.arrivals import enqueue
 from nodeserver.core.effects import CloseFiles, Effect, HearOfFiles, OpenFiles, ReleaseFiles, Send
 from nodeserver.core.events import FileOffered, FilesToSay
 from nodeserver.core.filemessages import (
@@ -35,14 +36,12 @@ class NodeFiles:
         facts: NodeFacts,
         hosted: dict[int, Hosted],
         emit: Callable[[Effect], None],
-        ready: Callable[[Hosted, NodeJob], None],
         failed: Callable[[Hosted, str], None],
     ) -> None:
         self._node_id = facts.id
         self._limit = facts.max_file_size
         self._hosted = hosted
         self._emit = emit
-        self._ready = ready  # called with a job that has all it needs
         self._failed = failed  # called where a computation's own files cannot be had
         self.events: dict[type[Any], Callable[[Any, float], None]] = {
             FilesToSay: self._to_say,
@@ -134,7 +133,7 @@ class NodeFiles:
             hosted.record(job, JobStatus.TERMINATED, reason=reason)
         elif hosted.data.is_ready(job):
             del hosted.data.lacking[job.id]
-            self._ready(hosted, job)
+            enqueue(hosted, job)
 
     # what jobs send
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from nodeserver.core import levels
 from nodeserver.core.computation import NOTICE_DELAY, Computation
+from nodeserver.core.demands import misfit
 from nodeserver.core.effects import Connect, Effect, Ping, Send
 from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState, cpus_of, matching_spec, use_in
@@ -29,6 +30,7 @@ from nodeserver.core.messages import (
     OpenComputation,
 )
 from nodeserver.core.status import NodeStatus
+from nodeserver.core.values import ONE_CPU
 
 FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
 LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
@@ -232,6 +234,8 @@ class Recruiting:
             reason = f'all of its {node.cpus} cpus are to be left free'
             node.uses[comp.id] = use_in(UseState.UNWANTED, 0, reason)
             return
+        if not self._fits(node, comp, cpus):
+            return
         node.shared.pop(comp.id, None)  # what it had of them it has forgotten
         node.uses[comp.id] = use_in(UseState.OPENING, cpus)
         node.opened_at[comp.id] = now
@@ -250,8 +254,20 @@ class Recruiting:
             cpus,
             manifest=declared.manifest,
             setup_args=node.setup_args.get(comp.id, b''),
+            resources=declared.resources,
         )
         self._emit(Send(node.id, message))
+
+    def _fits(self, node: NodeRecord, comp: Computation, cpus: int) -> bool:
+        """Whether a node can ever run a job; what more than a cpu that needs is noted."""
+        needs, details = comp.declared.resources, node.details
+        if needs == ONE_CPU or details is None:
+            return True
+        node.needs[comp.id] = needs
+        words = misfit(needs, cpus, details.memory, details.gpus)
+        if words:
+            node.uses[comp.id] = use_in(UseState.UNWANTED, cpus, words)
+        return not words
 
     def ready(self, node: NodeRecord, message: ComputationReady) -> None:
         """The node can run this computation's jobs."""
@@ -330,7 +346,7 @@ class Recruiting:
     ) -> None:
         """Note how a node stands with a computation, where jobs may run or might have run."""
         node.uses[comp.id] = use_in(state, cpus, reason)
-        node.is_capped = node.is_capped or cpus < node.cpus
+        node.is_capped = node.is_capped or cpus < node.cpus or comp.id in node.needs
         self._use_changed(node)
 
     def is_unused(self, comp: Computation) -> bool:

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from nodeserver.core.hosted import Hosted
 
+PATIENCE = 30.0  # seconds after which a job with needs goes before all others
+GPU_SECONDS = 10.0  # that a process is to have its gpus: the next one begins from nothing
+
 
 class Turns:
     """Gives the next cpu to the computation with the fewest, among equals to the least served.
@@ -21,10 +24,24 @@ class Turns:
         self._now = hosted.used_seconds = max(hosted.used_seconds, self._now)
         return hosted
 
+    def goes_before(self, waiting: Hosted, other: Hosted, now: float) -> bool:
+        """Whether one whose next job needs more than is free should have what becomes free.
+
+        It should if it was served less: each job of the other's that runs meanwhile brings that
+        nearer.  Many new computations, each with a few jobs, would stay ahead of it for ever.
+        """
+        if now >= waiting.denied_at + PATIENCE:
+            return True
+        ahead = GPU_SECONDS if other.lasting and other.opened.resources.gpus else 0.0
+        return self._used(waiting) + ahead <= self._used(other)
+
     def must_yield(self, hosted: Hosted, waiting: Iterable[Hosted]) -> bool:
         """Whether a computation should let a worker run dry for one of those that want a cpu."""
         busy, used = self._rank(hosted)
         return any(self._rank(other) < (busy - 1, used) for other in waiting if other is not hosted)
 
     def _rank(self, hosted: Hosted) -> tuple[int, float]:
-        return hosted.busy, max(hosted.used_seconds, self._now)
+        return hosted.busy, self._used(hosted)
+
+    def _used(self, hosted: Hosted) -> float:
+        return max(hosted.used_seconds, self._now)

@@ -46,3 +46,15 @@ class JobOptions:
 
 
 ORDINARY = JobOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each job of a computation needs of its node while it runs (Z12)."""
+
+    cpus: int = 1
+    memory: int = 0  # bytes; 0: no demand
+    gpus: int = 0
+
+
+ONE_CPU = Resources()

@@ -6,13 +6,12 @@ queue ──▶ idle worker (GiveJobs) ──▶ JobsReported ──▶ letter; 
 """
 
 import signal
-from collections.abc import Callable, Iterable
-from itertools import islice, repeat
+from collections.abc import Callable
+from itertools import islice
 from math import ceil, inf
-from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.deaths import describe_end, describe_overrun
+from nodeserver.core.deaths import describe_end, describe_excess, describe_overrun
 from nodeserver.core.effects import (
     Effect,
     ForkWorkers,
@@ -22,16 +21,20 @@ from nodeserver.core.effects import (
     Send,
     SignalWorker,
 )
+from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import (
     JobsRecalled,
     JobsReported,
+    MemoryExceeded,
     ProvisionalReported,
     WorkerEnded,
     WorkerForked,
 )
 from nodeserver.core.hosted import Hosted, HostedState, NodeJob, Worker
-from nodeserver.core.messages import DropData, JobsReturned, RunJobs, ShareData
+from nodeserver.core.messages import JobsReturned
+from nodeserver.core.nodefacts import NodeFacts
 from nodeserver.core.status import JobStatus
+from nodeserver.core.supply import Supply
 from nodeserver.core.turns import Turns
 
 RECALL_PATIENCE = 0.002  # how long a worker may take for what others could do meanwhile
@@ -42,35 +45,37 @@ _NO_CPUS = 'no cpu of this node may be used any more'
 KILL_LADDER = ((0.0, signal.SIGINT), (3.0, signal.SIGTERM), (2.0, signal.SIGKILL))
 
 
-_NO_MEMORY = 'its node had no memory left for its arguments'
-
-
 class Workplace:
     """Gives each free cpu a job; no cpu ever has two (A04)."""
 
     def __init__(
-        self,
-        cpus: int,
-        hosted: dict[int, Hosted],
-        emit: Callable[[Effect], None],
-        place_files: Callable[[Hosted, NodeJob, bytes], None],
+        self, facts: NodeFacts, hosted: dict[int, Hosted], emit: Callable[[Effect], None]
     ) -> None:
-        self._cpus = cpus
         self._hosted = hosted
+        self._supply = Supply(facts, hosted)
         self._emit = emit
-        self._place_files = place_files
         self._turns = Turns()
         # (computation, worker) -> job that is to end: at once, or when it has used up its time
         self._kills: dict[tuple[int, int], NodeJob] = {}
 
+    def check(self) -> None:
+        """Raise `InvariantBroken` if something was given to two jobs."""
+        self._supply.check()
+        for hosted in self._hosted.values():
+            for worker in hosted.workers.values():
+                if (worker.id in hosted.idle) != (not worker.held):
+                    raise InvariantBroken(f'worker {worker.id}: idle, with {len(worker.held)} jobs')
+                if not hosted.lasting and len(worker.held) > 1:
+                    raise InvariantBroken(f'worker {worker.id} has {len(worker.held)} jobs')
+
     @property
     def busy(self) -> int:
         """Cpus that have a job."""
-        return sum(hosted.busy for hosted in self._hosted.values())
+        return self._supply.busy_cpus
 
     def resize(self, cpus: int) -> None:
         """Use so many cpus from now on, as they become free."""
-        self._cpus = cpus
+        self._supply.resize(cpus)
 
     def next_kill(self) -> float:
         """When a job's time is up, or the next step of a kill ladder is due."""
@@ -78,54 +83,7 @@ class Workplace:
             return inf
         return min(job.kill_at for job in self._kills.values())
 
-    # what waits
-
-    def accept(self, hosted: Hosted, message: RunJobs) -> None:
-        """Queue jobs, but for those that were told to stop before they came."""
-        columns: list[list[Any]] = [message.ids, message.attempts, message.payloads]
-        if message.timeouts:
-            columns.append(message.timeouts)
-        jobs = map(NodeJob, *columns)
-        has_needs = message.shared or message.manifests
-        if not hosted.stopped_ahead and not has_needs and all(message.payloads):
-            hosted.queue.extend(jobs)
-            return
-        data: Iterable[list[int]] = message.shared or repeat([])
-        manifests: Iterable[bytes] = message.manifests or repeat(b'')
-        rows = zip(jobs, data, manifests, strict=False)  # the last two may have no end
-        for job, shared, manifest in rows:
-            job.shared = shared
-            if hosted.stopped_ahead.pop(job.id, None) == job.attempt:
-                hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
-                continue
-            if manifest:
-                self._place_files(hosted, job, manifest)
-            if hosted.data.is_ready(job):
-                self.enqueue(hosted, job)
-
-    def enqueue(self, hosted: Hosted, job: NodeJob) -> None:
-        """Have a job wait for a cpu, unless the link had no memory for what belongs to it."""
-        if job.payload and all(job.contents):  # no call is pickled to nothing, and no data are
-            hosted.queue.append(job)
-        else:
-            hosted.record(job, JobStatus.TERMINATED, reason=_NO_MEMORY)
-
-    def share(self, peer: str, message: ShareData, now: float) -> None:
-        """Data came: the jobs that lacked them can be given out."""
-        hosted = self._hosted.get(message.computation)
-        if (
-            hosted is not None
-            and hosted.scheduler == peer
-            and hosted.state is not HostedState.CLOSING
-        ):
-            for job in hosted.data.add(message.data, message.content):
-                self.enqueue(hosted, job)
-
-    def drop(self, peer: str, message: DropData, now: float) -> None:
-        """No job names these data any more."""
-        hosted = self._hosted.get(message.computation)
-        if hosted is not None and hosted.scheduler == peer:
-            hosted.data.drop(message.ids)
+    # what goes back
 
     def give_back(self, hosted: Hosted, count: int, reason: str) -> None:
         """Return up to `count` jobs from the end of the queue to the scheduler, also none."""
@@ -188,35 +146,51 @@ class Workplace:
                 self._pay_back(hosted)
             elif hosted.waiting and not self._limit(hosted):  # some may be back from a dead worker
                 self.give_back(hosted, hosted.waiting, _NO_CPUS)
-        free = self._cpus - self.busy
+        free = self._supply.free_cpus
+        kept: list[Hosted] = []  # those for whom something is kept free
+        some_need_more = any(hosted.needs_more for hosted in ready)
         while free > 0 and (hungry := [h for h in ready if self._can_give(h)]):
+            if some_need_more:
+                hungry, kept = self._supply.sort_out(hungry, self._turns, now)
+                if not hungry:
+                    break
             hosted = self._turns.next_of(hungry)
-            worker = hosted.workers[next(iter(hosted.idle))]
+            worker = hosted.workers[self._supply.choose(hosted)]
             self._give(hosted, worker)
             self._begin(hosted, worker, now)
-            free -= 1
-        lacking = [h for h in ready if h.queue and h.busy < self._limit(h)] if not free else []
+            free -= hosted.opened.resources.cpus
+        if kept:
+            self._end_spare_workers(kept)
+        lacking = [h for h in ready if h.queue and h.occupied < self._limit(h)] if not free else []
         for hosted in ready:
-            is_over = hosted.busy > self._limit(hosted)  # it was given fewer cpus meanwhile
-            must_yield = is_over or (lacking and self._turns.must_yield(hosted, lacking))
+            is_over = hosted.occupied > self._limit(hosted)  # it was given fewer cpus meanwhile
+            rivals = lacking or (kept and self._supply.rivals(hosted, kept))
+            must_yield = is_over or (rivals and self._turns.must_yield(hosted, rivals))
             if hosted.lasting and not must_yield:
                 self._level(hosted, free > 0)
             self._fork_ahead(hosted)
 
     def _can_give(self, hosted: Hosted) -> bool:
-        return bool(hosted.queue and hosted.idle) and hosted.busy < self._limit(hosted)
+        return bool(hosted.queue and hosted.idle) and hosted.occupied < self._limit(hosted)
 
     def _limit(self, hosted: Hosted) -> int:
-        """How many cpus the computation may use here."""
-        return min(self._cpus, hosted.opened.cpus)
+        """How many jobs of the computation may run here at a time."""
+        return self._supply.most_jobs(hosted)
+
+    def _end_spare_workers(self, kept: list[Hosted]) -> None:
+        """End idle workers that have the gpus for which others wait."""
+        for hosted, worker in self._supply.spare_workers(kept):
+            del hosted.workers[worker.id], hosted.idle[worker.id]
+            self._emit(SignalWorker(hosted.id, worker.id, signal.SIGKILL))
 
     def _give(self, hosted: Hosted, worker: Worker) -> None:
         count = self._share(hosted, worker) if hosted.lasting else 1
         if count > 0:
             jobs = [hosted.queue.popleft() for _ in range(count)]
             hosted.idle.pop(worker.id, None)
+            hosted.denied_at = inf
             worker.take(jobs)
-            self._emit(_order(hosted, worker, jobs))
+            self._emit(_order(hosted, worker, jobs, self._supply.assign(hosted, worker)))
 
     def _share(self, hosted: Hosted, worker: Worker) -> int:
         """How many jobs to put into a lasting worker's pipe: its part of all that there are."""
@@ -270,7 +244,7 @@ class Workplace:
             return
         hosted.proved_well()
         hosted.pace.learn(event.seconds)
-        hosted.used_seconds += sum(event.seconds)
+        hosted.used_seconds += sum(event.seconds) * hosted.opened.resources.cpus
         for _ in jobs:
             worker.held.popleft()
         if not any(job.stopping or job.kill_step for job in jobs):
@@ -323,6 +297,7 @@ class Workplace:
 
     def ended(self, event: WorkerEnded, now: float) -> None:
         """A process is gone; if it had begun a job, that job ends with it, and only that one."""
+        self._supply.ended(event.computation, event.worker)
         hosted = self._hosted.get(event.computation)
         worker = hosted.workers.pop(event.worker, None) if hosted else None
         if hosted is None or worker is None:
@@ -349,6 +324,11 @@ class Workplace:
         elif job.is_overdue:
             overrun = describe_overrun(job.timeout)
             hosted.record(job, JobStatus.TERMINATED, event.outcome, overrun)
+        elif worker.memory_used:
+            excess = describe_excess(
+                worker.memory_used, hosted.opened.resources.memory, hosted.lasting
+            )
+            hosted.record(job, JobStatus.TERMINATED, event.outcome, excess)
         elif event.begun or not hosted.may_begin_again():
             reason = describe_end(
                 event.exit_status, event.memory_kill, event.peak_memory, hosted.lasting
@@ -391,6 +371,15 @@ class Workplace:
         else:
             self._kills.pop((hosted.id, worker.id), None)
 
+    def exceeded(self, event: MemoryExceeded, now: float) -> None:
+        """A job has more memory than it asked for: others were promised what it takes."""
+        hosted = self._hosted.get(event.computation)
+        worker = hosted.workers.get(event.worker) if hosted else None
+        if hosted is not None and worker is not None and worker.held:
+            worker.memory_used = event.used
+            self._recall_from(hosted, worker)
+            self._emit(SignalWorker(hosted.id, worker.id, signal.SIGKILL))
+
     def kill_due(self, now: float) -> None:
         """Begin or go on to end the jobs that have not ended in time."""
         for (computation, worker_id), job in list(self._kills.items()):
@@ -402,7 +391,7 @@ class Workplace:
                 self._kill(hosted, worker, now)
 
 
-def _order(hosted: Hosted, worker: Worker, jobs: list[NodeJob]) -> GiveJobs:
+def _order(hosted: Hosted, worker: Worker, jobs: list[NodeJob], gpus: list[str]) -> GiveJobs:
     return GiveJobs(
         hosted.id,
         worker.id,
@@ -410,4 +399,5 @@ def _order(hosted: Hosted, worker: Worker, jobs: list[NodeJob]) -> GiveJobs:
         [job.attempt for job in jobs],
         [job.payload for job in jobs],
         [job.contents for job in jobs] if any(job.contents for job in jobs) else [],
+        gpus,
     )

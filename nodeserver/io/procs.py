@@ -27,6 +27,7 @@ from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, TemplateClosed, TemplateFailed
 from nodeserver.io import workdir
 from nodeserver.io.memorykills import MemoryKills
+from nodeserver.io.memorywatch import MemoryWatch, Watched
 from nodeserver.io.templateend import CLEANUP_SECONDS, TemplateEnd
 from nodeserver.io.watcher import Watcher
 from nodeserver.io.workerend import Shared, WorkerEnd, refuse_file
@@ -70,6 +71,7 @@ class Processes:
         self._templates: dict[int, TemplateEnd] = {}
         self._to_remove: set[Path] = set()  # once nobody uses them any more
         self._zygote: Zygote | None = None
+        self._memory_watch = MemoryWatch(loop, post)
         self._look_timer: asyncio.TimerHandle | None = None
         self._all_closed = asyncio.Event()
         self._closed = False
@@ -95,7 +97,10 @@ class Processes:
             computation, directory, effect.cleanup, self._shared, self._template_exited
         )
         self._templates[computation] = template
-        settings = TemplateSettings(computation, str(directory), effect.isolation, *self._names)
+        needs = effect.resources
+        template.memory = needs.memory
+        place = computation, str(directory), effect.isolation, *self._names
+        settings = TemplateSettings(*place, needs.cpus, needs.gpus)
 
         def forked(pid: int, control: int) -> None:
             if pid:
@@ -133,6 +138,8 @@ class Processes:
         worker = self._worker(effect.computation, effect.worker)
         if worker is None:
             return
+        if effect.gpus:
+            worker.assign(effect.gpus)
         if not effect.shared and all(type(payload) is bytes for payload in effect.payloads):
             worker.give(effect.ids, effect.attempts, effect.payloads)
         else:
@@ -176,6 +183,7 @@ class Processes:
         self._closed = True
         if self._look_timer is not None:
             self._look_timer.cancel()
+        self._memory_watch.close()
         for template in self._templates.values():
             template.abandon()
         if self._zygote is not None:
@@ -271,7 +279,18 @@ class Processes:
             for worker in template.workers.values():
                 if worker.unreported:
                     worker.spare_memory()
+        self._memory_watch.look(self._demanding())
         self._look_timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
+
+    def _demanding(self) -> list[Watched]:
+        """Workers whose jobs have asked for so much memory and no more."""
+        return [
+            Watched(template.computation, worker.id, worker.pid, template.pid, template.memory)
+            for template in self._templates.values()
+            if template.memory
+            for worker in template.workers.values()
+            if worker.unreported
+        ]
 
 
 def _has_enough(worker: WorkerEnd) -> bool:

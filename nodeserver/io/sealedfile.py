@@ -198,3 +198,13 @@ if AVAILABLE:
         ctypes.c_long,
     )
     _munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+def file_with(data: Any) -> SealedFile:
+    """Have shared data as a file; what is small comes without one."""
+    return data if isinstance(data, SealedFile) else sealed([memoryview(data)], 'shared')
+
+
+def content_of(data: Any) -> Any:
+    """Have shared data as bytes."""
+    return data.mapped() if isinstance(data, SealedFile) else data

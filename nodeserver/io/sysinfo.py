@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from nodeserver.core.messages import Availability
+from nodeserver.io.controlgroups import memory_limit
 
 
 def measure(path: Path) -> Availability:
@@ -25,6 +26,12 @@ def processor_count() -> int:
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def memory_size() -> int:
+    """Count the bytes of this machine's memory, or of what our control group may have of it."""
+    present: int = psutil.virtual_memory().total
+    return min(present, memory_limit() or present)
 
 
 def platform_name() -> str:

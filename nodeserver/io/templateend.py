@@ -47,6 +47,7 @@ class TemplateEnd:
         self.computation = computation
         self.directory, self.cleanup = directory, cleanup
         self.reason = ''  # why it could not unpack the computation
+        self.memory = 0  # bytes that each job has asked for; 0: any number
         self.closing = False
         self.keeps_files = False
         self.gone = False

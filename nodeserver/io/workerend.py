@@ -17,7 +17,7 @@ from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.events import Event, JobsRecalled, JobsReported, ProvisionalReported
 from nodeserver.io import memfile
 from nodeserver.io.memorykills import MemoryKills
-from nodeserver.io.sealedfile import SealedFile, sealed, taken_over
+from nodeserver.io.sealedfile import SealedFile, content_of, file_with, taken_over
 from nodeserver.io.watcher import FAILED, READABLE, WRITABLE, Watcher
 from nodeserver.io.workerpage import PageOfNode, cells_of
 from nodeserver.wire import lane
@@ -122,6 +122,11 @@ class WorkerEnd:
 
     # jobs and reports
 
+    def assign(self, gpus: Sequence[str]) -> None:
+        """Write which gpus it has from now on, before its first job."""
+        if self._lane >= 0:
+            self._write([lane.encode_gpus(gpus)], [])
+
     def give(self, ids: Sequence[int], attempts: Sequence[int], payloads: Sequence[bytes]) -> None:
         """Write jobs to the worker; one that has died answers by its exit."""
         self.given += len(ids)
@@ -137,10 +142,9 @@ class WorkerEnd:
             self._unread = True
             return
         try:
-            files = [_file(data) for data in shared]
+            files = [file_with(data) for data in shared]
         except OSError:  # too many open files, or a system that has none of this kind
-            content = payload.mapped() if isinstance(payload, SealedFile) else payload
-            payload = filled_in(content, [_content(data) for data in shared]).join()
+            payload = filled_in(content_of(payload), [content_of(data) for data in shared]).join()
             files = []
         in_file = isinstance(payload, SealedFile)
         if in_file:
@@ -404,14 +408,3 @@ class WorkerEnd:
                 if fd != _LOST:
                     os.close(fd)
             self._arrived.clear()
-
-
-def _file(data: Any) -> SealedFile:
-    """Have shared data as a file; what is small comes without one."""
-    if isinstance(data, SealedFile):
-        return data
-    return sealed([memoryview(data)], 'shared')
-
-
-def _content(data: Any) -> Any:
-    return data.mapped() if isinstance(data, SealedFile) else data

@@ -49,7 +49,7 @@ from nodeserver.io.linkoptions import MSG_TIMEOUT, patient_options
 from nodeserver.io.nodefiles import NodeFiles
 from nodeserver.io.procs import Processes
 from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
-from nodeserver.io.sysinfo import measure, platform_name, python_version
+from nodeserver.io.sysinfo import measure, memory_size, platform_name, python_version
 from nodeserver.io.udp import BeaconPlace, NodeBeacon
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.report import write_report
@@ -78,6 +78,7 @@ class NodeOptions:
     max_file_size: int = 0  # bytes of a file that is transferred; 0: any
     rules: NodeRules = AT_ALL_TIMES
     msg_timeout: float = MSG_TIMEOUT
+    gpus: tuple[str, ...] = ()  # that jobs may use
 
 
 class NodeService:
@@ -94,6 +95,8 @@ class NodeService:
             options.cpus,
             platform_name(),
             python_version(),
+            memory_size(),
+            options.gpus,
             options.max_file_size,
         )
         self._table: dict[type, object] = {}

@@ -68,6 +68,8 @@ class TemplateSettings(msgspec.Struct, array_like=True, frozen=True):
     isolation: str
     node_name: str
     node_address: str
+    cpus: int = 1  # of each job
+    gpus: int = 0  # of each job; if any, its worker is told which before its first one
 
 
 class Order(NamedTuple):
@@ -193,6 +195,20 @@ def _batch_struct(count: int) -> struct.Struct:
 def _order(job: int, attempt: int, payload: bytes, files: int) -> Order:
     in_file = bool(files & PAYLOAD_IN_FILE)
     return Order(job, attempt, payload, files & ~PAYLOAD_IN_FILE, in_file)
+
+
+def encode_gpus(gpus: Sequence[str]) -> bytes:
+    """Tell a worker which gpus it has, ahead of its first batch."""
+    text = ','.join(gpus).encode()
+    return _count.pack(len(text)) + text
+
+
+def read_gpus(stream: ByteStream) -> str:
+    """Wait for what `encode_gpus` wrote; empty when the node has closed the lane."""
+    head = stream.read(_count.size)
+    if len(head) < _count.size:
+        return ''
+    return stream.read(_count.unpack(head)[0]).decode()
 
 
 class ReportReader:

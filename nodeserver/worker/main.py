@@ -14,16 +14,7 @@ import socket
 import sys
 
 from nodeserver.wire import lane
-from nodeserver.worker import ancestry, template
-
-# libraries that start a thread per cpu would fight over the cpus with the other jobs
-_QUIET = {
-    'OMP_NUM_THREADS': '1',
-    'OPENBLAS_NUM_THREADS': '1',
-    'MKL_NUM_THREADS': '1',
-    'NUMEXPR_NUM_THREADS': '1',
-    'MPLBACKEND': 'Agg',
-}
+from nodeserver.worker import ancestry, portion, template
 
 
 def main() -> None:
@@ -55,8 +46,8 @@ def _prepare() -> None:
     name, value = lane.BIND_NOW
     if os.environ.get(name) == value:  # else it is the user's own
         del os.environ[name]
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault('MPLBACKEND', 'Agg')
+    portion.be_modest()
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(encoding='utf-8', errors='backslashreplace', line_buffering=True)

@@ -28,6 +28,7 @@ from nodeserver.worker.chunk import run_chunk
 from nodeserver.worker.lanefile import LaneFile, allow_interrupts, hold_interrupts
 from nodeserver.worker.needs import Needs, imported_since
 from nodeserver.worker.output import LANE, Capture, new_files
+from nodeserver.worker.portion import use_gpus
 from nodeserver.worker.surroundings import Surroundings, enter
 from nodeserver.worker.tracebacks import describe, keep_reserve, make_room
 
@@ -54,6 +55,7 @@ class Worker:
     ) -> None:
         self.needs = Needs()
         self.is_lasting = settings.isolation == 'worker'
+        self._has_gpus = settings.gpus > 0
         self._directory = settings.directory
         self._computation_id = settings.computation
         self._computation = package.computation
@@ -118,6 +120,8 @@ class Worker:
     def _run_one(self, far: int, files: list[int], parent: int, rehearsed: bool = False) -> None:
         """Run one job; what it registered for the end of the process is run too."""
         self._begin(far, files, parent, _nothing if rehearsed else _setsid)
+        if self._has_gpus and not rehearsed:
+            use_gpus(lane.read_gpus(self._lane))
         for order in read_batch(self._lane):
             self._enter_directory()
             set_name(f'dispy job {order.job}')
@@ -130,6 +134,9 @@ class Worker:
         self._page = page
         allow_interrupts()
         ancestry.set_name('dispy worker')
+        if self._has_gpus:
+            use_gpus(lane.read_gpus(self._lane))
+            self._surroundings.keep_variables()
         sweep, restore = self._surroundings.sweep, self._surroundings.restore
         while batch := lane.read_batch(self._lane):
             if not self._number:

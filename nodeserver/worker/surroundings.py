@@ -26,6 +26,10 @@ class Surroundings:
         self._environment: dict[object, object] = vars(os.environ)['_data']
         self._variables = dict(self._environment)
 
+    def keep_variables(self) -> None:
+        """Put the environment back to what it is now, from now on."""
+        self._variables = dict(self._environment)
+
     def sweep(self) -> None:
         """End the processes that the job left behind."""
         if ancestry.has_children():

@@ -21,6 +21,7 @@ from nodeserver.worker import ancestry, helpers, quietforks
 from nodeserver.worker.lanefile import LaneFile
 from nodeserver.worker.needs import import_all
 from nodeserver.worker.output import Capture, new_files
+from nodeserver.worker.portion import use_cpus
 from nodeserver.worker.run import Worker
 from nodeserver.worker.tracebacks import describe
 from nodeserver.worker.versions import remarks_on
@@ -77,6 +78,7 @@ def _freeze() -> None:
 
 def _unpack(settings: TemplateSettings, data: bytes, file: LaneFile) -> tuple[Package, str]:
     """Load the package into a fresh `__main__`, and let `setup` prepare it; remark on versions."""
+    use_cpus(settings.cpus)
     os.chdir(settings.directory)
     sys.path.insert(0, settings.directory)
     main = sys.modules['__main__'] = types.ModuleType('__main__')

@@ -33,8 +33,9 @@ from tests.support.agenda import Agenda
 from tests.support.linkends import Around, Place, SimulatedDialer, SimulatedListener
 from tests.support.network import End, Network
 from tests.support.processes import SimulatedProcesses, Troubles
-from tests.support.promises import Promise, Witness, broken, left_in, shared_content
+from tests.support.promises import MEMORY, Promise, Witness, broken, left_in, shared_content
 
+GPUS = ('0', '1')  # of each node
 _NEVER = float('inf')
 _MOST_WAKES = 20  # of one program at one moment
 _AVAILABILITY = Availability(50.0, 1 << 30, 1 << 40, 90.0)
@@ -175,7 +176,8 @@ class NodeProgram(LoopProgram):
         peer, name = identity
         super().__init__(around, name)
         self.peer, self.end, self.cpus = peer, end, machine[0]
-        self.core = NodeCore(NodeFacts(peer, name, self.cpus, 'Linux', '3.11'))
+        self._facts = NodeFacts(peer, name, self.cpus, 'Linux', '3.11', MEMORY, GPUS)
+        self.core = NodeCore(self._facts)
         self._stopped = stopped
         link = Around(self, end, around.network, (peer, 'node'), around.limits, self.tell)
         self.listener = SimulatedListener(link)
@@ -213,8 +215,7 @@ class NodeProgram(LoopProgram):
 
     def left(self) -> dict[str, int]:
         """What the core keeps although nobody uses the node."""
-        facts = NodeFacts(self.peer, self.name, self.cpus, 'Linux', '3.11')
-        left = left_in(self.core, NodeCore(facts))
+        left = left_in(self.core, NodeCore(self._facts))
         return left | ({'sessions': len(self.listener.sessions)} if self.listener.sessions else {})
 
 

@@ -11,14 +11,22 @@ from typing import Any
 
 from nodeserver.core import events as seen
 from nodeserver.core.fleetmessages import AddNodes, CloseNode, DeallocateNode, SetNodeCpus
-from nodeserver.core.messages import JobOptions, NodeSpec
+from nodeserver.core.messages import ONE_CPU, JobOptions, NodeSpec, Resources
 from tests.support.hosts import NodeProgram
-from tests.support.promises import Fate
+from tests.support.promises import MEMORY, Fate
 from tests.support.world import Machine, World
 
 _TARGETS = tuple(range(12))
 _MOST_MACHINES = 12
 _MOST_PENDING = 3000
+NEEDS = (
+    ONE_CPU,
+    Resources(cpus=2),
+    Resources(memory=MEMORY // 2),
+    Resources(memory=MEMORY),
+    Resources(gpus=1),
+    Resources(cpus=2, gpus=2),
+)
 
 
 def _one_of(*choices: Any) -> Any:
@@ -68,9 +76,12 @@ class MakeCluster(Operation):
     cpus: int = _one_of(0, 1)  # of each node at most, 0: all
     asks: bool = _one_of(False, False, True)  # whether the user has a say for each node
     package: int = _one_of(10, 3000)
+    needs: int = _one_of(0, 0, 0, 0, *range(1, len(NEEDS)))  # which of NEEDS each job has
 
     def apply(self, world: World) -> None:
         living = world.living()
+        needs = NEEDS[self.needs]
+        cpus = max(self.cpus, needs.cpus) if self.cpus else 0  # else no node would fit
         if len(world.clusters()) < 4:
             program = living[self.program] if self.program < min(len(living), 2) else None
             world.make_cluster(
@@ -78,7 +89,8 @@ class MakeCluster(Operation):
                 isolation=self.isolation,
                 reentrant=self.reentrant,
                 pulse_interval=self.pulse_interval,
-                specs=[NodeSpec('*', 51348, self.cpus, self.asks)],
+                specs=[NodeSpec('*', 51348, cpus, self.asks)],
+                resources=needs,
                 package=bytes(self.package),
             )
 
@@ -112,6 +124,8 @@ class Submit(Operation):
             return
         count = min(self.count, 5) if self.seconds >= 5.0 else self.count
         machine = _machine(world, self.pinned) if self.pinned >= 0 else None
+        if machine is not None and machine.cpus < cluster.declared.resources.cpus:
+            machine = None  # they would wait for ever
         node = machine.end.name if machine is not None else ''
         fate = Fate(self.kind, self.seconds, self.provisionals, self.size)
         options = JobOptions(self.timeout, self.retries, self.priority)

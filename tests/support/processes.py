@@ -14,7 +14,14 @@ from nodeserver.core import effects as do
 from nodeserver.core import events as seen
 from nodeserver.io.workerpage import PageOfNode, PageOfWorker
 from tests.support.agenda import Agenda, Program
-from tests.support.promises import Fate, Witness, outcome, provisional_result
+from tests.support.promises import (
+    Fate,
+    Promise,
+    Witness,
+    broken,
+    outcome,
+    provisional_result,
+)
 
 _SIGINT, _SIGTERM, _SIGKILL = int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGKILL)
 _READ = 0.0002  # until a written piece is read
@@ -48,6 +55,7 @@ class Worker:
         self.unread = False
         self.leaving = ''
         self.interrupted = False
+        self.gpus: list[str] = []
         self.status: int | None = None  # how it ended
         cells = memoryview(bytearray(32)).cast('Q')
         self.node_page, self.page = PageOfNode(cells), PageOfWorker(cells)
@@ -64,6 +72,7 @@ class Template:
     def __init__(self, opened: do.OpenTemplate) -> None:
         self.id = opened.computation
         self.lasting = opened.isolation == 'worker'
+        self.needs = opened.resources
         self.workers: dict[int, Worker] = {}
         self.reason = ''
         self.is_ready = self.is_closing = self.has_exited = self.is_gone = False
@@ -230,10 +239,20 @@ class SimulatedProcesses:
             worker.unread = True
             return
         self._witness.given(effect)
+        self._take_gpus(template, worker, effect.gpus)
         fates = map(Fate.of, effect.payloads)
         worker.batches.append(list(zip(effect.ids, effect.attempts, fates, strict=True)))
         if worker.current is None and not worker.jobs and len(worker.batches) == 1:
             self._later(_READ, self._read_batch, template, worker, worker.turn)
+
+    def _take_gpus(self, template: Template, worker: Worker, gpus: list[str]) -> None:
+        """A worker gets its gpus with its first job, and nobody else has them while it lives."""
+        taken = {g for t in self.templates.values() for w in t.workers.values() for g in w.gpus}
+        if taken.intersection(gpus) or (gpus and worker.gpus):
+            broken(Promise.RESOURCES, f'worker {worker.id} gets gpus {gpus}, {taken} are taken')
+        worker.gpus = worker.gpus or gpus
+        if len(worker.gpus) != template.needs.gpus:
+            broken(Promise.RESOURCES, f'worker {worker.id} has a job and gpus {worker.gpus}')
 
     def _read_batch(self, template: Template, worker: Worker, turn: int) -> None:
         if worker.turn == turn and worker.status is None and worker.batches:
@@ -253,7 +272,7 @@ class SimulatedProcesses:
             return
         worker.turn += 1
         worker.current = job, attempt, fate = worker.jobs.popleft()
-        self._witness.begun(self._program.name, self._cpus, template.id, job)
+        self._witness.begun(self._program.name, self._cpus, template.id, job, template.needs)
         if worker.interrupted or (template.lasting and worker.page.is_interrupted(worker.number)):
             self._finish(template, worker, worker.turn, 'raised', 0.0)
             return
@@ -284,7 +303,7 @@ class SimulatedProcesses:
         job, attempt, fate = worker.current
         raised = word == 'raised'
         result = outcome(word, job, attempt, fate.size)
-        self._leave_job(worker)
+        self._leave_job(template, worker)
         event = seen.JobsReported(template.id, worker.id, [job], [raised], [result], [seconds])
         self._say(worker, worker.turn, event)
         if not template.lasting:
@@ -299,10 +318,10 @@ class SimulatedProcesses:
         if worker.batches:
             self._later(_READ, self._read_batch, template, worker, worker.turn)
 
-    def _leave_job(self, worker: Worker) -> None:
+    def _leave_job(self, template: Template, worker: Worker) -> None:
         worker.current = None
         worker.turn += 1
-        self._witness.ended(self._program.name)
+        self._witness.ended(self._program.name, template.needs)
 
     def _say(self, worker: Worker, turn: int, word: Word) -> None:
         """Write a report; the node reads a moment later what has come by then."""
@@ -393,7 +412,7 @@ class SimulatedProcesses:
             return
         worker.status = status
         if worker.current is not None:
-            self._leave_job(worker)
+            self._leave_job(template, worker)
         worker.turn += 1
         worker.unread = bool(worker.batches)
         self._later(self._soon(0.001), self._exited, template, worker)

@@ -15,8 +15,10 @@ from itertools import repeat
 from typing import Any, NoReturn
 
 from nodeserver.core.effects import GiveJobs
-from nodeserver.core.messages import JobsDone, JobsProvisional, RunJobs
+from nodeserver.core.messages import ONE_CPU, JobsDone, JobsProvisional, Resources, RunJobs
 from nodeserver.core.status import ALLOWED_MOVES, SETTLED, JobStatus
+
+MEMORY = 1 << 30  # of each node
 
 
 class Promise(StrEnum):
@@ -30,6 +32,7 @@ class Promise(StrEnum):
     TRUTH = 'an outcome says what the job did, or why there is none'
     PROVISIONAL = 'provisional results come in order, and all before the end'
     CPUS = 'no cpu runs two jobs'
+    RESOURCES = 'each job has what it asked for, for itself'
     BOOKS = 'the books of a core balance'
     REST = 'a core rests when nothing is to do'
     PROTOCOL = 'correct peers keep to the protocol'
@@ -112,7 +115,8 @@ class Witness:
         self.statuses: Counter[JobStatus] = Counter()
         self._stories: dict[tuple[int, int], _Story] = {}
         self._pending: Counter[tuple[int, bool]] = Counter()  # by computation and pinned or not
-        self._running: Counter[str] = Counter()  # node -> jobs
+        self._running: Counter[str] = Counter()  # node -> cpus that have a job
+        self._memory: Counter[str] = Counter()  # node -> bytes that its jobs asked for
 
     def accept(
         self,
@@ -156,20 +160,26 @@ class Witness:
             if not bytes(b''.join(contents)).startswith(data) or bool(contents) != bool(data):
                 broken(Promise.DATA, f'job {job} of {effect.computation} got other data or none')
 
-    def begun(self, node: str, cpus: int, computation: int, job: int) -> None:
+    def begun(
+        self, node: str, cpus: int, computation: int, job: int, needs: Resources = ONE_CPU
+    ) -> None:
         """A process has begun a job."""
         self.starts += 1
-        self._running[node] += 1
+        self._running[node] += needs.cpus
+        self._memory[node] += needs.memory
         if self._running[node] > cpus:
-            broken(Promise.CPUS, f'{node} runs {self._running[node]} jobs on {cpus} cpus')
+            broken(Promise.CPUS, f'{node} runs jobs of {self._running[node]} cpus on {cpus} cpus')
+        if self._memory[node] > MEMORY:
+            broken(Promise.RESOURCES, f'{node} has promised more memory than it has')
         story = self._stories[computation, job]
         story.starts += 1
         if story.starts > 1 and not story.reentrant:
             broken(Promise.STARTS, f'job {job} of {computation} began again, on {node}')
 
-    def ended(self, node: str) -> None:
+    def ended(self, node: str, needs: Resources = ONE_CPU) -> None:
         """A process has ended the job it was in, or was ended."""
-        self._running[node] -= 1
+        self._running[node] -= needs.cpus
+        self._memory[node] -= needs.memory
 
     # what the user is told
 

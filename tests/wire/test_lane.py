@@ -77,3 +77,10 @@ def test_remarks_of_any_length_fit_into_the_word_that_a_template_is_ready() -> N
     long = lane.encode_ready('aé' * lane.MAX_MESSAGE)
     assert len(long) < lane.MAX_MESSAGE
     assert lane.decode_ready(long).startswith('aéaé')
+
+
+def test_gpus_are_read_as_they_were_written_and_nothing_of_what_follows() -> None:
+    stream = io.BytesIO(lane.encode_gpus(['GPU-1', '0']) + b'rest')
+    assert lane.read_gpus(stream) == 'GPU-1,0'
+    assert stream.read() == b'rest'
+    assert lane.read_gpus(io.BytesIO(b'\x01')) == ''
