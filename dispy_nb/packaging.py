@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dispy_nb.depends import objects_of
 from dispy_nb.nodes import NodeAllocate
 from dispy_nb.options import ClusterOptions
 from nodeserver.core.errors import UsageError
@@ -16,6 +17,7 @@ from nodeserver.core.messages import DeclareComputation, NodeSpec
 from nodeserver.io.netif import resolve
 from nodeserver.io.sysinfo import python_version
 from nodeserver.payload import dump_package
+from nodeserver.usercode import modules_by_value
 from nodeserver.worker.program import Program
 
 
@@ -34,7 +36,7 @@ def declare(options: ClusterOptions) -> DeclareComputation:
         options.name or computation_name(options.computation),
         owner(),
         python_version(),
-        _package(options.computation),
+        _package(options),
         [_spec(allocation, options.node_port or 0) for allocation in options.allocations],
         options.node_port or 0,
         options.isolation,
@@ -46,12 +48,23 @@ def declare(options: ClusterOptions) -> DeclareComputation:
     )
 
 
-def _package(computation: Callable[..., Any] | str) -> bytes:
+def _package(options: ClusterOptions) -> bytes:
+    computation = options.computation
     if isinstance(computation, str):
         path = Path(computation)
-        program = Program(path.name, path.read_bytes())
-        return dump_package(program, setup=program.install)
-    return dump_package(computation)
+        computation = Program(path.name, path.read_bytes())
+    return dump_package(
+        computation,
+        setup=options.setup,
+        cleanup=options.cleanup if callable(options.cleanup) else None,
+        depends=objects_of(options.depends),
+    )
+
+
+def modules_of(options: ClusterOptions) -> frozenset[str]:
+    """Name the modules of the user's own that travel by value."""
+    parts = (options.computation, options.setup, options.cleanup, *objects_of(options.depends))
+    return frozenset(name for part in parts for name in modules_by_value(part))
 
 
 def computation_name(computation: Callable[..., Any] | str) -> str:

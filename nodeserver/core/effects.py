@@ -72,6 +72,7 @@ class OpenTemplate:
     isolation: str
     dest_path: str
     cleanup: bool
+    setup_args: bytes = b''  # pickled: those of `setup` and of the function `cleanup`
 
 
 @value

@@ -4,11 +4,13 @@ queue ──▶ worker.held ──▶ outcomes of this turn ──▶ letter ─
 """
 
 from collections import deque
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 from nodeserver.core.deaths import describe_overrun
-from nodeserver.core.effects import OpenTemplate
-from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
+from nodeserver.core.effects import Effect, OpenTemplate, Report, Send
+from nodeserver.core.events import TemplateNoted
+from nodeserver.core.messages import JobsDone, JobsProvisional, NodeNotice, OpenComputation
 from nodeserver.core.pace import Pace
 from nodeserver.core.shareddata import HeldData
 from nodeserver.core.status import JobStatus
@@ -207,6 +209,7 @@ class Hosted:
             opened.isolation,
             opened.dest_path,
             opened.cleanup,
+            opened.setup_args,
         )
 
     def begin_reopening(self) -> bool:
@@ -322,3 +325,12 @@ class Hosted:
         self.letters[self._letter] = letter
         self._done = JobsDone(self.id, '', 0, [], [], [], [], [], [])
         return letter
+
+
+def noted(hosted: Mapping[int, Hosted], event: TemplateNoted) -> Iterator[Effect]:
+    """Tell what happened in a template: on the node's log, and the user."""
+    found = hosted.get(event.computation)
+    if found is not None:
+        yield Report(event.level, f'{found.opened.name}: {event.text}')
+        if not found.orphaned:
+            yield Send(found.scheduler, NodeNotice(found.id, event.level, event.text))

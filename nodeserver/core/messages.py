@@ -20,6 +20,7 @@ process and the client opens the payloads in them.
 
 from dataclasses import field
 
+from nodeserver.core.notices import NodeNotice as NodeNotice
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
 from nodeserver.core.values import JobOptions as JobOptions
@@ -210,6 +211,7 @@ class OpenComputation:
     cleanup: bool
     pulse_interval: float
     cpus: int  # how many of the node's to use at most (E03)
+    setup_args: bytes = b''  # pickled: those of `setup` and of the function `cleanup`
 
 
 @value
@@ -380,6 +382,7 @@ Message = (
     | ComputationClosed
     | NodePulse
     | NodeEnding
+    | NodeNotice
     | ShareData
     | DropData
 )

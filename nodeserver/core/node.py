@@ -27,11 +27,12 @@ from nodeserver.core.events import (
     StopAsked,
     TemplateClosed,
     TemplateFailed,
+    TemplateNoted,
     TemplateReady,
     WorkerEnded,
     WorkerForked,
 )
-from nodeserver.core.hosted import Hosted, HostedState
+from nodeserver.core.hosted import Hosted, HostedState, noted
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
     Availability,
@@ -83,6 +84,7 @@ class NodeCore:
             TemplateReady: self._template_ready,
             TemplateFailed: self._template_failed,
             TemplateClosed: self._template_closed,
+            TemplateNoted: lambda event, now: self._out.extend(noted(self._hosted, event)),
             WorkerForked: self._workplace.forked,
             JobsReported: self._workplace.reported,
             JobsRecalled: self._workplace.recalled,

@@ -50,6 +50,7 @@ from nodeserver.core.messages import (
     NodeDetails,
     NodeEnding,
     NodeFree,
+    NodeNotice,
     NodePulse,
     Notice,
     SchedulerPulse,
@@ -104,6 +105,7 @@ class SchedulerCore:
             JobsReturned: self._jobs_returned,
             ComputationClosed: self._computation_closed,
             NodeEnding: self._fleet.ending,
+            NodeNotice: self._fleet.noted,
             Farewell: self._farewell,
         }
 

@@ -56,6 +56,7 @@ TAGS: dict[type[Any], int] = {
     messages.JobsRetried: 29,
     messages.ShareData: 30,
     messages.DropData: 31,
+    messages.NodeNotice: 76,
 }
 
 
