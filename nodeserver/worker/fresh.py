@@ -3,7 +3,8 @@
     template, after `setup` ── starts ──▶ nursery: an interpreter without any of the user's code
              └─ package and globals ──▶ nursery ─fork─▶ worker: unpacks, takes the globals, serves
 
-The template goes on for `cleanup`.  Its control socket is the nursery's from then on.
+Where a process that has unpacked them is safe to fork, the nursery does so itself, once.  The
+template goes on for `cleanup`.  Its control socket is the nursery's from then on.
 """
 
 import os
@@ -14,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
+from nodeserver.core.deaths import describe_death
 from nodeserver.handover import dump_globals, load_globals
 from nodeserver.io import sealedfile
 from nodeserver.wire import lane
@@ -22,13 +24,16 @@ from nodeserver.worker.lanefile import LaneFile
 from nodeserver.worker.needs import Needs
 from nodeserver.worker.output import Capture
 from nodeserver.worker.run import Worker
-from nodeserver.worker.serving import freeze, serve_forks
+from nodeserver.worker.serving import Forked, freeze, serve_forks
 from nodeserver.worker.tracebacks import describe
 from nodeserver.worker.unpacking import Unpacked, unpack
 
 START = 'DISPY_NB_START'  # variable of the node: 'fresh' has all jobs start so
 NURSERY = 'nursery'
+TOLD = 'jobs get copies of what setup made global, and may start slowly, as they are no forks here'
+_NAME = 'dispy nursery'
 _NAMES_SHOWN = 5
+_FIT, _UNFIT = 'fit', 'unfit'  # to be forked
 
 
 def reason_not_to_fork() -> str:
@@ -39,9 +44,8 @@ def reason_not_to_fork() -> str:
         return 'the libraries of macOS do not outlive a fork'
     if _has_gpu():
         return 'a GPU is in use since setup, or since an import'
-    names = [
-        thread.name for thread in threading.enumerate() if thread is not threading.main_thread()
-    ]
+    main = threading.main_thread()
+    names = [thread.name for thread in threading.enumerate() if thread is not main]
     if names:
         shown = ', '.join(names[:_NAMES_SHOWN]) + (', ...' if len(names) > _NAMES_SHOWN else '')
         return f'threads run since setup, or since an import: {shown}'
@@ -101,18 +105,23 @@ def serve(arguments: list[str]) -> NoReturn:
     try:
         control_fd, package_file, made_file, size = map(int, arguments[:4])
         settings = lane.decode_open(bytes.fromhex(arguments[4]))
-        ancestry.set_name('dispy nursery')
+        ancestry.set_name(_NAME)
         control = socket.socket(fileno=control_fd)
         made = sealedfile.SealedFile(made_file, size)
         capture = Capture()
         seed = Seed(settings, package_file, made, capture)
-        failure = seed.try_once()
+        failure, can_be_forked = seed.try_once()
         if failure:
             control.send(lane.FAILED + failure.encode()[-lane.MAX_MESSAGE // 2 :])
         else:
+            forked: Forked = seed
+            if can_be_forked:
+                forked = worker = seed.grow()
+                worker.rehearse()
+                ancestry.set_name(_NAME)
             freeze()
             control.send(lane.READY)
-            serve_forks(control, seed, capture)
+            serve_forks(control, forked, capture)
             status = 0
     finally:
         os._exit(status)
@@ -138,22 +147,22 @@ class Seed:
         """Be a worker in a process just forked."""
         try:
             ancestry.join_family(parent)
-            worker = self._grow()
+            worker = self.grow()
         except BaseException as error:  # noqa: BLE001 - user code, which went well the first time
             sys.stderr.write(f'{describe(error)}\n')
             os._exit(1)
         worker.become(far, files, parent)
 
-    def try_once(self) -> str:
-        """See in a process of its own whether one can be made; say why not."""
+    def try_once(self) -> tuple[str, bool]:
+        """See in a process of its own whether one can be made: why not, or whether it can fork."""
         read, write = os.pipe()
         me = os.getpid()
         pid = os.fork()
         if pid == 0:
             ancestry.join_family(me)
-            text = ''
             try:
-                self._grow()
+                self.grow()
+                text = _UNFIT if reason_not_to_fork() else _FIT
             except BaseException as error:  # noqa: BLE001 - user code: the node is told
                 text = describe(error)
             os.write(write, text.encode()[-4096:])
@@ -162,11 +171,13 @@ class Seed:
         with os.fdopen(read, 'rb') as file:
             text = file.read().decode(errors='replace')
         (ended,) = ancestry.reap([pid], {pid}, 0)
-        if ended.status and not text:
-            text = f'it ended with status {ended.status}'
-        return f'the first process for jobs could not be made: {text}' if text else ''
+        if text in (_FIT, _UNFIT) and not ended.status:
+            return '', text == _FIT
+        failure = text or describe_death(ended.status, subject='it')
+        return f'the first process for jobs could not be made: {failure}', False
 
-    def _grow(self) -> Worker:
+    def grow(self) -> Worker:
+        """Unpack the package here, and take the globals."""
         data = os.pread(self._package_file, os.fstat(self._package_file).st_size, 0)
         unpacked = unpack(self._settings, data, self._file)
         load_globals(self._made.mapped(), unpacked.spaces)

@@ -98,8 +98,10 @@ class Worker:
         """Go the way of a job that does nothing, in the template, until Python knows it well.
 
         It writes down in its code what it finds there, and in its caches of attributes: each fork
-        would do so anew, and copy 130 pages for it.
+        would do so anew, and copy 130 pages for it.  A lasting worker learns in its first jobs.
         """
+        if self.is_lasting:
+            return
         computation, self._computation = self._computation, _nothing
         batch = b''.join(lane.encode_batch([0], [1], [dump_call((), {})]))
         try:

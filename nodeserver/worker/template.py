@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from nodeserver.core import levels
 from nodeserver.core.deaths import describe_death
+from nodeserver.core.errors import PicklingFailed
 from nodeserver.payload import load_call
 from nodeserver.wire import lane
 from nodeserver.wire.lane import TemplateSettings
@@ -102,9 +103,8 @@ class _Template:
         if ancestry.resident_size() > _BIG:
             _collapse_pages()
         worker = Worker(self._settings, unpacked.package, self._lane_file, self._capture)
-        if not worker.is_lasting:
-            worker.rehearse()
-            ancestry.set_name('dispy template')
+        worker.rehearse()
+        ancestry.set_name('dispy template')
         freeze()
         self._begin(lane.SERVING)
         self._control.send(lane.READY)
@@ -114,15 +114,13 @@ class _Template:
         """Have a nursery serve, and wait for its end."""
         try:
             pid = fresh.start_nursery(self._control, self._settings, self._package_file, unpacked)
-        except Exception as error:
-            error.add_note(f'jobs start in fresh processes here, not as forks: {why}')
-            raise
-        text = (
-            f'its jobs start in fresh processes, not as forks: {why}. Each unpacks the function '
-            'and takes a copy of what setup made global: this costs time and memory'
-        )
+        except PicklingFailed as error:
+            raise SetupRefusedError(
+                f'{error}; it has to be, as jobs cannot be forks of the process that setup ran in: '
+                f'{why}'
+            ) from error
         self._begin(lane.SERVING)
-        self._control.send(lane.encode_note(levels.WARNING, text))
+        self._control.send(lane.encode_note(levels.WARNING, f'{fresh.TOLD}: {why}'))
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         if code:
