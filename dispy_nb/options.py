@@ -75,7 +75,7 @@ class ClusterOptions:
         if self.setup is not None and not callable(self.setup):
             raise UsageError(f'setup must be a function or None, not {self.setup!r}')
         if not isinstance(self.cleanup, bool) and not callable(self.cleanup):
-            raise UsageError(f'cleanup must be True, False or a function, not {self.cleanup!r}')
+            raise UsageError(f'cleanup must be True or False, not {self.cleanup!r}, or a function')
         for name in ('reentrant', 'insecure'):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f'{name} must be True or False, not {getattr(self, name)!r}')

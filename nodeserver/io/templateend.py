@@ -138,7 +138,9 @@ class TemplateEnd:
 
     def _begins(self, message: bytes, fds: list[int]) -> None:
         self.doing = message[1:].decode()
-        self._files += fds
+        if fds:
+            self.close_files()
+            self._files = fds
 
     def _noted(self, message: bytes, fds: list[int]) -> None:
         self._shared.post(TemplateNoted(self.computation, *lane.decode_note(message)))

@@ -35,7 +35,7 @@ FORKED = b'F'
 FORK_FAILED = b'N'
 ENDED = b'E'
 
-# what a template begins to do; of the first it tells with the files that it prints to
+# what a template begins to do; files beside that are those that it prints to from then on
 UNPACKING = 'unpacking'
 SETTING_UP = 'setup'
 SERVING = 'serving'

@@ -63,10 +63,7 @@ class _Template:
 
     def run(self) -> int:
         """Unpack, serve, clean up; answer the exit status."""
-        files = new_files()
-        message = lane.BEGINS + lane.UNPACKING.encode()
-        socket.send_fds(self._control, [message], files)
-        self._capture.begin(*files)
+        self._print_to_new_files(lane.UNPACKING)
         try:
             unpacked = self._unpack()
             why = fresh.reason_not_to_fork()
@@ -79,6 +76,13 @@ class _Template:
         self._serve_forks(unpacked)
         self._clean_up(unpacked.package.cleanup)
         return 0
+
+    def _print_to_new_files(self, what: str) -> None:
+        """Begin something with nothing printed yet, where the node can read it."""
+        self._doing = what
+        files = new_files()
+        socket.send_fds(self._control, [lane.BEGINS + what.encode()], files)
+        self._capture.begin(*files)
 
     def _begin(self, what: str) -> None:
         self._doing = what
@@ -135,9 +139,9 @@ class _Template:
         """Run the user's function; the node sees what it dies of, and is told what it raises."""
         if cleanup is None:
             return
-        self._begin(lane.CLEANING_UP)
+        self._capture.flush()
+        self._print_to_new_files(lane.CLEANING_UP)
         try:
-            self._capture.take()
             cleanup(*self._args)
         except BaseException as error:  # noqa: BLE001 - user code: the user is told
             self._control.send(lane.encode_note(levels.WARNING, self._failure(error)))
