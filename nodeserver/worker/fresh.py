@@ -8,7 +8,6 @@ template goes on for `cleanup`.  Its control socket is the nursery's from then o
 """
 
 import os
-import platform
 import socket
 import sys
 import threading
@@ -40,7 +39,7 @@ def reason_not_to_fork() -> str:
     """Say why forks of this process could hang or crash; '' if they are safe."""
     if os.environ.get(START) == 'fresh':
         return f'the node was started with {START}=fresh'
-    if platform.system() == 'Darwin':
+    if os.uname().sysname == 'Darwin':
         return 'the libraries of macOS do not outlive a fork'
     if _has_gpu():
         return 'a GPU is in use since setup, or since an import'
