@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -417,3 +418,18 @@ def test_default_lists_are_not_changed(make_cluster: MakeCluster) -> None:
     given = [double]
     one_node(make_cluster, look, depends=given).submit()()
     assert given == [double]
+
+
+# the manual
+
+MANUAL = Path(__file__).resolve().parents[2] / 'docs' / 'setup.md'
+EXAMPLES = re.findall(r'```python\n(.*?)```\s+```text\n(.*?)```', MANUAL.read_text(), re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', range(3))
+def test_examples_of_the_manual_print_what_it_says(number: int) -> None:
+    source, wanted = EXAMPLES[number]
+    source = source.replace('nodes=local.nodes', "nodes=local.nodes, ip_addr='127.0.0.1'")
+    done = client_program(source, timeout=45)
+    assert (done.stdout, done.stderr) == (wanted, '')
