@@ -3,8 +3,11 @@
 import os
 import signal
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+table: Any = None
 
 
 def same(value: Any) -> Any:
@@ -36,6 +39,24 @@ def held(gate: str, value: int) -> int:
 def pick(array: Any, index: int) -> float:
     """Read one element of a large array."""
     return float(array[index])
+
+
+def fill(megabytes: int) -> int:
+    """Make a large array that all jobs share."""
+    global table
+    table = import_module('numpy').ones(megabytes * 125_000)
+    return 0
+
+
+def look(index: int) -> tuple[float, int, float]:
+    """Say when this began, how much memory is this process's own, and what is in the array."""
+    began = time.time()
+    element = float(table[index])
+    own = 0
+    for line in Path('/proc/self/smaps_rollup').read_text().splitlines():
+        if line.startswith(('Private_Clean:', 'Private_Dirty:')):
+            own += int(line.split()[1]) * 1024
+    return began, own, element
 
 
 def nap_or_die(seconds: float, number: int, marker: str) -> int:

@@ -9,16 +9,16 @@ from typing import Any, Self
 
 from dispy_nb import closing, runtime
 from dispy_nb.dependencies import NO_FILES, SourceFiles
+from dispy_nb.depends import job_depends
 from dispy_nb.files import ClusterFiles
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.log import set_level
 from dispy_nb.nodes import DispyNode, pin_names
 from dispy_nb.options import ClusterOptions
 from dispy_nb.packaging import (
-    JOB_DEPENDS,
     check_program_arguments,
     declare,
-    job_files,
+    modules_of,
     own_files,
     project_of,
 )
@@ -32,8 +32,7 @@ from nodeserver.core.errors import ClusterClosed, UsageError
 from nodeserver.core.events import CancelAsked, CloseAsked, Event
 from nodeserver.core.messages import ORDINARY, JobOptions, Message
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
-from nodeserver.payload import dump_call
-from nodeserver.usercode import modules_by_value
+from nodeserver.payload import dump_call, dump_job
 
 _log = logging.getLogger('dispy_nb')
 _NO_DATA: list[int] = []
@@ -67,10 +66,15 @@ class JobCluster(Verbs):
         the port at which nodes are asked (51348).
     dest_path : str, optional
         Directory below the nodes' own one in which jobs run; by default one of its own.
+    depends : list, optional
+        Functions and classes that jobs find by their names; of an instance, its class.
     loglevel : int
         Least level of log messages of this package, such as ``dispy_nb.logger.DEBUG``.
-    cleanup : bool
-        Whether the directory is removed from the nodes when the cluster is closed.
+    setup : callable, optional
+        Runs once on each node before any job, and returns 0; jobs share what it makes global.
+    cleanup : bool or callable
+        Whether the directory is removed from the nodes when the cluster is closed; or a function
+        to run there before that.
     pulse_interval : float, optional
         Seconds between signs of life, 1 to 600 (5 by default); a node is lost after 5 of them.
     ping_interval : float, optional
@@ -96,8 +100,8 @@ class JobCluster(Verbs):
     UsageError
         An argument has a wrong value.
     NotYetSupported
-        An argument asks for what this version cannot do: `depends`, `setup`, `recover_file`,
-        `ext_ip_addr`, `keyfile`, `certfile`.
+        An argument asks for what this version cannot do: `recover_file`, `ext_ip_addr`,
+        `keyfile`, `certfile`.
     PicklingFailed
         The function refers to something that cannot travel.
     """
@@ -116,8 +120,8 @@ class JobCluster(Verbs):
         recover_file: str | None = None,
         dest_path: str | None = None,
         loglevel: int = logging.WARNING,
-        setup: Callable[[], Any] | None = None,
-        cleanup: bool | Callable[[], Any] = True,
+        setup: Callable[..., Any] | None = None,
+        cleanup: bool | Callable[..., Any] = True,
         pulse_interval: float | None = None,
         ping_interval: float | None = None,
         reentrant: bool = False,
@@ -153,7 +157,7 @@ class JobCluster(Verbs):
         declared = declare(options, project, own.manifest)
         self._options = options
         self._computation = declared.computation
-        self._travels = ByValue(modules_by_value(options.computation), project.modules)
+        self._travels = ByValue(modules_of(options), project.modules)
         self.name = declared.name
         self._made_at = time.time()
         self._next = 0
@@ -175,6 +179,8 @@ class JobCluster(Verbs):
 
     def submit(self, /, *args: Any, **kwargs: Any) -> DispyJob:
         """Submit a job: a call of the function with these arguments, on any node.
+
+        `dispy_job_depends=[...]` is for this job alone, and no argument of the function (F12).
 
         Returns
         -------
@@ -216,12 +222,15 @@ class JobCluster(Verbs):
     ) -> DispyJob:
         if self._is_closed:
             self._check_open()
-        files = job_files(kwargs.pop(JOB_DEPENDS, ()))
+        depends, files = job_depends(kwargs, self._options.computation)
         if isinstance(self._options.computation, str):
             check_program_arguments(args, kwargs)
         named: list[int] = []  # ids of large arguments
         try:
-            payload = dump_call(args, kwargs, self._travels, self._data.divert, named)
+            if depends:
+                payload = dump_job(args, kwargs, depends, self._travels, self._data.divert, named)
+            else:
+                payload = dump_call(args, kwargs, self._travels, self._data.divert, named)
         except BaseException:
             self._data.give_up(0, named)
             raise

@@ -80,11 +80,6 @@ NO_FILES = SourceFiles([])
 NO_PART = object()  # in place of an element that is no file, so that others keep their numbers
 
 
-def is_file_like(part: object) -> bool:
-    """Whether an element of `depends` is a file, a directory or a module, and no other object."""
-    return isinstance(part, str | bytes | os.PathLike | ModuleType)
-
-
 def gather(name: str, parts: Iterable[object]) -> list[Dependency]:
     """Find the files that elements of a list of dependencies mean (F06-F08).
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dispy_nb.depends import checked_depends
 from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import DispyNode, NodeAllocate
 from nodeserver.core.errors import NotYetSupported, UsageError
@@ -42,8 +43,8 @@ class ClusterOptions:
     recover_file: str | None = None
     dest_path: str | None = None
     loglevel: int = logging.WARNING
-    setup: Callable[[], Any] | None = None
-    cleanup: bool | Callable[[], Any] = True
+    setup: Callable[..., Any] | None = None
+    cleanup: bool | Callable[..., Any] = True
     pulse_interval: float | None = None
     ping_interval: float | None = None
     reentrant: bool = False
@@ -78,7 +79,12 @@ class ClusterOptions:
         self.node_port = _port('node_port', self.node_port, NODE_PORT)
         _seconds('pulse_interval', self.pulse_interval, 1, 600)
         _seconds('ping_interval', self.ping_interval, 1, 86_400)
-        for name in ('reentrant', 'cleanup', 'insecure'):
+        self.depends = checked_depends('depends', self.depends)
+        if self.setup is not None and not callable(self.setup):
+            raise UsageError(f'setup must be a function or None, not {self.setup!r}')
+        if not isinstance(self.cleanup, bool) and not callable(self.cleanup):
+            raise UsageError(f'cleanup must be True or False, not {self.cleanup!r}, or a function')
+        for name in ('reentrant', 'insecure'):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f'{name} must be True or False, not {getattr(self, name)!r}')
         if self.isolation not in ISOLATIONS:
@@ -103,11 +109,9 @@ class ClusterOptions:
         return Resources(cpus, bytes_of(self.memory), _whole('gpus', self.gpus, 0))
 
     def _check_supported(self) -> None:
-        for name in ('setup', 'ext_ip_addr', 'recover_file', 'keyfile', 'certfile'):
+        for name in ('ext_ip_addr', 'recover_file', 'keyfile', 'certfile'):
             if getattr(self, name):
                 raise NotYetSupported(f'{name}={getattr(self, name)!r}')
-        if callable(self.cleanup):
-            raise NotYetSupported('a function as cleanup')
 
 
 def _check_program(path: str) -> None:

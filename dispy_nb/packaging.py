@@ -5,19 +5,12 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from dispy_nb.dependencies import (
-    NO_FILES,
-    NO_PART,
-    Dependency,
-    SourceFiles,
-    digest,
-    gather,
-    is_file_like,
-)
+from dispy_nb.dependencies import Dependency, SourceFiles
+from dispy_nb.depends import files_of, objects_of
 from dispy_nb.nodes import NodeAllocate
 from dispy_nb.options import ClusterOptions
 from dispy_nb.project import Project, look_through
@@ -29,12 +22,11 @@ from nodeserver.payload import dump_call, dump_package
 from nodeserver.usercode import modules_by_value
 from nodeserver.worker.program import Program
 
-JOB_DEPENDS = 'dispy_job_depends'  # of the keywords of a job
-
 
 def project_of(options: ClusterOptions) -> Project:
     """Find what of the user's own project the computation and its companions reach."""
-    return look_through([options.computation, options.setup, options.cleanup, *options.depends])
+    companions = options.setup, options.cleanup, *objects_of(options.depends)
+    return look_through([options.computation, *companions])
 
 
 def own_files(options: ClusterOptions, project: Project) -> SourceFiles:
@@ -45,19 +37,8 @@ def own_files(options: ClusterOptions, project: Project) -> SourceFiles:
     UsageError
         One of them is missing or cannot be sent; nothing has been sent then.
     """
-    parts = [part if is_file_like(part) else NO_PART for part in options.depends]
-    listed = gather('depends', parts)
-    places = {dependency.path for dependency in listed}
-    reached = [Dependency(f.path, f.source) for f in project.files if f.path not in places]
-    return digest('depends', [*listed, *reached])
-
-
-def job_files(depends: Sequence[object]) -> SourceFiles:
-    """Find and digest the files of one job (F11)."""
-    if not depends:
-        return NO_FILES
-    parts = [part if is_file_like(part) else NO_PART for part in depends]
-    return digest(JOB_DEPENDS, gather(JOB_DEPENDS, parts))
+    reached = [Dependency(file.path, file.source) for file in project.files]
+    return files_of('depends', options.depends, reached)
 
 
 def declare(options: ClusterOptions, project: Project, manifest: bytes = b'') -> DeclareComputation:
@@ -78,7 +59,7 @@ def declare(options: ClusterOptions, project: Project, manifest: bytes = b'') ->
         options.name or computation_name(options.computation),
         owner(),
         python_version(),
-        _package(options.computation, project),
+        _package(options, project),
         [node_spec(allocation, options.node_port or 0) for allocation in options.allocations],
         options.node_port or 0,
         options.isolation,
@@ -87,17 +68,29 @@ def declare(options: ClusterOptions, project: Project, manifest: bytes = b'') ->
         bool(options.cleanup),
         options.pulse,
         float(options.ping_interval or 0),
-        manifest,
         options.resources(),
+        manifest,
     )
 
 
-def _package(computation: Callable[..., Any] | str, project: Project) -> bytes:
+def _package(options: ClusterOptions, project: Project) -> bytes:
+    computation = options.computation
     if isinstance(computation, str):
         path = Path(computation)
-        program = Program(path.name, path.read_bytes())
-        return dump_package(program, setup=program.install)
-    return dump_package(computation, requires=project.requires)
+        computation = Program(path.name, path.read_bytes())
+    return dump_package(
+        computation,
+        setup=options.setup,
+        cleanup=options.cleanup if callable(options.cleanup) else None,
+        depends=objects_of(options.depends),
+        requires=project.requires,
+    )
+
+
+def modules_of(options: ClusterOptions) -> frozenset[str]:
+    """Name the modules of the user's own that travel by value."""
+    parts = (options.computation, options.setup, options.cleanup, *objects_of(options.depends))
+    return frozenset(name for part in parts for name in modules_by_value(part))
 
 
 def computation_name(computation: Callable[..., Any] | str) -> str:

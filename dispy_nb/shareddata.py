@@ -17,10 +17,11 @@ from pickle import PickleBuffer
 from typing import Any
 
 from dispy_nb.rawmemory import address_of, copy_of, equal
+from nodeserver.beside import BESIDE
 from nodeserver.core.errors import ClusterClosed, UsageError
 from nodeserver.core.events import DataDropped, DataShared, Event
 from nodeserver.io.sealedfile import SealedFile, sealed
-from nodeserver.payload import BESIDE, dump_value, load_value
+from nodeserver.payload import dump_value, load_value
 from nodeserver.wire.packed import LARGE, Packed
 
 KEPT = 512 << 20  # bytes of copies that are kept to recognise an argument, beyond those in use

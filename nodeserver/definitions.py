@@ -2,13 +2,38 @@
 
 import io
 import pickle
+import sys
 import types
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
 
+from nodeserver.culprits import pickling_failure
+from nodeserver.distributions import Requirement
+from nodeserver.usercode import by_value_meanwhile, modules_by_value, sources_of
+
 PROTOCOL = 5
+
+_settled: weakref.WeakSet[type] = weakref.WeakSet()  # classes that keep their definition here
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What a template unpacks: the computation and what belongs to it."""
+
+    computation: Callable[..., object]
+    setup: Callable[..., object] | None = None
+    cleanup: Callable[..., object] | None = None
+    depends: tuple[object, ...] = ()
+    requires: tuple[Requirement, ...] = ()
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """All that came with it."""
+        return self.computation, self.setup, self.cleanup, *self.depends
 
 
 class DefinitionPickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -20,7 +45,54 @@ class DefinitionPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: object) -> Any:
         if type(obj) is types.CodeType:
             return types.CodeType, _code_arguments(obj)
-        return super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
+        if type(reduced) is tuple and reduced[-1] is cloudpickle.cloudpickle._class_setstate:
+            return (*reduced[:-1], define_class)
+        return reduced
+
+
+class PackagePickler(DefinitionPickler):
+    """Names the namespaces of `__main__` and of the user's modules, else made anew in each load.
+
+    What travels later shares its globals with what came before.
+    """
+
+    def persistent_id(self, obj: object) -> object:
+        """Name the dictionary that functions will have as their globals."""
+        if type(obj) is not dict or '__name__' not in obj:
+            return None
+        # cloudpickle's own attribute: by the id of real globals, those that functions will have
+        for real, future in self.globals_ref.items():
+            if future is obj:
+                return _name_of_namespace(real, obj)
+        return None
+
+
+def _name_of_namespace(real: int, future: dict[str, Any]) -> object:
+    name = future['__name__']
+    if name == '__main__':
+        return name
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return (name, dict(future)) if module is not None and id(vars(module)) == real else None
+
+
+def define_class(cls: type, state: Any) -> None:
+    """Fill in a class that was sent by its definition, unless it is settled."""
+    if cls not in _settled:
+        cloudpickle.cloudpickle._class_setstate(cls, state)
+
+
+def settle_classes() -> None:
+    """Keep the classes that have come as they are: their methods share globals with others.
+
+    Objects that come later bring their definition along, whose methods have globals of their own.
+    """
+    _settled.update(cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS)
+
+
+def is_settled(cls: type) -> bool:
+    """Whether a class came with a package: who sent that has it."""
+    return cls in _settled
 
 
 def _code_arguments(code: types.CodeType) -> tuple[object, ...]:
@@ -52,4 +124,21 @@ def dump_by_definition(
     """Pickle an object with the definitions that it needs; large buffers go to `take`."""
     buffer = io.BytesIO()
     DefinitionPickler(buffer, PROTOCOL, take).dump(obj)
+    return buffer.getvalue()
+
+
+def dump_parts(
+    content: tuple[object, ...],
+    parts: Sequence[object],
+    names: Iterable[tuple[str, object]],
+    by_value: Iterable[str] = (),
+) -> bytes:
+    """Pickle what shares its globals, with the text of the files that the parts come from."""
+    sources = dict(sources_of(parts))
+    buffer = io.BytesIO()
+    with by_value_meanwhile({*by_value, *(n for part in parts for n in modules_by_value(part))}):
+        try:
+            PackagePickler(buffer, PROTOCOL).dump((content, sources))
+        except Exception as error:
+            raise pickling_failure(error, names) from error
     return buffer.getvalue()

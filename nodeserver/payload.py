@@ -12,11 +12,11 @@ import pickle
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
 
+from nodeserver.beside import Kept, beside
 from nodeserver.core.errors import UsageError
 from nodeserver.culprits import (
     named_arguments,
@@ -24,11 +24,19 @@ from nodeserver.culprits import (
     named_parts,
     pickling_failure,
 )
-from nodeserver.definitions import PROTOCOL, DefinitionPickler, dump_by_definition
+from nodeserver.definitions import (
+    PROTOCOL,
+    DefinitionPickler,
+    dump_by_definition,
+    dump_parts,
+    is_settled,
+)
+from nodeserver.definitions import (
+    Package as Package,
+)
 from nodeserver.distributions import Requirement
-from nodeserver.usercode import by_value_meanwhile, modules_by_value, names_any, sources_of
+from nodeserver.usercode import by_value_meanwhile, modules_by_value, names_any
 from nodeserver.wire.packed import (
-    LARGE,
     LARGEST,
     Buffer,
     Elsewhere,
@@ -41,24 +49,13 @@ from nodeserver.wire.packed import (
 _MAIN = b'__main__'
 
 CallFailure = tuple[str, bytes]  # of one call in a chunk: traceback, and pickled exception
-BESIDE = 32768  # bytes from which a buffer is worth a place beside the pickle
 _PLAIN = frozenset((int, float, str, bool, type(None)))
 
 Divert = Callable[[memoryview, list[int]], int]
 """Takes a buffer over as shared data: enters its id into the list, and answers its place, or 0."""
 
+_namespaces: dict[str, dict[str, Any]] = {}  # of the client's modules whose functions came
 _class_bytes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
-
-
-@dataclass(frozen=True, slots=True)
-class Package:
-    """What a template unpacks: the computation and what belongs to it."""
-
-    computation: Callable[..., object]
-    setup: Callable[[], object] | None = None
-    cleanup: Callable[[], object] | None = None
-    depends: tuple[object, ...] = ()
-    requires: tuple[Requirement, ...] = ()
 
 
 # calls
@@ -90,10 +87,29 @@ def dump_call(
         yield 'function', function
         yield from named_arguments(args, kwargs)
 
-    given = tuple(map(_beside, args)), {name: _beside(value) for name, value in kwargs.items()}
+    given = tuple(map(beside, args)), {name: beside(value) for name, value in kwargs.items()}
     call = given if function is None else ((function, *given[0]), given[1])
-    kept = _Kept()
+    kept = Kept()
     data = _dump_given(call, by_value, names, function, kept)
+    return _whole(data, kept, divert, named)
+
+
+def dump_job(
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    depends: Sequence[object],
+    by_value: Iterable[str],
+    divert: Divert,
+    named: list[int],
+) -> bytes:
+    """Pickle a job's arguments as `dump_call` does, with dependencies of its own."""
+    by_value = {*by_value, *(name for part in depends for name in modules_by_value(part))}
+    names = ((f'dispy_job_depends[{place}]', part) for place, part in enumerate(depends))
+    brought = dump_parts(tuple(depends), depends, names, by_value)
+    given = tuple(map(beside, args)), {name: beside(value) for name, value in kwargs.items()}
+    kept = Kept()
+    call = (*given, brought)
+    data = _dump_given(call, by_value, lambda: named_arguments(args, kwargs), kept=kept)
     return _whole(data, kept, divert, named)
 
 
@@ -116,7 +132,7 @@ def dump_chunk(
 
     leading = () if function is None else (function,)
     chunk = ((leading, columns, stop), None)  # None in place of keywords: no single call
-    kept = _Kept()
+    kept = Kept()
     return _whole(_dump_given(chunk, by_value, names, function, kept), kept)
 
 
@@ -126,13 +142,16 @@ def dump_function(function: Callable[..., object], by_value: Iterable[str] = ())
 
 
 def load_call(
-    data: Buffer, shared: Sequence[Buffer] = ()
+    data: Buffer, shared: Sequence[Buffer] = (), bring: Callable[[bytes], None] | None = None
 ) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     """Unpickle a job's arguments; without keywords they are those of a chunk.
 
-    Arrays lie in `data` and `shared`, if these can be written.
+    Arrays lie in `data` and `shared`, if these can be written.  `bring` is given the job's own
+    dependencies, if it has any.
     """
-    args, kwargs = _load(data, shared)
+    args, kwargs, *depends = _load(data, shared)
+    if depends and bring is not None:
+        bring(depends[0])
     return args, kwargs
 
 
@@ -143,7 +162,7 @@ def load_function(data: bytes) -> Callable[..., Any]:
 
 
 def _whole(
-    data: bytes, kept: '_Kept', divert: Divert | None = None, named: list[int] | None = None
+    data: bytes, kept: 'Kept', divert: Divert | None = None, named: list[int] | None = None
 ) -> bytes:
     """Join a pickle and the buffers that it left out, but for those that are shared data."""
     if kept.buffers:
@@ -161,7 +180,7 @@ def _dump_given(
     by_value: Iterable[str],
     names: Callable[[], Iterable[tuple[str, object]]],
     pickled: object = None,
-    kept: '_Kept | None' = None,
+    kept: 'Kept | None' = None,
 ) -> bytes:
     """Pickle plainly if that is right, else by cloudpickle; `pickled` is the first part, if bytes.
 
@@ -194,7 +213,7 @@ def dump_result(result: object) -> bytes | Packed:
     """Pickle what a job gives back; the memory of large arrays in it is not copied."""
     if type(result) in _PLAIN and len(data := pickle.dumps(result, PROTOCOL)) < LARGEST:
         return data
-    kept = _Kept()
+    kept = Kept()
     data = _dump_result(result, kept)
     packed = pack([data, *kept.buffers]) if kept.buffers else data
     _check_size(packed, 'the result has')
@@ -208,10 +227,10 @@ def load_result(data: Buffer) -> Any:
 
 def dump_value(value: object, by_value: Iterable[str] = ()) -> Packed:
     """Pickle a value that jobs share."""
-    kept = _Kept()
+    kept = Kept()
     with by_value_meanwhile(by_value):
         try:
-            data = dump_by_definition(_beside(value), kept.take)
+            data = dump_by_definition(beside(value), kept.take)
         except Exception as error:
             raise pickling_failure(error, [('value', value)]) from error
     packed = pack([data, *kept.buffers])
@@ -224,9 +243,9 @@ def load_value(data: Buffer) -> Any:
     return _load(data, ())
 
 
-def _dump_result(result: object, kept: '_Kept') -> bytes:
+def _dump_result(result: object, kept: 'Kept') -> bytes:
     try:
-        data = pickle.dumps(_beside(result), PROTOCOL, buffer_callback=kept.take)
+        data = pickle.dumps(beside(result), PROTOCOL, buffer_callback=kept.take)
         if _MAIN not in data:
             return data
     except Exception:  # noqa: BLE001 - whatever the user's objects raise, cloudpickle may do
@@ -234,48 +253,10 @@ def _dump_result(result: object, kept: '_Kept') -> bytes:
     kept.buffers.clear()
     buffer = io.BytesIO()
     try:
-        _ResultPickler(buffer, PROTOCOL, kept.take).dump(_beside(result))
+        _ResultPickler(buffer, PROTOCOL, kept.take).dump(beside(result))
     except Exception as error:
         raise pickling_failure(error, [('result', result)]) from error
     return buffer.getvalue()
-
-
-# memory beside the pickle
-
-
-class _Kept:
-    """The buffers that a pickler leaves out, in their order."""
-
-    __slots__ = ('buffers',)
-
-    def __init__(self) -> None:
-        self.buffers: list[memoryview] = []
-
-    def take(self, buffer: pickle.PickleBuffer) -> bool:
-        """Whether the buffer is to stay in the pickle."""
-        view = memoryview(buffer)
-        if view.nbytes < BESIDE or not view.contiguous:
-            return True
-        self.buffers.append(buffer.raw())
-        return False
-
-
-class _Beside:
-    """A large `bytes` or `bytearray`, which pickle by itself would copy into the pickle."""
-
-    __slots__ = ('content',)
-
-    def __init__(self, content: bytes | bytearray) -> None:
-        self.content = content
-
-    def __reduce__(self) -> tuple[type, tuple[pickle.PickleBuffer]]:
-        return type(self.content), (pickle.PickleBuffer(self.content),)
-
-
-def _beside(value: object) -> object:
-    if type(value) in (bytes, bytearray) and len(value) >= LARGE:  # type: ignore[arg-type]
-        return _Beside(value)  # type: ignore[arg-type]
-    return value
 
 
 def _load(data: Buffer, shared: Sequence[Buffer]) -> Any:
@@ -330,7 +311,8 @@ class _ResultPickler(DefinitionPickler):
 
 def _class_reference(cls: type) -> tuple[str, str, str, bytes]:
     if cls not in _class_bytes:
-        _class_bytes[cls] = dump_by_definition(cls)
+        # whoever sent it has it; its definition would bring along what `setup` made global
+        _class_bytes[cls] = b'' if is_settled(cls) else dump_by_definition(cls)
     tracker = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[cls]
     return tracker, cls.__module__, cls.__qualname__, _class_bytes[cls]
 
@@ -342,7 +324,12 @@ def _known_class(tracker: str, module: str, qualname: str, definition: bytes) ->
         known = sys.modules.get(module)
         for name in qualname.split('.'):
             known = getattr(known, name, None)
-    return known if isinstance(known, type) else pickle.loads(definition)
+    if isinstance(known, type):
+        return known
+    if not definition:
+        raise pickle.UnpicklingError(f'the class {module}.{qualname} is not defined here')
+    found: type = pickle.loads(definition)
+    return found
 
 
 # packages
@@ -351,49 +338,60 @@ def _known_class(tracker: str, module: str, qualname: str, definition: bytes) ->
 def dump_package(
     computation: Callable[..., object],
     *,
-    setup: Callable[[], object] | None = None,
-    cleanup: Callable[[], object] | None = None,
+    setup: Callable[..., object] | None = None,
+    cleanup: Callable[..., object] | None = None,
     depends: Sequence[object] = (),
     requires: Sequence[Requirement] = (),
 ) -> bytes:
     """Pickle a computation with its companions; those of the user's modules travel by value."""
     parts = [computation, setup, cleanup, *depends]
-    sources = dict(sources_of(parts))
-    buffer = io.BytesIO()
-    with by_value_meanwhile({name for part in parts for name in modules_by_value(part)}):
-        try:
-            pickler = _PackagePickler(buffer, PROTOCOL)
-            whole = (computation, setup, cleanup, tuple(depends), tuple(requires), sources)
-            pickler.dump(whole)
-        except Exception as error:
-            raise pickling_failure(
-                error, named_parts(computation, setup, cleanup, depends)
-            ) from error
-    return buffer.getvalue()
+    return dump_parts(
+        (computation, setup, cleanup, tuple(depends), tuple(requires)),
+        parts,
+        named_parts(computation, setup, cleanup, depends),
+    )
 
 
 def load_package(data: bytes) -> Package:
     """Unpack a package; functions of the client's `__main__` get this process's as globals."""
-    *parts, sources = _PackageUnpickler(io.BytesIO(data)).load()
+    return Package(*_load_parts(data))
+
+
+def load_depends(data: bytes) -> tuple[object, ...]:
+    """Unpack the dependencies of one job; globals that are there stay as they are."""
+    known = set(_namespaces)
+    before = [(space, dict(space)) for space in namespaces_that_came()]
+    try:
+        depends: tuple[object, ...] = _load_parts(data)
+    finally:
+        for space, names in before:
+            space.update(names)
+        for name in _namespaces.keys() - known:
+            del _namespaces[name]
+    return depends
+
+
+def namespaces_that_came() -> list[dict[str, Any]]:
+    """Return the globals of `__main__` and of the client's modules in this process."""
+    return [vars(sys.modules['__main__']), *_namespaces.values()]
+
+
+def _load_parts(data: bytes) -> tuple[Any, ...]:
+    content: tuple[Any, ...]
+    content, sources = NamedUnpickler(io.BytesIO(data)).load()
     for name, text in sources.items():
         # no time of change: linecache believes it without looking for the file
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    return Package(*parts)
+    return content
 
 
-class _PackagePickler(DefinitionPickler):
-    """Names the namespace of `__main__`, which cloudpickle would make an anonymous one."""
+class NamedUnpickler(pickle.Unpickler):
+    """Finds the namespaces that `PackagePickler` names."""
 
-    def persistent_id(self, obj: object) -> str | None:
-        if type(obj) is not dict or obj.get('__name__') != '__main__':
-            return None
-        # cloudpickle's own attribute: the globals that functions will have when loaded
-        future = self.globals_ref.values()
-        return '__main__' if any(obj is namespace for namespace in future) else None
-
-
-class _PackageUnpickler(pickle.Unpickler):
-    def persistent_load(self, name: str) -> dict[str, Any]:
-        if name != '__main__':
-            raise pickle.UnpicklingError(f'unknown namespace {name!r}')
-        return sys.modules['__main__'].__dict__
+    def persistent_load(self, name: Any) -> Any:
+        """Answer the globals of that name, which may be new."""
+        if name == '__main__':
+            return vars(sys.modules['__main__'])
+        if isinstance(name, tuple) and len(name) == 2:
+            return _namespaces.setdefault(*name)
+        raise pickle.UnpicklingError(f'unknown namespace {name!r}')

@@ -98,6 +98,10 @@ def _function_of(part: object) -> types.FunctionType | None:
         return _function_of(part.__func__)
     if isinstance(part, types.FunctionType):
         return part
+    if isinstance(part, type):
+        return next(
+            (each for each in vars(part).values() if type(each) is types.FunctionType), None
+        )
     call = vars(type(part)).get('__call__')
     return call if isinstance(call, types.FunctionType) else None
 

@@ -17,7 +17,7 @@ from benchmarks.workloads import expect, greedy
 # Each workload is done by somebody, each system does some.
 FEW = {
     'dispy-worker': {'submits': 20, 'map': 20, 'lone': 10, 'beside': 6, 'million': 20, 'killed': 8},
-    'dispy-job': {'short': 6, 'mixed': 10, 'program': 1, 'start': 1},
+    'dispy-job': {'short': 6, 'mixed': 10, 'setup': 2, 'program': 1, 'start': 1},
     'pool': {'submits': 20, 'map': 20, 'lone': 10, 'beside': 6, 'short': 6, 'queued': 20},
     'pool-fresh': {'submits': 4},
     'executor': {'lone': 10, 'mixed': 10, 'arrays': 2, 'repeated': 1, 'killed': 8, 'start': 1},

@@ -68,7 +68,7 @@ class Dispy(System):
         return self._local.nodes
 
     @contextmanager
-    def open(self, function: Callable[..., Any]) -> Iterator[Session]:
+    def open(self, function: Callable[..., Any], **options: Any) -> Iterator[Session]:
         """Make a cluster."""
         with dispy_nb.JobCluster(
             function,
@@ -76,6 +76,7 @@ class Dispy(System):
             ip_addr='127.0.0.1',
             isolation=self._isolation,
             progress=False,
+            **options,
         ) as cluster:
             yield DispySession(cluster)
 

@@ -111,6 +111,7 @@ class OpenTemplate:
     dest_path: str
     cleanup: bool
     resources: Resources = ONE_CPU  # of each job
+    setup_args: bytes = b''  # pickled: those of `setup` and of the function `cleanup`
 
 
 @value

@@ -92,6 +92,15 @@ class TemplateFailed:
 
 
 @value
+class TemplateNoted:
+    """Something happened in a template that the user should know."""
+
+    computation: int
+    level: int
+    text: str
+
+
+@value
 class TemplateClosed:
     """The template and all its workers are gone, and its files as asked for."""
 
@@ -297,6 +306,7 @@ Event = (
     | TemplateReady
     | TemplateFailed
     | TemplateClosed
+    | TemplateNoted
     | WorkerForked
     | JobsReported
     | JobsRecalled

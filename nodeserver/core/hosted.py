@@ -4,15 +4,16 @@ queue ──▶ worker.held ──▶ outcomes of this turn ──▶ letter ─
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from math import inf
 
 from nodeserver.core.deaths import describe_overrun
-from nodeserver.core.effects import OpenTemplate
+from nodeserver.core.effects import Effect, OpenTemplate, Report, Send
+from nodeserver.core.events import TemplateNoted
 from nodeserver.core.fleetmessages import LimitCpus
-from nodeserver.core.messages import JobsDone, JobsProvisional, OpenComputation
+from nodeserver.core.messages import JobsDone, JobsProvisional, NodeNotice, OpenComputation
 from nodeserver.core.pace import Pace
 from nodeserver.core.shareddata import HeldData
 from nodeserver.core.status import JobStatus
@@ -235,6 +236,7 @@ class Hosted:
             opened.dest_path,
             opened.cleanup,
             opened.resources,
+            opened.setup_args,
         )
 
     def begin_reopening(self) -> bool:
@@ -364,3 +366,12 @@ def limit_cpus(hosted: Mapping[int, Hosted], peer: str, message: LimitCpus, now:
     found = hosted.get(message.computation)
     if found is not None and found.scheduler == peer:
         found.opened = replace(found.opened, cpus=max(0, message.cpus))
+
+
+def noted(hosted: Mapping[int, Hosted], event: TemplateNoted) -> Iterator[Effect]:
+    """Tell what happened in a template: on the node's log, and the user."""
+    found = hosted.get(event.computation)
+    if found is not None:
+        yield Report(event.level, f'{found.opened.name}: {event.text}')
+        if not found.orphaned:
+            yield Send(found.scheduler, NodeNotice(found.id, event.level, event.text))

@@ -22,6 +22,7 @@ from dataclasses import field
 
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.fleetmessages import FleetMessage
+from nodeserver.core.notices import NodeNotice as NodeNotice
 from nodeserver.core.values import ONE_CPU as ONE_CPU
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
@@ -50,8 +51,8 @@ class DeclareComputation:
     cleanup: bool
     pulse_interval: float
     ping_interval: float  # 0: no repeated pings beyond those at the start
-    manifest: bytes = b''  # of its own files
     resources: Resources = ONE_CPU  # for each job
+    manifest: bytes = b''  # of its own files
 
 
 @value
@@ -220,9 +221,9 @@ class OpenComputation:
     cleanup: bool
     pulse_interval: float
     cpus: int  # how many of the node's to use at most (E03)
-    manifest: bytes = b''
-    setup_args: bytes = b''  # pickled, for `setup`
     resources: Resources = ONE_CPU  # for each job
+    setup_args: bytes = b''  # pickled: those of `setup` and of the function `cleanup`
+    manifest: bytes = b''  # of its own files
 
 
 @value
@@ -408,6 +409,7 @@ Message = (
     | NodePulse
     | NodeEnding
     | NodePaused
+    | NodeNotice
     | ShareData
     | DropData
     | FileMessage

@@ -36,12 +36,13 @@ from nodeserver.core.events import (
     StopAsked,
     TemplateClosed,
     TemplateFailed,
+    TemplateNoted,
     TemplateReady,
     WorkerEnded,
     WorkerForked,
 )
 from nodeserver.core.fleetmessages import LimitCpus
-from nodeserver.core.hosted import Hosted, HostedState, limit_cpus
+from nodeserver.core.hosted import Hosted, HostedState, limit_cpus, noted
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
     Availability,
@@ -98,6 +99,7 @@ class NodeCore:
             TemplateReady: self._template_ready,
             TemplateFailed: self._template_failed,
             TemplateClosed: self._template_closed,
+            TemplateNoted: lambda event, now: self._out.extend(noted(self._hosted, event)),
             WorkerForked: self._workplace.forked,
             JobsReported: self._workplace.reported,
             JobsRecalled: self._workplace.recalled,

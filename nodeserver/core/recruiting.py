@@ -24,6 +24,7 @@ from nodeserver.core.messages import (
     NodeDetails,
     NodeEnding,
     NodeFree,
+    NodeNotice,
     NodePaused,
     NodePulse,
     Notice,
@@ -311,6 +312,13 @@ class Recruiting:
         for computation, use in list(node.uses.items()):
             if use.state is UseState.BUSY:
                 self._open(node, self.computations[computation], use.cpus, now)
+
+    def noted(self, node: NodeRecord, message: NodeNotice, now: float) -> None:
+        """Pass on what a node has to tell of a computation, also of its end."""
+        comp = self.computations.get(message.computation)
+        if comp is not None and comp.id in node.uses:
+            text = f'{comp.declared.name} on node {node.title}: {message.text}'
+            self._emit(Send(comp.client, Notice(comp.id, message.level, text)))
 
     # leaving
 

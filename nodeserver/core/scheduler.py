@@ -48,6 +48,7 @@ from nodeserver.core.messages import (
     NodeDetails,
     NodeEnding,
     NodeFree,
+    NodeNotice,
     NodePaused,
     NodePulse,
     Notice,
@@ -109,6 +110,7 @@ class SchedulerCore:
             ComputationClosed: self._computation_closed,
             NodeEnding: self._fleet.ending,
             NodePaused: self._fleet.ending,
+            NodeNotice: self._fleet.noted,
             Farewell: self._farewell,
             **self._files.from_node,
         }

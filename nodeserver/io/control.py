@@ -45,8 +45,8 @@ class Control:
                 message, fds, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, _FDS_A_MESSAGE)
             except BlockingIOError:
                 return
-            except ConnectionResetError:
-                message, fds = b'', []
+            except ConnectionResetError:  # told once, ahead of what it had sent before
+                continue
             if not message:
                 self.close()
                 return

@@ -110,7 +110,7 @@ class Processes:
                 self._template_gone(template, 0)
 
         try:
-            self._living_zygote().fork(settings, effect.package, forked)
+            self._living_zygote().fork(settings, effect.package, effect.setup_args, forked)
         except OSError as error:
             template.reason = f'the node could not start a process for it: {error}'
             self._template_gone(template, 0)
@@ -217,13 +217,14 @@ class Processes:
 
     def _template_gone(self, template: TemplateEnd, status: int) -> None:
         template.gone = True
+        died = describe_death(status, self._shared.memory_kill(status), 'its template')
         if template.closing:
+            template.tell_of_cleanup(status, died)
             self._remove(template)
         else:
-            reason = template.reason or describe_death(
-                status, self._shared.memory_kill(status), 'its template'
-            )
+            reason = template.reason or template.last_words(died)
             self._post(TemplateFailed(template.computation, reason))
+        template.close_files()
 
     def _remove(self, template: TemplateEnd) -> None:
         """Remove a computation's files, away from the loop as they may be many.

@@ -1,6 +1,6 @@
 """The node's end of a template: workers come from it, and it tells how they ended.
 
-ordered ──▶ forked by the zygote ──▶ READY ──▶ workers ──▶ closed in order ──▶ reaped
+ordered ──▶ forked by the zygote ──▶ setup ──▶ READY ──▶ workers ──▶ cleanup ──▶ reaped
                       └─▶ FAILED, or killed: workers die with it ──▶ reaped
 """
 
@@ -12,23 +12,27 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from nodeserver.core import levels
 from nodeserver.core.deaths import GARBLED
 from nodeserver.core.events import (
+    TemplateNoted,
     TemplateReady,
     WorkerEnded,
     WorkerForked,
 )
+from nodeserver.io import memfile
 from nodeserver.io.control import Control
 from nodeserver.io.workerend import Shared, WorkerEnd
 from nodeserver.wire import lane
 
-CLEANUP_SECONDS = 10.0  # how long a `cleanup` function may take
+# how long a `cleanup` function may take; less than its client waits, who is told of more
+CLEANUP_SECONDS = 9.0
 _RETRY_SECONDS = 1.0  # after a fork that the system refused
 _REAPS_A_MESSAGE = 1000
 _REAP_SECONDS = 0.005  # how long a worker that has done its job may stay unreaped
 _FORK_SECONDS = 0.004  # how long a fork waits for that, while others are ready
 _LAST_MESSAGES = 10000  # whatever is still in the socket
-_KILLED = -int(signal.SIGKILL)
+_LAST_PRINTED = 4000  # characters that are shown of what a template printed before its death
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ class TemplateEnd:
         self.closing = False
         self.keeps_files = False
         self.gone = False
+        self.doing = ''  # what it has begun to do last
         self.pid = 0
         self.workers: dict[int, WorkerEnd] = {}
         self._shared = shared
@@ -67,7 +72,12 @@ class TemplateEnd:
         self._work_due = False
         self._fork_timer: asyncio.TimerHandle | None = None
         self._kill_timer: asyncio.TimerHandle | None = None
+        self._files: list[int] = []  # that it prints to
+        self._told_to_close = False
+        self._overran = False
         self._messages: dict[bytes, Callable[[bytes, list[int]], None]] = {
+            lane.BEGINS: self._begins,
+            lane.NOTE: self._noted,
             lane.READY: self._is_ready,
             lane.FAILED: self._failed,
             lane.FORKED: self._forked,
@@ -121,11 +131,21 @@ class TemplateEnd:
         if self._control is not None:
             self._control.close()
         self._close_pidfd()
+        self.close_files()
 
     # what the template tells
 
     def _message(self, message: bytes, fds: list[int]) -> None:
         self._messages[message[:1]](message, fds)
+
+    def _begins(self, message: bytes, fds: list[int]) -> None:
+        self.doing = message[1:].decode()
+        if fds:
+            self.close_files()
+            self._files = fds
+
+    def _noted(self, message: bytes, fds: list[int]) -> None:
+        self._shared.post(TemplateNoted(self.computation, *lane.decode_note(message)))
 
     def _is_ready(self, message: bytes, fds: list[int]) -> None:
         self._ready = True
@@ -240,15 +260,20 @@ class TemplateEnd:
 
     def _go_on_closing(self) -> None:
         """Once the workers are gone, let the template run its cleanup and end."""
-        if self.closing and self._ready and not self.workers and self._control is not None:
-            self._control.close()
-            self._control = None
+        ready = self.closing and self._ready and not self._told_to_close
+        if ready and not self.workers and self._control is not None:
+            self._told_to_close = True
+            self._control.send(lane.CLOSE)
             self._kill_later()
 
     def _kill_later(self) -> None:
         if self._kill_timer is not None:
             self._kill_timer.cancel()
-        self._kill_timer = self._shared.loop.call_later(CLEANUP_SECONDS, self._kill)
+        self._kill_timer = self._shared.loop.call_later(CLEANUP_SECONDS, self._overrun)
+
+    def _overrun(self) -> None:
+        self._overran = True
+        self._kill()
 
     def _kill(self) -> None:
         self._send_signal(signal.SIGKILL)
@@ -271,6 +296,30 @@ class TemplateEnd:
             else:
                 worker.signal(signal.SIGKILL)
         self._report_if_gone()
+
+    def last_words(self, died: str) -> str:
+        """Say how it died, in what, and what it had printed."""
+        if self.doing in (lane.SETTING_UP, lane.CLEANING_UP):
+            died = f'{died}, while it ran {self.doing}'
+        texts = [memfile.read_text(file, os.fstat(file).st_size) for file in self._files]
+        printed = '\n'.join(text.rstrip() for text in texts if text)[-_LAST_PRINTED:]
+        return died + (f'\nIt printed:\n{printed}' if printed else '')
+
+    def tell_of_cleanup(self, status: int, died: str) -> None:
+        """Tell the user of a cleanup that came to no good end; an exception was told before."""
+        if self.doing != lane.CLEANING_UP or not (status or self._overran):
+            return
+        if self._overran:
+            died = f'cleanup was ended, as it took longer than {CLEANUP_SECONDS:g} s'
+            self.doing = ''
+        text = self.last_words(died)
+        self._shared.post(TemplateNoted(self.computation, levels.WARNING, text))
+
+    def close_files(self) -> None:
+        """Give back what it printed to."""
+        for file in self._files:
+            os.close(file)
+        self._files = []
 
     def _report_if_gone(self) -> None:
         if not self.workers:

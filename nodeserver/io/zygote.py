@@ -46,11 +46,18 @@ class Zygote:
         self._control = Control(near.detach(), watcher, self._message)
 
     def fork(
-        self, settings: TemplateSettings, package: bytes, forked: Callable[[int, int], None]
+        self,
+        settings: TemplateSettings,
+        package: bytes,
+        setup_args: bytes,
+        forked: Callable[[int, int], None],
     ) -> None:
         """Have a template forked; `forked` gets its pid, or 0, and its control socket."""
+        files = [memfile.file_of(package, 'package')]
+        if setup_args:
+            files.append(memfile.file_of(setup_args, 'setup_args'))
         self._waiting.append(forked)
-        self._control.send(lane.encode_open(settings), [memfile.file_of(package, 'package')])
+        self._control.send(lane.encode_open(settings), files)
 
     def reap(self, pid: int, reaped: Callable[[int], None]) -> None:
         """Take the exit status of a template that has ended, and sweep up what it left."""

@@ -70,6 +70,7 @@ TAGS: dict[type[Any], int] = {
     fleetmessages.RequestAnswered: 53,
     fleetmessages.LimitCpus: 54,
     messages.NodePaused: 64,
+    messages.NodeNotice: 76,
 }
 
 

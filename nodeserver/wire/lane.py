@@ -1,8 +1,10 @@
 """Bytes between a node, its zygote, its templates and their workers; no socket is touched here.
 
-    node ── OPEN + settings [package], REAP ──▶ zygote ── FORKED [control], ENDED ──▶ node
-    node ── WORK: so many forks, these to reap ──▶ template
-    node ◀── READY, FAILED, FORKED [lane, stdout, stderr(, page)], ENDED ── template
+    node ── OPEN + settings [package(, setup's arguments)], REAP ──▶ zygote
+    node ◀── FORKED [control], ENDED ── zygote
+    node ── WORK: so many forks, these to reap; CLOSE ──▶ template
+    node ◀── BEGINS [stdout, stderr], NOTE, READY, FAILED ── template
+    node ◀── FORKED [lane, stdout, stderr(, page)], ENDED ── template
     node ── batches ──▶ worker ── reports ──▶ node
 
 Control messages keep their borders (SEQPACKET), with descriptors in brackets; a worker's lane is
@@ -24,11 +26,20 @@ BIND_NOW = ('LD_BIND_NOW', 'dispy-nb')  # a variable of the zygote's start alone
 # kinds of control messages, their first byte
 OPEN = b'O'
 WORK = b'W'
+CLOSE = b'C'
+BEGINS = b'B'
+NOTE = b'M'
 READY = b'R'
 FAILED = b'X'
 FORKED = b'F'
 FORK_FAILED = b'N'
 ENDED = b'E'
+
+# what a template begins to do; files beside that are those that it prints to from then on
+UNPACKING = 'unpacking'
+SETTING_UP = 'setup'
+SERVING = 'serving'
+CLEANING_UP = 'cleanup'
 
 # kinds of reports
 RETURNED = 1
@@ -102,6 +113,16 @@ def encode_open(settings: TemplateSettings) -> bytes:
 def decode_open(data: bytes) -> TemplateSettings:
     """Read an order that `encode_open` wrote."""
     return msgspec.msgpack.decode(data[1:], type=TemplateSettings)
+
+
+def encode_note(level: int, text: str) -> bytes:
+    """Tell something that the user should know; `level` is a number of the logging module."""
+    return NOTE + _count.pack(level) + text.encode()[-MAX_MESSAGE // 2 :]
+
+
+def decode_note(data: bytes) -> tuple[int, str]:
+    """Read what `encode_note` wrote."""
+    return _count.unpack_from(data, 1)[0], data[1 + _count.size :].decode(errors='replace')
 
 
 def encode_work(forks: int, reaps: Sequence[int]) -> bytes:

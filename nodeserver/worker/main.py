@@ -14,13 +14,22 @@ import socket
 import sys
 
 from nodeserver.wire import lane
-from nodeserver.worker import ancestry, portion, template
+from nodeserver.worker import ancestry, fresh, portion, template
 
 
 def main() -> None:
     """Obey the node until it closes the control socket."""
+    if sys.argv[1] == fresh.NURSERY:
+        arguments = sys.argv[2:]
+        prepare(int(arguments[0]))
+        fresh.serve(arguments[1:])
     control = socket.socket(fileno=int(sys.argv[1]))
-    _prepare()
+    parent, file_limit = map(int, sys.argv[2:4])
+    # the node has raised its own limit; programs that use `select` break beyond 1,024
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (file_limit, most))
+    prepare(parent)
+    ancestry.set_name('dispy zygote')
     gc.collect()
     gc.freeze()
     children: set[int] = set()
@@ -30,12 +39,9 @@ def main() -> None:
         ancestry.kill_all(children)
 
 
-def _prepare() -> None:
-    ancestry.join_family(int(sys.argv[2]))
-    ancestry.set_name('dispy zygote')
-    # the node has raised its own limit; programs that use `select` break beyond 1,024
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]), most))
+def prepare(parent: int) -> None:
+    """Make of an interpreter just started one that jobs' processes are forked from."""
+    ancestry.join_family(parent)
     # workers inherit it blocked, and let it through only while the user's code runs
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -57,18 +63,18 @@ def _prepare() -> None:
 
 def _serve(control: socket.socket, children: set[int]) -> None:
     while True:
-        data, fds, _, _ = socket.recv_fds(control, lane.MAX_MESSAGE, 1)
+        data, fds, _, _ = socket.recv_fds(control, lane.MAX_MESSAGE, 2)
         if not data:
             return
         if data[:1] == lane.OPEN:
-            _fork_template(control, lane.decode_open(data), fds[0], children)
+            _fork_template(control, lane.decode_open(data), fds, children)
             continue
         _, reaps = lane.decode_work(data)
         control.send(lane.encode_ended(ancestry.reap(reaps, children, 0)))
 
 
 def _fork_template(
-    control: socket.socket, settings: lane.TemplateSettings, package: int, children: set[int]
+    control: socket.socket, settings: lane.TemplateSettings, files: list[int], children: set[int]
 ) -> None:
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     me = os.getpid()
@@ -80,10 +86,11 @@ def _fork_template(
         if pid == 0:
             control.close()
             near.close()
-            template.become(far, settings, package, me)
+            template.become(far, settings, files, me)
         children.add(pid)
         socket.send_fds(control, [lane.encode_forked(pid)], [near.fileno()])
     finally:
-        os.close(package)
+        for file in files:
+            os.close(file)
     near.close()
     far.close()

@@ -17,7 +17,14 @@ from typing import Any, NoReturn
 
 from nodeserver.core.deaths import UNREPORTABLE
 from nodeserver.io.workerpage import PageOfWorker, cells_of
-from nodeserver.payload import Package, dump_call, dump_exception, dump_result, load_call
+from nodeserver.payload import (
+    Package,
+    dump_call,
+    dump_exception,
+    dump_result,
+    load_call,
+    load_depends,
+)
 from nodeserver.wire import lane
 from nodeserver.wire.lane import read_batch
 from nodeserver.wire.outcome import encode_failure, encode_outcome
@@ -60,7 +67,7 @@ class Worker:
         self._computation_id = settings.computation
         self._computation = package.computation
         self._lane, self._capture = file, capture
-        self._surroundings = Surroundings(settings.directory, capture, package.computation)
+        self._surroundings = Surroundings(settings.directory, capture, *package.parts)
         self._pid = 0
         self._number = 0  # of the job among those that a lasting worker was given
         self._open_number = 0  # the same while interrupts may end it
@@ -93,8 +100,10 @@ class Worker:
         """Go the way of a job that does nothing, in the template, until Python knows it well.
 
         It writes down in its code what it finds there, and in its caches of attributes: each fork
-        would do so anew, and copy 130 pages for it.
+        would do so anew, and copy 130 pages for it.  A lasting worker learns in its first jobs.
         """
+        if self.is_lasting:
+            return
         computation, self._computation = self._computation, _nothing
         batch = b''.join(lane.encode_batch([0], [1], [dump_call((), {})]))
         try:
@@ -254,13 +263,17 @@ class Worker:
     ) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
         modules = len(sys.modules)
         try:
-            loaded = load_call(payload, files)
+            loaded = load_call(payload, files, self._bring)
         except BaseException as error:
             BaseException.add_note(error, 'its arguments could not be unpickled on the node')
             raise
         if len(sys.modules) > modules and not self.is_lasting:
             self.needs.tell(imported_since(modules))
         return loaded
+
+    def _bring(self, depends: bytes) -> None:
+        """Have the dependencies of this one job; `Surroundings` takes them away again."""
+        self._surroundings.bring(load_depends(depends))
 
     def _outcome(self, result: bytes | Packed, exception: str) -> bytes | Packed:
         try:

@@ -4,12 +4,15 @@ import contextlib
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from nodeserver.payload import namespaces_that_came
 from nodeserver.worker import ancestry
 from nodeserver.worker.output import Capture
+
+PREPARES = 'init_depends'  # a function among dependencies
 
 
 class Surroundings:
@@ -18,10 +21,10 @@ class Surroundings:
     Objects changed in place, modules' own state, signal handlers and threads are not put back.
     """
 
-    def __init__(self, directory: str, capture: Capture, computation: object) -> None:
+    def __init__(self, directory: str, capture: Capture, *parts: object) -> None:
         self._directory = directory
         self._capture = capture
-        self._globals = [(names, dict(names)) for names in namespaces(computation)]
+        self._globals = [(names, dict(names)) for names in namespaces(*parts)]
         # the mapping below `os.environ`: comparing that itself decodes every variable
         self._environment: dict[object, object] = vars(os.environ)['_data']
         self._variables = dict(self._environment)
@@ -29,6 +32,14 @@ class Surroundings:
     def keep_variables(self) -> None:
         """Put the environment back to what it is now, from now on."""
         self._variables = dict(self._environment)
+
+    def bring(self, depends: Iterable[object]) -> None:
+        """Have a job's own dependencies among its globals; a function may prepare them."""
+        parts = list(depends)
+        spaces = [names for names, _ in self._globals]
+        spaces += [new for new in namespaces(*parts) if not any(new is names for names in spaces)]
+        bind(parts, spaces, anew=True)
+        begin(parts)
 
     def sweep(self) -> None:
         """End the processes that the job left behind."""
@@ -71,13 +82,41 @@ def enter(directory: str) -> None:
         os.chdir(directory)
 
 
-def namespaces(computation: object) -> list[dict[str, Any]]:
+def bind(parts: Iterable[object], spaces: Iterable[dict[str, Any]], anew: bool = False) -> None:
+    """Make functions and classes known by their names, but for names that are taken already.
+
+    With `anew` those are taken over.
+    """
+    named = {name: part for part in map(_named_part, parts) if (name := _name_of(part))}
+    for names in spaces:
+        names.update(named if anew else {n: part for n, part in named.items() if n not in names})
+
+
+def begin(parts: Iterable[object]) -> None:
+    """Call the function of that name among dependencies, before anything else of the user's."""
+    for part in parts:
+        if callable(part) and _name_of(part) == PREPARES:
+            part()
+
+
+def _named_part(part: Any) -> Any:
+    while type(part) is partial:
+        part = part.func
+    return part
+
+
+def _name_of(part: object) -> str:
+    name = getattr(part, '__name__', '')
+    return name if isinstance(name, str) and name.isidentifier() else ''
+
+
+def namespaces(*parts: object) -> list[dict[str, Any]]:
     """Find the globals that came with a computation: `__main__`'s, and those of no module here.
 
     Functions of a module of the user's own travel by value, and share a namespace on the node.
     """
-    found = [vars(sys.modules['__main__'])]
-    waiting: list[object] = [computation, *found[0].values()]
+    found = namespaces_that_came()
+    waiting: list[object] = [*parts, *(value for names in found for value in names.values())]
     while waiting:
         for function in _functions(waiting.pop()):
             names = function.__globals__

@@ -1,11 +1,13 @@
 """A node's core as a table: what it is told, and what it answers."""
 
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nodeserver.core import effects as do
+from nodeserver.core import levels
 from nodeserver.core import messages as m
 from nodeserver.core.events import (
     DeadlinePassed,
@@ -17,6 +19,7 @@ from nodeserver.core.events import (
     StopAsked,
     TemplateClosed,
     TemplateFailed,
+    TemplateNoted,
     TemplateReady,
     WorkerEnded,
     WorkerForked,
@@ -514,3 +517,25 @@ def test_a_recall_that_comes_too_late_is_answered_with_nothing() -> None:
         bench.tell(JobsReported(7, worker, ids, [False] * 2, [b''] * 2, [1e-4] * 2))
     (back,) = bench.take(m.JobsReturned)
     assert back.ids == []
+
+
+def test_what_happens_in_a_template_is_told_on_the_log_and_to_the_user() -> None:
+    bench = Bench()
+    bench.open()
+    for closing in (False, True):
+        if closing:
+            bench.hears(m.CloseComputation(7))
+        bench.tell(TemplateNoted(7, levels.WARNING, 'cleanup failed'))
+        assert bench.take(m.NodeNotice) == [m.NodeNotice(7, levels.WARNING, 'cleanup failed')]
+        (report,) = bench.take(do.Report)
+        assert (report.level, 'cleanup failed' in report.text) == (levels.WARNING, True)
+    bench.tell(TemplateClosed(7))
+    bench.tell(TemplateNoted(7, levels.WARNING, 'too late'))
+    assert not bench.take(m.NodeNotice)
+
+
+def test_arguments_of_setup_reach_the_template() -> None:
+    bench = Bench()
+    opened = replace(opening(), setup_args=b'pickled')
+    bench.hears(opened)
+    assert [order.setup_args for order in bench.take(do.OpenTemplate)] == [b'pickled']

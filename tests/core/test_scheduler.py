@@ -337,3 +337,17 @@ def test_a_provisional_result_that_is_stale_does_not_drop_the_others_of_its_batc
     assert passed == m.JobsProvisional(7, 'a', [1, 1], [1, 1], [b'x', b'z'])
     desk.hears('a', m.JobsProvisional(7, 'a', [2], [9], [b'y']))
     assert not desk.sent(m.JobsProvisional, CLIENT)
+
+
+def test_a_notice_of_a_node_reaches_the_user_also_while_the_cluster_is_being_closed() -> None:
+    desk = Desk()
+    desk.join('a')
+    for closing in (False, True):
+        if closing:
+            desk.hears(CLIENT, m.CloseComputation(7))
+        desk.hears('a', m.NodeNotice(7, levels.WARNING, 'cleanup failed'))
+        (notice,) = desk.sent(m.Notice, CLIENT)
+        assert notice.level == levels.WARNING
+        assert notice.text.endswith('on node a (10.0.0.1): cleanup failed')
+    desk.hears('a', m.NodeNotice(8, levels.WARNING, 'of nobody'))
+    assert not desk.sent(m.Notice)

@@ -75,6 +75,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ('loglevel', None, 'must be one of .*, not None'),
     ('cleanup', 'yes', "must be True or False, not 'yes'"),
     ('cleanup', None, 'must be True or False, not None'),
+    ('setup', 5, 'must be a function or None, not 5'),
+    ('depends', double, 'must be a list, not <function double'),
+    ('depends', [double, 3], r'depends\[1\] must be a function, a class, .*, not 3 \(int\)'),
+    ('depends', [None], r'depends\[0\] must be .*, not None'),
     ('pulse_interval', 0, 'must be from 1 to 600 seconds, not 0'),
     ('pulse_interval', 601, 'must be from 1 to 600 seconds, not 601'),
     ('pulse_interval', '5', "must be from 1 to 600 seconds, not '5'"),
@@ -120,14 +124,11 @@ def test_a_wrong_secret_is_not_repeated() -> None:
 
 
 TO_COME: list[tuple[str, Any]] = [
-    ('depends', [double]),
-    ('setup', nothing),
-    ('setup', functools.partial(double, 0)),
+    ('depends', [__file__]),
     ('recover_file', 'journal'),
     ('ext_ip_addr', '127.0.0.9'),
     ('keyfile', 'key.pem'),
     ('certfile', 'cert.pem'),
-    ('cleanup', nothing),
 ]
 
 

@@ -89,7 +89,7 @@ LEFT_OUT: dict[tuple[str, str, str], str] = {
     ('worker', 'exit', '*'): 'a lasting worker runs no exit functions: it ends without them',
     **{('template', moment, '*'): _NOT_ITS for moment in ('fork', 'report', 'exit', 'after')},
     ('template', 'run', '*'): _NO_USER_CODE,
-    ('template', 'cleanup', 'stop'): 'it is killed after 10 s, as one that takes too long',
+    ('template', 'cleanup', 'stop'): 'it is killed after 9 s, as one that takes too long',
     ('zygote', 'run', 'stop'): 'who stops it stops new computations only, and can wake it',
     **{(who, 'run', '*'): _NO_USER_CODE for who in ('zygote', 'node')},
     ('client', 'run', '*'): 'the end of a program in order is tested in test_ends.py',

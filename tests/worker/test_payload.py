@@ -267,7 +267,7 @@ def test_unknown_namespace_is_refused() -> None:
     import io
 
     buffer = io.BytesIO()
-    Forged(buffer, 5).dump(([], None, None, (), {}))
+    Forged(buffer, 5).dump((([], None, None, ()), {}))
     with pytest.raises(pickle.UnpicklingError, match='os'):
         load_package(buffer.getvalue())
 

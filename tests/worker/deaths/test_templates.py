@@ -76,7 +76,7 @@ def test_package_that_does_not_load_fails_with_its_reason(
 def test_setup_prints_are_in_the_reason_of_its_failure(tmp_path: Path) -> None:
     def setup() -> int:
         print('no such data')
-        return 1
+        return 3
 
     async def play(made: Bench) -> str:
         reason: str = (await made.open(abs, setup=setup)).reason
