@@ -8,10 +8,11 @@ from typing import Any, Self
 
 from dispy_nb import closing, runtime
 from dispy_nb.job import DispyJob
-from dispy_nb.lifetime import Lifetime
 from dispy_nb.log import set_level
 from dispy_nb.nodes import DispyNode, pin_names
+from dispy_nb.olderverbs import OlderVerbs
 from dispy_nb.options import ClusterOptions
+from dispy_nb.othernames import takes_other_names
 from dispy_nb.packaging import check_program_arguments, declare
 from dispy_nb.shareddata import DataBook
 from dispy_nb.shell import ClusterShell
@@ -26,7 +27,7 @@ from nodeserver.usercode import modules_by_value
 _NO_DATA: list[int] = []
 
 
-class JobCluster(Lifetime):
+class JobCluster(OlderVerbs):
     """Run a function on the nodes of a network (section A).
 
     The cluster finds nodes that run `dispynode`, sends them the function, and schedules the
@@ -84,6 +85,7 @@ class JobCluster(Lifetime):
         The function refers to something that cannot travel.
     """
 
+    @takes_other_names
     def __init__(
         self,
         computation: Callable[..., Any] | str,
@@ -189,6 +191,7 @@ class JobCluster(Lifetime):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: JobOptions = ORDINARY,
+        id: Any = ...,  # counted
     ) -> DispyJob:
         if self._is_closed:
             self._check_open()
@@ -200,7 +203,7 @@ class JobCluster(Lifetime):
         except BaseException:
             self._data.give_up(0, named)
             raise
-        return self._submit_payload(node, payload, options, named)
+        return self._submit_payload(node, payload, options, named, id)
 
     def _submit_payload(
         self,
@@ -208,6 +211,7 @@ class JobCluster(Lifetime):
         payload: bytes,
         options: JobOptions = ORDINARY,
         named: list[int] = _NO_DATA,
+        id: Any = ...,
     ) -> DispyJob:
         number = 0
         try:
@@ -215,6 +219,8 @@ class JobCluster(Lifetime):
                 self._check_open()
                 self._next = number = self._next + 1
                 job = DispyJob(self, number)
+                if id is not ...:
+                    job.id = id  # now: adding it tells of it
                 self._shell.add(job, number)
                 if named:
                     self._data.assign(number, named)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dispy_nb.callbacks import ARGUMENTS, check_callback
 from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import NodeAllocate
 from nodeserver.core.errors import NotYetSupported, UsageError
@@ -62,10 +63,8 @@ class ClusterOptions:
                 f'computation must be a function or the path of a program, not '
                 f'{self.computation!r} ({type(self.computation).__name__})'
             )
-        for name in ('callback', 'cluster_status'):
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise UsageError(f'{name} must be a function or None, not {value!r}')
+        for name in ARGUMENTS:
+            check_callback(name, getattr(self, name))
         self.port = _port('port', self.port, 0)
         self.node_port = _port('node_port', self.node_port, NODE_PORT)
         _seconds('pulse_interval', self.pulse_interval, 1, 600)
