@@ -1,9 +1,16 @@
-"""The names that every job finds without importing them, in `builtins` (D6)."""
+"""The names that every job finds without importing them, in `builtins` (D6).
+
+A name of the user's own goes first: what is in `builtins` is looked for last.
+"""
 
 import builtins
+import os
+import sys
+import time
 
 from nodeserver.payload import dump_result
 from nodeserver.wire.lane import PROVISIONAL, TemplateSettings
+from nodeserver.worker.joblog import new_logger
 from nodeserver.worker.lanefile import LaneFile
 
 
@@ -20,4 +27,9 @@ def install(settings: TemplateSettings, lane: LaneFile) -> None:
         dispy_node_name=settings.node_name,
         dispy_node_ip_addr=settings.node_address,
         dispy_job_path=settings.directory,
+        dispynode_logger=new_logger(),
+        # modules that programs written for dispy use without importing them
+        os=os,
+        sys=sys,
+        time=time,
     )
