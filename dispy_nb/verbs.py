@@ -87,8 +87,12 @@ class Verbs(MapVerbs):
         self._check_open()
         return self._data.share(value, self._by_value)
 
-    def node_jobs(self, node: DispyNode | str) -> list[DispyJob]:
-        """List the jobs that are with a node now (C14)."""
+    def node_jobs(self, node: DispyNode | str, from_node: bool = False) -> list[DispyJob]:
+        """List the jobs that are with a node now (C14).
+
+        `from_node` is accepted for programs written for dispy and has no effect: nodes tell of
+        their jobs without being asked.
+        """
         wanted = node.node_id if isinstance(node, DispyNode) else check_node_text(node)
         return [
             job

@@ -17,8 +17,12 @@ from nodeserver.worker.lanefile import LaneFile
 def install(settings: TemplateSettings, lane: LaneFile) -> None:
     """Make the names known, in the template: workers inherit them."""
 
-    def dispy_provisional_result(result: object) -> int:
-        """Send an intermediate result to the client; it is on its way when this returns 0."""
+    def dispy_provisional_result(result: object, relay: bool = False, timeout: float = 10) -> int:
+        """Send an intermediate result to the client; it is on its way when this returns 0.
+
+        `relay` and `timeout` are accepted for programs written for dispy and have no effect: the
+        result goes to the node, which delivers it however long that takes.
+        """
         lane.report_while_running(PROVISIONAL, dump_result(result))
         return 0
 

@@ -22,6 +22,10 @@ def double(number):
     return 2 * number
 
 
+def tell(number):
+    return dispy_provisional_result(number, relay=True, timeout=5)  # noqa: F821
+
+
 def where():
     return dispy_node_name  # noqa: F821 - every job finds it
 
@@ -187,6 +191,29 @@ def test_methods_and_further_parameters_with_defaults_are_fine(make_cluster: Mak
     assert set(listener.heard) == {3, 4}
 
 
+def test_an_element_of_nodes_may_be_a_dictionary_a_list_or_another_clusters_node(
+    make_cluster: MakeCluster, pair: Pair
+) -> None:
+    first = make_cluster(where, nodes=[{'host': '127.0.0.2', 'port': pair.port, 'cpus': 1}])
+    job = first.submit()
+    assert job() == 'alpha'
+    assert make_cluster(where, nodes=[job.node]).submit()() == 'alpha'
+    assert make_cluster(where, nodes=[['127.0.0.3', pair.port]]).submit()() == 'beta'
+
+
+@pytest.mark.parametrize(
+    ('element', 'words'),
+    [
+        ({'port': 51348}, 'that is a dict has the keys host, port, cpus.*: host is missing'),
+        ({'host': 'alpha', 'cpu': 1}, "has the keys host, port, cpus.*: 'cpu' is none"),
+        ({'host': 'alpha', 'cpus': '1'}, 'cpus must be'),
+    ],
+)
+def test_a_dictionary_that_is_no_node_is_refused(element: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        dispy.JobCluster(double, nodes=[element])
+
+
 # methods
 
 
@@ -272,6 +299,15 @@ def test_the_numbers_of_statuses_are_those_of_dispy() -> None:
     assert job.Finished == 11
     node = dispy.DispyNode
     assert (node.Initialized, node.Closed, node.AvailInfo) == (4, 16, 17)
+
+
+def test_further_parameters_of_dispy_are_accepted(make_cluster: MakeCluster) -> None:
+    results: list[Any] = []
+    cluster = make_cluster(tell, job_status=lambda job: results.append(job.result))
+    job = cluster.submit(5)
+    assert cluster.wait(LIMIT)
+    assert results == [5, 0]
+    assert cluster.node_jobs(job.node, from_node=True) == []
 
 
 # modules
