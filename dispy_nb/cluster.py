@@ -218,7 +218,7 @@ class JobCluster(OlderVerbs):
             with self._submitting:
                 self._check_open()
                 self._next = number = self._next + 1
-                job = DispyJob(self, number)
+                job = DispyJob(self, number, len(payload))
                 if id is not ...:
                     job.id = id  # now: adding it tells of it
                 self._shell.add(job, number)

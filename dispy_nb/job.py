@@ -80,15 +80,17 @@ class DispyJob:
         '_number',
         '_outcome',
         '_reason',
+        '_size',
         '_start_time',
         '_status',
         '_submit_time',
         '_waiters',
     )
 
-    def __init__(self, cluster: Any, number: int) -> None:
+    def __init__(self, cluster: Any, number: int, size: int = 0) -> None:
         self._cluster = cluster
         self._number = number
+        self._size = size  # bytes of its arguments
         self._id: Any = number
         self._status = JobStatus.CREATED
         self._node: Any = None

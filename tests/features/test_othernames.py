@@ -12,7 +12,7 @@ import dispy_nb as dispy
 from dispy_nb import config, othernames
 from nodeserver.core.errors import NotYetSupported, UnknownParameter, UsageError
 from tests.features.conftest import MakeCluster, Pair
-from tests.support.programs import client_program, free_port, node_program
+from tests.support.programs import client_program, eventually, free_port, node_program
 
 LIMIT = 15.0
 PLACE = {'nodes': ['127.0.0.2'], 'ip_addr': '127.0.0.1', 'port': 0}
@@ -145,6 +145,14 @@ def test_every_other_name_is_among_those_tried() -> None:
     known = {*othernames._NEW_NAMES, *othernames._MEANINGS}
     assert known <= tried
     assert not known & set(inspect.signature(dispy.JobCluster).parameters)
+
+
+def test_every_other_name_and_what_it_comes_to_stands_in_the_manual() -> None:
+    manual = Path(__file__).resolve().parents[2].joinpath('docs', 'from-dispy.md').read_text()
+    for name in (*othernames._MEANINGS, *othernames._OF_SHARED_CLUSTERS):
+        assert f'`{name}' in manual, name
+    for name, new in othernames._NEW_NAMES.items():
+        assert f'| `{name}` | `{new}` |' in manual
 
 
 CALLBACKS: list[tuple[str, Any, str]] = [
@@ -308,6 +316,16 @@ def test_further_parameters_of_dispy_are_accepted(make_cluster: MakeCluster) -> 
     assert cluster.wait(LIMIT)
     assert results == [5, 0]
     assert cluster.node_jobs(job.node, from_node=True) == []
+
+
+def test_a_node_counts_the_bytes_of_arguments_and_outcomes(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(double, nodes=['127.0.0.2'])
+    (node,) = cluster.wait_for_nodes(1, LIMIT)
+    assert (node.tx, node.rx) == (0, 0)
+    cluster.submit('x' * 10_000)()
+    eventually(lambda: node.rx)
+    assert 10_000 < node.tx < 11_000
+    assert 20_000 < node.rx < 21_000
 
 
 # modules
