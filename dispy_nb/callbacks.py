@@ -91,6 +91,8 @@ def check_callback(name: str, function: Any) -> None:
         return
     if not callable(function):
         raise UsageError(f'{name} must be a function or None, not {function!r}')
+    if inspect.iscoroutinefunction(function):
+        raise UsageError(f'{name} must be an ordinary function, not a coroutine: nobody awaits it')
     arguments = ARGUMENTS[name]
     try:
         signature = inspect.signature(function)

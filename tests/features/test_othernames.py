@@ -155,7 +155,12 @@ def test_every_other_name_and_what_it_comes_to_stands_in_the_manual() -> None:
         assert f'| `{name}` | `{new}` |' in manual
 
 
+async def later(job):
+    """Would never run."""
+
+
 CALLBACKS: list[tuple[str, Any, str]] = [
+    ('callback', later, 'must be an ordinary function, not a coroutine'),
     ('callback', lambda: 0, r'callback is called as callback\(job\), which .*too many'),
     ('callback', lambda job, more: 0, r"does not take: missing a required argument: 'more'"),
     ('callback', lambda job, *, more: 0, r"does not take: missing a required argument: 'more'"),
