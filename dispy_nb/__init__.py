@@ -22,7 +22,6 @@ from dispy_nb.nodes import DispyNode, DispyNodeAvailInfo, NodeAllocate
 from dispy_nb.olderverbs import ClusterStatus
 from dispy_nb.shareddata import Shared
 from dispy_nb.tocome import SharedJobCluster, recover_jobs
-from dispy_nb.underdispy import answer_to_dispy
 from nodeserver.core.errors import (
     ClusterClosed,
     DispyError,
@@ -70,7 +69,6 @@ __all__ = [
 
 display.register()
 await_joblib()
-answer_to_dispy()
 
 
 def __getattr__(name: str) -> str:

@@ -9,10 +9,15 @@ belong to is not in this version.  `MsgTimeout` and `MaxFileSize` tell those of 
 options they are: setting them here has no effect, and the next cluster says so in a warning.
 """
 
+import importlib
+import sys
 from typing import Any
 
 from nodeserver.core.errors import UsageError
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
+
+if __name__ != 'dispy_nb.config':  # imported as `dispy.config`: there is one only
+    sys.modules[__name__] = importlib.import_module('dispy_nb.config')
 
 DispyPort = CLIENT_PORT
 ClientPort = CLIENT_PORT

@@ -120,7 +120,7 @@ def compute(n):
 AFTER_FILTER = """
 import time
 job = cluster.submit(12)
-while not (job.status == job.Finished or 'allocate' in cluster.explain()):
+while not (job.status == job.Finished or 'allocate() returned 0' in cluster.explain()):
     time.sleep(0.01)
 print(job.result)
 print(cluster.explain())
