@@ -7,7 +7,9 @@ job = cluster.submit(argument)
 print(job())
 """
 
-from dispy_nb import display
+import importlib
+
+from dispy_nb import config, display
 from dispy_nb.cluster import JobCluster
 from dispy_nb.completion import as_completed
 from dispy_nb.executor import Executor
@@ -17,6 +19,7 @@ from dispy_nb.joboptions import ClusterView
 from dispy_nb.local import LocalNodes, start_nodes
 from dispy_nb.log import logger
 from dispy_nb.nodes import DispyNode, DispyNodeAvailInfo, NodeAllocate
+from dispy_nb.olderverbs import ClusterStatus
 from dispy_nb.shareddata import Shared
 from dispy_nb.tocome import SharedJobCluster, recover_jobs
 from nodeserver.core.errors import (
@@ -29,11 +32,13 @@ from nodeserver.core.errors import (
     NotYetSupported,
     PicklingFailed,
     PortBusy,
+    UnknownParameter,
     UsageError,
 )
 
 __all__ = [
     'ClusterClosed',
+    'ClusterStatus',
     'ClusterView',
     'DispyError',
     'DispyJob',
@@ -52,8 +57,10 @@ __all__ = [
     'PortBusy',
     'Shared',
     'SharedJobCluster',
+    'UnknownParameter',
     'UsageError',
     'as_completed',
+    'config',
     'logger',
     'recover_jobs',
     'register_joblib',
@@ -62,3 +69,13 @@ __all__ = [
 
 display.register()
 await_joblib()
+
+
+def __getattr__(name: str) -> str:
+    """Look the version up only for those who ask: what it takes to do so loads slowly."""
+    if name in ('__version__', '_dispy_version'):
+        try:
+            return str(importlib.import_module('importlib.metadata').version('dispy-nb'))
+        except ModuleNotFoundError:  # a source tree on the path
+            return 'not installed'
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,5 +1,6 @@
 """The thread on which users' callbacks run: one for the process, strictly in order (D10)."""
 
+import inspect
 import logging
 import os
 import threading
@@ -7,7 +8,11 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+from nodeserver.core.errors import UsageError
+
 _log = logging.getLogger('dispy_nb')
+
+ARGUMENTS = {'callback': ('job',), 'cluster_status': ('status', 'node', 'job')}
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], Callable[[Any], None]]
 
@@ -78,3 +83,26 @@ class CallbackThread:
                 self.current = None
                 then(value)
             del call, function, args, then, value
+
+
+def check_callback(name: str, function: Any) -> None:
+    """Refuse here what would fail at each call, with nobody there to see it but the log."""
+    if function is None:
+        return
+    if not callable(function):
+        raise UsageError(f'{name} must be a function or None, not {function!r}')
+    if inspect.iscoroutinefunction(function):
+        raise UsageError(f'{name} must be an ordinary function, not a coroutine: nobody awaits it')
+    arguments = ARGUMENTS[name]
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C, and says nothing of its parameters
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        title = getattr(function, '__qualname__', None) or repr(function)
+        raise UsageError(
+            f'{name} is called as {name}({", ".join(arguments)}), which {title}{signature} '
+            f'does not take: {error}'
+        ) from None

@@ -4,17 +4,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from dispy_nb import closing, runtime
 from dispy_nb.dependencies import NO_FILES, SourceFiles
 from dispy_nb.depends import job_depends
 from dispy_nb.files import ClusterFiles
-from dispy_nb.job import DispyJob, check_timeout
+from dispy_nb.job import DispyJob
 from dispy_nb.log import set_level
 from dispy_nb.nodes import DispyNode, pin_names
+from dispy_nb.olderverbs import OlderVerbs
 from dispy_nb.options import ClusterOptions
+from dispy_nb.othernames import takes_other_names
 from dispy_nb.packaging import (
     check_program_arguments,
     declare,
@@ -22,25 +23,20 @@ from dispy_nb.packaging import (
     own_files,
     project_of,
 )
-from dispy_nb.progress import ProgressLine
 from dispy_nb.project import ByValue
 from dispy_nb.shareddata import DataBook
 from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
-from dispy_nb.verbs import Verbs
-from nodeserver.core.errors import ClusterClosed, UsageError
-from nodeserver.core.events import CancelAsked, CloseAsked, Event
+from nodeserver.core.errors import UsageError
+from nodeserver.core.events import CancelAsked, Event
 from nodeserver.core.messages import ORDINARY, JobOptions, Message
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.payload import dump_call, dump_job
 
-_log = logging.getLogger('dispy_nb')
 _NO_DATA: list[int] = []
 
-CLOSE_TIMEOUT = 15.0  # seconds that nodes may take to tidy up
 
-
-class JobCluster(Verbs):
+class JobCluster(OlderVerbs):
     """Run a function on the nodes of a network (section A).
 
     The cluster finds nodes that run `dispynode`, sends them the function, and schedules the
@@ -106,6 +102,7 @@ class JobCluster(Verbs):
         The function refers to something that cannot travel.
     """
 
+    @takes_other_names
     def __init__(
         self,
         computation: Callable[..., Any] | str,
@@ -219,6 +216,7 @@ class JobCluster(Verbs):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: JobOptions = ORDINARY,
+        id: Any = ...,  # counted
     ) -> DispyJob:
         if self._is_closed:
             self._check_open()
@@ -234,7 +232,7 @@ class JobCluster(Verbs):
         except BaseException:
             self._data.give_up(0, named)
             raise
-        return self._submit_payload(node, payload, options, named, files)
+        return self._submit_payload(node, payload, options, named, files, id)
 
     def _submit_payload(
         self,
@@ -243,17 +241,20 @@ class JobCluster(Verbs):
         options: JobOptions = ORDINARY,
         named: list[int] = _NO_DATA,
         files: SourceFiles = NO_FILES,
+        id: Any = ...,
     ) -> DispyJob:
         number = 0
         try:
             with self._submitting:
                 self._check_open()
                 self._next = number = self._next + 1
-                job = DispyJob(self, number)
+                job = DispyJob(self, number, len(payload))
+                if id is not ...:
+                    job.id = id  # now: adding it tells of it
                 self._shell.add(job, number)
                 if named:
                     self._data.assign(number, named)
-                if files:
+                if files is not NO_FILES:
                     self._files.assign(number, files)
                 manifest = files.manifest
                 entry = (self._seat, self._shell, node, number, payload, options, named, manifest)
@@ -279,118 +280,6 @@ class JobCluster(Verbs):
             return -1
         self._runtime.post(self._seat, CancelAsked([job._number]))
         return 0
-
-    # waiting
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all jobs have ended and their callbacks have run (C17, C18).
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds to wait at most.
-
-        Returns
-        -------
-        bool
-            Whether all jobs have ended.
-        """
-        self._check_foreign()
-        seconds = None if timeout is None else check_timeout(timeout)
-        with ProgressLine(self, self._options.progress):
-            return self._shell.wait_idle(seconds)
-
-    def __call__(self) -> bool:
-        """Wait until all jobs have ended."""
-        return self.wait()
-
-    def waiting(self) -> None:
-        """Take note that somebody is about to wait for a job, where it could never end."""
-        self._check_foreign()
-
-    def disown(self) -> None:
-        """In a fork of the program: the cluster belongs to the process that made it."""
-        self._is_foreign = self._is_closed = True
-        self._submitting = threading.Lock()  # a thread that is not here may have held the other
-
-    def _check_open(self) -> None:
-        self._check_foreign()
-        if self._is_closed:
-            raise ClusterClosed(f'cluster {self.name} is closed: no job can be submitted')
-
-    def _check_foreign(self) -> None:
-        if self._is_foreign:
-            raise ClusterClosed(
-                f'cluster {self.name} belongs to the process that this one was forked from: '
-                'make a cluster of its own here'
-            )
-
-    def close(self, timeout: float | None = None, terminate: bool = False) -> bool:
-        """Wait for pending jobs, then release the nodes; no job can be submitted after (C19-C21).
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds to wait for jobs at most.
-        terminate : bool
-            Whether jobs still pending then are cancelled.
-
-        Returns
-        -------
-        bool
-            True when the cluster is closed, whatever had to be cancelled (D15); False when jobs
-            are pending after `timeout`: it stays open then.
-        """
-        if not isinstance(terminate, bool):
-            raise UsageError(f'terminate must be True or False, not {terminate!r}')
-        if self._is_foreign or self._shell.closed.is_set():
-            return True
-        if not self.wait(timeout):
-            if not terminate:
-                return False
-            if self._shell.feeder is not None:
-                self._shell.feeder.take_back()
-            self._runtime.post(self._seat, CancelAsked(list(self._shell.jobs)))
-            self._shell.wait_idle(CLOSE_TIMEOUT)
-        is_first = is_asked = False
-        try:
-            with self._submitting:
-                is_first, self._is_closed = not self._is_closed, True
-                if is_first:  # at once: who sees the mark may end the nodes, which is no loss then
-                    self._runtime.post(self._seat, CloseAsked())
-                    is_asked = True
-            if not self._shell.closed.wait(CLOSE_TIMEOUT) and is_first:
-                _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
-            if is_first:
-                self._shell.wait_idle(CLOSE_TIMEOUT)
-        finally:  # also after Ctrl-C
-            if is_first:
-                self._release(is_asked)
-        return True
-
-    def _release(self, is_asked: bool) -> None:
-        """Let go of all that the cluster holds here; only who has set the mark does so."""
-        self._shell.closed.set()
-        self._data.close()
-        self._runtime.call(self._files.close)
-        self._runtime.detach(self._seat, self._computation, None if is_asked else CloseAsked())
-        closing.forget(self)
-        runtime.release(self._runtime)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close: after all jobs, or at once with pending jobs cancelled if the block failed."""
-        if kind is None:
-            self.close()
-        else:
-            self.close(timeout=0, terminate=True)
 
     # looking
 

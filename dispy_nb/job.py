@@ -80,15 +80,17 @@ class DispyJob:
         '_number',
         '_outcome',
         '_reason',
+        '_size',
         '_start_time',
         '_status',
         '_submit_time',
         '_waiters',
     )
 
-    def __init__(self, cluster: Any, number: int) -> None:
+    def __init__(self, cluster: Any, number: int, size: int = 0) -> None:
         self._cluster = cluster
         self._number = number
+        self._size = size  # bytes of its arguments
         self._id: Any = number
         self._status = JobStatus.CREATED
         self._node: Any = None
@@ -195,6 +197,11 @@ class DispyJob:
             return any(lock.acquire(timeout=part) for part in slices(seconds))
         finally:
             self._drop_waiter(lock.release)
+
+    @property
+    def finish(self) -> 'Finish':
+        """The end of the job as the `threading.Event` that it is in dispy."""
+        return Finish(self)
 
     def __await__(self) -> Generator[Any, None, Any]:
         loop = asyncio.get_running_loop()
@@ -308,6 +315,29 @@ class DispyJob:
             return NOTHING
         self._outcome = decoded = open_outcome(self._status, outcome or b'', self._reason)
         return decoded
+
+
+class Finish:
+    """What `job.finish` is: set once the job has ended, for good."""
+
+    def __init__(self, job: DispyJob) -> None:
+        self._job = job
+
+    def is_set(self) -> bool:
+        """Whether the job has ended."""
+        return self._job.status in SETTLED
+
+    isSet = is_set  # noqa: N815 - as it was called before
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the job has ended, at most `timeout` seconds; whether it has."""
+        return self._job.wait(timeout)
+
+    def clear(self) -> None:
+        """Do nothing: an ended job does not begin again, and nobody shall wait for that."""
+
+    def __repr__(self) -> str:
+        return f'<end of {self._job!r}: {"set" if self.is_set() else "not set"}>'
 
 
 class JobView(DispyJob):

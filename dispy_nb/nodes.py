@@ -145,6 +145,9 @@ class DispyNode:
         Jobs of this cluster that ended on it.
     cpu_time : float
         Seconds that it spent in jobs of this cluster.
+    tx, rx : int
+        Bytes of arguments that were sent to it with jobs, and of outcomes and provisional results
+        that came back.  Large arguments travel apart, once, and do not count.
     avail_info : DispyNodeAvailInfo or None
         What it had to spare at `update_time` (seconds since the epoch).
     """
@@ -162,6 +165,7 @@ class DispyNode:
         self.busy = 0
         self.jobs_done = 0
         self.cpu_time = 0.0
+        self.tx = self.rx = 0
         self.closed = False
         self.update(change)
 

@@ -1,5 +1,6 @@
 """What a cluster is made with: the documented parameters, checked and gathered."""
 
+import inspect
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dispy_nb.callbacks import ARGUMENTS, check_callback
 from dispy_nb.depends import checked_depends
 from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import DispyNode, NodeAllocate
@@ -71,10 +73,8 @@ class ClusterOptions:
                 f'computation must be a function or the path of a program, not '
                 f'{self.computation!r} ({type(self.computation).__name__})'
             )
-        for name in ('callback', 'cluster_status'):
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise UsageError(f'{name} must be a function or None, not {value!r}')
+        for name in ARGUMENTS:
+            check_callback(name, getattr(self, name))
         self.port = _port('port', self.port, 0)
         self.node_port = _port('node_port', self.node_port, NODE_PORT)
         _seconds('pulse_interval', self.pulse_interval, 1, 600)
@@ -155,7 +155,8 @@ def as_allocation(element: Any) -> NodeAllocate:
     Raises
     ------
     UsageError
-        It is neither a host, a `(host, port)` pair nor a `NodeAllocate`.
+        It is neither a host, a `(host, port)` pair, a `NodeAllocate`, a dictionary of its
+        parameters, nor a node that another cluster had.
     """
     if isinstance(element, NodeAllocate):
         return element
@@ -163,12 +164,28 @@ def as_allocation(element: Any) -> NodeAllocate:
         return NodeAllocate(element.ip_addr, element.port or None)
     if isinstance(element, str):
         return NodeAllocate(element)
+    if isinstance(element, DispyNode):
+        return NodeAllocate(element.ip_addr)
+    if isinstance(element, dict):
+        return _allocation_of(element)
     if isinstance(element, tuple | list) and 1 <= len(element) <= 3:
         return NodeAllocate(*element)
     raise UsageError(
         f'an element of nodes must be a host name, an IP address, a pattern with *, '
         f'a (host, port) tuple or a NodeAllocate, not {element!r}'
     )
+
+
+def _allocation_of(parameters: dict[Any, Any]) -> NodeAllocate:
+    """Make one of a dictionary, as dispy 4.15 takes it."""
+    names = list(inspect.signature(NodeAllocate).parameters)
+    unknown = [name for name in parameters if name not in names]
+    if unknown or 'host' not in parameters:
+        wrong = f'{unknown[0]!r} is none' if unknown else 'host is missing'
+        raise UsageError(
+            f'an element of nodes that is a dict has the keys {", ".join(names)}: {wrong}'
+        )
+    return NodeAllocate(**parameters)
 
 
 def _elements(nodes: Any) -> Iterable[Any]:

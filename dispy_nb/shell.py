@@ -177,17 +177,19 @@ class ClusterShell:
 
     def _perform_started(self, effect: MarkStarted) -> None:
         node, now = self.nodes.get(effect.node), time.time()
-        jobs, count, watched = self.jobs, 0, self._is_watched
+        jobs, count, size, watched = self.jobs, 0, 0, self._is_watched
         for number in effect.ids:
             job = jobs.get(number)
             if job is not None:
                 job._started(node, now)
                 count += 1
+                size += job._size
                 if watched:
                     self._tell_of_start(job, node)
         self.started += count
         if node is not None:
             node.busy += count
+            node.tx += size
 
     def _tell_of_start(self, job: DispyJob, node: DispyNode | None) -> None:
         _log.debug('%s: job %s runs at %s', self.cluster.name, job.id, _title(node))
@@ -255,6 +257,7 @@ class ClusterShell:
         if node is not None:
             node.jobs_done += len(done.ids)
             node.cpu_time += sum(done.seconds)
+            node.rx += sum(map(len, done.outcomes))
         self._settled(now)
 
     def _perform_settle_unrun(self, effect: SettleUnrun) -> None:
@@ -315,6 +318,8 @@ class ClusterShell:
                 continue
             outcome = ProvisionalOutcome(result)
             job._show_provisional(outcome)
+            if job._node is not None:
+                job._node.rx += len(result)
             self.provisional += 1
             self.latest_provisional = outcome
             if self._options.callback is not None:

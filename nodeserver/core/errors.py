@@ -12,6 +12,10 @@ class UsageError(DispyError, ValueError):
     """An argument has a wrong value: the text names it, what was given and what is allowed."""
 
 
+class UnknownParameter(UsageError, TypeError):  # noqa: N818 - reads as a sentence
+    """There is no parameter of that name; the text names the nearest one."""
+
+
 class NotYetSupported(UsageError):  # noqa: N818 - reads as a sentence where it is raised
     """A documented parameter whose feature is not in this version yet."""
 

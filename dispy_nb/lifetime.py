@@ -1,0 +1,134 @@
+"""How long a cluster lives: waiting for its jobs, and its end."""
+
+import logging
+import threading
+from types import TracebackType
+from typing import Self
+
+from dispy_nb import closing, runtime
+from dispy_nb.job import check_timeout
+from dispy_nb.progress import ProgressLine
+from dispy_nb.verbs import Verbs
+from nodeserver.core.errors import ClusterClosed, UsageError
+from nodeserver.core.events import CancelAsked, CloseAsked
+
+_log = logging.getLogger('dispy_nb')
+
+CLOSE_TIMEOUT = 15.0  # seconds that nodes may take to tidy up
+
+
+class Lifetime(Verbs):
+    """The part of `JobCluster` that waits and closes."""
+
+    _submitting: threading.Lock
+    _is_foreign: bool  # this process is a fork of the one that made it
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all jobs have ended and their callbacks have run (C17, C18).
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Returns
+        -------
+        bool
+            Whether all jobs have ended.
+        """
+        self._check_foreign()
+        seconds = None if timeout is None else check_timeout(timeout)
+        with ProgressLine(self, self._options.progress):
+            return self._shell.wait_idle(seconds)
+
+    def __call__(self) -> bool:
+        """Wait until all jobs have ended."""
+        return self.wait()
+
+    def waiting(self) -> None:
+        """Take note that somebody is about to wait for a job, where it could never end."""
+        self._check_foreign()
+
+    def disown(self) -> None:
+        """In a fork of the program: the cluster belongs to the process that made it."""
+        self._is_foreign = self._is_closed = True
+        self._submitting = threading.Lock()  # a thread that is not here may have held the other
+
+    def _check_open(self) -> None:
+        self._check_foreign()
+        if self._is_closed:
+            raise ClusterClosed(f'cluster {self.name} is closed: no job can be submitted')
+
+    def _check_foreign(self) -> None:
+        if self._is_foreign:
+            raise ClusterClosed(
+                f'cluster {self.name} belongs to the process that this one was forked from: '
+                'make a cluster of its own here'
+            )
+
+    def close(self, timeout: float | None = None, terminate: bool = False) -> bool:
+        """Wait for pending jobs, then release the nodes; no job can be submitted after (C19-C21).
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for jobs at most.
+        terminate : bool
+            Whether jobs still pending then are cancelled.
+
+        Returns
+        -------
+        bool
+            True when the cluster is closed, whatever had to be cancelled (D15); False when jobs
+            are pending after `timeout`: it stays open then.
+        """
+        if not isinstance(terminate, bool):
+            raise UsageError(f'terminate must be True or False, not {terminate!r}')
+        if self._is_foreign or self._shell.closed.is_set():
+            return True
+        if not self.wait(timeout):
+            if not terminate:
+                return False
+            if self._shell.feeder is not None:
+                self._shell.feeder.take_back()
+            self._runtime.post(self._seat, CancelAsked(list(self._shell.jobs)))
+            self._shell.wait_idle(CLOSE_TIMEOUT)
+        is_first = is_asked = False
+        try:
+            with self._submitting:
+                is_first, self._is_closed = not self._is_closed, True
+                if is_first:  # at once: who sees the mark may end the nodes, which is no loss then
+                    self._runtime.post(self._seat, CloseAsked())
+                    is_asked = True
+            if not self._shell.closed.wait(CLOSE_TIMEOUT) and is_first:
+                _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
+            if is_first:
+                self._shell.wait_idle(CLOSE_TIMEOUT)
+        finally:  # also after Ctrl-C
+            if is_first:
+                self._release(is_asked)
+        return True
+
+    def _release(self, is_asked: bool) -> None:
+        """Let go of all that the cluster holds here; only who has set the mark does so."""
+        self._shell.closed.set()
+        self._data.close()
+        self._runtime.call(self._files.close)
+        self._runtime.detach(self._seat, self._computation, None if is_asked else CloseAsked())
+        closing.forget(self)
+        runtime.release(self._runtime)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close: after all jobs, or at once with pending jobs cancelled if the block failed."""
+        if kind is None:
+            self.close()
+        else:
+            self.close(timeout=0, terminate=True)
