@@ -5,6 +5,7 @@ from dataclasses import field
 from nodeserver.core.messages import (
     AllocateAsk,
     JobsDone,
+    JobsOutput,
     JobsProvisional,
     JobsRetried,
     Message,
@@ -121,6 +122,18 @@ class RecallFromWorker:
 
 
 @value
+class ReadOutput:
+    """Tell once more, when there is something, what the computation's running jobs print."""
+
+    computation: int
+
+
+@value
+class MeasureAvailability:
+    """Somebody waits to be told what the machine has to spare: `AvailabilityMeasured` follows."""
+
+
+@value
 class Stop:
     """The program can end now."""
 
@@ -177,6 +190,13 @@ class DeliverProvisional:
 
 
 @value
+class DeliverOutput:
+    """Show what these running jobs print."""
+
+    output: JobsOutput
+
+
+@value
 class TellNode:
     """A node joined, left, or told how it is."""
 
@@ -207,6 +227,8 @@ Effect = (
     | GiveJobs
     | SignalWorker
     | RecallFromWorker
+    | ReadOutput
+    | MeasureAvailability
     | Stop
     | MarkStarted
     | MarkRequeued
@@ -214,6 +236,7 @@ Effect = (
     | SettleJobs
     | SettleUnrun
     | DeliverProvisional
+    | DeliverOutput
     | TellNode
     | AskAllocation
     | SayClosed

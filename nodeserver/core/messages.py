@@ -20,6 +20,8 @@ process and the client opens the payloads in them.
 
 from dataclasses import field
 
+from nodeserver.core.outputmessages import JobsOutput as JobsOutput
+from nodeserver.core.outputmessages import OutputTaken as OutputTaken
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
 from nodeserver.core.values import JobOptions as JobOptions
@@ -382,4 +384,6 @@ Message = (
     | NodeEnding
     | ShareData
     | DropData
+    | JobsOutput
+    | OutputTaken
 )

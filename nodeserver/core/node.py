@@ -17,6 +17,7 @@ from nodeserver.core.events import (
     AvailabilityMeasured,
     DeadlinePassed,
     Event,
+    JobsPrinted,
     JobsRecalled,
     JobsReported,
     MessageArrived,
@@ -31,10 +32,11 @@ from nodeserver.core.events import (
     WorkerEnded,
     WorkerForked,
 )
+from nodeserver.core.figures import Figures
 from nodeserver.core.hosted import Hosted, HostedState
+from nodeserver.core.liveoutput import LiveOutput
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
-    Availability,
     CloseComputation,
     ComputationClosed,
     ComputationReady,
@@ -45,8 +47,8 @@ from nodeserver.core.messages import (
     NodeDetails,
     NodeEnding,
     NodeFree,
-    NodePulse,
     OpenComputation,
+    OutputTaken,
     RecallJobs,
     RunJobs,
     SchedulerPulse,
@@ -66,11 +68,12 @@ class NodeCore:
 
     def __init__(self, facts: NodeFacts) -> None:
         self._facts = facts
-        self._availability: Availability | None = None
         self._peers: dict[str, Peer] = {}
         self._hosted: dict[int, Hosted] = {}
         self._out: list[Effect] = []
         self._workplace = Workplace(facts.cpus, self._hosted, self._out.append)
+        self._figures = Figures(self._out.append)
+        live_output = LiveOutput(facts.id, self._hosted, self._out.append)
         self._look_at = 0.0
         self._stopping = ''  # why the node ends, in words
         self._stopped = False
@@ -87,8 +90,9 @@ class NodeCore:
             JobsReported: self._workplace.reported,
             JobsRecalled: self._workplace.recalled,
             ProvisionalReported: self._workplace.provisional,
+            JobsPrinted: live_output.printed,
             WorkerEnded: self._workplace.ended,
-            AvailabilityMeasured: self._measured,
+            AvailabilityMeasured: self._figures.measured,
             StopAsked: self._stop_asked,
             OwnerGone: self._owner_gone,
         }
@@ -101,9 +105,8 @@ class NodeCore:
             DropData: self._workplace.drop,
             AcknowledgeOutcomes: self._acknowledged,
             CloseComputation: self._close,
-            SchedulerPulse: lambda peer, message, now: self._send(
-                peer, NodePulse(self._availability)
-            ),
+            OutputTaken: live_output.taken,
+            SchedulerPulse: self._figures.pulse,
             Farewell: self._farewell,
         }
 
@@ -180,7 +183,7 @@ class NodeCore:
         facts = self._facts
         self._send(
             event.peer,
-            NodeDetails(facts.name, facts.cpus, facts.platform, facts.python, self._availability),
+            NodeDetails(facts.name, facts.cpus, facts.platform, facts.python, self._figures.latest),
         )
 
     def _peer_lost(self, event: PeerLost, now: float) -> None:
@@ -334,9 +337,6 @@ class NodeCore:
             self._workplace.stop(hosted, job, attempt, now)
 
     # time, and the end
-
-    def _measured(self, event: AvailabilityMeasured, now: float) -> None:
-        self._availability = event.availability
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
         self._workplace.kill_due(now)

@@ -41,6 +41,7 @@ from nodeserver.core.messages import (
     DropData,
     Farewell,
     JobsDone,
+    JobsOutput,
     JobsProvisional,
     JobsRequeued,
     JobsRetried,
@@ -52,11 +53,13 @@ from nodeserver.core.messages import (
     NodeFree,
     NodePulse,
     Notice,
+    OutputTaken,
     SchedulerPulse,
     ShareData,
     StopJobs,
     SubmitJobs,
 )
+from nodeserver.core.passing import Passing
 from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.retries import sort_lost, split
 from nodeserver.core.status import JobStatus, NodeStatus
@@ -72,6 +75,7 @@ class SchedulerCore:
         self._out: list[Effect] = []
         self._fleet = Recruiting(self._out.append, self._node_changed)
         self._dispatch = Dispatch(self._fleet, self._out.append)
+        passing = Passing(self._fleet, self._out.append)
         self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
@@ -90,7 +94,8 @@ class SchedulerCore:
             DropData: self._share,
             CancelJobs: self._cancel,
             CloseComputation: self._close,
-            AcknowledgeOutcomes: self._acknowledge,
+            AcknowledgeOutcomes: passing.to_node,
+            OutputTaken: passing.to_node,
             AllocateAnswer: lambda peer, message, now: self._fleet.answered(message),
         }
         self._from_node: dict[type[Any], Callable[[NodeRecord, Any, float], None]] = {
@@ -100,7 +105,8 @@ class SchedulerCore:
             ComputationRefused: self._node_refused,
             NodeFree: lambda node, message, now: self._fleet.node_free(node, message),
             JobsDone: self._jobs_done,
-            JobsProvisional: self._jobs_provisional,
+            JobsProvisional: passing.to_client,
+            JobsOutput: passing.to_client,
             JobsReturned: self._jobs_returned,
             ComputationClosed: self._computation_closed,
             NodeEnding: self._fleet.ending,
@@ -236,10 +242,6 @@ class SchedulerCore:
         del self._fleet.computations[comp.id]
         self._send(comp.client, ComputationClosed(comp.id))
 
-    def _acknowledge(self, peer: str, message: AcknowledgeOutcomes, now: float) -> None:
-        if message.node in self._fleet.nodes:
-            self._send(message.node, message)
-
     # from nodes
 
     def _jobs_done(self, node: NodeRecord, message: JobsDone, now: float) -> None:
@@ -265,14 +267,6 @@ class SchedulerCore:
             self._send(comp.client, message)
         else:
             self._send(node.id, acknowledgement(message))
-
-    def _jobs_provisional(self, node: NodeRecord, message: JobsProvisional, now: float) -> None:
-        comp = self._fleet.computations.get(message.computation)
-        if comp is not None:
-            current = comp.are_current(message.ids, message.attempts, node.id)
-            if any(current):
-                believed = message if all(current) else part_of(message, current)
-                self._send(comp.client, believed)
 
     def _jobs_returned(self, node: NodeRecord, message: JobsReturned, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)

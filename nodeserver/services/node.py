@@ -15,7 +15,9 @@ from nodeserver.core.effects import (
     Disconnect,
     ForkWorkers,
     GiveJobs,
+    MeasureAvailability,
     OpenTemplate,
+    ReadOutput,
     RecallFromWorker,
     Report,
     Send,
@@ -26,6 +28,7 @@ from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import AvailabilityMeasured, OwnerGone, StopAsked
 from nodeserver.core.node import ORPHAN_SECONDS, NodeCore
 from nodeserver.core.nodefacts import NodeFacts
+from nodeserver.core.values import Availability
 from nodeserver.io import netif
 from nodeserver.io.driver import Driver
 from nodeserver.io.keys import Secret
@@ -40,6 +43,7 @@ from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import NodeContact
 
 MEASURE_INTERVAL = 5.0
+FRESH_SECONDS = 0.25  # over less than that a processor's load says nothing
 END_PATIENCE = 30.0  # for a core that is to end at once, before the node ends without it
 
 _log = logging.getLogger(__name__)
@@ -75,6 +79,8 @@ class NodeService:
         self._seat = self._driver.add(NodeCore(facts), self._table)  # type: ignore[arg-type]
         self._local_path: Path | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._availability: Availability | None = None
+        self._measured_at = -MEASURE_INTERVAL
         self._closing = contextlib.AsyncExitStack()
 
     def start(self) -> tuple[str, int]:
@@ -149,6 +155,8 @@ class NodeService:
                 GiveJobs: procs.give_jobs,
                 SignalWorker: procs.signal_worker,
                 RecallFromWorker: procs.recall_from_worker,
+                ReadOutput: procs.read_output,
+                MeasureAvailability: lambda effect: self._tell_figures(),
                 Stop: self._stop,
             }
         )
@@ -176,13 +184,21 @@ class NodeService:
         return name
 
     def _measure(self) -> None:
+        """Have figures for whoever comes; pulses measure for themselves."""
         self._timer = self._loop.call_later(MEASURE_INTERVAL, self._measure)
+        if self._loop.time() - self._measured_at >= MEASURE_INTERVAL / 2:
+            self._tell_figures()
+
+    def _tell_figures(self) -> None:
+        """Measure, if the last figures are not of this moment; those who wait go on in any case."""
+        now = self._loop.time()
         try:
-            availability = measure(self._options.prefix)
+            if now - self._measured_at >= FRESH_SECONDS:
+                self._availability, self._measured_at = measure(self._options.prefix), now
         except OSError as error:  # no descriptor is left to look with, or the directory is gone
             _log.debug('not measured: %s', error)
-        else:
-            self._seat.post(AvailabilityMeasured(availability))
+        finally:
+            self._seat.post(AvailabilityMeasured(self._availability))
 
     def _stop_measuring(self) -> None:
         if self._timer is not None:

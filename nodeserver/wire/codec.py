@@ -56,6 +56,8 @@ TAGS: dict[type[Any], int] = {
     messages.JobsRetried: 29,
     messages.ShareData: 30,
     messages.DropData: 31,
+    messages.JobsOutput: 56,
+    messages.OutputTaken: 57,
 }
 
 
