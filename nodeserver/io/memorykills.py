@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nodeserver.core.deaths import MemoryKill
+from nodeserver.io.controlgroups import PROC, group_directories
 
 FRESH_SECONDS = 5.0  # a process with much memory takes a while from being killed to its end
 
-_PROC = Path('/proc')
 _COUNT = re.compile(rb'^oom_kill (\d+)$', re.MULTILINE)
 
 
@@ -19,7 +19,7 @@ class MemoryKills:
     has risen within the last seconds explains as many deaths.
     """
 
-    def __init__(self, proc: Path = _PROC) -> None:
+    def __init__(self, proc: Path = PROC) -> None:
         self._file, self._kind = _find(proc)
         self._seen = self._count()
         self._fresh = 0
@@ -69,31 +69,6 @@ def _read_count(file: Path) -> int | None:
 
 def _group_files(proc: Path) -> Iterator[Path]:
     """Where this process's control group may keep its count, under version 2 and then 1."""
-    try:
-        groups = (proc / 'self/cgroup').read_text().splitlines()
-        mounts = (proc / 'self/mountinfo').read_text().splitlines()
-    except OSError:
-        return
     for controller, name in (('', 'memory.events'), ('memory', 'memory.oom_control')):
-        for group in _groups(groups, controller):
-            for root, point in _mounts(mounts, controller):
-                yield Path(point, group.removeprefix(root.rstrip('/')).lstrip('/'), name)
-
-
-def _groups(groups: list[str], controller: str) -> Iterator[str]:
-    """Paths of this process's control groups that this controller belongs to."""
-    for line in groups:
-        _, controllers, path = line.split(':', 2)
-        if controller in controllers.split(','):
-            yield path
-
-
-def _mounts(mounts: list[str], controller: str) -> Iterator[tuple[str, str]]:
-    """Where control groups are mounted, and which part of their tree; '' means version 2."""
-    for line in mounts:
-        before, _, after = line.partition(' - ')
-        kind, _, options = after.split(' ', 2)
-        of_version_1 = kind == 'cgroup' and controller in options.split(',')
-        if of_version_1 if controller else kind == 'cgroup2':
-            root, point = before.split(' ')[3:5]
-            yield root, point
+        for _, own in group_directories(proc, controller):
+            yield own / name
