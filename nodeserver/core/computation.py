@@ -57,12 +57,14 @@ class Computation:
         'closing',
         'data',
         'declared',
+        'figures_at',
         'has_pinned',
         'has_priorities',
         'has_retries',
         'has_shared',
         'has_timeouts',
         'id',
+        'is_told_figures',
         'jobs',
         'notice_at',
         'noticed_at',
@@ -96,6 +98,8 @@ class Computation:
         self.noticed_at = float('-inf')  # when its user was told last why jobs wait
         self.ping_at = now
         self.pings = 0
+        self.figures_at = now  # from when on its user is told again what nodes have to spare
+        self.is_told_figures = False  # as the pulses bring them that were asked for last
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""

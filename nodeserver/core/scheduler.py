@@ -370,7 +370,7 @@ class SchedulerCore:
 
         Pulses are counted, not seconds: a program that was suspended has sent none (D17).
         """
-        self._deadlines.pulse_at = now + self._fleet.pulse_interval()
+        self._deadlines.pulse_at = self._fleet.begin_pulse(now)
         for node in list(self._fleet.nodes.values()):
             if node.unanswered >= MISSED_PULSES:
                 seconds = round(now - node.heard_at)

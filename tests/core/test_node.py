@@ -8,6 +8,7 @@ import pytest
 from nodeserver.core import effects as do
 from nodeserver.core import messages as m
 from nodeserver.core.events import (
+    AvailabilityMeasured,
     DeadlinePassed,
     JobsRecalled,
     JobsReported,
@@ -562,3 +563,19 @@ def test_a_recall_that_comes_too_late_is_answered_with_nothing() -> None:
         bench.tell(JobsReported(7, worker, ids, [False] * 2, [b''] * 2, [1e-4] * 2))
     (back,) = bench.take(m.JobsReturned)
     assert back.ids == []
+
+
+def test_a_pulse_is_answered_with_what_is_measured_then() -> None:
+    bench = Bench()
+    bench.tell(AvailabilityMeasured(m.Availability(90.0, 1, 1, 0.0)))
+    assert not bench.take(m.NodePulse)
+    bench.tell(PeerConnected('other', ''))
+    bench.hears(m.SchedulerPulse())
+    bench.hears(m.SchedulerPulse(), 'other')
+    assert bench.take(do.MeasureAvailability) == [do.MeasureAvailability()]
+    assert not bench.take(m.NodePulse)
+    fresh = m.Availability(10.0, 1, 1, 0.0)
+    bench.tell(AvailabilityMeasured(fresh))
+    assert bench.take(m.NodePulse) == [m.NodePulse(fresh)] * 2
+    bench.tell(AvailabilityMeasured(None))
+    assert not bench.take(m.NodePulse)
