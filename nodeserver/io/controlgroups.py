@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 PROC = Path('/proc')
@@ -24,17 +25,22 @@ def group_directories(proc: Path, controller: str) -> Iterator[tuple[Path, Path]
 
 def memory_left(proc: Path = PROC) -> int | None:
     """Bytes that the limits of this process's groups leave to it; None where there is no limit."""
-    left = [
-        free
+    left = [_left_in(*group) for group in _memory_groups(proc)]
+    return min((free for free in left if free is not None), default=None)
+
+
+@lru_cache(maxsize=1)
+def _memory_groups(proc: Path) -> list[tuple[Path, str, str]]:
+    """Groups whose limits count, and the names of their files; looking for them takes 1 ms."""
+    return [
+        (directory, *names)
         for controller, names in (
             ('', ('memory.max', 'memory.current')),
             ('memory', ('memory.limit_in_bytes', 'memory.usage_in_bytes')),
         )
         for mounted, own in group_directories(proc, controller)
         for directory in _upwards(own, mounted)
-        if (free := _left_in(directory, *names)) is not None
     ]
-    return min(left, default=None)
 
 
 def _upwards(own: Path, mounted: Path) -> Iterator[Path]:

@@ -23,15 +23,21 @@ class Printed:
         self._told = [0] * len(self.files)
 
     def look(self, number: int) -> list[int]:
-        """Note which job the worker is in (0: none); the streams of which there is news to tell."""
+        """Note which job the worker is in (0: none); the streams of which there is news to tell.
+
+        The memory of a very long output's middle is freed.
+        """
         if number != self._number:
             self._number, self._looks = number, 0
             self._told = [0] * len(self.files)
         self._looks += 1
-        if not number or self._looks <= LEAST_LOOKS:
-            return []
-        rows = zip(self.files, self._told, strict=True)
-        return [place for place, (file, told) in enumerate(rows) if _size(file) > told]
+        news = []
+        for place, file in enumerate(self.files):
+            size = _size(file)
+            if size > self._told[place]:
+                news.append(place)
+                memfile.give_back_middle(file, size)
+        return news if number and self._looks > LEAST_LOOKS else []
 
     def read(self, place: int, most: int) -> tuple[int, bytes]:
         """Where the news of a stream begin that are told now, and the news.
@@ -46,11 +52,6 @@ class Printed:
     def told(self, place: int, end: int) -> None:
         """Remember how far a stream was told."""
         self._told[place] = end
-
-    def spare_memory(self) -> None:
-        """Free the middle of an output that has become very long."""
-        for file in self.files:
-            memfile.give_back_middle(file, _size(file))
 
     def leftover(self) -> bytes:
         """Make an outcome of what is there; b'' if that is nothing."""

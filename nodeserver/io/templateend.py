@@ -230,7 +230,6 @@ class TemplateEnd:
         news = []
         for worker in self.workers.values():
             if worker.unreported:
-                worker.printed.spare_memory()
                 places = worker.printed.look(worker.running)
                 news += [(worker, place) for place in places]
         if news and self._may_tell and not self.closing:

@@ -63,7 +63,7 @@ def test_of_a_job_that_prints_too_fast_the_beginning_and_the_latest_are_told(
 ) -> None:
     size = 4 * memfile.HEAD
     os.write(printed.files[0], b'a' * size)
-    printed.spare_memory()
+    looks(printed, 1)
     start, text = printed.read(0, MOST_OF_A_STREAM)
     assert (start, text) == (0, b'a' * MOST_OF_A_STREAM)
     printed.told(0, len(text))
