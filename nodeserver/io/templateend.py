@@ -67,6 +67,7 @@ class TemplateEnd:
         self._work_timer: asyncio.TimerHandle | None = None
         self._work_due = False
         self._may_tell = True  # what jobs print
+        self._told_rows = 0  # so far: where there are very many, they take turns
         self._fork_timer: asyncio.TimerHandle | None = None
         self._kill_timer: asyncio.TimerHandle | None = None
         self._messages: dict[bytes, Callable[[bytes, list[int]], None]] = {
@@ -233,8 +234,11 @@ class TemplateEnd:
                 places = worker.printed.look(worker.running)
                 news += [(worker, place) for place in places]
         if news and self._may_tell and not self.closing:
-            most = min(MOST_OF_A_STREAM, max(LEAST_OF_A_STREAM, MOST_AT_A_TIME // len(news)))
-            self._tell(news[: MOST_AT_A_TIME // LEAST_OF_A_STREAM], most)
+            rows = MOST_AT_A_TIME // LEAST_OF_A_STREAM
+            self._told_rows %= len(news)
+            turn = (news[self._told_rows :] + news[: self._told_rows])[:rows]
+            self._told_rows += rows
+            self._tell(turn, min(MOST_OF_A_STREAM, MOST_AT_A_TIME // len(turn)))
 
     def _tell(self, news: list[tuple[WorkerEnd, int]], most: int) -> None:
         """Post what is new, unless its worker is by now in another job, which may have printed it.
