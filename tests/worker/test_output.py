@@ -31,7 +31,7 @@ def test_the_next_piece_is_told_when_it_is_asked_for(tmp_path: Path) -> None:
         assert first == JobsPrinted(COMPUTATION, [worker], [2], [STDOUT], [0], [b'one\n'])
         (tmp_path / 'two').touch()
         (template,) = bench.processes._templates.values()
-        while os.fstat(template.workers[worker].printed.files[0]).st_size < 8:
+        while os.fstat(template.workers[worker].printed.files[0]).st_size < 8:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         template.look()
         assert not [event for event in bench.events if isinstance(event, JobsPrinted)]
