@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
 from dispy_nb.lastline import last_line
+from dispy_nb.liveoutput import LiveOutput
 from dispy_nb.outcomes import NOTHING, OpenedOutcome, ProvisionalOutcome, open_outcome
 from dispy_nb.slices import slices
 from nodeserver.core.errors import InvariantBroken, UsageError
@@ -47,7 +48,7 @@ class DispyJob:
     result : object
         What the function returned, or the latest provisional result; None after a failure.
     stdout, stderr : str or None
-        What the job wrote, once it has ended.
+        What the job wrote; while it runs, what it has written so far. None before it runs.
     exception : str or None
         Traceback of the user's frames, or how the process died and what it wrote last, or
         'Cancelled'.
@@ -76,6 +77,7 @@ class DispyJob:
         '_cluster',
         '_end_time',
         '_id',
+        '_live',
         '_node',
         '_number',
         '_outcome',
@@ -95,6 +97,7 @@ class DispyJob:
         self._status = JobStatus.CREATED
         self._node: Any = None
         self._outcome: OpenedOutcome | ProvisionalOutcome | bytes | None = None
+        self._live: LiveOutput | None = None  # while it runs, once it has printed something
         self._reason = ''
         self._attempts = 0
         self._submit_time = time.time()
@@ -125,13 +128,23 @@ class DispyJob:
 
     @property
     def stdout(self) -> Any:
-        """What it wrote to standard output; None before its end, and where that is lost (D09)."""
-        return self._decoded().stdout
+        """What it wrote to standard output, also while it runs (V18); None before, or if lost."""
+        live = self._live  # read before the status: it is dropped after that has changed
+        if self._status in SETTLED:
+            return self._decoded().stdout
+        if live is None:
+            return None if self._status == JobStatus.CREATED else ''
+        return live.stdout.text
 
     @property
     def stderr(self) -> Any:
-        """What it wrote to standard error; None before its end, and where that is lost (D09)."""
-        return self._decoded().stderr
+        """What it wrote to standard error, also while it runs (V18); None before, or if lost."""
+        live = self._live
+        if self._status in SETTLED:
+            return self._decoded().stderr
+        if live is None:
+            return None if self._status == JobStatus.CREATED else ''
+        return live.stderr.text
 
     @property
     def exception(self) -> str | None:
@@ -262,7 +275,7 @@ class DispyJob:
         self._retried(self._reason if self._attempts else reason)
 
     def _retried(self, reason: str) -> None:
-        self._node, self._reason = None, reason
+        self._node, self._reason, self._live = None, reason, None
         self._move(JobStatus.CREATED)
 
     def _took(self, seconds: float, now: float) -> None:
@@ -274,11 +287,18 @@ class DispyJob:
         self._outcome = outcome
         self._move(JobStatus.PROVISIONAL)
 
+    def _printed(self, stream: int, start: int, text: bytes) -> None:
+        """It runs, and has written something."""
+        if self._live is None:
+            self._live = LiveOutput()
+        self._live.add(stream, start, text)
+
     def _settle(self, status: JobStatus, outcome: bytes, reason: str, now: float) -> None:
         self._outcome = outcome
         self._reason = reason
         self._end_time = now
         self._move(status)  # last: who sees it may read the rest
+        self._live = None
         if self._waiters:
             with _WAITERS:
                 waiters, self._waiters = self._waiters, ()
@@ -352,6 +372,7 @@ class JobView(DispyJob):
         self._origin = origin
         self._status = status
         self._outcome = outcome
+        self._live = origin._live and origin._live.frozen()
         self._waiters = ()
 
     @property

@@ -28,6 +28,7 @@ from dispy_nb.requests import Requests
 from dispy_nb.shareddata import DataBook
 from nodeserver.core.effects import (
     AskAllocation,
+    DeliverOutput,
     DeliverProvisional,
     HearOfFiles,
     MarkRequeued,
@@ -112,6 +113,7 @@ class ClusterShell:
             SettleJobs: self._perform_settle,
             SettleUnrun: self._perform_settle_unrun,
             DeliverProvisional: self._perform_provisional,
+            DeliverOutput: self._perform_output,
             TellNode: self._perform_tell_node,
             AskAllocation: self._perform_ask,
             Report: self._perform_report,
@@ -328,6 +330,14 @@ class ClusterShell:
             if self._options.cluster_status is not None:
                 view = JobView(job, JobStatus.PROVISIONAL, outcome)
                 self._tell(DispyJob.ProvisionalResult, job.node, view)
+
+    def _perform_output(self, effect: DeliverOutput) -> None:
+        output = effect.output
+        rows = zip(output.ids, output.streams, output.starts, output.texts, strict=True)
+        for number, stream, start, text in rows:
+            job = self.jobs.get(number)
+            if job is not None and job._status in _WITH_A_NODE:
+                job._printed(stream, start, text)
 
     def _perform_tell_node(self, effect: TellNode) -> None:
         change = effect.change

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from nodeserver.core import levels
 from nodeserver.core.effects import (
     AskAllocation,
+    DeliverOutput,
     DeliverProvisional,
     Effect,
     HearOfFiles,
@@ -51,6 +52,7 @@ from nodeserver.core.messages import (
     DeclareComputation,
     DropData,
     JobsDone,
+    JobsOutput,
     JobsProvisional,
     JobsRequeued,
     JobsRetried,
@@ -58,9 +60,11 @@ from nodeserver.core.messages import (
     JobsStarted,
     NodeChanged,
     Notice,
+    OutputTaken,
     ShareData,
     SubmitJobs,
 )
+from nodeserver.core.outputpace import OutputPace
 
 # a node keeps outcomes until they are acknowledged: for so long, or so many bytes, at most
 ACKNOWLEDGE_SECONDS = 0.02
@@ -77,6 +81,7 @@ class ClusterCore:
         self._letters: dict[str, list[int]] = {}  # to be acknowledged, by node
         self._kept_bytes = 0  # that nodes keep of them
         self._acknowledge_at = inf
+        self._output_pace = OutputPace()
         self._out: list[Effect] = [Send(scheduler, declared)]
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             JobsSubmitted: self._submitted,
@@ -97,6 +102,7 @@ class ClusterCore:
             JobsRetried: lambda message: self._out.append(MarkRetried(message)),
             JobsDone: self._done,
             JobsProvisional: self._provisional,
+            JobsOutput: self._output,
             JobsSettled: self._settled,
             NodeChanged: lambda message: self._out.append(TellNode(message)),
             AllocateAsk: lambda message: self._out.append(AskAllocation(message)),
@@ -120,13 +126,16 @@ class ClusterCore:
                 self._acknowledge_at = now + ACKNOWLEDGE_SECONDS
             if now >= self._acknowledge_at or self._kept_bytes > ACKNOWLEDGE_BYTES:
                 self._acknowledge()
+        for node in self._output_pace.free(now):
+            self._send(OutputTaken(self._declared.computation, node))
         effects = self._out[:]
         self._out.clear()
         return effects
 
     def next_deadline(self) -> float | None:
-        """When letters are to be acknowledged at the latest."""
-        return self._acknowledge_at if self._letters else None
+        """When letters are to be acknowledged at the latest, or output may be asked for again."""
+        due = min(self._acknowledge_at if self._letters else inf, self._output_pace.next())
+        return due if due != inf else None
 
     def _acknowledge(self) -> None:
         for node, letters in self._letters.items():
@@ -198,6 +207,11 @@ class ClusterCore:
 
     def _provisional(self, message: JobsProvisional) -> None:
         self._out.append(DeliverProvisional(message))
+
+    def _output(self, message: JobsOutput) -> None:
+        if message.ids:
+            self._out.append(DeliverOutput(message))
+        self._output_pace.took(message)
 
     def _settled(self, message: JobsSettled) -> None:
         ids = [job for job in message.ids if job in self._pending]

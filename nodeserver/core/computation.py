@@ -65,6 +65,7 @@ class Computation:
         'data',
         'declared',
         'dismissed',
+        'figures_at',
         'has_manifests',
         'has_pinned',
         'has_priorities',
@@ -72,6 +73,7 @@ class Computation:
         'has_shared',
         'has_timeouts',
         'id',
+        'is_told_figures',
         'jobs',
         'needs_more',
         'notice_at',
@@ -116,6 +118,8 @@ class Computation:
         self.remarks: set[str] = set()  # of nodes on their packages, that its user was told
         self.specs = list(declared.specs)  # the latest that were added come first
         self.dismissed: dict[str, str] = {}  # nodes that are not to be used, and why, in words
+        self.figures_at = now  # from when on its user is told again what nodes have to spare
+        self.is_told_figures = False  # as the pulses bring them that were asked for last
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""

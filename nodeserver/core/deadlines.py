@@ -8,13 +8,17 @@ from nodeserver.core.events import Event, MessageArrived
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
     JobsDone,
+    JobsOutput,
     JobsProvisional,
     JobsReturned,
+    OutputTaken,
     SubmitJobs,
 )
 
 # what comes with jobs moves no deadline, but for jobs that are for one node
-_TIMELESS = frozenset((JobsDone, JobsProvisional, JobsReturned, AcknowledgeOutcomes))
+_TIMELESS = frozenset(
+    (JobsDone, JobsProvisional, JobsOutput, JobsReturned, AcknowledgeOutcomes, OutputTaken)
+)
 
 
 class Deadlines:

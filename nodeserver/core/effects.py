@@ -7,6 +7,7 @@ from nodeserver.core.fleetmessages import RequestAnswered
 from nodeserver.core.messages import (
     AllocateAsk,
     JobsDone,
+    JobsOutput,
     JobsProvisional,
     JobsRetried,
     Message,
@@ -163,6 +164,18 @@ class RecallFromWorker:
 
 
 @value
+class ReadOutput:
+    """Tell once more, when there is something, what the computation's running jobs print."""
+
+    computation: int
+
+
+@value
+class MeasureAvailability:
+    """Somebody waits to be told what the machine has to spare: `AvailabilityMeasured` follows."""
+
+
+@value
 class Stop:
     """The program can end now."""
 
@@ -219,6 +232,13 @@ class DeliverProvisional:
 
 
 @value
+class DeliverOutput:
+    """Show what these running jobs print."""
+
+    output: JobsOutput
+
+
+@value
 class TellNode:
     """A node joined, left, or told how it is."""
 
@@ -260,6 +280,8 @@ Effect = (
     | GiveJobs
     | SignalWorker
     | RecallFromWorker
+    | ReadOutput
+    | MeasureAvailability
     | Stop
     | MarkStarted
     | MarkRequeued
@@ -267,6 +289,7 @@ Effect = (
     | SettleJobs
     | SettleUnrun
     | DeliverProvisional
+    | DeliverOutput
     | TellNode
     | AskAllocation
     | SayClosed

@@ -151,6 +151,21 @@ class ProvisionalReported:
 
 
 @value
+class JobsPrinted:
+    """What jobs that run have printed since the last time; a row for each stream of a job.
+
+    Jobs are told by worker and number, counted from 1 as the worker was given them.
+    """
+
+    computation: int
+    workers: list[int]
+    numbers: list[int]
+    streams: list[int]
+    starts: list[int]
+    texts: list[bytes]
+
+
+@value
 class WorkerEnded:
     """A worker's process is gone and reaped; `outcome` holds the output it left unreported."""
 
@@ -251,9 +266,9 @@ class CloseAsked:
 
 @value
 class AvailabilityMeasured:
-    """What the machine has to spare."""
+    """What the machine has to spare; None where it cannot tell."""
 
-    availability: Availability
+    availability: Availability | None
 
 
 @value
@@ -311,6 +326,7 @@ Event = (
     | JobsReported
     | JobsRecalled
     | ProvisionalReported
+    | JobsPrinted
     | WorkerEnded
     | FileOffered
     | FilesToSay

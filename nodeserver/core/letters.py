@@ -4,9 +4,9 @@ from dataclasses import fields, replace
 from itertools import compress
 from typing import Any, TypeVar
 
-from nodeserver.core.messages import AcknowledgeOutcomes, JobsDone, JobsProvisional
+from nodeserver.core.messages import AcknowledgeOutcomes, JobsDone, JobsOutput, JobsProvisional
 
-Columns = TypeVar('Columns', JobsDone, JobsProvisional)
+Columns = TypeVar('Columns', bound=JobsDone | JobsProvisional | JobsOutput)
 
 
 def acknowledgement(letter: JobsDone) -> AcknowledgeOutcomes:

@@ -23,6 +23,8 @@ from dataclasses import field
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.fleetmessages import FleetMessage
 from nodeserver.core.notices import NodeNotice as NodeNotice
+from nodeserver.core.outputmessages import JobsOutput as JobsOutput
+from nodeserver.core.outputmessages import OutputTaken as OutputTaken
 from nodeserver.core.values import ONE_CPU as ONE_CPU
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
@@ -414,4 +416,6 @@ Message = (
     | DropData
     | FileMessage
     | FleetMessage
+    | JobsOutput
+    | OutputTaken
 )

@@ -23,6 +23,7 @@ from nodeserver.core.events import (
     CpusChosen,
     DeadlinePassed,
     Event,
+    JobsPrinted,
     JobsRecalled,
     JobsReported,
     MemoryExceeded,
@@ -41,11 +42,12 @@ from nodeserver.core.events import (
     WorkerEnded,
     WorkerForked,
 )
+from nodeserver.core.figures import Figures
 from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.hosted import Hosted, HostedState, limit_cpus, noted
+from nodeserver.core.liveoutput import LiveOutput
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
-    Availability,
     CloseComputation,
     ComputationClosed,
     ComputationReady,
@@ -54,8 +56,8 @@ from nodeserver.core.messages import (
     Farewell,
     JobsReturned,
     NodePaused,
-    NodePulse,
     OpenComputation,
+    OutputTaken,
     RecallJobs,
     RunJobs,
     SchedulerPulse,
@@ -75,7 +77,6 @@ class NodeCore:
 
     def __init__(self, facts: NodeFacts, rules: NodeRules = AT_ALL_TIMES) -> None:
         self._facts = facts
-        self._availability: Availability | None = None
         self._peers: dict[str, Peer] = {}
         self._hosted: dict[int, Hosted] = {}
         self._out: list[Effect] = []
@@ -91,6 +92,8 @@ class NodeCore:
         self._departure = Departure(*shared, self._out.append, self._workplace, self._drop)
         self._shift = Shift(rules, *shared, self._workplace, self._departure, self._out.append)
         self._silence = Silence(self._peers, rules.zombie_seconds)
+        self._figures = Figures(self._out.append)
+        live_output = LiveOutput(facts.id, self._hosted, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             PeerConnected: self._peer_connected,
@@ -104,9 +107,9 @@ class NodeCore:
             JobsReported: self._workplace.reported,
             JobsRecalled: self._workplace.recalled,
             ProvisionalReported: self._workplace.provisional,
+            JobsPrinted: live_output.printed,
             WorkerEnded: self._workplace.ended,
             MemoryExceeded: self._workplace.exceeded,
-            AvailabilityMeasured: self._measured,
             CpusChosen: self._resize,
             ClockRead: self._shift.clock_read,
             PauseAsked: self._shift.pause,
@@ -115,6 +118,7 @@ class NodeCore:
             StopAsked: self._departure.asked,
             OwnerGone: self._departure.owner_gone,
             **self._files.events,
+            AvailabilityMeasured: self._figures.measured,
         }
         self._messages: dict[type[Any], Callable[[str, Any, float], None]] = {
             OpenComputation: self._open,
@@ -126,9 +130,8 @@ class NodeCore:
             DropData: self._arrivals.drop,
             AcknowledgeOutcomes: self._acknowledged,
             CloseComputation: self._close,
-            SchedulerPulse: lambda peer, message, now: self._send(
-                peer, NodePulse(self._availability)
-            ),
+            OutputTaken: live_output.taken,
+            SchedulerPulse: self._figures.pulse,
             Farewell: self._farewell,
             **self._files.messages,
         }
@@ -191,7 +194,7 @@ class NodeCore:
     def _peer_connected(self, event: PeerConnected, now: float) -> None:
         self._peers[event.peer] = Peer(now)
         self._silence.begins(now)
-        self._send(event.peer, self._facts.details(self._availability))
+        self._send(event.peer, self._facts.details(self._figures.latest))
         if self._shift.closed:
             self._send(event.peer, NodePaused(self._shift.closed))
 
@@ -358,9 +361,6 @@ class NodeCore:
 
     # time
 
-    def _measured(self, event: AvailabilityMeasured, now: float) -> None:
-        self._availability = event.availability
-
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
         self._workplace.kill_due(now)
         for name in self._silence.too_long(now):
@@ -380,7 +380,7 @@ class NodeCore:
             if hosted.takes_all:
                 hosted.opened = replace(hosted.opened, cpus=event.cpus)
         for peer in self._peers:
-            self._send(peer, self._facts.details(self._availability))
+            self._send(peer, self._facts.details(self._figures.latest))
 
     def status(self) -> list[str]:
         """Say in words who holds the node and what it does."""

@@ -163,13 +163,22 @@ class Recruiting:
         """The node lives; its clients learn what it has to spare."""
         node.availability = message.availability
         for computation, use in node.uses.items():
-            if use.state in IN_USE:
-                self.tell(node, self.computations[computation], NodeStatus.AVAIL_INFO, '')
+            comp = self.computations[computation]
+            if use.state in IN_USE and comp.is_told_figures:
+                self.tell(node, comp, NodeStatus.AVAIL_INFO, '')
 
-    def pulse_interval(self) -> float:
-        """Seconds between pulses: what the most impatient computation wants."""
-        wanted = (comp.declared.pulse_interval for comp in self.computations.values())
-        return min(wanted, default=PULSE_INTERVAL)
+    def begin_pulse(self, now: float) -> float:
+        """Nodes are asked for a sign of life; when they are to be asked again.
+
+        The most impatient computation says so; others are told of figures in their own time (E12).
+        """
+        intervals = {comp: comp.declared.pulse_interval for comp in self.computations.values()}
+        shortest = min(intervals.values(), default=PULSE_INTERVAL)
+        for comp, interval in intervals.items():
+            comp.is_told_figures = now >= comp.figures_at
+            if comp.is_told_figures:
+                comp.figures_at = now + interval - shortest / 2
+        return now + shortest
 
     def declare(self, comp: Computation, now: float) -> None:
         """A new computation: offer it the nodes that are known, and look for others."""

@@ -43,6 +43,7 @@ from nodeserver.core.messages import (
     DropData,
     Farewell,
     JobsDone,
+    JobsOutput,
     JobsProvisional,
     JobsReturned,
     NodeDetails,
@@ -52,10 +53,12 @@ from nodeserver.core.messages import (
     NodePaused,
     NodePulse,
     Notice,
+    OutputTaken,
     SchedulerPulse,
     ShareData,
     SubmitJobs,
 )
+from nodeserver.core.passing import Passing
 from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.retries import split
 from nodeserver.core.status import JobStatus, NodeStatus
@@ -74,6 +77,7 @@ class SchedulerCore:
         self._dispatch = Dispatch(self._fleet, self._out.append)
         self._endings = Endings(self._dispatch, self._out.append)
         self._steering = Steering(self._fleet, self._dispatch, self._endings, self._out.append)
+        passing = Passing(self._fleet, self._out.append)
         self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations)
         self._files = FileRoutes(self._fleet, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
@@ -93,7 +97,8 @@ class SchedulerCore:
             DropData: self._share,
             CancelJobs: self._cancel,
             CloseComputation: self._close,
-            AcknowledgeOutcomes: self._acknowledge,
+            AcknowledgeOutcomes: passing.to_node,
+            OutputTaken: passing.to_node,
             AllocateAnswer: lambda peer, message, now: self._fleet.answered(message, now),
             **self._files.from_client,
         }
@@ -105,7 +110,8 @@ class SchedulerCore:
             ComputationRefused: self._node_refused,
             NodeFree: self._fleet.node_free,
             JobsDone: self._jobs_done,
-            JobsProvisional: self._jobs_provisional,
+            JobsProvisional: passing.to_client,
+            JobsOutput: passing.to_client,
             JobsReturned: self._jobs_returned,
             ComputationClosed: self._computation_closed,
             NodeEnding: self._fleet.ending,
@@ -231,10 +237,6 @@ class SchedulerCore:
         del self._fleet.computations[comp.id]
         self._send(comp.client, ComputationClosed(comp.id))
 
-    def _acknowledge(self, peer: str, message: AcknowledgeOutcomes, now: float) -> None:
-        if message.node in self._fleet.nodes:
-            self._send(message.node, message)
-
     # from nodes
 
     def _jobs_done(self, node: NodeRecord, message: JobsDone, now: float) -> None:
@@ -260,14 +262,6 @@ class SchedulerCore:
             self._send(comp.client, message)
         else:
             self._send(node.id, acknowledgement(message))
-
-    def _jobs_provisional(self, node: NodeRecord, message: JobsProvisional, now: float) -> None:
-        comp = self._fleet.computations.get(message.computation)
-        if comp is not None:
-            current = comp.are_current(message.ids, message.attempts, node.id)
-            if any(current):
-                believed = message if all(current) else part_of(message, current)
-                self._send(comp.client, believed)
 
     def _jobs_returned(self, node: NodeRecord, message: JobsReturned, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
@@ -351,7 +345,7 @@ class SchedulerCore:
 
         Pulses are counted, not seconds: a program that was suspended has sent none (D17).
         """
-        self._deadlines.pulse_at = now + self._fleet.pulse_interval()
+        self._deadlines.pulse_at = self._fleet.begin_pulse(now)
         for node in list(self._fleet.nodes.values()):
             if node.unanswered >= MISSED_PULSES:
                 seconds = round(now - node.heard_at)

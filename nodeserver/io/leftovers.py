@@ -8,8 +8,6 @@ import socket
 import stat
 from pathlib import Path
 
-import psutil
-
 from nodeserver.io.prefix import MARK, claim
 
 
@@ -33,8 +31,18 @@ def sweep_directories(parent: Path, start: str) -> None:
             pid = int(path.name.removeprefix(start).partition('-')[0])
             facts = path.lstat()
             ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
-            if ours and not psutil.pid_exists(pid) and not _is_used(path):
+            if ours and not _exists(pid) and not _is_used(path):
                 shutil.rmtree(path)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _is_used(directory: Path) -> bool:

@@ -28,9 +28,9 @@ def file_of(data: Buffer | SealedFile, name: str) -> int:
 def read_text(fd: int, size: int) -> str:
     """Read what was printed: all of it, or the beginning and the end of very much."""
     if size <= HEAD + TAIL + _SLACK:
-        return _read(fd, 0, size).decode('utf-8', 'replace')
-    head = _read(fd, 0, HEAD).decode('utf-8', 'replace')
-    tail = _read(fd, size - TAIL, TAIL).decode('utf-8', 'replace')
+        return read(fd, 0, size).decode('utf-8', 'replace')
+    head = read(fd, 0, HEAD).decode('utf-8', 'replace')
+    tail = read(fd, size - TAIL, TAIL).decode('utf-8', 'replace')
     return f'{head}\n[... {size - HEAD - TAIL:,} bytes are left out here ...]\n{tail}'
 
 
@@ -41,7 +41,8 @@ def give_back_middle(fd: int, size: int) -> None:
         libc.fallocate(fd, _PUNCH, ctypes.c_int64(HEAD), ctypes.c_int64(end - HEAD))
 
 
-def _read(fd: int, start: int, count: int) -> bytes:
+def read(fd: int, start: int, count: int) -> bytes:
+    """Read so many bytes from there on, or what there is."""
     pieces = []
     while count and (piece := os.pread(fd, count, start)):
         pieces.append(piece)

@@ -70,5 +70,5 @@ def _read_count(file: Path) -> int | None:
 def _group_files(proc: Path) -> Iterator[Path]:
     """Where this process's control group may keep its count, under version 2 and then 1."""
     for controller, name in (('', 'memory.events'), ('memory', 'memory.oom_control')):
-        for directory, _ in group_directories(proc, controller):
-            yield directory / name
+        for _, own in group_directories(proc, controller):
+            yield own / name

@@ -7,21 +7,14 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from nodeserver.core.errors import KeyFileError, UsageError
+from nodeserver.io.interfaces import addresses, boot_time
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-# psutil carries no types of its own
-_net_if_addrs: Callable[[], dict[str, list[Any]]] = psutil.net_if_addrs
-_net_if_stats: Callable[[], dict[str, Any]] = psutil.net_if_stats
-_boot_time: Callable[[], float] = psutil.boot_time
 
 LONGEST_HOST = 255  # RFC 1035
 # 107 characters are the longest ipc path; this leaves 50 for the names of sockets
@@ -142,7 +135,7 @@ def _boot_identity() -> str:
     try:
         return Path('/proc/sys/kernel/random/boot_id').read_text(encoding='ascii').strip()
     except OSError:  # not Linux
-        return f'{socket.gethostname()} {int(_boot_time())}'
+        return f'{socket.gethostname()} {int(boot_time())}'
 
 
 def _network_namespace() -> int:
@@ -153,15 +146,7 @@ def _network_namespace() -> int:
 
 
 def _every_interface() -> list[Interface]:
-    up = _net_if_stats()
-    found = []
-    for name, addresses in _net_if_addrs().items():
-        if name not in up or not up[name].isup:
-            continue
-        for entry in addresses:
-            if entry.family in (socket.AF_INET, socket.AF_INET6):
-                found.append(_interface(name, entry.address, entry.netmask))
-    return found
+    return [_interface(*row) for row in addresses()]
 
 
 def _interface(name: str, address: str, netmask: str | None) -> Interface:

@@ -20,6 +20,7 @@ from nodeserver.core.effects import (
     ForkWorkers,
     GiveJobs,
     OpenTemplate,
+    ReadOutput,
     RecallFromWorker,
     SignalWorker,
 )
@@ -39,7 +40,7 @@ from nodeserver.wire.lane import TemplateSettings
 _MANY_JOBS = 96
 _SOME_JOBS, _SOME_SECONDS = 16, 0.002
 _REST = 0.001
-_LOOK_INTERVAL = 0.5  # seconds between looks at how much the jobs have printed
+_LOOK_INTERVAL = 0.5  # seconds between looks at what the jobs print
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +155,12 @@ class Processes:
         worker = self._worker(effect.computation, effect.worker)
         if worker is not None:
             worker.recall(effect.delay)
+
+    def read_output(self, effect: ReadOutput) -> None:
+        """Tell what the running jobs print, once more; `JobsPrinted` follows when they do."""
+        template = self._templates.get(effect.computation)
+        if template is not None:
+            template.read_output()
 
     def signal_worker(self, effect: SignalWorker) -> None:
         """Send a signal to the worker and the group of processes that it leads."""
@@ -274,12 +281,10 @@ class Processes:
         self._posted()
 
     def _look(self) -> None:
-        """Keep very long outputs from filling the memory; see what else fills it."""
+        """See what the jobs print, and what fills the memory."""
         self._shared.memory_kills.look(self._loop.time())
         for template in self._templates.values():
-            for worker in template.workers.values():
-                if worker.unreported:
-                    worker.spare_memory()
+            template.look()
         self._memory_watch.look(self._demanding())
         self._look_timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
 

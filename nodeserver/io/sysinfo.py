@@ -5,20 +5,34 @@ import platform
 import sys
 from pathlib import Path
 
-import psutil
-
 from nodeserver.core.messages import Availability
-from nodeserver.io.controlgroups import memory_limit
+from nodeserver.io.controlgroups import memory_left, memory_limit
+
+try:
+    import psutil as psutil  # others have it from here
+except ImportError:  # jobs run all the same, and nobody is told what the machine has to spare (E05)
+    psutil = None
 
 
-def measure(path: Path) -> Availability:
-    """Measure what can be used now; `cpu` is meant since the last call (E09-E11)."""
+def measure(path: Path) -> Availability | None:
+    """Measure what can be used now, `cpu` since the last call (E09-E11); None without psutil."""
+    if psutil is None:
+        return None
+    memory, limit = psutil.virtual_memory().available, memory_left()
     return Availability(
-        cpu=round(100.0 - psutil.cpu_percent(), 1),
-        memory=psutil.virtual_memory().available,
+        cpu=round(max(0.0, 100.0 - _busy_per_cent()), 1),
+        memory=memory if limit is None else min(memory, limit),
         disk=psutil.disk_usage(str(path)).free,
         swap=psutil.swap_memory().percent,
     )
+
+
+def _busy_per_cent() -> float:
+    """How busy those processors were that this process may use."""
+    each = psutil.cpu_percent(percpu=True)
+    ours = os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else range(len(each))
+    used = [each[cpu] for cpu in ours if cpu < len(each)] or each
+    return float(sum(used) / len(used))
 
 
 def processor_count() -> int:

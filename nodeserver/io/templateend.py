@@ -15,13 +15,16 @@ from pathlib import Path
 from nodeserver.core import levels
 from nodeserver.core.deaths import GARBLED
 from nodeserver.core.events import (
+    JobsPrinted,
     TemplateNoted,
     TemplateReady,
     WorkerEnded,
     WorkerForked,
 )
+from nodeserver.core.outputmessages import STDERR, STDOUT
 from nodeserver.io import memfile
 from nodeserver.io.control import Control
+from nodeserver.io.printed import LEAST_OF_A_STREAM, MOST_AT_A_TIME, MOST_OF_A_STREAM
 from nodeserver.io.workerend import Shared, WorkerEnd
 from nodeserver.wire import lane
 
@@ -70,6 +73,8 @@ class TemplateEnd:
         self._reaps: list[int] = []
         self._work_timer: asyncio.TimerHandle | None = None
         self._work_due = False
+        self._may_tell = True  # what jobs print
+        self._told_rows = 0  # so far: where there are very many, they take turns
         self._fork_timer: asyncio.TimerHandle | None = None
         self._kill_timer: asyncio.TimerHandle | None = None
         self._files: list[int] = []  # that it prints to
@@ -236,6 +241,47 @@ class TemplateEnd:
         self._fork_timer = None
         count, self._refused = self._refused, 0
         self.fork(count)
+
+    # what running jobs print
+
+    def read_output(self) -> None:
+        """What was told was taken: the next look may tell more."""
+        self._may_tell = True
+
+    def look(self) -> None:
+        """See what the workers print: keep it from filling the memory, and tell of it."""
+        news = []
+        for worker in self.workers.values():
+            if worker.unreported:
+                places = worker.printed.look(worker.running)
+                news += [(worker, place) for place in places]
+        if news and self._may_tell and not self.closing:
+            rows = MOST_AT_A_TIME // LEAST_OF_A_STREAM
+            self._told_rows %= len(news)
+            turn = (news[self._told_rows :] + news[: self._told_rows])[:rows]
+            self._told_rows += rows
+            self._tell(turn, min(MOST_OF_A_STREAM, MOST_AT_A_TIME // len(turn)))
+
+    def _tell(self, news: list[tuple[WorkerEnd, int]], most: int) -> None:
+        """Post what is new, unless its worker is by now in another job, which may have printed it.
+
+        A worker says which job it begins before it does, and empties its files before that.
+        """
+        printed = JobsPrinted(self.computation, [], [], [], [], [])
+        for worker, place in news:
+            number = worker.running
+            start, text = worker.printed.read(place, most)
+            if not text or not number or worker.running != number:
+                continue
+            worker.printed.told(place, start + len(text))
+            printed.workers.append(worker.id)
+            printed.numbers.append(number)
+            printed.streams.append((STDOUT, STDERR)[place])
+            printed.starts.append(start)
+            printed.texts.append(text)
+        if printed.texts:
+            self._may_tell = False
+            self._shared.post(printed)
 
     # orders, gathered for one turn of the loop
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.events import Event, JobsRecalled, JobsReported, ProvisionalReported
-from nodeserver.io import memfile
 from nodeserver.io.memorykills import MemoryKills
+from nodeserver.io.printed import Printed
 from nodeserver.io.sealedfile import SealedFile, content_of, file_with, taken_over
 from nodeserver.io.watcher import FAILED, READABLE, WRITABLE, Watcher
 from nodeserver.io.workerpage import PageOfNode, cells_of
@@ -70,7 +70,6 @@ class WorkerEnd:
         '_arrived',
         '_backlog',
         '_computation',
-        '_files',
         '_lane',
         '_on_exit',
         '_page',
@@ -87,6 +86,7 @@ class WorkerEnd:
         'latest_seconds',
         'leaving',
         'pid',
+        'printed',
     )
 
     def __init__(
@@ -104,7 +104,8 @@ class WorkerEnd:
         self._computation = computation
         self.given = self._answered = 0  # jobs, counted over its whole life
         self._unread = False  # the worker was gone before it had read what it was given
-        self._lane, *self._files = fds[:3]
+        self._lane = fds[0]
+        self.printed = Printed(fds[1:3])
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, self._lane)
         self._arrived: deque[int] = deque()  # files beside reports that are to be read yet
         self._recall_timer: asyncio.TimerHandle | None = None
@@ -267,6 +268,12 @@ class WorkerEnd:
         """Jobs given that have not been answered for."""
         return self.given - self._answered
 
+    @property
+    def running(self) -> int:
+        """Number of the job that it is in now, if it has reported all before that; else 0."""
+        number = self._page.begun if self._page is not None else self.given
+        return number if number == self._answered + 1 else 0
+
     def recall(self, delay: float) -> None:
         """Have a lasting worker skip what it has not begun after `delay` seconds."""
         if delay:
@@ -357,25 +364,18 @@ class WorkerEnd:
                 for each in (signal.SIGINT, signal.SIGCONT):  # it may be stopped
                     signal.pidfd_send_signal(self._pidfd, each)
 
-    def spare_memory(self) -> None:
-        """Free the middle of an output that has become very long."""
-        for file in self._files:
-            memfile.give_back_middle(file, os.fstat(file).st_size)
-
     def leftover(self) -> bytes:
         """Make an outcome of what the process printed in a job that it did not end."""
-        if not self.unreported:
-            return b''
-        texts = [memfile.read_text(file, os.fstat(file).st_size) for file in self._files]
-        return encode_failure(*texts) if any(texts) else b''
+        return self.printed.leftover() if self.unreported else b''
 
     def close(self) -> None:
         """Give back all descriptors."""
         self._close_lane()
-        for fd in (self._pidfd, *self._files):
+        for fd in (self._pidfd, *self.printed.files):
             if fd >= 0:
                 self._watcher.close_fd(fd)
-        self._pidfd, self._files = -1, []
+        self._pidfd = -1
+        self.printed.files.clear()
         if self._page is not None:
             self._page.close()
             self._page = None

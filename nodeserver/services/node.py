@@ -18,8 +18,10 @@ from nodeserver.core.effects import (
     ForkWorkers,
     GiveJobs,
     HearOfFiles,
+    MeasureAvailability,
     OpenFiles,
     OpenTemplate,
+    ReadOutput,
     RecallFromWorker,
     ReleaseFiles,
     Report,
@@ -40,6 +42,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.node import NodeCore
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules
+from nodeserver.core.values import Availability
 from nodeserver.io import netif
 from nodeserver.io.clock import second_of_day
 from nodeserver.io.driver import Driver
@@ -57,6 +60,7 @@ from nodeserver.wire.beacon import NodeContact
 
 MEASURE_INTERVAL = 5.0
 CLOCK_INTERVAL = 30.0  # at the latest: a clock that was set, or a machine that has slept
+FRESH_SECONDS = 0.25  # over less than that a processor's load says nothing
 END_PATIENCE = 30.0  # for a core that is to end at once, before the node ends without it
 
 _log = logging.getLogger(__name__)
@@ -105,6 +109,8 @@ class NodeService:
         self._local_path: Path | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
+        self._availability: Availability | None = None
+        self._measured_at = -MEASURE_INTERVAL
         self._closing = contextlib.AsyncExitStack()
 
     def start(self) -> tuple[str, int]:
@@ -202,6 +208,8 @@ class NodeService:
                 GiveJobs: procs.give_jobs,
                 SignalWorker: procs.signal_worker,
                 RecallFromWorker: procs.recall_from_worker,
+                ReadOutput: procs.read_output,
+                MeasureAvailability: lambda effect: self._tell_figures(),
                 Stop: self._stop,
                 OpenFiles: files.open,
                 HearOfFiles: files.hear,
@@ -233,13 +241,21 @@ class NodeService:
         return name
 
     def _measure(self) -> None:
+        """Have figures for whoever comes; pulses measure for themselves."""
         self._timer = self._loop.call_later(MEASURE_INTERVAL, self._measure)
+        if self._loop.time() - self._measured_at >= MEASURE_INTERVAL / 2:
+            self._tell_figures()
+
+    def _tell_figures(self) -> None:
+        """Measure, if the last figures are not of this moment; those who wait go on in any case."""
+        now = self._loop.time()
         try:
-            availability = measure(self._options.prefix)
+            if now - self._measured_at >= FRESH_SECONDS:
+                self._availability, self._measured_at = measure(self._options.prefix), now
         except OSError as error:  # no descriptor is left to look with, or the directory is gone
             _log.debug('not measured: %s', error)
-        else:
-            self._seat.post(AvailabilityMeasured(availability))
+        finally:
+            self._seat.post(AvailabilityMeasured(self._availability))
 
     def _stop_measuring(self) -> None:
         if self._timer is not None:

@@ -69,6 +69,8 @@ TAGS: dict[type[Any], int] = {
     fleetmessages.SetNodeCpus: 52,
     fleetmessages.RequestAnswered: 53,
     fleetmessages.LimitCpus: 54,
+    messages.JobsOutput: 56,
+    messages.OutputTaken: 57,
     messages.NodePaused: 64,
     messages.NodeNotice: 76,
 }

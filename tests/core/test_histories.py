@@ -16,7 +16,7 @@ from nodeserver.core.endings import Endings
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.hosted import Hosted
 from nodeserver.core.messages import NodeSpec
-from nodeserver.core.scheduler import SchedulerCore
+from nodeserver.core.passing import Passing
 from nodeserver.core.shareddata import HeldData
 from nodeserver.core.status import JobStatus
 from nodeserver.wire.session import Limits
@@ -188,7 +188,7 @@ BUGS: dict[Promise, tuple[type, str, object]] = {
     Promise.STARTS: (Endings, 'give_up', _try_again),
     Promise.CPUS: (Hosted, 'busy', 0),
     Promise.DATA: (HeldData, 'is_ready', lambda *_: True),
-    Promise.NOTHING_KEPT: (SchedulerCore, '_acknowledge', lambda *_: None),
+    Promise.NOTHING_KEPT: (Passing, 'to_node', lambda *_: None),
 }
 MOST_SEEDS = 100
 LENGTH = 30

@@ -7,6 +7,7 @@ import pytest
 from nodeserver.core import messages as m
 from nodeserver.core.effects import Ping
 from nodeserver.core.events import DeadlinePassed, PeerLost
+from nodeserver.core.status import NodeStatus
 from tests.support.desk import CLIENT, Desk
 from tests.support.world import declaration
 
@@ -66,3 +67,16 @@ def test_others_are_looked_for_when_the_only_node_fails() -> None:
     desk.effects.clear()
     desk.waits(2)
     assert any(isinstance(effect, Ping) for effect in desk.effects)
+
+
+def test_each_cluster_is_told_of_figures_in_its_own_time() -> None:
+    desk = Desk(pulse_interval=60.0)
+    desk.hears('other', replace(declaration(), computation=8, pulse_interval=7.0))
+    desk.join('a')
+    desk.hears('a', m.ComputationReady(8))
+    desk.sent(m.NodeChanged)
+    run_for(desk, 600, answers=True)
+    for client, times in ((CLIENT, 600 / 60), ('other', 600 / 7)):
+        told = [change.status for change in desk.sent(m.NodeChanged, client)]
+        assert set(told) == {NodeStatus.AVAIL_INFO}
+        assert times - 2 <= len(told) <= times * 1.1 + 1

@@ -10,6 +10,7 @@ from nodeserver.core import effects as do
 from nodeserver.core import levels
 from nodeserver.core import messages as m
 from nodeserver.core.events import (
+    AvailabilityMeasured,
     DeadlinePassed,
     JobsRecalled,
     JobsReported,
@@ -539,3 +540,19 @@ def test_arguments_of_setup_reach_the_template() -> None:
     opened = replace(opening(), setup_args=b'pickled')
     bench.hears(opened)
     assert [order.setup_args for order in bench.take(do.OpenTemplate)] == [b'pickled']
+
+
+def test_a_pulse_is_answered_with_what_is_measured_then() -> None:
+    bench = Bench()
+    bench.tell(AvailabilityMeasured(m.Availability(90.0, 1, 1, 0.0)))
+    assert not bench.take(m.NodePulse)
+    bench.tell(PeerConnected('other', ''))
+    bench.hears(m.SchedulerPulse())
+    bench.hears(m.SchedulerPulse(), 'other')
+    assert bench.take(do.MeasureAvailability) == [do.MeasureAvailability()]
+    assert not bench.take(m.NodePulse)
+    fresh = m.Availability(10.0, 1, 1, 0.0)
+    bench.tell(AvailabilityMeasured(fresh))
+    assert bench.take(m.NodePulse) == [m.NodePulse(fresh)] * 2
+    bench.tell(AvailabilityMeasured(None))
+    assert not bench.take(m.NodePulse)

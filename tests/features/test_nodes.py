@@ -409,32 +409,6 @@ def test_a_host_name_is_resolved_once_and_addresses_and_known_nodes_never(
     assert len(pins) <= 3
 
 
-WITHOUT_FIGURES = """
-import sys
-from nodeserver.cli import dispynode
-from nodeserver.services import node
-node.measure = lambda prefix: None
-sys.exit(dispynode.main())
-"""
-
-
-@pytest.mark.row('E05')
-def test_a_node_that_has_measured_nothing_runs_jobs_all_the_same() -> None:
-    """A node whose measuring is taken out stands in for one without psutil."""
-    port, address, seen = free_port(), '127.0.4.1', []
-    asked = Asked(address)
-    command = (sys.executable, '-c', WITHOUT_FIGURES, '-i', address, '-p', port)
-
-    def note(status: int, node: dispy.DispyNode, job: dispy.DispyJob | None) -> None:
-        if status == dispy.DispyNode.Initialized:
-            seen.append(node.avail_info)
-
-    with program(*command, ready='serving'), Cluster([asked], port, cluster_status=note) as cluster:
-        assert cluster.addresses(1) == {address}
-    assert [call[4] for call in asked.calls] == [None]
-    assert seen == [None]
-
-
 def test_a_node_has_its_figures_in_cluster_status(nodes: Nodes) -> None:
     seen = []
 

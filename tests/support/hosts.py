@@ -187,6 +187,7 @@ class NodeProgram(LoopProgram):
             do.Send: lambda e: self.listener.send(e.peer, e.message),
             do.Disconnect: lambda e: self.listener.forget(e.peer, 'it closed the connection'),
             do.Report: lambda e: None,
+            do.MeasureAvailability: lambda e: self._tell_figures(),
             do.Stop: self._stop,
         }
         self.seat(self.core, performers | self.processes.performers())
@@ -197,8 +198,11 @@ class NodeProgram(LoopProgram):
         self.post(self.core, event)
 
     def _measure(self) -> None:
-        self.tell(seen.AvailabilityMeasured(_AVAILABILITY))
+        self._tell_figures()
         self._agenda.later(MEASURE_INTERVAL, self, self._measure)
+
+    def _tell_figures(self) -> None:
+        self.tell(seen.AvailabilityMeasured(_AVAILABILITY))
 
     def _stop(self, effect: do.Stop) -> None:
         """End in order: processes first, the link as long as they need."""
