@@ -15,6 +15,7 @@ from nodeserver.io.udp import NODE_PORT
 
 PIN_SECONDS = 60.0  # how long the addresses of a host name are believed
 MOST_PINS = 10_000
+MOST_CPUS = 1_000_000  # that anybody may speak of
 
 
 class DispyNodeAvailInfo:
@@ -80,7 +81,8 @@ class NodeAllocate:
     ) -> None:
         if not isinstance(host, str) or not host.strip() or not host.isprintable():
             raise UsageError(f'host must be a host name, an address or a pattern, not {host!r}')
-        if isinstance(cpus, bool) or not isinstance(cpus, int):
+        is_whole = isinstance(cpus, int) and not isinstance(cpus, bool)
+        if not is_whole or abs(cpus) > MOST_CPUS:
             raise UsageError(
                 f'cpus must be a number: 0 for all, or how many to use, or below 0 how many to '
                 f'leave unused; not {cpus!r}'

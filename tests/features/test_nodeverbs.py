@@ -470,3 +470,16 @@ def test_a_node_that_sets_up_for_long_is_told_of(
     gate.touch()
     assert cluster.submit()() == str(gate)
     assert 'setting up' not in cluster.explain()
+
+
+@pytest.mark.parametrize('wrong', [None, 5, b'a', '', ' ', []])
+def test_what_is_no_node_is_refused_by_every_verb(make_cluster: MakeCluster, wrong: Any) -> None:
+    cluster = make_cluster(span, nodes=[ALPHA])
+    verbs = (cluster.deallocate_node, cluster.close_node, cluster.resetup_node, cluster.node_jobs)
+    for verb in (*verbs, lambda node: cluster.set_node_cpus(node, 1)):
+        with pytest.raises(dispy.UsageError, match='node must be'):
+            verb(wrong)
+    for cpus in (None, True, 1.0, '1'):
+        with pytest.raises(dispy.UsageError, match='cpus must be'):
+            cluster.set_node_cpus(ALPHA, cpus)  # type: ignore[arg-type]
+    assert cluster.set_node_cpus('127.9.9.9', 10**400) == -1
