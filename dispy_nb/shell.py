@@ -5,25 +5,23 @@
 All methods with a leading `_perform` run on the loop's thread; `wait_idle` is called by users.
 """
 
-import functools
 import logging
-import textwrap
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+from dispy_nb.allocating import Allocating
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.feeder import Feeder
 from dispy_nb.files import ClusterFiles
 from dispy_nb.gilshare import GilShare
 from dispy_nb.job import DispyJob, JobView
 from dispy_nb.lastline import failure
-from dispy_nb.nodes import DispyNode, NodeAllocate, allocated, avail_info
+from dispy_nb.nodes import DispyNode
 from dispy_nb.options import ClusterOptions
 from dispy_nb.outcomes import ProvisionalOutcome
-from dispy_nb.packaging import dump_setup_args
 from dispy_nb.requests import Requests
 from dispy_nb.shareddata import DataBook
 from nodeserver.core.effects import (
@@ -41,8 +39,6 @@ from nodeserver.core.effects import (
     SettleUnrun,
     TellNode,
 )
-from nodeserver.core.errors import PicklingFailed, UsageError
-from nodeserver.core.messages import AllocateAnswer, AllocateAsk
 from nodeserver.core.status import STATUSES, JobStatus, NodeStatus
 from nodeserver.io.driver import Performers
 
@@ -98,6 +94,7 @@ class ClusterShell:
         self.allocations = list(options.allocations)  # elements of `nodes`; added ones come first
         self._options = options
         self._callbacks = callbacks
+        self._allocating = Allocating(cluster, self.allocations, files, callbacks)
         self._calls_left = 0
         self._idle = threading.Condition()
         self.idle_watchers: set[Callable[[], object]] = set()  # called when it may be idle
@@ -115,7 +112,7 @@ class ClusterShell:
             DeliverProvisional: self._perform_provisional,
             DeliverOutput: self._perform_output,
             TellNode: self._perform_tell_node,
-            AskAllocation: self._perform_ask,
+            AskAllocation: self._allocating.perform,
             Report: self._perform_report,
             SayClosed: self._perform_closed,
             HearOfFiles: self.files.perform,
@@ -358,46 +355,6 @@ class ClusterShell:
         self.requests.give_up()
         with self.nodes_changed:
             self.nodes_changed.notify_all()
-
-    def _perform_ask(self, effect: AskAllocation) -> None:
-        """Call the user's `allocate` on the callback thread; its answer goes to the scheduler."""
-        ask = effect.ask
-        allocation = self.allocations[ask.spec]
-        allocate = allocation.allocate
-        raised: list[str] = []
-
-        @functools.wraps(allocate)
-        def asking(*args: Any) -> Any:
-            try:
-                return allocate(*args)
-            except BaseException as exc:
-                text = textwrap.shorten(str(exc), 200)
-                raised.append(f'allocate() raised {type(exc).__name__}: {text}')
-                raise
-
-        def answer(value: Any) -> None:
-            self._answer_ask(ask, allocation, value, raised)
-
-        info = avail_info(ask.availability)
-        args = (self.cluster, ask.address, ask.name, ask.cpus, info, ask.platform)
-        self._callbacks.put(asking, args, answer)
-
-    def _answer_ask(
-        self, ask: AllocateAsk, allocation: NodeAllocate, value: Any, raised: list[str]
-    ) -> None:
-        """Say how many cpus are wanted of a node, with what `allocate` has set for that node."""
-        cpus, reason = (0, raised[0]) if raised else allocated(value, ask.cpus)
-        setup_args = b''
-        if cpus:
-            try:
-                setup_args = dump_setup_args(allocation, self.cluster._travels)
-            except (UsageError, PicklingFailed) as error:
-                cpus, reason = 0, f'its allocation cannot be used: {error}'
-        if reason and not raised:  # what it raised was shown already
-            _log.warning('%s: node %s (%s) is not used', reason, ask.name, ask.address)
-        self.cluster.say(
-            lambda computation: AllocateAnswer(computation, ask.node, cpus, reason, setup_args)
-        )
 
     def _perform_report(self, effect: Report) -> None:
         if effect.level >= logging.WARNING:

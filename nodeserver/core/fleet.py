@@ -80,6 +80,7 @@ class NodeRecord:
         'load',
         'loads',
         'local_path',
+        'manifests',
         'needs',
         'opened_at',
         'port',
@@ -111,6 +112,7 @@ class NodeRecord:
         # data of each computation that the node has, or that are on their way: most have none
         self.shared: dict[int, frozenset[int]] = {}
         self.setup_args: dict[int, bytes] = {}  # of each computation that has some for this node
+        self.manifests: dict[int, bytes] = {}  # the same of own files, where it has others here
         self.opened_at: dict[int, float] = {}  # when those were sent that are not ready yet
         self.is_capped = False  # some computation may use, or has used, only part of its cpus
         self.bucket = NOWHERE  # `Placement` alone looks at it
@@ -217,6 +219,7 @@ class NodeRecord:
         self.uses.pop(computation, None)
         self.shared.pop(computation, None)
         self.setup_args.pop(computation, None)
+        self.manifests.pop(computation, None)
         self.opened_at.pop(computation, None)
         self.needs.pop(computation, None)
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from math import inf
 
 from nodeserver.core.deaths import describe_overrun
-from nodeserver.core.effects import Effect, OpenTemplate, Report, Send
+from nodeserver.core.effects import Effect, GiveJobs, OpenTemplate, Report, Send
 from nodeserver.core.events import TemplateNoted
 from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.messages import JobsDone, JobsProvisional, NodeNotice, OpenComputation
@@ -237,6 +237,18 @@ class Hosted:
             opened.cleanup,
             opened.resources,
             opened.setup_args,
+        )
+
+    def give(self, worker: Worker, jobs: list[NodeJob], gpus: list[str]) -> GiveJobs:
+        """What hands jobs to a worker."""
+        return GiveJobs(
+            self.id,
+            worker.id,
+            [job.id for job in jobs],
+            [job.attempt for job in jobs],
+            [job.payload for job in jobs],
+            [job.contents for job in jobs] if any(job.contents for job in jobs) else [],
+            gpus,
         )
 
     def begin_reopening(self) -> bool:

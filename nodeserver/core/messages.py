@@ -20,6 +20,27 @@ process and the client opens the payloads in them.
 
 from dataclasses import field
 
+from nodeserver.core.clustermessages import (
+    AllocateAsk as AllocateAsk,
+)
+from nodeserver.core.clustermessages import (
+    JobsRequeued as JobsRequeued,
+)
+from nodeserver.core.clustermessages import (
+    JobsRetried as JobsRetried,
+)
+from nodeserver.core.clustermessages import (
+    JobsSettled as JobsSettled,
+)
+from nodeserver.core.clustermessages import (
+    JobsStarted as JobsStarted,
+)
+from nodeserver.core.clustermessages import (
+    NodeChanged as NodeChanged,
+)
+from nodeserver.core.clustermessages import (
+    Notice as Notice,
+)
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.fleetmessages import FleetMessage
 from nodeserver.core.notices import NodeNotice as NodeNotice
@@ -120,90 +141,7 @@ class AllocateAnswer:
     cpus: int
     reason: str = ''  # why 0, in words, if that is not what it answered
     setup_args: bytes = b''  # pickled, for `setup` on that node
-
-
-# scheduler -> cluster
-
-
-@value
-class AllocateAsk:
-    """A node was found: what does this cluster's `NodeAllocate` say?"""
-
-    computation: int
-    node: str
-    spec: int  # its place in `nodes`, counted from the end: others may come ahead of it
-    address: str
-    name: str
-    cpus: int
-    availability: Availability | None
-    platform: str
-
-
-@value
-class JobsStarted:
-    """These jobs were handed to a node."""
-
-    computation: int
-    node: str
-    ids: list[int]
-
-
-@value
-class JobsRequeued:
-    """These jobs came back unrun: they wait again."""
-
-    computation: int
-    ids: list[int]
-    reason: str
-
-
-@value
-class JobsRetried:
-    """These jobs failed or lost their node, and wait to be run again.
-
-    `outcomes` and `reasons` are those of the `JobsDone` that would have ended them.
-    """
-
-    computation: int
-    ids: list[int]
-    outcomes: list[bytes]
-    reasons: list[str]
-
-
-@value
-class JobsSettled:
-    """The scheduler itself ended these jobs: cancelled in the queue, or their node was lost."""
-
-    computation: int
-    ids: list[int]
-    status: int
-    reason: str
-
-
-@value
-class NodeChanged:
-    """A node joined, left, or told how it is; `status` is a `NodeStatus`."""
-
-    computation: int
-    status: int
-    node: str
-    address: str
-    name: str
-    cpus: int
-    platform: str
-    availability: Availability | None
-    reason: str
-    port: int = 0  # where it is asked
-    avail_cpus: int = 0  # that the node offers; `cpus` are those to use
-
-
-@value
-class Notice:
-    """Something the user should know; `level` is a number of the logging module."""
-
-    computation: int
-    level: int
-    text: str
+    manifest: bytes = b''  # of the computation's own files there; b'': the same as elsewhere
 
 
 # scheduler -> node

@@ -237,6 +237,8 @@ class Recruiting:
         else:
             if message.setup_args:
                 node.setup_args[comp.id] = message.setup_args
+            if message.manifest:
+                node.manifests[comp.id] = message.manifest
             self._open(node, comp, min(message.cpus, node.cpus), now)
 
     def _open(self, node: NodeRecord, comp: Computation, cpus: int, now: float) -> None:
@@ -262,7 +264,7 @@ class Recruiting:
             declared.cleanup,
             declared.pulse_interval,
             cpus,
-            manifest=declared.manifest,
+            manifest=node.manifests.get(comp.id, declared.manifest),
             setup_args=node.setup_args.get(comp.id, b''),
             resources=declared.resources,
         )

@@ -15,7 +15,6 @@ from nodeserver.core.deaths import describe_end, describe_excess, describe_overr
 from nodeserver.core.effects import (
     Effect,
     ForkWorkers,
-    GiveJobs,
     RecallFromWorker,
     Report,
     Send,
@@ -190,7 +189,7 @@ class Workplace:
             hosted.idle.pop(worker.id, None)
             hosted.denied_at = inf
             worker.take(jobs)
-            self._emit(_order(hosted, worker, jobs, self._supply.assign(hosted, worker)))
+            self._emit(hosted.give(worker, jobs, self._supply.assign(hosted, worker)))
 
     def _share(self, hosted: Hosted, worker: Worker) -> int:
         """How many jobs to put into a lasting worker's pipe: its part of all that there are."""
@@ -389,15 +388,3 @@ class Workplace:
                 del self._kills[computation, worker_id]
             elif job.kill_at <= now:
                 self._kill(hosted, worker, now)
-
-
-def _order(hosted: Hosted, worker: Worker, jobs: list[NodeJob], gpus: list[str]) -> GiveJobs:
-    return GiveJobs(
-        hosted.id,
-        worker.id,
-        [job.id for job in jobs],
-        [job.attempt for job in jobs],
-        [job.payload for job in jobs],
-        [job.contents for job in jobs] if any(job.contents for job in jobs) else [],
-        gpus,
-    )

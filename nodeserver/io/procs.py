@@ -29,9 +29,10 @@ from nodeserver.core.events import Event, TemplateClosed, TemplateFailed
 from nodeserver.io import workdir
 from nodeserver.io.memorykills import MemoryKills
 from nodeserver.io.memorywatch import MemoryWatch, Watched
+from nodeserver.io.nodeprocesses import Shared, refuse_file
 from nodeserver.io.templateend import CLEANUP_SECONDS, TemplateEnd
 from nodeserver.io.watcher import Watcher
-from nodeserver.io.workerend import Shared, WorkerEnd, refuse_file
+from nodeserver.io.workerend import WorkerEnd
 from nodeserver.io.zygote import Zygote
 from nodeserver.wire.lane import TemplateSettings
 

@@ -24,8 +24,9 @@ from nodeserver.core.events import (
 from nodeserver.core.outputmessages import STDERR, STDOUT
 from nodeserver.io import memfile
 from nodeserver.io.control import Control
+from nodeserver.io.nodeprocesses import Shared
 from nodeserver.io.printed import LEAST_OF_A_STREAM, MOST_AT_A_TIME, MOST_OF_A_STREAM
-from nodeserver.io.workerend import Shared, WorkerEnd
+from nodeserver.io.workerend import WorkerEnd
 from nodeserver.wire import lane
 
 # how long a `cleanup` function may take; less than its client waits, who is told of more

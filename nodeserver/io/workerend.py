@@ -9,53 +9,23 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import groupby
 from typing import Any
 
-from nodeserver.core.deaths import MemoryKill
-from nodeserver.core.events import Event, JobsRecalled, JobsReported, ProvisionalReported
-from nodeserver.io.memorykills import MemoryKills
+from nodeserver.core.events import JobsRecalled, JobsReported, ProvisionalReported
+from nodeserver.io.nodeprocesses import Shared
 from nodeserver.io.printed import Printed
 from nodeserver.io.sealedfile import SealedFile, content_of, file_with, taken_over
-from nodeserver.io.watcher import FAILED, READABLE, WRITABLE, Watcher
+from nodeserver.io.watcher import FAILED, READABLE, WRITABLE
 from nodeserver.io.workerpage import PageOfNode, cells_of
 from nodeserver.wire import lane
 from nodeserver.wire.outcome import encode_failure
 from nodeserver.wire.packed import filled_in
 
 _READ = 65536
-_KILLED = -int(signal.SIGKILL)
 _READ_BIG = 1 << 20
 _READS_A_TURN, _LAST_READS = 16, 1000  # the last ones: a bound, should a child of the job write on
 _RECALL_LOOK, _MOST_RECALL_LOOK = 0.001, 0.064  # seconds until a recalled worker is looked at
-
-
-OfferFile = Callable[[int, int, int], None]
-"""Takes the socket in which a job waits for its file to be sent: computation, worker, socket."""
-
-
-def refuse_file(computation: int, worker: int, fd: int) -> None:
-    """Take no file: the job sees the end of its socket."""
-    os.close(fd)
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all processes of a node have in common."""
-
-    loop: asyncio.AbstractEventLoop
-    watcher: Watcher
-    post: Callable[[Event], None]
-    worker_ids: 'count[int]'
-    memory_kills: MemoryKills
-    offer_file: OfferFile = refuse_file
-
-    def memory_kill(self, exit_status: int | None) -> MemoryKill:
-        """Whether the out-of-memory killer ended a process that ended just now."""
-        if exit_status != _KILLED:
-            return MemoryKill.NONE
-        return self.memory_kills.take(self.loop.time())
 
 
 _ROOM = socket.CMSG_SPACE(4 * 8)  # a worker passes one file with each report

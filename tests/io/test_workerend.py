@@ -8,8 +8,9 @@ from itertools import count
 import pytest
 
 from nodeserver.io.memorykills import MemoryKills
+from nodeserver.io.nodeprocesses import Shared
 from nodeserver.io.watcher import Watcher
-from nodeserver.io.workerend import Shared, WorkerEnd
+from nodeserver.io.workerend import WorkerEnd
 
 LIMIT = 10.0
 
