@@ -46,7 +46,9 @@ def notice(fleet: Recruiting, comp: Computation, now: float) -> str:
 def _is_useless(node: NodeRecord | None, comp: Computation) -> bool:
     """Whether a job for this node only would wait for something that does not come by itself."""
     use = node.uses.get(comp.id) if node else None
-    return use is None or use.state in _USELESS or (use.state is UseState.READY and not use.cpus)
+    if node is None or use is None or node.ending or use.state in _USELESS:
+        return True
+    return use.state is UseState.READY and not node.can_run(comp.id)
 
 
 def _slow_lines(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
@@ -60,17 +62,12 @@ def _slow_lines(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
 
 def _strangers(fleet: Recruiting, comp: Computation) -> list[str]:
     """Addresses with another key where this computation looks for nodes and has none."""
-    found = {n.address for n in fleet.nodes.values() if _is_ready(n, comp)}
+    found = {n.address for n in fleet.nodes.values() if n.can_run(comp.id)}
     return [
         address
         for address in fleet.other_keys
         if address not in found and any(matches_address(s, address) for s in comp.specs)
     ]
-
-
-def _is_ready(node: NodeRecord, comp: Computation) -> bool:
-    use = node.uses.get(comp.id)
-    return use is not None and use.open_cpus > 0
 
 
 def _jobs_line(fleet: Recruiting, comp: Computation, ready: int) -> str:
@@ -101,7 +98,7 @@ def _priority_lines(comp: Computation) -> list[str]:
 
 
 def _all_busy(fleet: Recruiting, comp: Computation) -> bool:
-    ready = (n for n in fleet.nodes.values() if _is_ready(n, comp) and not n.ending)
+    ready = (n for n in fleet.nodes.values() if n.can_run(comp.id) and not n.ending)
     return all(_is_full(node, node.uses[comp.id], comp) for node in ready)
 
 
@@ -188,9 +185,10 @@ def _load(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
     own = node.loads.get(comp.id, 0)
     room = node.capacity_for(comp.id)
     load, others = min(own, room), sum(node.loads.values()) - own
-    if not use.cpus:
+    if not room:
+        words = node.misfit(comp.id) if use.cpus else 'none of its cpus are to be used'
         running = f'; {_count(own, "job")} there may end' if own else ''
-        return f'none of its cpus are to be used{running}; `set_node_cpus()` gives it some'
+        return f'{words}{running}; `set_node_cpus()` gives it {"more" if use.cpus else "some"}'
     if comp.id in node.needs:
         text = 'full: ' if _is_full(node, use, comp) else ''
         text += f'{_count(load, "job")} of at most {room} at a time'

@@ -5,7 +5,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from nodeserver.core.demands import capacity
+from nodeserver.core.demands import capacity, misfit
 from nodeserver.core.messages import Availability, NodeDetails, NodeSpec
 from nodeserver.core.values import ONE_CPU, Resources, value
 
@@ -89,6 +89,7 @@ class NodeRecord:
         'shared',
         'unanswered',
         'uses',
+        'wishes',
     )
 
     def __init__(self, node: str, address: str, port: int, local_path: str, now: float) -> None:
@@ -113,6 +114,7 @@ class NodeRecord:
         self.shared: dict[int, frozenset[int]] = {}
         self.setup_args: dict[int, bytes] = {}  # of each computation that has some for this node
         self.manifests: dict[int, bytes] = {}  # the same of own files, where it has others here
+        self.wishes: dict[int, int] = {}  # cpus that its client asked for here; below 0: to leave
         self.opened_at: dict[int, float] = {}  # when those were sent that are not ready yet
         self.is_capped = False  # some computation may use, or has used, only part of its cpus
         self.bucket = NOWHERE  # `Placement` alone looks at it
@@ -174,6 +176,17 @@ class NodeRecord:
         use = self.uses.get(computation)
         return capacity(self.needs_of(computation), use.cpus, *self._stores()) if use else 0
 
+    def can_run(self, computation: int) -> bool:
+        """Whether jobs of a computation may run there, however many there are now."""
+        use = self.uses.get(computation)
+        return use is not None and use.open_cpus > 0 and self.capacity_for(computation) > 0
+
+    def misfit(self, computation: int) -> str:
+        """Why no job of a computation can ever run there, with what it may use; '' if one can."""
+        use = self.uses.get(computation)
+        cpus = use.cpus if use is not None else 0
+        return misfit(self.needs_of(computation), cpus, *self._stores())
+
     def may_crowd(self, computation: int) -> bool:
         """Whether one job of a computation may come without room, so that it gets some at last.
 
@@ -222,6 +235,17 @@ class NodeRecord:
         self.manifests.pop(computation, None)
         self.opened_at.pop(computation, None)
         self.needs.pop(computation, None)
+        self.wishes.pop(computation, None)
+
+    def share_of(self, computation: int, specs: list[NodeSpec]) -> int:
+        """How many of its cpus a computation may use: what was set for it here, or in `nodes`."""
+        wish = self.wishes.get(computation)
+        if wish is not None:
+            return share(wish, self.cpus)
+        index = matching_spec(specs, self)
+        if index is None or specs[index].asks_client:
+            return self.cpus
+        return cpus_of(specs[index], self.cpus)
 
     @property
     def title(self) -> str:
@@ -244,9 +268,12 @@ def matching_spec(specs: list[NodeSpec], node: NodeRecord) -> int | None:
 
 def cpus_of(spec: NodeSpec, offered: int) -> int:
     """How many of the cpus of a node an element of `nodes` wants (E03, E07)."""
-    if spec.cpus < 0:
-        return max(0, offered + spec.cpus)
-    return min(offered, spec.cpus) if spec.cpus else offered
+    return share(spec.cpus, offered) if spec.cpus else offered
+
+
+def share(wish: int, offered: int) -> int:
+    """How many cpus are used where so many were wished for; below 0: to be left."""
+    return min(wish, offered) if wish >= 0 else max(0, offered + wish)
 
 
 def matches_address(spec: NodeSpec, address: str) -> bool:

@@ -378,6 +378,7 @@ def limit_cpus(hosted: Mapping[int, Hosted], peer: str, message: LimitCpus, now:
     found = hosted.get(message.computation)
     if found is not None and found.scheduler == peer:
         found.opened = replace(found.opened, cpus=max(0, message.cpus))
+        found.takes_all = False  # the scheduler says so itself, whatever is offered
 
 
 def noted(hosted: Mapping[int, Hosted], event: TemplateNoted) -> Iterator[Effect]:

@@ -14,6 +14,7 @@ from nodeserver.core.demands import misfit
 from nodeserver.core.effects import Connect, Effect, Ping, Send
 from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState, cpus_of, matching_spec, use_in
+from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.messages import (
     AllocateAnswer,
     AllocateAsk,
@@ -39,6 +40,8 @@ PULSE_INTERVAL = 5.0  # seconds (D17)
 MOST_NODES = 10_000
 MOST_STRANGERS = 1_000
 MOST_REMARKS = 100  # of all nodes, on one computation
+# the computation has so many cpus there, or will have
+_SIZED = (*IN_USE, UseState.OPENING, UseState.BUSY)
 
 
 class Recruiting:
@@ -77,8 +80,7 @@ class Recruiting:
 
     def ready_count(self, comp: Computation) -> int:
         """How many nodes can run this computation's jobs now."""
-        uses = (node.uses.get(comp.id) for node in self.nodes.values() if not node.ending)
-        return sum(1 for use in uses if use and use.open_cpus)
+        return sum(not node.ending and node.can_run(comp.id) for node in self.nodes.values())
 
     def named(self, name: str, comp: Computation) -> NodeRecord | None:
         """The node with this id, or one of these lines as address or name, used by this one."""
@@ -140,24 +142,24 @@ class Recruiting:
         before, node.details, node.cpus = node.cpus, message, max(1, message.cpus)
         node.availability = message.availability
         for comp in list(self.computations.values()):
-            use = node.uses.get(comp.id)
-            if use is None:
+            if comp.id not in node.uses:
                 self.offer(node, comp, now)
-            else:
-                cpus = min(use.cpus, node.cpus)
-                if use.cpus == before:  # all that there were
-                    cpus = self._share_of(node, comp)
-                node.uses[comp.id] = use_in(use.state, cpus, use.reason)
-                node.is_capped = node.is_capped or cpus < node.cpus
+            elif node.cpus != before:
+                self._resize(node, comp, now)
         self._use_changed(node)
 
-    def _share_of(self, node: NodeRecord, comp: Computation) -> int:
-        """How many cpus a computation may use of a node that offers other ones than before."""
-        index = matching_spec(comp.specs, node)
-        spec = None if index is None else comp.specs[index]
-        if spec is not None and not spec.asks_client:
-            return cpus_of(spec, node.cpus)
-        return node.cpus
+    def _resize(self, node: NodeRecord, comp: Computation, now: float) -> None:
+        """A node that a computation has met offers other cpus than before."""
+        use = node.uses[comp.id]
+        if use.state is UseState.UNWANTED and node.wishes.get(comp.id) != 0:  # it was too small
+            node.leave(comp.id)
+            self.offer(node, comp, now)
+        elif use.state in _SIZED:
+            cpus = node.share_of(comp.id, comp.specs)
+            self.set_use(node, comp, use.state, cpus, use.reason)
+            self._emit(Send(node.id, LimitCpus(comp.id, cpus)))
+            if use.state in IN_USE:
+                self.tell(node, comp, NodeStatus.AVAIL_INFO, '')
 
     def pulse(self, node: NodeRecord, message: NodePulse, now: float) -> None:
         """The node lives; its clients learn what it has to spare."""
@@ -233,12 +235,15 @@ class Recruiting:
             return
         if message.cpus <= 0:
             reason = message.reason or 'allocate() returned 0 for it'
+            node.wishes[comp.id] = 0
             node.uses[comp.id] = use_in(UseState.UNWANTED, use.cpus, reason)
         else:
             if message.setup_args:
                 node.setup_args[comp.id] = message.setup_args
             if message.manifest:
                 node.manifests[comp.id] = message.manifest
+            if message.cpus < node.cpus:  # else it wants all, however many they are
+                node.wishes[comp.id] = message.cpus
             self._open(node, comp, min(message.cpus, node.cpus), now)
 
     def _open(self, node: NodeRecord, comp: Computation, cpus: int, now: float) -> None:

@@ -118,8 +118,9 @@ class Steering:
         use = node.uses[comp.id]
         if use.state in (UseState.ASKING, UseState.BUSY):
             self._dismiss(node, comp, DEALLOCATED_BY_CLIENT)
-        elif use.state in _OPEN:
-            comp.dismissed[node.id] = DEALLOCATED_BY_CLIENT  # an opening one ends as such
+        elif use.state in _OPEN or (node.id, comp.id) in self._leaving:
+            # one that opens ends as such, one that is being closed does not come back
+            comp.dismissed.setdefault(node.id, DEALLOCATED_BY_CLIENT)
             if use.state is UseState.READY:
                 self._fleet.set_use(node, comp, UseState.DEALLOCATED, use.cpus)
                 self._recall(node, comp)
@@ -230,12 +231,12 @@ class Steering:
         use = node.uses[comp.id]
         if use.state not in _OPEN:
             return -1, f'node {node.title} is not used: {use.reason or use.state.value}'
-        wanted = message.cpus if message.cpus >= 0 else node.cpus + message.cpus
-        cpus = min(max(0, wanted), node.cpus)
+        node.wishes[comp.id] = message.cpus
+        cpus = node.share_of(comp.id, comp.specs)
         self._fleet.set_use(node, comp, use.state, cpus, use.reason)
         self._emit(Send(node.id, LimitCpus(comp.id, cpus)))
         if cpus < use.cpus:
-            self._recall(node, comp, keep=cpus)
+            self._recall(node, comp, keep=node.capacity_for(comp.id))
         if use.state is not UseState.OPENING:
             self._fleet.tell(node, comp, NodeStatus.AVAIL_INFO, '')
         return cpus, ''
