@@ -164,8 +164,6 @@ def as_allocation(element: Any) -> NodeAllocate:
         return NodeAllocate(element.ip_addr, element.port or None)
     if isinstance(element, str):
         return NodeAllocate(element)
-    if isinstance(element, DispyNode):
-        return NodeAllocate(element.ip_addr)
     if isinstance(element, dict):
         return _allocation_of(element)
     if isinstance(element, tuple | list) and 1 <= len(element) <= 3:
@@ -190,7 +188,8 @@ def _allocation_of(parameters: dict[Any, Any]) -> NodeAllocate:
 
 def _elements(nodes: Any) -> Iterable[Any]:
     if isinstance(nodes, str | NodeAllocate | dict) or not isinstance(nodes, Iterable):
-        raise UsageError(f'nodes must be a list, not {nodes!r}: write [{nodes!r}]')
+        hint = 'give its `nodes`' if hasattr(nodes, 'nodes') else f'write [{nodes!r}]'
+        raise UsageError(f'nodes must be a list, not {nodes!r}: {hint}')
     elements = list(nodes)
     if not elements:
         raise UsageError("nodes is empty: no node would be used; leave it out, or give ['*']")

@@ -149,6 +149,7 @@ class Hosted:
         'queue',
         'released',
         'reopenings',
+        'returns',
         'scheduler',
         'state',
         'stopped_ahead',
@@ -166,6 +167,7 @@ class Hosted:
         self.denied_at = inf  # since when its next job waits for more than there is free
         self.state = HostedState.OPENING
         self.orphaned = False  # its scheduler is gone
+        self.returns = False  # it is closed to be opened again
         self.takes_all = False  # it may use all cpus, however many they are
         self.queue: deque[NodeJob] = deque()
         self.data: HeldData[NodeJob] = HeldData()

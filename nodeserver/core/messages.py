@@ -121,6 +121,7 @@ class CloseComputation:
     """The cluster is closed: jobs left are ended, files removed, nodes freed (also to a node)."""
 
     computation: int
+    again: bool = False  # to a node: it is to be opened there anew
 
 
 @value

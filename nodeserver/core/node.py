@@ -201,6 +201,7 @@ class NodeCore:
     def _peer_lost(self, event: PeerLost, now: float) -> None:
         if self._peers.pop(event.peer, None) is None:
             return
+        self._shift.peer_left(event.peer)
         held = [hosted for hosted in self._hosted.values() if hosted.scheduler == event.peer]
         if held and not self._departure.is_over:
             text = f'the program that used this node is gone: {event.reason}'
@@ -212,6 +213,7 @@ class NodeCore:
 
     def _farewell(self, peer: str, message: Farewell, now: float) -> None:
         self._peers.pop(peer, None)
+        self._shift.peer_left(peer)
         for hosted in self._hosted.values():
             if hosted.scheduler == peer:
                 self._drop(hosted)
@@ -262,6 +264,7 @@ class NodeCore:
             self._refuse(peer, message, 'busy', f'held by {holder.opened.owner}')
         else:
             hosted = self._hosted[message.computation] = Hosted(peer, message)
+            self._shift.client_came(peer)
             self._files.open(hosted)
 
     def _refuse(self, peer: str, message: OpenComputation, kind: str, reason: str) -> None:
@@ -299,6 +302,7 @@ class NodeCore:
             self._peers[peer].waits = self._peers[peer].waits and has_cause
             self._send(peer, ComputationClosed(message.computation))
         else:
+            hosted.returns = message.again
             self._drop(hosted)
 
     def _drop(self, hosted: Hosted) -> None:
@@ -323,7 +327,7 @@ class NodeCore:
         if hosted.scheduler in self._peers:
             self._send(hosted.scheduler, ComputationClosed(hosted.id))
         if not self._hosted:
-            self._shift.client_left()
+            self._shift.client_left(hosted)
 
     # jobs
 

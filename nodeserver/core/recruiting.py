@@ -359,11 +359,11 @@ class Recruiting:
                 self.close_on(node, comp)
         return self.is_unused(comp)
 
-    def close_on(self, node: NodeRecord, comp: Computation) -> None:
-        """Have a node forget a computation."""
+    def close_on(self, node: NodeRecord, comp: Computation, again: bool = False) -> None:
+        """Have a node forget a computation, which may be opened there again."""
         use = node.uses[comp.id]
         self.set_use(node, comp, UseState.CLOSING, use.cpus, use.reason)
-        self._emit(Send(node.id, CloseComputation(comp.id)))
+        self._emit(Send(node.id, CloseComputation(comp.id, again)))
 
     def set_use(
         self, node: NodeRecord, comp: Computation, state: UseState, cpus: int, reason: str = ''

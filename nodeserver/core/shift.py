@@ -45,6 +45,7 @@ class Shift:
         self._service = Service.OPEN
         self._clients = rules.clients
         self._served = 0
+        self._returning = ''  # a client that has nothing here at the moment, and is served on
 
     @property
     def closed(self) -> str:
@@ -100,15 +101,34 @@ class Shift:
         ):
             self._evict('failed', f'{_WHO} has taken it from its client')
 
-    def client_left(self) -> None:
+    def client_left(self, last: Hosted) -> None:
         """Nothing of a client is left: the next one may come, if there is to be one."""
+        if last.returns and last.scheduler in self._peers:
+            self._returning = last.scheduler
+        else:
+            self._count()
+        self._allow(_BY_RELEASE)
+        self._tell_free()
+
+    def client_came(self, scheduler: str) -> None:
+        """A client opens a computation: one that was to come back does so no more, if another."""
+        if self._returning and scheduler != self._returning:
+            self._count()
+        self._returning = ''
+
+    def peer_left(self, scheduler: str) -> None:
+        """A scheduler is gone: it comes back no more."""
+        if self._returning == scheduler:
+            self._returning = ''
+            self._count()
+
+    def _count(self) -> None:
+        """One more client was served."""
         self._served += 1
         if self._clients > 0:
             self._clients -= 1
             if not self._clients and not self._departure.reason:
                 self._departure.begin(f'it has served {_clients(self._served)}')
-        self._allow(_BY_RELEASE)
-        self._tell_free()
 
     def _forbid(self, cause: str, text: str) -> None:
         self._causes[cause] = text
@@ -152,7 +172,7 @@ class Shift:
                 if hosted.waiting:
                     self._workplace.give_back(hosted, hosted.waiting, reason)
                 self._emit(Send(hosted.scheduler, ComputationRefused(hosted.id, kind, reason)))
-                self._peers[hosted.scheduler].waits = kind == 'over'
+                self._peers[hosted.scheduler].waits = hosted.returns = kind == 'over'
             self._departure.drop(hosted)
 
 

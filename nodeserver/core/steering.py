@@ -203,7 +203,7 @@ class Steering:
                 if not node.loads.get(computation):
                     if not leave.again:
                         self._give_up_pinned(node, comp)  # also those that came back meanwhile
-                    self._fleet.close_on(node, comp)
+                    self._fleet.close_on(node, comp, leave.again)
             elif use.state is not UseState.CLOSING:  # the node itself has refused it meanwhile
                 self.closed(node, comp, now)
 

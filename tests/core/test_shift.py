@@ -171,6 +171,51 @@ def test_a_client_is_served_once_all_its_computations_are_closed(clients: int) -
     assert {closed.computation for closed in bench.take(m.ComputationClosed)} == {7, 8}
 
 
+def test_a_client_that_comes_back_is_counted_once() -> None:
+    bench = Bench(rules=NodeRules(clients=1))
+    bench.hears(opening(7))
+    bench.hears(m.CloseComputation(7, again=True))
+    bench.tell(TemplateClosed(7))
+    assert not bench.take(do.Stop)
+    bench.hears(opening(7))
+    bench.hears(m.CloseComputation(7))
+    bench.tell(TemplateClosed(7))
+    assert len(bench.take(do.Stop)) == 1
+
+
+def test_a_client_that_was_to_come_back_and_is_gone_was_served() -> None:
+    bench = Bench(rules=NodeRules(clients=1))
+    bench.hears(opening(7))
+    bench.hears(m.CloseComputation(7, again=True))
+    bench.tell(TemplateClosed(7))
+    bench.tell(PeerLost('s', 'gone'))
+    assert len(bench.take(do.Stop)) == 1
+
+
+def test_a_client_that_was_to_come_back_holds_up_nobody() -> None:
+    bench = Bench(rules=NodeRules(clients=2))
+    bench.hears(opening(7))
+    bench.hears(m.CloseComputation(7, again=True))
+    bench.tell(TemplateClosed(7))
+    bench.tell(PeerConnected('t', ''))
+    bench.hears(opening(8), peer='t')
+    assert len(bench.take(do.OpenTemplate)) == 2
+    bench.hears(m.CloseComputation(8), peer='t')
+    bench.tell(TemplateClosed(8))
+    assert len(bench.take(do.Stop)) == 1
+
+
+def test_a_client_whose_node_has_ended_its_hours_is_served_on_with_the_next_ones() -> None:
+    bench = Bench(cpus=1, rules=NodeRules(hours=EVENING, clients=1))
+    bench.tell(clock('20:00'))
+    bench.open(workers=1)
+    bench.tell(clock('8:00'))
+    bench.tell(TemplateClosed(7))
+    bench.tell(clock('17:00'))
+    assert not bench.take(do.Stop)
+    assert bench.take(m.NodeFree)
+
+
 def test_a_silent_scheduler_is_given_up_when_its_time_is_up_and_not_before() -> None:
     bench = Bench(cpus=1, rules=NodeRules(zombie_seconds=60.0))
     bench.open(workers=1)
