@@ -209,6 +209,19 @@ def test_a_client_counts_once_all_its_computations_are_closed(tmp_path: Path) ->
         assert 'ended: it has served 1 client' in once.output()
 
 
+@pytest.mark.row('L29')
+def test_a_client_that_has_its_node_set_up_anew_counts_once() -> None:
+    port = free_port()
+    with node('once', ADDRESS, port, '--serve', 1) as once:
+        with open_cluster(os.getppid, port) as cluster:
+            first = cluster.submit()()
+            assert cluster.resetup_node(ADDRESS) == 0
+            job = cluster.submit_node(ADDRESS)
+            assert cluster.wait(LIMIT)
+            assert job.result != first
+        assert once.wait() == 0
+
+
 @pytest.mark.slow
 def test_serving_nobody_is_only_the_cleaning(tmp_path: Path) -> None:
     port, prefix = free_port(), tmp_path / 'files'
