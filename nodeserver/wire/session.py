@@ -82,6 +82,7 @@ class _Large:
     parts: Iterator[tuple[Kind, list[Frame]]]
     kind: type[Message]
     computation: int
+    after: int  # this many small messages go first
 
 
 # A job's provisional results arrive in their order, and all before its end (G02, G04); what was
@@ -137,6 +138,7 @@ class Session:
         self._files = files
         self._small: deque[_Envelope] = deque()
         self._bulk: deque[_Large] = deque()
+        self._small_sent = 0
         self.is_open = False
         self.theirs: Introduction | None = None
         self._connections = 0
@@ -241,7 +243,10 @@ class Session:
         if size > self._limits.bulk_above or isinstance(message, _IN_PARTS) or must_wait:
             parts = bulk.split(frames, self._limits.part)
             computation: int = getattr(message, 'computation', 0)
-            self._bulk.append(_Large(parts, type(message), computation))
+            # what it must not overtake may be among the small ones, which wait for credit
+            must_stay = type(message) in _STAY_BEHIND
+            after = self._small_sent + len(self._small) if must_stay else 0
+            self._bulk.append(_Large(parts, type(message), computation, after))
         else:
             self._small.append(_Envelope(Kind.MESSAGE, frames))
 
@@ -272,13 +277,17 @@ class Session:
         """Number what credit allows, taking turns between small messages and parts."""
         credit, outbound = self._limits.credit, self._outbound
         while outbound.in_flight < credit:
-            has_part = bool(self._bulk) and self._parts < self._limits.parts_in_flight
+            has_part = self._parts < self._limits.parts_in_flight and self._may_begin_part()
             if not (self._small or has_part):
                 return
             if self._small:
+                self._small_sent += 1
                 envelopes.append(self._numbered(self._small.popleft()))
             if has_part:
                 self._add_part(envelopes)
+
+    def _may_begin_part(self) -> bool:
+        return bool(self._bulk) and self._bulk[0].after <= self._small_sent
 
     def _add_part(self, envelopes: list[list[Frame]]) -> None:
         following = next(self._bulk[0].parts, None)

@@ -214,6 +214,18 @@ def test_nothing_of_a_job_overtakes_its_large_provisional_result() -> None:
     assert len(pair.a.due()) == 1
 
 
+def test_a_large_end_of_a_job_overtakes_no_provisional_result_that_waits_for_credit() -> None:
+    pair = Pair()
+    pair.greet()
+    for number in range(40):
+        pair.a.send(_large(200, number))
+    pair.a.send(JobsProvisional(1, 'n', [7], [1], [b'first']))
+    pair.a.send(JobsDone(1, 'n', 1, [7], [1], [11], [b'o' * 600], [''], [0.1]))
+    pair.settle()
+    kinds = [type(message) for message in pair.at_b]
+    assert kinds.index(JobsProvisional) < kinds.index(JobsDone)
+
+
 def test_large_messages_keep_their_order_among_themselves() -> None:
     pair = Pair()
     pair.greet()
