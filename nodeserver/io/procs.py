@@ -296,7 +296,7 @@ class Processes:
             for template in self._templates.values()
             if template.memory
             for worker in template.workers.values()
-            if worker.unreported
+            if worker.has_taken_job
         ]
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 import signal
 import socket
+import termios
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -237,6 +239,16 @@ class WorkerEnd:
     def unreported(self) -> int:
         """Jobs given that have not been answered for."""
         return self.given - self._answered
+
+    @property
+    def has_taken_job(self) -> bool:
+        """Whether it is in a job by now; one that comes from a nursery has to be made first."""
+        if self._page is not None:
+            return self._page.begun > self._answered
+        if not self.unreported or self._lane < 0:
+            return False
+        unread = fcntl.ioctl(self._lane, termios.TIOCOUTQ, bytes(4))
+        return not self._backlog and not any(unread)
 
     @property
     def running(self) -> int:

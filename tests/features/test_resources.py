@@ -196,6 +196,43 @@ def test_a_job_that_takes_more_memory_than_it_asked_for_is_ended(
         assert cluster.submit(1, 0.0)() == 1  # the others go on
 
 
+class Heavy:
+    """Takes much memory for a while wherever it comes to."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return fill, (100, 1.3)
+
+
+@pytest.fixture
+def fresh_node(shared_home: Path) -> Iterator[Node]:
+    """A node whose jobs are no forks of the process that setup ran in."""
+    port = free_port()
+    with node_program('-i', NODE, '-p', port, '-c', 1, env={'DISPY_NB_START': 'fresh'}):
+        yield Node(port)
+
+
+def make_heavy() -> int:
+    global heavy
+    heavy = Heavy()
+    return 0
+
+
+def use_heavy() -> object:
+    return heavy
+
+
+@pytest.mark.slow
+@both
+def test_what_setup_has_made_is_not_counted_where_each_process_gets_a_copy(
+    fresh_node: Node, isolation: str
+) -> None:
+    ours = {'memory': '64m', 'isolation': isolation, 'setup': make_heavy}
+    with cluster_on(fresh_node, use_heavy, **ours) as cluster:
+        jobs = [cluster.submit() for _ in range(2)]
+        assert cluster.wait(LIMIT)
+        assert [(job.result, job.reason) for job in jobs] == [(100, ''), (100, '')]
+
+
 def test_a_job_that_asks_for_none_may_take_any(node: Node) -> None:
     with cluster_on(node, fill) as cluster:
         assert cluster.submit(100, 1.2)() == 100
