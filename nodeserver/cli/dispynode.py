@@ -32,6 +32,7 @@ from nodeserver.cli.options import (
     file_size,
     hint_at_secret_file,
     new_parser,
+    node_name,
     open_descriptor,
     patience,
     port_after,
@@ -64,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     add_alias(parser, '--host', dest='ip_addr')
     add_option(parser, '-p', '--node_port', type=port_number, metavar='PORT', help=_PORT_HELP)
     add_alias(parser, '--dispy_port', dest='node_port', type=port_after)
-    add_option(parser, '--name', default='', help='name shown for this node (default: host name)')
+    add_option(parser, '--name', type=node_name, default='', help=_NAME_HELP)
     add_option(parser, '--dest_path_prefix', type=Path, metavar='DIRECTORY', help=_PREFIX_HELP)
     add_option(
         parser,
@@ -112,6 +113,7 @@ def _add_service_options(parser: argparse.ArgumentParser) -> None:
 MAX_FILE_SIZE = 10 * 1024 * 1024
 _CPUS_HELP = 'processors to offer; negative: how many to leave free (default: all)'
 _GPUS_HELP = 'gpus to offer: how many, or which, such as 0,1 (default: all; of one: 0,)'
+_NAME_HELP = 'name shown for this node (default: host name)'
 _ADDRESS_HELP = 'address of this machine to serve on (default: every interface)'
 _PORT_HELP = f'TCP and UDP port (default: {NODE_PORT}, or a free one if that is in use)'
 _PREFIX_HELP = 'directory below which files are stored (default: one below the temporary directory)'
@@ -257,7 +259,10 @@ def _save(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
     _hours(arguments)
     if arguments.secret:
         choose_secret(arguments.secret)
-    save_configuration(options, arguments.save_config)
+    try:
+        save_configuration(options, arguments.save_config)
+    except OSError as error:
+        raise UsageError(f'--save_config {arguments.save_config}: {error.strerror}') from error
     return EXIT_FINE
 
 

@@ -18,6 +18,7 @@ LOG_FORMATS: Final = ('text', 'json')
 
 _log = logging.getLogger(__name__)
 _LEAST_PATIENCE, _MOST_PATIENCE = 0.1, 3600  # ZeroMQ takes less than 1 ms for no limit
+_LONGEST_NAME = 255
 _SIZE = re.compile(r'([0-9]{1,19})([kmgt]?)')
 
 
@@ -173,6 +174,15 @@ def time_of_day(text: str) -> str:
         return write_time(read_time(text))
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def node_name(text: str) -> str:
+    """Read what a node is to be called: people see it in lines of text."""
+    if len(text) > _LONGEST_NAME or not text.isprintable():
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a name of at most {_LONGEST_NAME} printable characters'
+        )
+    return text
 
 
 def seconds(text: str) -> float:

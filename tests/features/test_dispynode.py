@@ -240,6 +240,8 @@ def test_usage_errors_are_one_line_and_exit_with_2() -> None:
     assert "'70000' is not a whole number from 0 to 65535" in refused('-p', '70000')
     assert 'contradict each other' in refused('--insecure', '--secret-file', '/nowhere')
     assert '/nowhere cannot be read' in refused('--secret-file', '/nowhere', status=78)
+    assert 'at most 255 printable characters' in refused('--name', 'a\nb')
+    assert '--save_config /no/such: No such file' in refused('--save_config', '/no/such')
 
 
 # ports
