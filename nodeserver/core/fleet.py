@@ -192,8 +192,7 @@ class NodeRecord:
 
         Until that one runs, the others there end, and none takes their place.
         """
-        use = self.uses.get(computation)
-        if use is None or not use.open_cpus or self.ending or computation in self.loads:
+        if self.ending or computation in self.loads or not self.can_run(computation):
             return False
         return self.crowder not in self.loads or self.free_for(self.crowder) >= 0
 

@@ -132,6 +132,20 @@ def test_jobs_that_need_more_than_is_left_are_said_to_do_so(by_node: bool) -> No
     assert any(words in notice.text for notice in desk.sent(m.Notice, CLIENT))
 
 
+def test_a_job_is_not_given_to_a_node_that_can_no_longer_run_it() -> None:
+    desk = node_alone(cpus=4, resources=Resources(cpus=2))
+    ask(desk, f.SetNodeCpus, 'a', 1)
+    desk.submit(1)
+    desk.submit(2, node='a')
+    for _ in range(15):
+        desk.waits(1.0)
+    assert not ran(desk)
+    resize(desk, 1, 4)
+    assert not ran(desk)
+    ask(desk, f.SetNodeCpus, 'a', 4)
+    assert sorted(sum(ran(desk), [])) == [1, 2]
+
+
 def test_jobs_for_a_paused_node_alone_are_told_of() -> None:
     desk = node_alone()
     desk.join('b', address='10.0.0.2')
