@@ -66,6 +66,8 @@ class SourceFiles:
 
     def joined(self, others: 'SourceFiles') -> 'SourceFiles':
         """These and others; where both have a place, it is the others' file that lies there."""
+        if not self or not others:
+            return others or self
         by_path = {file.entry.path: file for file in (*self._files, *others._files)}
         return SourceFiles(list(by_path.values()))
 

@@ -53,21 +53,19 @@ class Travels:
             known = self._known[function] = Travelling(pickled, found.by_value, found.files)
         return known
 
-    def of_batch(self, batch: Callable[[], Any], functions: Iterable[Any]) -> Travelling:
-        """What travels for a batch of calls of these functions and arguments."""
-        parts = [part for part in functions if callable(part) or hasattr(part, '__dict__')]
-        plain = [part for part in parts if isinstance(part, types.FunctionType)]
-        found = companions(parts, batch) if plain != parts else self._of_plain(plain, batch)
-        return found
-
-    def _of_plain(self, functions: list[types.FunctionType], batch: Any) -> Travelling:
+    def of_batch(self, batch: Callable[[], Any], parts: Iterable[Any]) -> Travelling:
+        """What travels for a batch of calls, which has these functions and arguments."""
         names: set[str] = set()
         files = NO_FILES
-        for function in dict.fromkeys(functions):
-            known = self.of(function)
-            names.update(known.by_value)
-            if known.files is not NO_FILES:
-                files = known.files if files is NO_FILES else files.joined(known.files)
+        known: set[int] = set()
+        for part in parts:
+            if isinstance(part, type) or not callable(part):
+                names.update(modules_by_value(part))
+            elif id(part) not in known:
+                known.add(id(part))
+                found = self.of(part)
+                names.update(found.by_value)
+                files = files.joined(found.files)
         return Travelling(batch, names, files)
 
 

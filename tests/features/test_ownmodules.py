@@ -137,3 +137,27 @@ with dispy.JobCluster(compute, **OPTIONS) as cluster:
     print('missing.txt' in cluster.explain())
 """
     assert run(pair, shared_home, program) == "{'beta'}\nTrue\n"
+
+
+@pytest.mark.row('Z09')
+def test_calls_of_executors_and_joblib_have_the_modules_that_they_need(
+    pair: Any, shared_home: Path, own_home: Path
+) -> None:
+    program = """
+import joblib
+write('lib/__init__.py', '')
+write('lib/tools.py', 'def double(n): return 2 * n\\n')
+write('lib/models.py', 'from lib import tools\\ndef fit(n): return tools.double(n) + 1\\n')
+from lib import tools
+from lib.models import fit
+
+def through(n):
+    return tools.double(n)
+
+with dispy.Executor(**OPTIONS) as pool:
+    print([pool.submit(function, 5).result() for function in (fit, through)])
+    print(list(pool.map(through, range(3))), list(pool.map(fit, range(3), chunksize=2)))
+with joblib.parallel_config(backend='dispy', **OPTIONS):
+    print(joblib.Parallel(n_jobs=-1)(joblib.delayed(f)(5) for f in (fit, through)))
+"""
+    assert run(pair, shared_home, program) == '[11, 10]\n[0, 2, 4] [1, 3, 5]\n[11, 10]\n'
