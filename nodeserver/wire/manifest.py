@@ -39,7 +39,7 @@ class FileEntry(NamedTuple):
     origin: bytes = b''  # its place at the sender; b'': of no use
 
 
-def new_digest(content: bytes = b'') -> Any:
+def new_digest(content: bytes | memoryview = b'') -> Any:
     """Begin a digest; `digest_of` ends it."""
     return hashlib.sha256(content)
 

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 import dispy_nb as dispy
-from dispy_nb import commands, joboptions, liveoutput, local, nodes, options, project, shareddata
+from dispy_nb import (
+    commands,
+    dependencies,
+    joboptions,
+    liveoutput,
+    local,
+    nodes,
+    options,
+    project,
+    shareddata,
+)
 from dispy_nb.job import Finish
 from dispy_nb.joblib_backend import DispyBackend
 from dispy_nb.snapshot import FailureSnapshot, NodeSnapshot, Snapshot
@@ -216,6 +226,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f'| {packed.LARGE >> 20} MiB |',
         f'{dispynode.MAX_FILE_SIZE >> 20} MiB; `dispynode --max_file_size`',
         f'{manifest.MOST_FILES:,}, with names of {manifest.LONGEST_NAME} bytes',
+        f'{dependencies._SMALL >> 10} KiB each, {dependencies._MOST_KEPT >> 20} MiB in all',
         f'{project.MOST_BYTES // 1_000_000} MB',
         f'the first and the last {memfile.HEAD >> 20} MiB',
         f'the first {liveoutput.HEAD >> 10} KiB and at least the last {liveoutput.TAIL >> 10} KiB',

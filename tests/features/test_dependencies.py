@@ -81,28 +81,6 @@ def test_files_are_in_the_working_directory_of_every_job_and_apart_for_each_clus
         seen |= places
 
 
-def test_nodes_have_files_of_their_own_besides_those_of_the_cluster(
-    project: Path, make_cluster: MakeCluster, pair: Any
-) -> None:
-    class ByName(dispy.NodeAllocate):
-        def allocate(
-            self, cluster: Any, ip_addr: str, name: str, cpus: int, *facts: object, **more: object
-        ) -> int:
-            self.depends = [f'{name}.txt']
-            return cpus
-
-    for name in ('all', 'alpha', 'beta'):
-        (project / f'{name}.txt').write_text(name)
-    nodes = [ByName(address) for address in pair.addresses]
-    cluster = make_cluster(read, nodes=nodes, depends=['all.txt'])
-    for node in cluster.wait_for_nodes(2, LIMIT):
-        for name in ('all', node.name):
-            assert outcome(cluster.submit_node(node, f'{name}.txt'))[0] == name
-        others = cluster.submit_node(node, {'alpha': 'beta.txt', 'beta': 'alpha.txt'}[node.name])
-        assert others.wait(LIMIT)
-        assert 'FileNotFoundError' in str(others.exception)
-
-
 @pytest.mark.row('F06')
 def test_a_module_or_package_is_imported_by_its_name(
     project: Path, make_cluster: MakeCluster
