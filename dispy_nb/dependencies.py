@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from nodeserver.core.errors import FileRefused, UsageError
 from nodeserver.io.filetree import digest_file
 from nodeserver.wire.manifest import (
+    MOST_FILES,
     FileEntry,
     digest_of,
     encode_manifest,
@@ -230,6 +231,8 @@ def digest(name: str, dependencies: Sequence[Dependency]) -> SourceFiles:
     UsageError
         One cannot be read.
     """
+    if len(dependencies) > MOST_FILES:
+        raise UsageError(f'{name} has {len(dependencies):,} files, {MOST_FILES:,} are allowed')
     files: list[Digested] = []
     room = _MOST_KEPT
     for dependency in dependencies:

@@ -164,8 +164,6 @@ def as_allocation(element: Any) -> NodeAllocate:
         return NodeAllocate(element.ip_addr, element.port or None)
     if isinstance(element, str):
         return NodeAllocate(element)
-    if isinstance(element, DispyNode):
-        return NodeAllocate(element.ip_addr)
     if isinstance(element, dict):
         return _allocation_of(element)
     if isinstance(element, tuple | list) and 1 <= len(element) <= 3:
