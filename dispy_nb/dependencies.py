@@ -9,6 +9,7 @@ a module lies where it can be imported; a directory is sent with all that is in 
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
@@ -31,7 +32,10 @@ _MOST_DIGESTS = 100_000
 _SMALL, _MOST_KEPT = 65536, 16 << 20  # bytes of a file that is kept, and of all of a cluster
 _READ = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0)
 
-_digests: dict[tuple[int, int, int, int], bytes] = {}  # device, inode, size, time of change
+_Key = tuple[int, int, int, int]  # device, inode, size, time of change
+_digests: dict[_Key, bytes] = {}
+_digesting: dict[_Key, threading.Lock] = {}  # those that are being made
+_keeping = threading.Lock()
 
 
 class Dependency(NamedTuple):
@@ -270,12 +274,19 @@ def _digested(dependency: Dependency, most_kept: int) -> Digested:
 
 def _digest_of_large(fd: int, found: os.stat_result) -> bytes:
     key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-    known = _digests.get(key)
-    if known is not None:
-        return known
-    digest = digest_file(fd, found.st_size)
-    if time.time() - found.st_mtime > _SETTLED_SECONDS:
-        if len(_digests) >= _MOST_DIGESTS:
-            _digests.clear()
-        _digests[key] = digest
-    return digest
+    with _keeping:
+        lock = _digesting.setdefault(key, threading.Lock())
+    try:
+        with lock:  # whoever wants the same digest waits for it
+            known = _digests.get(key)
+            if known is not None:
+                return known
+            digest = digest_file(fd, found.st_size)
+            if time.time() - found.st_mtime > _SETTLED_SECONDS:
+                if len(_digests) >= _MOST_DIGESTS:
+                    _digests.clear()
+                _digests[key] = digest
+            return digest
+    finally:
+        with _keeping:
+            _digesting.pop(key, None)
