@@ -71,7 +71,8 @@ class Allocating:
             except (UsageError, PicklingFailed) as error:
                 cpus, reason = 0, f'its allocation cannot be used: {error}'
         if reason and not raised:  # what it raised was shown already
-            _log.warning('%s: node %s (%s) is not used', reason, ask.name, ask.address)
+            words = '%s: node %s (%s) is not used: %s'
+            _log.warning(words, self._cluster.name, ask.name, ask.address, reason)
         say: Callable[[int], AllocateAnswer] = lambda computation: AllocateAnswer(  # noqa: E731
             computation, ask.node, cpus, reason, *extras
         )

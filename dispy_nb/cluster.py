@@ -63,7 +63,8 @@ class JobCluster(OlderVerbs):
     dest_path : str, optional
         Directory below the nodes' own one in which jobs run; by default one of its own.
     depends : list, optional
-        Functions and classes that jobs find by their names; of an instance, its class.
+        Functions, classes (of an instance, its class), modules, and paths of files and
+        directories that jobs find on the nodes.
     loglevel : int
         Least level of log messages of this package, such as ``dispy_nb.logger.DEBUG``.
     setup : callable, optional

@@ -9,15 +9,16 @@ a module lies where it can be imported; a directory is sent with all that is in 
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from nodeserver.core.errors import FileRefused, UsageError
 from nodeserver.io.filetree import digest_file
 from nodeserver.wire.manifest import (
+    MOST_FILES,
     FileEntry,
     digest_of,
     encode_manifest,
@@ -31,21 +32,24 @@ _MOST_DIGESTS = 100_000
 _SMALL, _MOST_KEPT = 65536, 16 << 20  # bytes of a file that is kept, and of all of a cluster
 _READ = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0)
 
-_digests: dict[tuple[int, int, int, int], bytes] = {}  # device, inode, size, time of change
+_Key = tuple[int, int, int, int]  # device, inode, size, time of change
+_digests: dict[_Key, bytes] = {}
+_digesting: dict[_Key, threading.Lock] = {}  # those that are being made
+_keeping = threading.Lock()
 
 
 class Dependency(NamedTuple):
     """A file, and where it is to lie on the node."""
 
     path: str  # relative, with '/'
-    source: Path
+    source: str  # absolute
 
 
 class Digested(NamedTuple):
     """A file as it was when it was digested; small ones are kept, whatever becomes of them."""
 
     entry: FileEntry
-    source: Path
+    source: str
     content: bytes | None = None
 
 
@@ -67,6 +71,8 @@ class SourceFiles:
 
     def joined(self, others: 'SourceFiles') -> 'SourceFiles':
         """These and others; where both have a place, it is the others' file that lies there."""
+        if not self or not others:
+            return others or self
         by_path = {file.entry.path: file for file in (*self._files, *others._files)}
         return SourceFiles(list(by_path.values()))
 
@@ -112,65 +118,75 @@ def _enter(found: dict[str, Dependency], new: Dependency, who: str) -> None:
     found[new.path] = new
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    return one == other or one.samefile(other)
+def _is_same(one: str, other: str) -> bool:
+    return one == other or os.path.samefile(one, other)  # noqa: PTH121 - texts are quicker
 
 
 def _of_path(who: str, part: Any) -> Iterator[Dependency]:
-    path = Path(os.fsdecode(part))
-    try:
-        found = path.stat()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f'{who}: {str(path)!r} cannot be sent: {reason}') from error
-    whole = Path(os.path.abspath(path))  # noqa: PTH100 - links keep their names
-    if whole.is_relative_to(Path.cwd()):
-        there = whole.relative_to(Path.cwd()).as_posix()
+    path = os.fsdecode(part)
+    found = _stat(who, path)
+    whole = os.path.abspath(path)  # noqa: PTH100 - links keep their names
+    here = os.getcwd() + os.sep  # noqa: PTH109
+    if whole + os.sep == here:
+        there = ''
     else:
-        there = whole.name
+        there = whole.removeprefix(here) if whole.startswith(here) else _name_of(whole)
+    there = there.replace(os.sep, '/')
     if stat.S_ISDIR(found.st_mode):
-        yield from _of_tree(who, whole, '' if there == '.' else there)
+        yield from _of_tree(who, whole, there)
     else:
         _check_file(who, path, found)
         yield Dependency(there, whole)
 
 
-def _of_tree(who: str, root: Path, there: str, skips: bool = False) -> Iterator[Dependency]:
+def _name_of(path: str) -> str:
+    return path.rpartition(os.sep)[2]
+
+
+def _of_tree(
+    who: str, root: str, there: str, skips: bool = False, top: str = ''
+) -> Iterator[Dependency]:
     """All files below a directory; of a package (`skips`) without what Python compiled."""
-    for directory, names, files in os.walk(root, onerror=_raise):
-        here = Path(directory)
-        for name in [name for name in names if (here / name).is_symlink()]:
-            raise UsageError(f'{who}: {here / name} is a link to a directory: list that by itself')
-        names[:] = sorted(n for n in names if not (skips and n == '__pycache__'))
-        for name in sorted(files):
-            source = here / name
-            if skips and source.suffix == '.pyc':
-                continue
-            if skips and source.suffix in _COMPILED:
-                raise _compiled(who, source)
-            if source.is_symlink() and not source.resolve().is_relative_to(root.resolve()):
-                raise UsageError(f'{who}: {source} is a link that leads out of {root}')
-            _check_file(who, source, _stat(who, source))
-            relative = source.relative_to(root).as_posix()
-            yield Dependency(f'{there}/{relative}' if there else relative, source)
-
-
-def _raise(error: OSError) -> None:
-    raise UsageError(f'{error.filename} cannot be read: {error.strerror}') from error
-
-
-def _stat(who: str, path: Path) -> os.stat_result:
+    top = top or root
     try:
-        return path.stat()
+        found = sorted(os.scandir(root), key=lambda each: each.name)
     except OSError as error:
-        raise UsageError(f'{who}: {path} cannot be sent: {error.strerror}') from error
+        raise UsageError(f'{who}: {root} cannot be read: {error.strerror}') from error
+    for each in found:
+        path = f'{there}/{each.name}' if there else each.name
+        if each.is_symlink():
+            _check_link(who, each.path, top)
+        if each.is_dir(follow_symlinks=False):
+            if not (skips and each.name == '__pycache__'):
+                yield from _of_tree(who, each.path, path, skips, top)
+        elif not (skips and each.name.endswith('.pyc')):
+            if skips and each.name.endswith(_COMPILED):
+                raise _compiled(who, each.path)
+            if not each.is_file():
+                _check_file(who, each.path, _stat(who, each.path))
+            yield Dependency(path, each.path)
 
 
-def _check_file(who: str, path: Path, found: os.stat_result) -> None:
+def _check_link(who: str, link: str, top: str) -> None:
+    """Refuse a link to a directory, or to what lies outside of the one that it is in."""
+    target, tree = os.path.realpath(link), os.path.realpath(top)
+    if os.path.isdir(target):  # noqa: PTH112
+        raise UsageError(f'{who}: {link} is a link to a directory: list that by itself')
+    if not target.startswith(tree + os.sep):
+        raise UsageError(f'{who}: {link} is a link that leads out of {top}')
+
+
+def _stat(who: str, path: str) -> os.stat_result:
+    try:
+        return os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or str(error)
+        raise UsageError(f'{who}: {path!r} cannot be sent: {reason}') from error
+
+
+def _check_file(who: str, path: str, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise UsageError(f'{who}: {str(path)!r} is neither a file nor a directory')
-    if not os.access(path, os.R_OK):
-        raise UsageError(f'{who}: {str(path)!r} cannot be read: check its permissions')
+        raise UsageError(f'{who}: {path!r} is neither a file nor a directory')
 
 
 def _of_module(who: str, module: ModuleType) -> Iterator[Dependency]:
@@ -186,13 +202,13 @@ def _of_module(who: str, module: ModuleType) -> Iterator[Dependency]:
     there = name.replace('.', '/')
     if packages:
         for package in packages:
-            yield from _of_tree(who, Path(package), there, skips=True)
+            yield from _of_tree(who, os.path.abspath(package), there, skips=True)  # noqa: PTH100
         return
-    source = Path(str(origin))
-    if source.suffix in _COMPILED:
+    source = os.path.abspath(str(origin))  # noqa: PTH100
+    if source.endswith(_COMPILED):
         raise _compiled(who, source)
     _check_file(who, source, _stat(who, source))
-    yield Dependency(f'{there}{source.suffix}', source)
+    yield Dependency(there + os.path.splitext(source)[1], source)  # noqa: PTH122
 
 
 def _of_parents(name: str) -> Iterator[Dependency]:
@@ -201,11 +217,11 @@ def _of_parents(name: str) -> Iterator[Dependency]:
         name = name.rpartition('.')[0]
         origin = getattr(sys.modules.get(name), '__file__', None)
         if origin is not None:
-            source = Path(origin)
-            yield Dependency(f'{name.replace(".", "/")}/{source.name}', source)
+            source = os.path.abspath(origin)  # noqa: PTH100
+            yield Dependency(f'{name.replace(".", "/")}/{_name_of(source)}', source)
 
 
-def _compiled(who: str, source: Path) -> UsageError:
+def _compiled(who: str, source: str) -> UsageError:
     return UsageError(
         f'{who}: {source} is compiled and may not run on the nodes: install its package there'
     )
@@ -219,6 +235,8 @@ def digest(name: str, dependencies: Sequence[Dependency]) -> SourceFiles:
     UsageError
         One cannot be read.
     """
+    if len(dependencies) > MOST_FILES:
+        raise UsageError(f'{name} has {len(dependencies):,} files, {MOST_FILES:,} are allowed')
     files: list[Digested] = []
     room = _MOST_KEPT
     for dependency in dependencies:
@@ -256,12 +274,19 @@ def _digested(dependency: Dependency, most_kept: int) -> Digested:
 
 def _digest_of_large(fd: int, found: os.stat_result) -> bytes:
     key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-    known = _digests.get(key)
-    if known is not None:
-        return known
-    digest = digest_file(fd, found.st_size)
-    if time.time() - found.st_mtime > _SETTLED_SECONDS:
-        if len(_digests) >= _MOST_DIGESTS:
-            _digests.clear()
-        _digests[key] = digest
-    return digest
+    with _keeping:
+        lock = _digesting.setdefault(key, threading.Lock())
+    try:
+        with lock:  # whoever wants the same digest waits for it
+            known = _digests.get(key)
+            if known is not None:
+                return known
+            digest = digest_file(fd, found.st_size)
+            if time.time() - found.st_mtime > _SETTLED_SECONDS:
+                if len(_digests) >= _MOST_DIGESTS:
+                    _digests.clear()
+                _digests[key] = digest
+            return digest
+    finally:
+        with _keeping:
+            _digesting.pop(key, None)

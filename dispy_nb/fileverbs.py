@@ -60,7 +60,7 @@ class FileVerbs:
         if len(found) != 1 or not Path(path).is_file():
             raise UsageError(f'path must be a file, not {str(path)!r}')
         source = found[0].source
-        files = digest('path', [Dependency(source.name, source)])
+        files = digest('path', [Dependency(Path(source).name, source)])
         target = self._node_named(node)
         if target is None:
             _log.warning('%s: %s was not sent: %s is not ready for it', self.name, path, node)

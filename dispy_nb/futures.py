@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 import types
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as StandardExecutor
@@ -17,19 +16,19 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from dispy_nb.dependencies import SourceFiles
 from dispy_nb.failures import failure_of
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.mapping import begun, calls_of, check_calls, check_count, columns_of, opened, sizes_of
-from nodeserver.core.errors import UsageError
+from dispy_nb.travelling import Travels
 from nodeserver.core.status import JobStatus
-from nodeserver.payload import dump_call, dump_chunk, dump_function
-from nodeserver.usercode import modules_by_value
+from nodeserver.payload import dump_call, dump_chunk
 
 _log = logging.getLogger('dispy_nb')
 
 T = TypeVar('T')
 
-Travelling = tuple[Callable[..., Any] | bytes, frozenset[str]]  # function, its user's modules
+Call = tuple[bytes, SourceFiles]  # pickled, and what it needs
 
 
 class JobFuture(Future[Any]):
@@ -91,14 +90,12 @@ class ClusterExecutor(StandardExecutor):
         # garbage collected inside of a locked block can bring a `shutdown`
         self._lock = threading.RLock()
         self._unfinished: set[JobFuture] = set()
-        self._waiting: OrderedDict[JobFuture, bytes] = OrderedDict()  # for room
+        self._waiting: OrderedDict[JobFuture, Call] = OrderedDict()  # for room
         self._with_cluster = 0
         self._is_shut = False
         self._ends: SimpleQueue[JobFuture | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._pickled: weakref.WeakKeyDictionary[types.FunctionType, Travelling] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._travels = Travels()
         cluster._shell.feeder = self
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -111,8 +108,9 @@ class ClusterExecutor(StandardExecutor):
         RuntimeError
             The executor was shut down.
         """
-        function, by_value = self._travelling(fn)
-        return self._submit(dump_call(args, kwargs, by_value, function=function))
+        travelling = self._travels.of(fn)
+        payload = dump_call(args, kwargs, travelling.by_value, function=travelling.function)
+        return self._submit((payload, travelling.files))
 
     def map(
         self,
@@ -133,15 +131,21 @@ class ClusterExecutor(StandardExecutor):
         """
         check_calls(iterables, chunksize, 'raise')
         deadline = None if timeout is None else check_timeout(timeout) + time.monotonic()
-        function, by_value = self._travelling(fn)
+        travelling = self._travels.of(fn)
         calls, first = list(calls_of(iterables)), 0
         cpus = self.cluster._cpus() if chunksize is None else 0
         chunks: deque[tuple[JobFuture, int]] = deque()
         try:
             for size in sizes_of(len(calls), chunksize, cpus):
                 columns = columns_of(calls[first : first + size], len(iterables))
-                payload = dump_chunk(columns, by_value, function=function, stop=True, first=first)
-                chunks.append((self._submit(payload), first))
+                payload = dump_chunk(
+                    columns,
+                    travelling.by_value,
+                    function=travelling.function,
+                    stop=True,
+                    first=first,
+                )
+                chunks.append((self._submit((payload, travelling.files)), first))
                 first += size
         except BaseException:
             _cancel(future for future, _ in chunks)
@@ -195,23 +199,13 @@ class ClusterExecutor(StandardExecutor):
             'calls cannot submit calls to it'
         )
 
-    def _travelling(self, fn: Any) -> Travelling:
-        """Return what travels for a function, and the user's modules that go along by value."""
-        if not callable(fn):
-            raise UsageError(f'{fn!r} is no function')
-        if not isinstance(fn, types.FunctionType) or fn.__closure__:
-            return fn, frozenset(modules_by_value(fn))
-        kept = self._pickled.get(fn)
-        if kept is None:
-            by_value = frozenset(modules_by_value(fn))
-            kept = self._pickled[fn] = dump_function(fn, by_value), by_value
-        return kept
+    def _submit_batch(self, batch: Callable[[], Any], parts: Iterable[Any]) -> JobFuture:
+        """Have a batch of calls run, of these functions and arguments."""
+        travelling = self._travels.of_batch(batch, parts)
+        payload = dump_call((), {}, travelling.by_value, function=batch)
+        return self._submit((payload, travelling.files))
 
-    def _submit_once(self, fn: Callable[[], Any], by_value: Iterable[str]) -> JobFuture:
-        """Have a function called that is not worth keeping."""
-        return self._submit(dump_call((), {}, by_value, function=fn))
-
-    def _submit(self, payload: bytes) -> JobFuture:
+    def _submit(self, call: Call) -> JobFuture:
         future = JobFuture(self)
         with self._lock:
             if self._is_shut:
@@ -221,18 +215,19 @@ class ClusterExecutor(StandardExecutor):
                 self._unfinished.add(future)
                 if self._most is not None and self._with_cluster >= self._most:
                     self.cluster._check_open()
-                    self._waiting[future] = payload
+                    self._waiting[future] = call
                 else:
-                    self._give(future, payload)
+                    self._give(future, call)
             except BaseException:  # also Ctrl-C: a call that nobody was given is none
                 self._waiting.pop(future, None)
                 self._unfinished.discard(future)
                 raise
         return future
 
-    def _give(self, future: JobFuture, payload: bytes) -> None:
+    def _give(self, future: JobFuture, call: Call) -> None:
         """Hand a call to the cluster; its end comes to our thread."""
-        job: DispyJob = self.cluster._submit_payload('', payload)
+        payload, files = call
+        job: DispyJob = self.cluster._submit_payload('', payload, files=files)
         future._job = job
         ended = partial(self._ends.put, future)
         if not job._add_waiter(ended):
@@ -332,9 +327,9 @@ class ClusterExecutor(StandardExecutor):
         """Give the cluster the call that has waited longest; return what it did not take."""
         refused = []
         while self._waiting:
-            future, payload = self._waiting.popitem(last=False)
+            future, call = self._waiting.popitem(last=False)
             try:
-                self._give(future, payload)
+                self._give(future, call)
             except Exception as error:  # noqa: BLE001 - the cluster was closed: its owner is told
                 refused.append((future, error))
                 continue

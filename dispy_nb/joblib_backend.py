@@ -10,7 +10,6 @@ from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
 from dispy_nb.executor import Executor, check_names
 from dispy_nb.futures import ClusterExecutor
 from nodeserver.core.errors import UsageError
-from nodeserver.usercode import modules_by_value
 
 NODES_TIMEOUT = 10.0  # seconds that nodes are waited for
 
@@ -82,7 +81,7 @@ class DispyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None
     ) -> Future[Any]:
         """Run a batch of calls."""
-        future = self._open()._submit_once(func, _modules_of(func))
+        future = self._open()._submit_batch(func, _parts_of(func))
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         if callback is not None:
@@ -110,11 +109,10 @@ class DispyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         return self._executor
 
 
-def _modules_of(batch: Any) -> frozenset[str]:
-    """Name the user's modules that a batch's functions and arguments come from."""
-    parts = [
+def _parts_of(batch: Any) -> list[Any]:
+    """The functions and arguments of a batch."""
+    return [
         part
         for function, args, kwargs in batch.items
         for part in (function, *args, *kwargs.values())
     ]
-    return frozenset(name for part in parts for name in modules_by_value(part))

@@ -1,4 +1,4 @@
-"""`dispy key`: show, export and import this user's own key (D7)."""
+"""`dispy key`: show, export and import this user's own key."""
 
 import argparse
 import sys

@@ -61,7 +61,8 @@ class NodeAllocate:
     cpus : int
         Most cpus to use on each node; 0 means all that it offers, below 0: leave so many unused.
     depends : list
-        What else to send to each node; `allocate` may set it anew for the node it is asked for.
+        Modules and paths of files to send to each node besides the cluster's; `allocate` may set
+        it anew for the node it is asked for.
     setup_args : tuple
         Arguments of the cluster's `setup` on each node; `allocate` may set them likewise.
 

@@ -37,7 +37,7 @@ def own_files(options: ClusterOptions, project: Project) -> SourceFiles:
     UsageError
         One of them is missing or cannot be sent; nothing has been sent then.
     """
-    reached = [Dependency(file.path, file.source) for file in project.files]
+    reached = [Dependency(file.path, str(file.source)) for file in project.files]
     return files_of('depends', options.depends, reached)
 
 

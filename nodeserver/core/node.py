@@ -80,12 +80,7 @@ class NodeCore:
         self._peers: dict[str, Peer] = {}
         self._hosted: dict[int, Hosted] = {}
         self._out: list[Effect] = []
-        self._files = NodeFiles(
-            facts,
-            self._hosted,
-            self._out.append,
-            self._fail,
-        )
+        self._files = NodeFiles(facts, self._hosted, self._out.append, self._fail)
         self._arrivals = Arrivals(self._hosted, self._files.place)
         self._workplace = Workplace(facts, self._hosted, self._out.append)
         shared = (self._peers, self._hosted)
@@ -93,8 +88,12 @@ class NodeCore:
         self._shift = Shift(rules, *shared, self._workplace, self._departure, self._out.append)
         self._silence = Silence(self._peers, rules.zombie_seconds)
         self._figures = Figures(self._out.append)
-        live_output = LiveOutput(facts.id, self._hosted, self._out.append)
-        self._events: dict[type[Any], Callable[[Any, float], None]] = {
+        self._live_output = LiveOutput(facts.id, self._hosted, self._out.append)
+        self._events = self._event_table()
+        self._messages = self._message_table()
+
+    def _event_table(self) -> dict[type[Any], Callable[[Any, float], None]]:
+        return {
             MessageArrived: self._message_arrived,
             PeerConnected: self._peer_connected,
             PeerLost: self._peer_lost,
@@ -107,7 +106,7 @@ class NodeCore:
             JobsReported: self._workplace.reported,
             JobsRecalled: self._workplace.recalled,
             ProvisionalReported: self._workplace.provisional,
-            JobsPrinted: live_output.printed,
+            JobsPrinted: self._live_output.printed,
             WorkerEnded: self._workplace.ended,
             MemoryExceeded: self._workplace.exceeded,
             CpusChosen: self._resize,
@@ -120,7 +119,9 @@ class NodeCore:
             **self._files.events,
             AvailabilityMeasured: self._figures.measured,
         }
-        self._messages: dict[type[Any], Callable[[str, Any, float], None]] = {
+
+    def _message_table(self) -> dict[type[Any], Callable[[str, Any, float], None]]:
+        return {
             OpenComputation: self._open,
             RunJobs: self._run,
             StopJobs: self._stop_jobs,
@@ -130,7 +131,7 @@ class NodeCore:
             DropData: self._arrivals.drop,
             AcknowledgeOutcomes: self._acknowledged,
             CloseComputation: self._close,
-            OutputTaken: live_output.taken,
+            OutputTaken: self._live_output.taken,
             SchedulerPulse: self._figures.pulse,
             Farewell: self._farewell,
             **self._files.messages,

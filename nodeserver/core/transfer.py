@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 
 from nodeserver.core.errors import ProtocolError
 
-BLOCK = (1 << 20) - (64 << 10)  # bytes of files in one message, which goes as one part
+PIECE = (1 << 20) - (64 << 10)  # bytes of a file that go as one part
+BLOCK = 4 * PIECE  # bytes of files in one message
 MOST_PIECES = 1000  # of small files in one message
-WINDOW = 8 << 20  # bytes that a receiver lets come before it has written the first of them
+WINDOW = 12 << 20  # bytes that a receiver lets come before it has written the first of them
 
 Piece = tuple[int, int, int]  # file, offset, length
 
@@ -42,7 +43,7 @@ class Outgoing:
         while self._left and len(pieces) < MOST_PIECES:
             file = self._left[0]
             missing = self._sizes[file] - self._at
-            length = min(missing, room)
+            length = min(missing, room, PIECE)
             if missing and not length:
                 break
             pieces.append((file, self._at, length))

@@ -57,6 +57,9 @@ class _Arrival:
             message.ids, message.offsets, message.contents, strict=True
         ):
             is_last = self.incoming.take(file, offset, len(content))
+            if is_last and not offset:
+                self._tree.put(self._entries[file], content)
+                continue
             if not offset:
                 self._file = self._tree.begin(self._entries[file])
             assert self._file is not None

@@ -17,6 +17,7 @@ from nodeserver.wire.manifest import MODES, FileEntry, digest_of, new_digest
 
 PART_NAME = '.dispy-part-'  # and a random number: of a file that is not complete yet
 _READ = 1 << 20
+_SMALL = 65536  # bytes of a file that is read at once
 _MOST_OPEN = 64  # directories at a time
 
 
@@ -36,10 +37,10 @@ class NewFile:
 
     __slots__ = ('_digest', '_directory', '_entry', '_fd', '_name')
 
-    def __init__(self, directory: int, name: str, entry: FileEntry) -> None:
+    def __init__(self, directory: int, name: str, entry: FileEntry, fd: int = -1) -> None:
         self._directory, self._name, self._entry = directory, name, entry
         self._digest = new_digest() if entry.digest else None
-        self._fd = os.open(name, _NEW, 0o600, dir_fd=directory)
+        self._fd = fd if fd >= 0 else os.open(name, _NEW, 0o600, dir_fd=directory)
 
     def write(self, piece: bytes | memoryview) -> None:
         """Append a piece."""
@@ -54,16 +55,15 @@ class NewFile:
         entry = self._entry
         if self._digest is not None and digest_of(self._digest) != entry.digest:
             raise FileRefused(f'{shown(entry.path)} has changed while it was sent')
-        os.fchmod(self._fd, entry.mode & MODES)
+        mode, name = entry.mode & MODES, os.fsdecode(entry.path.rpartition(b'/')[2])
+        if stat.S_IMODE(os.fstat(self._fd).st_mode) != mode:
+            os.fchmod(self._fd, mode)
         os.utime(self._fd, ns=(entry.mtime, entry.mtime))
         fd, self._fd = self._fd, -1
         os.close(fd)
-        os.rename(
-            self._name,
-            entry.path.rpartition(b'/')[2],
-            src_dir_fd=self._directory,
-            dst_dir_fd=self._directory,
-        )
+        if self._name != name:
+            there = self._directory
+            os.rename(self._name, name, src_dir_fd=there, dst_dir_fd=there)
 
     def abandon(self) -> None:
         """Leave nothing of it."""
@@ -104,16 +104,47 @@ class FileTree:
                 return False
             if not entry.digest or _digest_of_file(fd) != entry.digest:
                 return False
-            os.fchmod(fd, entry.mode & MODES)
-            os.utime(fd, ns=(entry.mtime, entry.mtime))
+            if stat.S_IMODE(found.st_mode) != entry.mode & MODES:
+                os.fchmod(fd, entry.mode & MODES)
+            if found.st_mtime_ns != entry.mtime:
+                os.utime(fd, ns=(entry.mtime, entry.mtime))
         except OSError:
             return False
         finally:
             os.close(fd)
         return True
 
+    def put(self, entry: FileEntry, content: bytes | memoryview) -> None:
+        """Write a whole file; a new one gets its name at once, as that is quicker."""
+        if entry.digest and digest_of(new_digest(content)) != entry.digest:
+            raise FileRefused(f'{shown(entry.path)} has changed while it was sent')
+        if len(self._directories) > _MOST_OPEN:
+            self.close()
+        parent, _, name = entry.path.rpartition(b'/')
+        directory, mode = self._directory(parent, make=True), entry.mode & MODES
+        try:
+            fd = os.open(name, _NEW, mode, dir_fd=directory)
+        except FileExistsError:
+            new = NewFile(directory, self._part_name, entry._replace(digest=b''))
+        else:
+            new = NewFile(directory, os.fsdecode(name), entry._replace(digest=b''), fd)
+        try:
+            new.write(content)
+            new.finish()
+        except OSError:
+            new.abandon()
+            raise
+
     def copy(self, fd: int, entry: FileEntry) -> bool:
         """Make a file of another one's content, if that is what it is thought to be."""
+        if entry.size <= _SMALL:
+            try:
+                self.put(entry, os.read(fd, entry.size + 1))
+            except OSError:  # it has changed, or cannot be read: it has to be sent
+                return False
+            finally:
+                os.close(fd)
+            return True
         new = self.begin(entry)
         try:
             while piece := os.read(fd, _READ):

@@ -44,7 +44,7 @@ def processor_count() -> int:
 
 def memory_size() -> int:
     """Count the bytes of this machine's memory, or of what our control group may have of it."""
-    present: int = psutil.virtual_memory().total
+    present = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     return min(present, memory_limit() or present)
 
 

@@ -124,6 +124,22 @@ class NodeService:
         options, closing = self._options, self._closing
         closing.callback(self._remove_local_socket)
         closing.callback(self._driver.close)
+        port = self._open_sockets()
+        self._start_processes()
+        closing.callback(self._beacon.close)
+        self._fill_table()
+        self._measure()
+        closing.callback(self._stop_measuring)
+        self._read_clock()
+        closing.callback(self._stop_clock)
+        if options.owner_fd >= 0:
+            self._loop.add_reader(options.owner_fd, self._owner_readable)
+            closing.callback(self._loop.remove_reader, options.owner_fd)
+        self._beacon.announce()
+        return options.address or '*', port
+
+    def _open_sockets(self) -> int:
+        options = self._options
         self._link = ZmqLink(
             self._loop,
             self._seat.post,
@@ -136,42 +152,22 @@ class NodeService:
             ),
             self._driver.turn_if_idle,
         )
-        closing.callback(self._link.close)
+        self._closing.callback(self._link.close)
         port = self._listen()
         contact = NodeContact(options.peer_id, port, netif.host_fingerprint(), self._listen_local())
         self._beacon = NodeBeacon(
             self._loop, options.secret, contact, BeaconPlace(options.address, options.port or port)
         )
-        self._files = NodeFiles(
-            self._loop,
-            self._seat.post,
-            options.prefix,
-            options.peer_id,
-            options.max_file_size,
-        )
-        closing.callback(self._files.close)
-        self._procs = Processes(
-            self._loop,
-            self._seat.post,
-            options.prefix,
-            options.name,
-            options.address,
-            self._driver.turn_if_idle,
-        )
+        return port
+
+    def _start_processes(self) -> None:
+        options, around = self._options, (self._loop, self._seat.post, self._options.prefix)
+        self._files = NodeFiles(*around, options.peer_id, options.max_file_size)
+        self._closing.callback(self._files.close)
+        self._procs = Processes(*around, options.name, options.address, self._driver.turn_if_idle)
         self._procs.offer_file = self._files.offer
-        closing.push_async_callback(self._procs.aclose)
+        self._closing.push_async_callback(self._procs.aclose)
         self._procs.start()
-        closing.callback(self._beacon.close)
-        self._fill_table()
-        self._measure()
-        closing.callback(self._stop_measuring)
-        self._read_clock()
-        closing.callback(self._stop_clock)
-        if options.owner_fd >= 0:
-            self._loop.add_reader(options.owner_fd, self._owner_readable)
-            closing.callback(self._loop.remove_reader, options.owner_fd)
-        self._beacon.announce()
-        return options.address or '*', port
 
     def stop(self, at_once: bool, reason: str) -> None:
         """End after the running jobs, or at once."""

@@ -109,7 +109,8 @@ def split(frames: Sequence[Frame], part_size: int) -> Iterator[tuple[Kind, list[
             piece, view = view[:room], view[room:]
             pieces.append(piece)
             room -= len(piece)
-            if not room:
+            # the next frame begins a part of its own where hardly anything of it would fit
+            if not room or (not len(view) and room <= part_size // 16):
                 yield Kind.PART, pieces
                 pieces, room = [], part_size
     if pieces:
@@ -137,7 +138,7 @@ class _Assembly:
         self._begin_frame()
 
     def _begin_frame(self) -> None:
-        size = self._missing = self._sizes[len(self._frames)]
+        size = self._size = self._missing = self._sizes[len(self._frames)]
         self._pieces: list[Frame] = []
         self._sink: Sink | None = None
         if size >= LARGE and not self._is_shed:
@@ -161,7 +162,8 @@ class _Assembly:
     def _take(self, piece: Frame) -> None:
         try:
             if self._sink is None:
-                self._pieces.append(bytes(piece))
+                # a piece that is the whole frame stays where it came to lie
+                self._pieces.append(piece if len(piece) == self._size else bytes(piece))
             else:
                 self._sink.write(piece)
         except _NO_MEMORY:
@@ -174,11 +176,14 @@ class _Assembly:
         self._pieces.clear()
         self._frames[2:] = [b''] * len(self._frames[2:])
 
+    def _joined(self) -> Frame:
+        return self._pieces[0] if len(self._pieces) == 1 else b''.join(self._pieces)
+
     def _finish_frame(self) -> None:
-        whole = b''
+        whole: Any = b''
         if not self._is_shed:
             try:
-                whole = b''.join(self._pieces) if self._sink is None else self._sink.finish()
+                whole = self._joined() if self._sink is None else self._sink.finish()
             except _NO_MEMORY:
                 self.shed()
         self._frames.append(whole)

@@ -105,6 +105,7 @@ _SPARE = {kind: _spare_columns(kind) for kind in TAGS}
 _PAYLOADS = {kind: name for kind in TAGS if (name := _payload_field(kind))}
 # what a decoder raises: text that is no UTF-8 and nesting without end have errors of Python's
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_SOON_GONE = {filemessages.FileBlocks}  # their payloads need not outlive the frames
 _PLACES = msgspec.msgpack.Decoder(list[int])
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -164,7 +165,7 @@ def _with_outside(message: Message, frames: Sequence[Frame]) -> Message:
     if not fits or places[0] < 0 or places[-1] >= len(column):
         raise ProtocolError(f'{kind.__name__} names places that its payload frames do not fit')
     for place, frame in zip(places, frames[2:], strict=True):
-        column[place] = _own(frame)
+        column[place] = frame if kind in _SOON_GONE else _own(frame)
     if not isinstance(value, bytes):
         return message
     changes: dict[str, Any] = {name: column[0]}

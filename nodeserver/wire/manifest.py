@@ -18,8 +18,8 @@ from nodeserver.wire.codec import MALFORMED
 DIGEST_SIZE = 16  # bytes of SHA-256: who can choose both files of a pair only harms himself
 LONGEST_NAME = 255  # bytes of one component
 MODES = 0o755  # the bits that are kept: what is private stays so, nobody else gets to write
-MOST_BYTES = 64 << 20  # of a manifest, unpacked
-MOST_FILES = 1_000_000
+MOST_BYTES = 256 << 20  # of a manifest, unpacked
+MOST_FILES = 200_000
 
 # the directory of the sender below which most lie, then the columns of `FileEntry`
 _Columns = tuple[bytes, list[bytes], list[int], list[int], list[int], list[bytes], list[bytes]]
@@ -39,7 +39,7 @@ class FileEntry(NamedTuple):
     origin: bytes = b''  # its place at the sender; b'': of no use
 
 
-def new_digest(content: bytes = b'') -> Any:
+def new_digest(content: bytes | memoryview = b'') -> Any:
     """Begin a digest; `digest_of` ends it."""
     return hashlib.sha256(content)
 

@@ -199,6 +199,16 @@ def test_a_file_of_a_job_is_offered_for_its_current_attempt() -> None:
     assert bench.take(f.OfferFile) == [f.OfferFile(7, 'n', 11, 3, 1, MANIFEST)]
 
 
+def test_a_node_takes_files_also_after_a_job_has_sent_one() -> None:
+    bench = Bench()
+    bench.open()
+    bench.run(3)
+    bench.tell(FileOffered(7, 1, 11, MANIFEST, 100))
+    bench.hears(f.PlaceFiles(7, 'n', -1, MANIFEST))
+    kinds = [type(effect) for effect in bench.take(do.OpenFiles) + bench.take(do.HearOfFiles)]
+    assert kinds == [do.OpenFiles, do.HearOfFiles]
+
+
 def test_a_file_for_a_node_that_does_not_have_the_computation_is_refused() -> None:
     bench = Bench()
     wish = f.PlaceFiles(7, 'n', -1, MANIFEST)

@@ -286,3 +286,15 @@ def test_a_file_that_changes_while_it_is_sent_is_told(
     assert job.wait(LIMIT)
     assert 'late.txt was changed before it was sent' in str(job.exception)
     assert [outcome(each)[0] for each in first] == ['held'] * 9
+
+
+@pytest.mark.row('C09')
+def test_a_job_for_one_node_has_its_files_there(
+    project: Path, make_cluster: MakeCluster, pair: Any
+) -> None:
+    (project / 'own.txt').write_text('mine')
+    cluster = make_cluster(read)
+    for address in pair.addresses:
+        job = cluster.submit_node(address, 'own.txt', dispy_job_depends=['own.txt'])
+        assert outcome(job)[0] == 'mine'
+        assert job.ip_addr == address

@@ -53,7 +53,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ('nodes', [''], "host name, an address or a pattern, not ''"),
     ('nodes', [('127.0.0.1', 99999)], 'port must be a number from 1 to 65535, not 99999'),
     ('nodes', [('127.0.0.1', '51348')], "port must be a number from 1 to 65535, not '51348'"),
-    ('nodes', [('127.0.0.1', 51348, -1)], 'cpus must be 0 .* or a positive number, not -1'),
+    ('nodes', [('127.0.0.1', 51348, 'x')], "cpus must be a number: .*not 'x'"),
     ('nodes', ['no such host'], "host 'no such host' is unknown: give a host name or an IP"),
     ('callback', 'print', "must be a function or None, not 'print'"),
     ('cluster_status', 4, 'must be a function or None, not 4'),
@@ -93,6 +93,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ('insecure', 'no', "must be True or False, not 'no'"),
     ('name', 5, 'must be a str or None, not 5'),
     ('progress', 'bar', "must be a bool or None, not 'bar'"),
+    ('cpus', 0, 'cpus must be .*, not 0'),
+    ('memory', 'much', "memory must be .*, not 'much'"),
+    ('gpus', -1, 'gpus must be .*, not -1'),
 ]
 
 
@@ -124,7 +127,6 @@ def test_a_wrong_secret_is_not_repeated() -> None:
 
 
 TO_COME: list[tuple[str, Any]] = [
-    ('depends', [__file__]),
     ('recover_file', 'journal'),
     ('ext_ip_addr', '127.0.0.9'),
     ('keyfile', 'key.pem'),

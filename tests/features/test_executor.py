@@ -377,7 +377,7 @@ def test_an_event_loop_runs_calls_in_it(make_executor: MakeExecutor) -> None:
 @pytest.mark.row('Z03')
 def test_a_function_travels_once(make_executor: MakeExecutor) -> None:
     executor = make_executor()
-    pickled = [executor._travelling(double)[0] for _ in range(2)]
+    pickled = [executor._travels.of(double).function for _ in range(2)]
     assert pickled[0] is pickled[1]
     assert isinstance(pickled[0], bytes)
     assert executor.submit(double, 4).result(LIMIT) == 8

@@ -50,6 +50,7 @@ def changed() -> str:
 
 
 @pytest.mark.row('U02')
+@pytest.mark.row('L01')
 @pytest.mark.netns
 @pytest.mark.slow
 @pytest.mark.parametrize('addresses', [('127.0.0.2', '127.0.0.3'), ('127.0.0.2',), ()])

@@ -90,7 +90,7 @@ def test_a_path_that_leads_elsewhere_is_refused(path: bytes) -> None:
             zlib.compress(msgspec.msgpack.encode((b'', [b'a'], [-1], [1], [1], [b''], [b'']))),
             'size',
         ),
-        (zlib.compress(bytes(100 << 20)), 'more than'),
+        (zlib.compress(bytes(300 << 20)), 'more than'),
     ],
 )
 def test_what_is_no_manifest_is_refused(data: bytes, words: str) -> None:

@@ -252,7 +252,9 @@ def test_setup_gets_its_arguments_and_cleanup_too(tmp_path: Path) -> None:
     args = dump_call((1, 'two'), {})
 
     async def play(made: Bench) -> None:
-        made.processes.open_template(OpenTemplate(7, 'test', package, 'job', '', True, args))
+        made.processes.open_template(
+            OpenTemplate(7, 'test', package, 'job', '', True, setup_args=args)
+        )
         await made.until_type(TemplateReady)
         assert (await made.run(-3)).result == 3
 
