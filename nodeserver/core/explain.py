@@ -188,7 +188,8 @@ def _load(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
     if not room:
         words = node.misfit(comp.id) if use.cpus else 'none of its cpus are to be used'
         running = f'; {_count(own, "job")} there may end' if own else ''
-        return f'{words}{running}; `set_node_cpus()` gives it {"more" if use.cpus else "some"}'
+        more = f'; `set_node_cpus()` gives it {"more" if use.cpus else "some"}'
+        return f'{words}{running}{more if use.cpus < node.cpus else ""}'
     if comp.id in node.needs:
         text = 'full: ' if _is_full(node, use, comp) else ''
         text += f'{_count(load, "job")} of at most {room} at a time'

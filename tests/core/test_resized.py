@@ -128,6 +128,7 @@ def test_jobs_that_need_more_than_is_left_are_said_to_do_so(by_node: bool) -> No
     desk.submit(2, node='a')
     words = 'needs 2 cpus per job, the node gives it 1'
     assert words in desk.explained()
+    assert ('`set_node_cpus()` gives it more' in desk.explained()) != by_node
     desk.waits(60.0)
     assert any(words in notice.text for notice in desk.sent(m.Notice, CLIENT))
 
