@@ -64,12 +64,16 @@ class NodeFiles:
 
     def place(self, hosted: Hosted, job: NodeJob, manifest: bytes) -> None:
         """Have the files of a job."""
-        if not hosted.has_files:  # the directory is there since its template was made
+        self._begin(hosted)
+        job.has_files = job.awaits_files = True
+        self._emit(HearOfFiles(PlaceFiles(hosted.id, self._node_id, job.id, manifest)))
+
+    def _begin(self, hosted: Hosted) -> None:
+        """There are files now; the directory is there since the template was made."""
+        if not hosted.has_files:
             opened = hosted.opened
             self._emit(OpenFiles(opened.computation, opened.name, opened.dest_path, b''))
             hosted.has_files = True
-        job.has_files = job.awaits_files = True
-        self._emit(HearOfFiles(PlaceFiles(hosted.id, self._node_id, job.id, manifest)))
 
     def release(self, hosted: Hosted) -> None:
         """Let go of the files of jobs that have left or ended in this turn."""
@@ -94,10 +98,7 @@ class NodeFiles:
         elif hosted.state is HostedState.OPENING and isinstance(message, PlaceFiles):
             self._answer(peer, message, 'the node is not ready for this cluster yet')
         else:
-            if not hosted.has_files:
-                opened = hosted.opened
-                self._emit(OpenFiles(opened.computation, opened.name, opened.dest_path, b''))
-                hosted.has_files = True
+            self._begin(hosted)
             self._emit(HearOfFiles(message))
 
     def _answer(self, peer: str, message: PlaceFiles, reason: str) -> None:
@@ -152,7 +153,7 @@ class NodeFiles:
             job, there = worker.held[0], (event.transfer, worker.held[0].id)
             offer = OfferFile(hosted.id, self._node_id, *there, job.attempt, event.manifest)
             self._emit(Send(hosted.scheduler, offer))
-            hosted.has_files = True
+            self._begin(hosted)
         if why:
             answer = FilesPlaced(event.computation, self._node_id, event.transfer, why)
             self._emit(HearOfFiles(answer))
