@@ -114,13 +114,15 @@ class FileTree:
 
     def copy(self, fd: int, entry: FileEntry) -> bool:
         """Make a file of another one's content, if that is what it is thought to be."""
-        new = self.begin(entry)
+        new = None
         try:
+            new = self.begin(entry)
             while piece := os.read(fd, _READ):
                 new.write(piece)
             new.finish()
         except (FileRefused, OSError):  # it has changed, or cannot be read: it has to be sent
-            new.abandon()
+            if new is not None:
+                new.abandon()
             return False
         finally:
             os.close(fd)

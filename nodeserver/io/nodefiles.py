@@ -65,7 +65,7 @@ class _Place:
                 continue
             if lying.is_here and lying.entry.digest == entry.digest:
                 continue
-            if OWN_FILES in lying.users:
+            if any(user <= OWN_FILES for user in lying.users):  # they stay as long as it does
                 return False, f"{shown(entry.path)} would replace the computation's own file"
             waits = True
         return waits, ''
