@@ -25,7 +25,7 @@ def descriptors_of(path: Path) -> int:
     count = 0
     for fd in Path('/proc/self/fd').iterdir():
         try:
-            count += os.readlink(fd) == str(path)
+            count += fd.readlink() == path
         except OSError:  # the one that lists them
             continue
     return count
