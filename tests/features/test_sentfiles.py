@@ -307,3 +307,26 @@ def test_a_directory_that_is_sent_is_refused_by_its_name(
 ) -> None:
     job = make_cluster(send_directory).submit()
     assert (outcome(job), job.stderr) == (-1, "dispy_send_file('some'): it is no file\n")
+
+
+def send_large() -> int:
+    import pathlib
+
+    with pathlib.Path('large').open('wb') as file:
+        file.truncate(1 << 30)
+    return dispy_send_file('large')  # type: ignore[name-defined, no-any-return]  # noqa: F821
+
+
+@pytest.mark.row('C12')
+@pytest.mark.usefixtures('own_home')
+def test_a_file_that_a_cancelled_job_sends_does_not_appear_later(here: Path) -> None:
+    def parts() -> list[str]:
+        return [path.name for path in here.iterdir() if path.name != 'home']
+
+    with dispy.LocalNodes(1, cpus=1) as local, dispy.JobCluster(send_large, local.nodes) as cluster:
+        job = cluster.submit()
+        eventually(parts, LIMIT)
+        cluster.cancel(job)
+        assert job.wait(LIMIT)
+        assert job.status == dispy.DispyJob.Cancelled
+        eventually(lambda: not parts(), LIMIT, lambda: str(parts()))
