@@ -286,3 +286,24 @@ def test_a_file_that_changes_while_it_is_sent_is_told(
     assert job.wait(LIMIT)
     assert 'late.txt was changed before it was sent' in str(job.exception)
     assert [outcome(each)[0] for each in first] == ['held'] * 9
+
+
+def answer_of(name: str) -> int:
+    import importlib
+
+    answer: int = importlib.import_module(name).ANSWER
+    return answer
+
+
+@pytest.mark.row('F13')
+def test_a_module_of_one_job_is_no_module_of_the_next_in_the_same_process(
+    project: Path, make_cluster: MakeCluster
+) -> None:
+    import importlib
+
+    cluster = make_cluster(answer_of, nodes=['127.0.0.2'], isolation='worker')
+    changing = module(project, 'changing', 'ANSWER = 1\n')
+    assert outcome(cluster.submit('changing', dispy_job_depends=[changing])) == 1
+    (project / 'changing.py').write_text('ANSWER = 1000\n')
+    importlib.reload(changing)
+    assert outcome(cluster.submit('changing', dispy_job_depends=[changing])) == 1000
