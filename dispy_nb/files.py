@@ -67,8 +67,13 @@ class ClusterFiles:
         self._of_jobs[job] = files
 
     def settle(self, job: int) -> None:
-        """A job has ended, or was not submitted after all."""
+        """A job was not submitted after all."""
         self._of_jobs.pop(job, None)
+
+    def end(self, job: int) -> None:
+        """A job has ended, maybe while its files were sent; on the loop's thread."""
+        if self._of_jobs.pop(job, None) is not None and self._ends is not None:
+            self._ends[0].forget(lambda key: key[2] == job)
 
     @property
     def has_of_jobs(self) -> bool:
@@ -103,14 +108,14 @@ class ClusterFiles:
             for end in self._ends:
                 end.forget(lambda key: key[1] == node)
         self._of_nodes.pop(node, None)
-        for place in [place for place in self._sending if place[0] == node]:
+        for place in [place for place in list(self._sending) if place[0] == node]:
             self._sending.pop(place)[1].set_result(reason)
 
     def close(self) -> None:
         """End all transfers."""
         with self._lock:
             self._is_closed = True
-        for node in {node for node, _ in self._sending}:
+        for node in {node for node, _ in list(self._sending)}:
             self.lose(node, 'the cluster was closed')
         if self._ends is not None:
             for end in self._ends:
@@ -142,6 +147,7 @@ class ClusterFiles:
     def _answered(self, message: FilesPlaced) -> None:
         _, answer = self._sending.pop((message.node, message.transfer), (NO_FILES, None))
         if answer is not None:
+            self._running()[0].forget(lambda key: key == _key(message))
             answer.set_result(message.reason)
 
     def _failed(self, message: FilesFailed) -> None:

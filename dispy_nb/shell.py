@@ -276,7 +276,7 @@ class ClusterShell:
         if self.data.of_jobs:
             self.data.settle(job._number)
         if self.files.has_of_jobs:
-            self.files.settle(job._number)
+            self.files.end(job._number)
         self.counts[status] += 1
         job._settle(status, outcome, reason, now)
         if status is not JobStatus.FINISHED:

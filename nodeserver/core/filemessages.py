@@ -52,6 +52,7 @@ class FetchFiles:
     transfer: int
     wanted: list[int]
     credit: int
+    trial: int = 0  # of the receiver's, which may begin anew with files that it had given up
 
 
 @value
@@ -64,6 +65,7 @@ class FileBlocks:
     ids: list[int]
     offsets: list[int]
     contents: list[bytes]
+    trial: int = 0  # for which they were fetched
 
 
 @value

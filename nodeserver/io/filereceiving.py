@@ -7,6 +7,7 @@ FileBlocks ──▶ thread: write ──▶ FetchFiles (so many bytes more) ...
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +29,10 @@ Elsewhere = Callable[[FileEntry], int]
 class _Arrival:
     """One transfer on its way."""
 
-    def __init__(self, tree: FileTree, entries: Sequence[FileEntry], elsewhere: Elsewhere) -> None:
+    def __init__(
+        self, trial: int, tree: FileTree, entries: Sequence[FileEntry], elsewhere: Elsewhere
+    ) -> None:
+        self.trial = trial
         self._tree, self._entries, self._elsewhere = tree, entries, elsewhere
         self._sizes = [entry.size for entry in entries]
         self._file: NewFile | None = None
@@ -88,19 +92,22 @@ class FileReceiver:
         self._loop, self._say, self._placed = loop, say, placed
         self._thread: ThreadPoolExecutor | None = None
         self._arrivals: dict[Key, _Arrival] = {}
+        self._trials = count(1)
 
     def place(
         self, key: Key, root: Path, entries: Sequence[FileEntry], elsewhere: Elsewhere
     ) -> None:
         """Have these files in a directory; `placed` is told."""
-        arrival = self._arrivals[key] = _Arrival(FileTree(root), entries, elsewhere)
+        arrival = self._arrivals[key] = _Arrival(
+            next(self._trials), FileTree(root), entries, elsewhere
+        )
         self._run(arrival.look, lambda wanted: self._looked(key, arrival, wanted), key, arrival)
 
     def blocks(self, message: FileBlocks) -> None:
         """Take pieces; those of a transfer that has ended are dropped."""
         key = (message.computation, message.node, message.transfer)
         arrival = self._arrivals.get(key)
-        if arrival is not None:
+        if arrival is not None and arrival.trial == message.trial:
             self._run(
                 lambda: arrival.write(message),
                 lambda written: self._written(key, arrival, *written),
@@ -171,7 +178,7 @@ class FileReceiver:
     def _grant(self, key: Key, arrival: _Arrival, wanted: list[int], credit: int) -> None:
         arrival.owed = 0
         arrival.ungranted = max(0, arrival.ungranted - credit)
-        self._say(FetchFiles(*key, wanted, credit))
+        self._say(FetchFiles(*key, wanted, credit, arrival.trial))
 
     def _end(self, key: Key, arrival: _Arrival, reason: str) -> None:
         del self._arrivals[key]

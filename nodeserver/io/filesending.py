@@ -39,8 +39,9 @@ class Source(Protocol):
 class _Reader:
     """Reads an offer for one receiver, from the first byte asked for to the last."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, trial: int) -> None:
         self._source = source
+        self.trial = trial
         self._file = -1
         self._fd = -1
         self.outgoing = Outgoing([entry.size for entry in source.entries])
@@ -102,12 +103,15 @@ class FileSender:
         """Send what is asked for, as far as the credit goes."""
         key = (message.computation, message.node, message.transfer)
         reader = self._readers.get(key)
+        if reader is not None and reader.trial != message.trial:  # nobody waits for that any more
+            self._drop(key)
+            reader = None
         if reader is None:
             source = self._find(key)
             if source is None:
                 self._say(FilesFailed(*key, 'these files are not offered any more'))
                 return
-            reader = self._readers[key] = _Reader(source)
+            reader = self._readers[key] = _Reader(source, message.trial)
         reader.outgoing.grant(message.wanted, message.credit)
         self._go_on(key, reader)
 
@@ -152,7 +156,8 @@ class FileSender:
             self._say(FilesFailed(*key, as_reason(error, 'a file could not be read')))
         else:
             files, offsets, _ = zip(*pieces, strict=True)
-            self._say(FileBlocks(*key, list(files), list(offsets), done.result()))
+            contents = done.result()
+            self._say(FileBlocks(*key, list(files), list(offsets), contents, reader.trial))
             self._go_on(key, reader)
 
     def _drop(self, key: Key) -> None:

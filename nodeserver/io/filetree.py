@@ -145,13 +145,15 @@ class FileTree:
             finally:
                 os.close(fd)
             return True
-        new = self.begin(entry)
+        new = None
         try:
+            new = self.begin(entry)
             while piece := os.read(fd, _READ):
                 new.write(piece)
             new.finish()
         except (FileRefused, OSError):  # it has changed, or cannot be read: it has to be sent
-            new.abandon()
+            if new is not None:
+                new.abandon()
             return False
         finally:
             os.close(fd)

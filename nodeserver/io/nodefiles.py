@@ -65,7 +65,7 @@ class _Place:
                 continue
             if lying.is_here and lying.entry.digest == entry.digest:
                 continue
-            if OWN_FILES in lying.users:
+            if any(user <= OWN_FILES for user in lying.users):  # they stay as long as it does
                 return False, f"{shown(entry.path)} would replace the computation's own file"
             waits = True
         return waits, ''
@@ -108,7 +108,8 @@ class NodeFiles:
         node_id: str,
         limit: int,  # bytes of a file; 0: none
     ) -> None:
-        self._post, self._prefix, self._node_id, self._limit = post, prefix, node_id, limit
+        self._loop, self._post = loop, post
+        self._prefix, self._node_id, self._limit = prefix, node_id, limit
         self._places: dict[int, _Place] = {}
         self._offers: dict[tuple[int, int], OfferedFile] = {}  # computation, transfer
         self._numbers = count(1)
@@ -161,7 +162,7 @@ class NodeFiles:
         self._receiver.forget(lambda key: key[0] == computation)
         self._sender.forget(lambda key: key[0] == computation)
         for offer in [offer for offer in self._offers if offer[0] == computation]:
-            self._offers.pop(offer).answer('the client is gone, or has closed the cluster')
+            self._pop_offer(offer).answer('the client is gone, or has closed the cluster')
         if place is not None and effect.removes:
             paths, prefix = place.leave(OWN_FILES), self._prefix
             self._receiver.then(lambda: _remove_all(place.root, paths, prefix))
@@ -174,14 +175,14 @@ class NodeFiles:
             _log.warning('a file that a job sends cannot be taken: %s', error)
             return
         self._offers[computation, file.number] = file
+        self._loop.add_reader(file.fileno(), self._withdrawn, (computation, file.number))
         manifest, size = encode_manifest(file.entries), file.entries[0].size
         self._post(FileOffered(computation, worker, file.number, manifest, size))
 
     def close(self) -> None:
         """End everything."""
-        for offer in self._offers.values():
-            offer.answer('the node ends')
-        self._offers.clear()
+        for offer in list(self._offers):
+            self._pop_offer(offer).answer('the node ends')
         self._sender.close()
         self._receiver.close()
 
@@ -241,10 +242,24 @@ class NodeFiles:
         return self._offers.get((key[0], key[2]))
 
     def _taken(self, message: FilesPlaced) -> None:
-        file = self._offers.pop((message.computation, message.transfer), None)
-        if file is not None:
-            self._sender.forget(lambda key: (key[0], key[2]) == (message.computation, file.number))
-            file.answer(message.reason)
+        self._end_offer((message.computation, message.transfer), message.reason)
+
+    def _withdrawn(self, offer: tuple[int, int]) -> None:
+        """The job has ended, or waits no longer: its file must not appear later (C12)."""
+        computation, transfer = offer
+        self._end_offer(offer, '')
+        reason = 'the job has ended, or does not wait for it any more'
+        self._say(FilesFailed(computation, self._node_id, transfer, reason))
+
+    def _end_offer(self, offer: tuple[int, int], reason: str) -> None:
+        if offer in self._offers:
+            self._sender.forget(lambda key: (key[0], key[2]) == offer)
+            self._pop_offer(offer).answer(reason)
+
+    def _pop_offer(self, offer: tuple[int, int]) -> OfferedFile:
+        file = self._offers.pop(offer)
+        self._loop.remove_reader(file.fileno())
+        return file
 
 
 def _key(message: Any) -> Key:

@@ -50,6 +50,10 @@ class OfferedFile:
             self.close()
             raise
 
+    def fileno(self) -> int:
+        """What can be read as soon as the job does not wait any more."""
+        return self._socket.fileno()
+
     def kept(self, file: int) -> bytes | None:
         """It has to be read."""
         return None

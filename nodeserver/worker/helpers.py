@@ -5,6 +5,7 @@ A name of the user's own goes first: what is in `builtins` is looked for last.
 
 import builtins
 import os
+import stat
 import sys
 import time
 
@@ -62,6 +63,8 @@ def _send_file(lane: LaneFile, directory: str, path: object, timeout: float | No
         return error.strerror or str(error)
     end = None
     try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return 'it is no file'
         end = OfferingEnd(file, _path_at_client(os.fsencode(path), os.fsencode(directory)))
         lane.pass_while_running(FILE, end.passed.fileno())
         end.passed.close()  # else the end of the node would not be seen

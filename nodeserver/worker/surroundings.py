@@ -28,6 +28,8 @@ class Surroundings:
         # the mapping below `os.environ`: comparing that itself decodes every variable
         self._environment: dict[object, object] = vars(os.environ)['_data']
         self._variables = dict(self._environment)
+        self._modules = len(sys.modules)
+        self._own_names = _names_in(directory)  # before any job has brought files of its own
 
     def keep_variables(self) -> None:
         """Put the environment back to what it is now, from now on."""
@@ -58,6 +60,20 @@ class Surroundings:
         if self._environment != self._variables:
             self._restore_environment()
         self._capture.restore()
+        if len(sys.modules) > self._modules:
+            self._forget_modules()
+
+    def _forget_modules(self) -> None:
+        """Have modules that came with a job imported anew: the next one may bring others."""
+        below = self._directory + os.sep
+        for name in [*sys.modules][self._modules :]:
+            # not `getattr`, at which some modules begin to load what they stand for
+            origin = getattr(sys.modules[name], '__dict__', {}).get('__file__')
+            if not isinstance(origin, str) or not origin.startswith(below):
+                continue
+            if origin[len(below) :].partition(os.sep)[0] not in self._own_names:
+                del sys.modules[name]
+        self._modules = len(sys.modules)
 
     def _restore_environment(self) -> None:
         for name in list(os.environb):
@@ -67,6 +83,13 @@ class Surroundings:
             assert isinstance(name, bytes)
             assert isinstance(value, bytes)
             os.environb[name] = value
+
+
+def _names_in(directory: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(directory))  # noqa: PTH208 - for each template
+    except OSError:  # `setup` has removed it
+        return frozenset()
 
 
 def enter(directory: str) -> None:

@@ -294,3 +294,13 @@ def test_who_sends_to_a_node_that_is_lost_or_not_there_is_told() -> None:
     desk.tell(PeerLost('a', 'its port refuses'))
     (failed,) = desk.sent(f.FilesFailed, CLIENT)
     assert (failed.node, failed.transfer) == ('a', f.OWN_FILES)
+
+
+def test_after_a_job_has_sent_a_file_others_still_get_theirs() -> None:
+    bench = Bench()
+    bench.open()
+    bench.run(3)
+    bench.tell(FileOffered(7, 1, 11, MANIFEST, 100))
+    assert bench.take(f.OfferFile)
+    run_with_files(bench, 4)
+    assert len(bench.take(do.OpenFiles)) == 1

@@ -298,3 +298,24 @@ def test_a_job_for_one_node_has_its_files_there(
         job = cluster.submit_node(address, 'own.txt', dispy_job_depends=['own.txt'])
         assert outcome(job)[0] == 'mine'
         assert job.ip_addr == address
+
+
+def answer_of(name: str) -> int:
+    import importlib
+
+    answer: int = importlib.import_module(name).ANSWER
+    return answer
+
+
+@pytest.mark.row('F13')
+def test_a_module_of_one_job_is_no_module_of_the_next_in_the_same_process(
+    project: Path, make_cluster: MakeCluster
+) -> None:
+    import importlib
+
+    cluster = make_cluster(answer_of, nodes=['127.0.0.2'], isolation='worker')
+    changing = module(project, 'changing', 'ANSWER = 1\n')
+    assert outcome(cluster.submit('changing', dispy_job_depends=[changing])) == 1
+    (project / 'changing.py').write_text('ANSWER = 1000\n')
+    importlib.reload(changing)
+    assert outcome(cluster.submit('changing', dispy_job_depends=[changing])) == 1000

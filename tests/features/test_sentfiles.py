@@ -269,3 +269,64 @@ job()
     eventually(lambda: (here / 'gate.answer').exists(), LIMIT)
     eventually(lambda: (here / 'gate.answer').read_text() == '-1', LIMIT)
     assert not (here / 'late.txt').exists()
+
+
+def test_files_are_had_by_jobs_and_by_wish_after_a_job_has_sent_one(
+    here: Path, make_cluster: MakeCluster
+) -> None:
+    cluster = make_cluster(send, nodes=['127.0.0.2'])
+    assert outcome(cluster.submit(['first'])) == [0]
+    (here / 'own').write_text('of the job')
+    job = cluster.submit(['second'], dispy_job_depends=[here / 'own'])
+    assert outcome(job) == [0]
+    assert cluster.send_file(here / 'own', '127.0.0.2') == 0
+
+
+def test_a_job_cannot_replace_a_file_that_was_sent_to_its_node_and_does_not_wait_for_ever(
+    here: Path, make_cluster: MakeCluster
+) -> None:
+    cluster = make_cluster(look, nodes=['127.0.0.2'])
+    (here / 'data').write_text('one')
+    eventually(lambda: cluster.send_file(here / 'data', '127.0.0.2') == 0, LIMIT)
+    (here / 'data').write_text('two')
+    job = cluster.submit('data', dispy_job_depends=[here / 'data'])
+    assert job.wait(LIMIT), job.explain()
+    assert "data would replace the computation's own file" in str(job.exception)
+    assert outcome(cluster.submit('data'))[0] == 'one'
+
+
+def send_directory() -> int:
+    import pathlib
+
+    pathlib.Path('some').mkdir()
+    return dispy_send_file('some')  # type: ignore[name-defined, no-any-return]  # noqa: F821
+
+
+def test_a_directory_that_is_sent_is_refused_by_its_name(
+    here: Path, make_cluster: MakeCluster
+) -> None:
+    job = make_cluster(send_directory).submit()
+    assert (outcome(job), job.stderr) == (-1, "dispy_send_file('some'): it is no file\n")
+
+
+def send_large() -> int:
+    import pathlib
+
+    with pathlib.Path('large').open('wb') as file:
+        file.truncate(1 << 30)
+    return dispy_send_file('large')  # type: ignore[name-defined, no-any-return]  # noqa: F821
+
+
+@pytest.mark.row('C12')
+@pytest.mark.usefixtures('own_home')
+def test_a_file_that_a_cancelled_job_sends_does_not_appear_later(here: Path) -> None:
+    def parts() -> list[str]:
+        return [path.name for path in here.iterdir() if path.name != 'home']
+
+    with dispy.LocalNodes(1, cpus=1) as local, dispy.JobCluster(send_large, local.nodes) as cluster:
+        job = cluster.submit()
+        eventually(parts, LIMIT)
+        cluster.cancel(job)
+        assert job.wait(LIMIT)
+        assert job.status == dispy.DispyJob.Cancelled
+        eventually(lambda: not parts(), LIMIT, lambda: str(parts()))
