@@ -14,6 +14,14 @@ BLOCK = 4 * PIECE  # bytes of files in one message
 MOST_PIECES = 1000  # of small files in one message
 WINDOW = 12 << 20  # bytes that a receiver lets come before it has written the first of them
 
+BUDGET = 48 << 20  # the same of all transfers to one receiver
+
+
+def window(transfers: int) -> int:
+    """How much a receiver lets come of one of so many transfers."""
+    return min(WINDOW, max(PIECE, BUDGET // transfers))
+
+
 Piece = tuple[int, int, int]  # file, offset, length
 
 

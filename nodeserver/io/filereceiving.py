@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nodeserver.core.filemessages import FetchFiles, FileBlocks, FileMessage
-from nodeserver.core.transfer import WINDOW, Incoming
+from nodeserver.core.transfer import Incoming, window
 from nodeserver.io.filesending import Key
 from nodeserver.io.filetree import FileTree, NewFile, as_reason, shown
 from nodeserver.wire.manifest import FileEntry
@@ -37,6 +37,8 @@ class _Arrival:
         self._sizes = [entry.size for entry in entries]
         self._file: NewFile | None = None
         self.incoming = Incoming(self._sizes, ())
+        self.is_over = False  # nobody wants it any more
+        self.window = 0  # bytes that may be on their way
         self.ungranted = 0  # bytes that are to come and were not asked for
         self.owed = 0  # bytes that were written since more were asked for
 
@@ -45,7 +47,7 @@ class _Arrival:
         wanted = [
             place
             for place, entry in enumerate(self._entries)
-            if not self._tree.has(entry) and not self._copy(entry)
+            if not self.is_over and not self._tree.has(entry) and not self._copy(entry)
         ]
         self.incoming = Incoming(self._sizes, wanted)
         self.ungranted = sum(self._sizes[file] for file in wanted)
@@ -60,6 +62,8 @@ class _Arrival:
         for file, offset, content in zip(
             message.ids, message.offsets, message.contents, strict=True
         ):
+            if self.is_over:
+                break
             is_last = self.incoming.take(file, offset, len(content))
             if is_last and not offset:
                 self._tree.put(self._entries[file], content)
@@ -88,8 +92,10 @@ class FileReceiver:
         loop: asyncio.AbstractEventLoop,
         say: Callable[[FileMessage], None],
         placed: Placed,
+        makes_roots: bool = False,
     ) -> None:
         self._loop, self._say, self._placed = loop, say, placed
+        self._makes_roots = makes_roots
         self._thread: ThreadPoolExecutor | None = None
         self._arrivals: dict[Key, _Arrival] = {}
         self._trials = count(1)
@@ -99,7 +105,7 @@ class FileReceiver:
     ) -> None:
         """Have these files in a directory; `placed` is told."""
         arrival = self._arrivals[key] = _Arrival(
-            next(self._trials), FileTree(root), entries, elsewhere
+            next(self._trials), FileTree(root, self._makes_roots), entries, elsewhere
         )
         self._run(arrival.look, lambda wanted: self._looked(key, arrival, wanted), key, arrival)
 
@@ -124,7 +130,9 @@ class FileReceiver:
     def forget(self, wanted: Callable[[Key], bool]) -> None:
         """End the transfers that are meant; nobody is told."""
         for key in [key for key in self._arrivals if wanted(key)]:
-            self._in_thread(self._arrivals.pop(key).close)
+            arrival = self._arrivals.pop(key)
+            arrival.is_over = True
+            self._in_thread(arrival.close)
 
     def close(self) -> None:
         """End everything."""
@@ -163,7 +171,8 @@ class FileReceiver:
 
     def _looked(self, key: Key, arrival: _Arrival, wanted: list[int]) -> None:
         if wanted:
-            self._grant(key, arrival, wanted, WINDOW)
+            arrival.window = window(len(self._arrivals))
+            self._grant(key, arrival, wanted, arrival.window)
         else:
             self._end(key, arrival, '')
 
@@ -172,7 +181,7 @@ class FileReceiver:
             self._end(key, arrival, '')
             return
         arrival.owed += count
-        if arrival.ungranted and arrival.owed >= WINDOW // 4:
+        if arrival.ungranted and arrival.owed >= arrival.window // 4:
             self._grant(key, arrival, [], arrival.owed)
 
     def _grant(self, key: Key, arrival: _Arrival, wanted: list[int], credit: int) -> None:

@@ -77,8 +77,9 @@ class NewFile:
 class FileTree:
     """One directory that gets files; called from one thread at a time."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, makes_root: bool = False) -> None:
         self.root = root
+        self._makes_root = makes_root  # again, where a job has removed it
         self._directories: dict[bytes, int] = {}
         self._part_name = PART_NAME + secrets.token_hex(8)
 
@@ -192,7 +193,7 @@ class FileTree:
         if fd >= 0:
             return fd
         if not path:
-            fd = os.open(self.root, _DIRECTORY)
+            fd = self._open_root(make)
         else:
             above, _, name = path.rpartition(b'/')
             parent = self._directory(above, make)
@@ -202,6 +203,15 @@ class FileTree:
             fd = _open_directory(name, parent, path)
         self._directories[path] = fd
         return fd
+
+    def _open_root(self, make: bool) -> int:
+        try:
+            return os.open(self.root, _DIRECTORY)
+        except FileNotFoundError:
+            if not (make and self._makes_root):
+                raise
+            self.root.mkdir(0o700)
+            return os.open(self.root, _DIRECTORY)
 
 
 def _open_directory(name: bytes, parent: int, path: bytes) -> int:

@@ -113,7 +113,7 @@ class NodeFiles:
         self._places: dict[int, _Place] = {}
         self._offers: dict[tuple[int, int], OfferedFile] = {}  # computation, transfer
         self._numbers = count(1)
-        self._receiver = FileReceiver(loop, self._say, self._placed)
+        self._receiver = FileReceiver(loop, self._say, self._placed, makes_roots=True)
         self._sender = FileSender(loop, self._say, self._offered)
         self._hear: dict[type[Any], Callable[[Any], None]] = {
             PlaceFiles: self._place,

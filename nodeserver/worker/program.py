@@ -23,5 +23,11 @@ class Program:
 
     def __call__(self, *arguments: str) -> int:
         """Run the program to its end; negative: the signal that killed it."""
-        path = Path.cwd() / self.name
-        return subprocess.run([path, *arguments], stdin=subprocess.DEVNULL, check=False).returncode
+        command: list[str | Path] = [Path.cwd() / self.name, *arguments]
+        try:
+            return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+        except OSError as error:
+            raise RuntimeError(
+                f'{self.name} cannot be run on this node: {error.strerror}; a script begins with '
+                'a line such as #!/bin/sh, and what that names has to be there'
+            ) from None

@@ -20,7 +20,16 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.nodefacts import NodeFacts
 from nodeserver.core.status import JobStatus
-from nodeserver.core.transfer import BLOCK, MOST_PIECES, WINDOW, Incoming, Outgoing
+from nodeserver.core.transfer import (
+    BLOCK,
+    BUDGET,
+    MOST_PIECES,
+    PIECE,
+    WINDOW,
+    Incoming,
+    Outgoing,
+    window,
+)
 from tests.core.test_node import Bench, opening
 from tests.support.desk import CLIENT, Desk
 
@@ -59,6 +68,12 @@ def test_many_small_files_go_in_few_messages() -> None:
     outgoing = Outgoing([4096] * 1000)
     outgoing.grant(range(1000), WINDOW)
     assert sum(1 for _ in iter(outgoing.take, [])) <= 5
+
+
+def test_many_transfers_to_one_receiver_share_its_memory() -> None:
+    assert window(1) == WINDOW
+    assert all(window(count) * count <= max(BUDGET, PIECE * count) for count in range(1, 200))
+    assert window(1000) == PIECE
 
 
 def test_files_that_were_not_offered_are_not_sent() -> None:

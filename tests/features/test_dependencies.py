@@ -319,3 +319,23 @@ def test_a_module_of_one_job_is_no_module_of_the_next_in_the_same_process(
     (project / 'changing.py').write_text('ANSWER = 1000\n')
     importlib.reload(changing)
     assert outcome(cluster.submit('changing', dispy_job_depends=[changing])) == 1000
+
+
+def leave(name: str) -> str:
+    """Remove the directory of all jobs."""
+    import os
+    import pathlib
+    import shutil
+
+    text = pathlib.Path(name).read_text()
+    shutil.rmtree(os.getcwd())  # noqa: PTH109
+    return text
+
+
+def test_a_job_that_removes_its_directory_harms_no_job_that_brings_files(
+    project: Path, make_cluster: MakeCluster, pair: Any
+) -> None:
+    Path('own.txt').write_text('mine')
+    cluster = make_cluster(leave, nodes=[pair.addresses[0]])
+    for _ in range(3):
+        assert outcome(cluster.submit('own.txt', dispy_job_depends=['own.txt'])) == 'mine'

@@ -39,6 +39,20 @@ def test_a_program_that_is_not_there_or_not_executable_is_refused_at_once(tmp_pa
         dispy.JobCluster(str(plain), ip_addr='127.0.0.1')
 
 
+def test_a_program_that_cannot_be_run_says_why(tmp_path: Path) -> None:
+    program = tmp_path / 'text'
+    program.write_text('no program at all\n')
+    program.chmod(0o755)
+    with (
+        dispy.LocalNodes(1, cpus=1) as local,
+        dispy.JobCluster(str(program), nodes=local.nodes, ip_addr='127.0.0.1') as cluster,
+    ):
+        job = cluster.submit()
+        assert job() is None
+        assert 'text cannot be run on this node: Exec format error' in str(job.exception)
+        assert job.status == dispy.DispyJob.Terminated
+
+
 @pytest.mark.row('G08')
 def test_a_program_has_no_call_for_provisional_results(tmp_path: Path) -> None:
     program = tmp_path / 'script'
