@@ -161,3 +161,39 @@ with joblib.parallel_config(backend='dispy', **OPTIONS):
     print(joblib.Parallel(n_jobs=-1)(joblib.delayed(f)(5) for f in (fit, through)))
 """
     assert run(pair, shared_home, program) == '[11, 10]\n[0, 2, 4] [1, 3, 5]\n[11, 10]\n'
+
+
+def test_a_module_that_cannot_be_imported_on_the_node_fails_only_those_who_need_it(
+    pair: Any, shared_home: Path, own_home: Path
+) -> None:
+    """In a job, and in `setup`: the text has the module's own line, and what was missing."""
+    program = """
+write('picky.py', '''
+import builtins
+if hasattr(builtins, 'dispy_node_name'):
+    import what_no_node_has
+VALUE = 5
+''')
+import picky
+
+def compute(n):
+    if n:
+        import picky
+        return picky.VALUE
+    return 'well'
+
+def setup():
+    import picky
+    return 0
+
+with dispy.JobCluster(compute, depends=[picky], **OPTIONS) as cluster:
+    jobs = [cluster.submit(n) for n in (0, 1, 0)]
+    print([job() for job in jobs], 'import what_no_node_has' in jobs[1].exception)
+with dispy.JobCluster(compute, depends=[picky], setup=setup, loglevel=100, **OPTIONS) as cluster:
+    job = cluster.submit(0)
+    while 'cannot run this computation' not in cluster.explain():
+        job.wait(0.05)
+    print("No module named 'what_no_node_has'" in cluster.explain())
+    cluster.cancel(job)
+"""
+    assert run(pair, shared_home, program) == "['well', None, 'well'] True\nTrue\n"
