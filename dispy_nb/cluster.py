@@ -155,7 +155,7 @@ class JobCluster(OlderVerbs):
         declared = declare(options, project, own.manifest)
         self._options = options
         self._computation = declared.computation
-        self._travels = ByValue(modules_of(options), project.modules)
+        self._travels = ByValue(modules_of(options, project), project.modules)
         self.name = declared.name
         self._made_at = time.time()
         self._next = 0

@@ -84,13 +84,20 @@ def _package(options: ClusterOptions, project: Project) -> bytes:
         cleanup=options.cleanup if callable(options.cleanup) else None,
         depends=objects_of(options.depends),
         requires=project.requires,
+        by_value=modules_of(options, project),
     )
 
 
-def modules_of(options: ClusterOptions) -> frozenset[str]:
-    """Name the modules of the user's own that travel by value."""
-    parts = (options.computation, options.setup, options.cleanup, *objects_of(options.depends))
-    return frozenset(name for part in parts for name in modules_by_value(part))
+def modules_of(options: ClusterOptions, project: Project) -> frozenset[str]:
+    """Name the modules of the user's own that travel by value.
+
+    What `depends` lists of a module that is sent as a file is found there, as by those who import
+    it: there would else be two classes of one name.
+    """
+    own = (options.computation, options.setup, options.cleanup)
+    listed = {n for part in objects_of(options.depends) for n in modules_by_value(part)}
+    names = {name for part in own for name in modules_by_value(part)}
+    return frozenset(names | (listed - project.modules))
 
 
 def computation_name(computation: Callable[..., Any] | str) -> str:

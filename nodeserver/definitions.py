@@ -13,7 +13,7 @@ import cloudpickle
 
 from nodeserver.culprits import pickling_failure
 from nodeserver.distributions import Requirement
-from nodeserver.usercode import by_value_meanwhile, modules_by_value, sources_of
+from nodeserver.usercode import by_value_meanwhile, sources_of
 
 PROTOCOL = 5
 
@@ -131,12 +131,15 @@ def dump_parts(
     content: tuple[object, ...],
     parts: Sequence[object],
     names: Iterable[tuple[str, object]],
-    by_value: Iterable[str] = (),
+    by_value: Iterable[str],
 ) -> bytes:
-    """Pickle what shares its globals, with the text of the files that the parts come from."""
+    """Pickle what shares its globals, with the text of the files that the parts come from.
+
+    Functions and classes of the modules `by_value` are defined in it, others are named.
+    """
     sources = dict(sources_of(parts))
     buffer = io.BytesIO()
-    with by_value_meanwhile({*by_value, *(n for part in parts for n in modules_by_value(part))}):
+    with by_value_meanwhile(by_value):
         try:
             PackagePickler(buffer, PROTOCOL).dump((content, sources))
         except Exception as error:

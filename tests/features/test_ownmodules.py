@@ -85,6 +85,28 @@ with dispy.JobCluster(compute, **OPTIONS) as cluster:
     assert run(pair, shared_home, program) == 'None\nTrue 6 6 True\n'
 
 
+def test_a_class_that_is_listed_and_imported_is_one_class(
+    pair: Any, shared_home: Path, own_home: Path
+) -> None:
+    program = """
+write('lib/__init__.py', '')
+write('lib/shapes.py', 'class Shape:\\n    side = 3\\n')
+from lib.shapes import Shape
+
+def compute(given):
+    import lib.shapes
+    made = Shape()
+    return isinstance(given, lib.shapes.Shape), isinstance(made, lib.shapes.Shape), made
+
+for depends in ([], [Shape], [Shape()]):
+    with dispy.JobCluster(compute, depends=depends, **OPTIONS) as cluster:
+        job = cluster.submit(Shape())
+        job.wait()
+        print(job.exception or (*job.result[:2], type(job.result[2]) is Shape))
+"""
+    assert run(pair, shared_home, program) == '(True, True, True)\n' * 3
+
+
 def test_each_node_has_what_its_allocation_gives_it(
     pair: Any, shared_home: Path, own_home: Path
 ) -> None:
