@@ -150,7 +150,11 @@ class NodeFiles:
         computation, transfers = effect.computation, set(effect.transfers)
         self._receiver.forget(lambda key: key[0] == computation and key[2] in transfers)
         place.waiting = deque(w for w in place.waiting if w[0][2] not in transfers)
-        unused = [path for transfer in effect.transfers for path in place.leave(transfer)]
+        self._leave(place, effect.transfers)
+
+    def _leave(self, place: _Place, transfers: Sequence[int]) -> None:
+        """Remove what only these transfers have put there."""
+        unused = [path for transfer in transfers for path in place.leave(transfer)]
         if unused:
             removed = self._receiver.then(lambda: _remove(place.root, unused))
             removed.add_done_callback(lambda _: self._go_on(place))
@@ -231,8 +235,10 @@ class NodeFiles:
         if place is not None:
             if not reason:
                 place.arrived(key[2])
-            elif key[2] != OWN_FILES:
-                place.leave(key[2])
+            elif key[2] > OWN_FILES:
+                self._leave(place, [key[2]])  # a job's, of which some may lie there
+            elif key[2] < OWN_FILES:
+                place.leave(key[2])  # whatever had its name before is still there
             self._go_on(place)
         self._say(FilesPlaced(*key, reason))
 

@@ -280,12 +280,16 @@ def test_a_file_that_changes_while_it_is_sent_is_told(
     eventually(Path(f'{gate}.held').exists, LIMIT)
     first += [cluster.submit('hold', str(gate), dispy_job_depends=['hold']) for _ in range(8)]
     Path('late.txt').write_text('before' * 20_000)  # small ones are kept from the beginning
-    job = cluster.submit('late.txt', str(gate), dispy_job_depends=[Path(HERE, 'late.txt')])
+    Path('before').write_text('is there when the other one fails')
+    depends = ['before', Path(HERE, 'late.txt')]
+    job = cluster.submit('late.txt', str(gate), dispy_job_depends=depends)
     Path('late.txt').write_text('changed')
     gate.touch()
     assert job.wait(LIMIT)
     assert 'late.txt was changed before it was sent' in str(job.exception)
-    assert [outcome(each)[0] for each in first] == ['held'] * 9
+    ends = [outcome(each) for each in first]
+    assert [text for text, _ in ends] == ['held'] * 9
+    eventually(lambda: list(Path(ends[0][1]).iterdir()) == [], LIMIT)
 
 
 @pytest.mark.row('C09')
