@@ -141,7 +141,9 @@ class _Assembly:
         size = self._size = self._missing = self._sizes[len(self._frames)]
         self._pieces: list[Frame] = []
         self._sink: Sink | None = None
-        if size >= LARGE and not self._is_shed:
+        # the message itself and the places of its payloads are read here, however large they are
+        is_payload = len(self._frames) >= 2
+        if is_payload and size >= LARGE and not self._is_shed:
             try:
                 self._sink = self._make_sink(size)
             except _NO_MEMORY:

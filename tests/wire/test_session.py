@@ -11,8 +11,10 @@ from nodeserver.core.messages import (
     JobsProvisional,
     Message,
     NodePulse,
+    RunJobs,
     SubmitJobs,
 )
+from nodeserver.wire import bulk, codec
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Kind,
@@ -375,3 +377,16 @@ def test_sending_more_than_the_other_side_takes_is_the_callers_fault() -> None:
     pair = Pair()
     with pytest.raises(UsageError, match='50000 are allowed'):
         pair.a.send(_large(60_000))
+
+
+def test_a_large_message_of_small_payloads_is_read_whatever_payloads_are_gathered_in() -> None:
+    """Only payloads may go to a file: who takes parts must be able to read the message itself."""
+    assembler = bulk.Assembler(1 << 30, sink=lambda size: pytest.fail('no payload is large'))
+    message = RunJobs(
+        7, list(range(300)), [1] * 300, [bytes([n % 250]) * 30_000 for n in range(300)]
+    )
+    whole = None
+    for kind, frames in bulk.split(codec.encode(message), 1 << 20):
+        whole = assembler.take(kind, [b'', *frames] if kind is Kind.PART else frames)
+    assert whole is not None
+    assert codec.decode(whole) == message
