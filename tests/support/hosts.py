@@ -416,7 +416,8 @@ class ClientProgram(LoopProgram):
 
     def _ask(self, cluster: Cluster, link: LocalLink, effect: do.AskAllocation) -> None:
         ask = effect.ask
-        answer = AllocateAnswer(ask.computation, ask.node, self.allocates(ask.cpus))
+        more = cluster.files.assign_to_node(ask.node)
+        answer = AllocateAnswer(ask.computation, ask.node, self.allocates(ask.cpus), manifest=more)
         self._agenda.later(0.01, self, link.send, SCHEDULER, answer)
 
     def _closed(self, cluster: Cluster) -> None:

@@ -428,7 +428,7 @@ WEIGHTS: dict[type[Operation], int] = {
     Submit: 12,
     Cancel: 4,
     SteerNode: 5,
-    SendFile: 2,
+    SendFile: 3,
     CloseCluster: 2,
     KillProgram: 1,
     StallProgram: 2,
