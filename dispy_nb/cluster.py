@@ -263,7 +263,7 @@ class JobCluster(OlderVerbs):
         except BaseException:  # also Ctrl-C: a job that nobody was given is none
             self._shell.discard(number)
             self._data.give_up(number, named)
-            self._files.settle(number)
+            self._files.withdraw(number)
             raise
         return job
 

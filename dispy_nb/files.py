@@ -66,7 +66,7 @@ class ClusterFiles:
         """Note the files of a job that is about to be submitted."""
         self._of_jobs[job] = files
 
-    def settle(self, job: int) -> None:
+    def withdraw(self, job: int) -> None:
         """A job was not submitted after all."""
         self._of_jobs.pop(job, None)
 
@@ -102,12 +102,19 @@ class ClusterFiles:
         if not self._is_closed:
             self._hear[type(effect.message)](effect.message)
 
+    def settle(self, job: int) -> None:
+        """A job has ended: nobody goes on with what was fetched of its files."""
+        if self._of_jobs.pop(job, None) is not None and self._ends is not None:
+            self._ends[0].forget(lambda key: key[2] == job)
+
     def lose(self, node: str, reason: str) -> None:
-        """Nothing goes on between this cluster and a node any more."""
+        """Nothing goes on between this cluster and a node any more.
+
+        What is its own stays assigned: one that is busy now is opened later, without being asked.
+        """
         if self._ends is not None:
             for end in self._ends:
                 end.forget(lambda key: key[1] == node)
-        self._of_nodes.pop(node, None)
         for place in [place for place in list(self._sending) if place[0] == node]:
             self._sending.pop(place)[1].set_result(reason)
 
@@ -154,7 +161,7 @@ class ClusterFiles:
         if message.transfer == OWN_FILES:
             self.lose(message.node, message.reason)
         else:
-            self._running()[1].fail(_key(message), message.reason)
+            self._running()[1].fail(message)
 
     def _offered(self, message: OfferFile) -> None:
         """A job sends a file: fetch it (H01, H02)."""

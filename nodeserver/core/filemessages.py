@@ -13,7 +13,9 @@ speak the same way:
             ── FetchFiles ──▶  ◀── FileBlocks ──  ── FilesPlaced ──▶
 
 A transfer is named by whoever offers: a cluster's own files are 0, a job's files have the job's
-id, those of `send_file` count down from -1; a node numbers what its jobs send.
+id, those of `send_file` count down from -1; a node numbers what its jobs send.  The same one may
+be fetched again, when a job comes back to a node: the receiver numbers its fetchings, and what was
+sent for an earlier one is not meant for it.
 """
 
 from nodeserver.core.values import value
@@ -52,7 +54,7 @@ class FetchFiles:
     transfer: int
     wanted: list[int]
     credit: int
-    trial: int = 0  # of the receiver's, which may begin anew with files that it had given up
+    fetching: int = 0
 
 
 @value
@@ -65,7 +67,7 @@ class FileBlocks:
     ids: list[int]
     offsets: list[int]
     contents: list[bytes]
-    trial: int = 0  # for which they were fetched
+    fetching: int = 0
 
 
 @value
@@ -86,6 +88,7 @@ class FilesFailed:
     node: str
     transfer: int
     reason: str
+    fetching: int = 0
 
 
 FileMessage = OfferFile | PlaceFiles | FetchFiles | FileBlocks | FilesPlaced | FilesFailed

@@ -222,6 +222,8 @@ class SchedulerCore:
         use = node.uses.get(message.computation)
         if comp is None or use is None or use.state is not UseState.CLOSING:
             return
+        if not comp.closing:
+            self._files.node_gone(node, comp, 'the cluster does not use this node any more')
         if not self._steering.closed(node, comp, now):
             node.leave(message.computation)
             self._finish_close_if_unused(comp)
@@ -283,6 +285,7 @@ class SchedulerCore:
             self._endings.give_up(node, comp, reason, JobStatus.TERMINATED)
         elif comp is not None:
             self._endings.give_up(node, comp, f'node {node.title} failed: {message.reason}')
+        if comp is not None:
             self._files.node_gone(node, comp, message.reason)
         self._fleet.node_refused(node, message, now)
 

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from nodeserver.core.filemessages import FetchFiles, FileBlocks, FileMessage
+from nodeserver.core.filemessages import FetchFiles, FileBlocks, FileMessage, FilesFailed
 from nodeserver.core.transfer import Incoming, window
 from nodeserver.io.filesending import Key
 from nodeserver.io.filetree import FileTree, NewFile, as_reason, shown
@@ -30,9 +30,9 @@ class _Arrival:
     """One transfer on its way."""
 
     def __init__(
-        self, trial: int, tree: FileTree, entries: Sequence[FileEntry], elsewhere: Elsewhere
+        self, fetching: int, tree: FileTree, entries: Sequence[FileEntry], elsewhere: Elsewhere
     ) -> None:
-        self.trial = trial
+        self.fetching = fetching
         self._tree, self._entries, self._elsewhere = tree, entries, elsewhere
         self._sizes = [entry.size for entry in entries]
         self._file: NewFile | None = None
@@ -98,22 +98,22 @@ class FileReceiver:
         self._makes_roots = makes_roots
         self._thread: ThreadPoolExecutor | None = None
         self._arrivals: dict[Key, _Arrival] = {}
-        self._trials = count(1)
+        self._fetchings = count(1)
 
     def place(
         self, key: Key, root: Path, entries: Sequence[FileEntry], elsewhere: Elsewhere
     ) -> None:
         """Have these files in a directory; `placed` is told."""
-        arrival = self._arrivals[key] = _Arrival(
-            next(self._trials), FileTree(root, self._makes_roots), entries, elsewhere
+        arrival = _Arrival(
+            next(self._fetchings), FileTree(root, self._makes_roots), entries, elsewhere
         )
+        self._arrivals[key] = arrival
         self._run(arrival.look, lambda wanted: self._looked(key, arrival, wanted), key, arrival)
 
     def blocks(self, message: FileBlocks) -> None:
         """Take pieces; those of a transfer that has ended are dropped."""
-        key = (message.computation, message.node, message.transfer)
-        arrival = self._arrivals.get(key)
-        if arrival is not None and arrival.trial == message.trial:
+        key, arrival = self._meant(message)
+        if arrival is not None:
             self._run(
                 lambda: arrival.write(message),
                 lambda written: self._written(key, arrival, *written),
@@ -121,11 +121,18 @@ class FileReceiver:
                 arrival,
             )
 
-    def fail(self, key: Key, reason: str) -> None:
+    def fail(self, message: FilesFailed) -> None:
         """End a transfer, because of the other side."""
-        arrival = self._arrivals.get(key)
+        key, arrival = self._meant(message)
         if arrival is not None:
-            self._end(key, arrival, reason)
+            self._end(key, arrival, message.reason)
+
+    def _meant(self, message: FileBlocks | FilesFailed) -> tuple[Key, _Arrival | None]:
+        """The transfer that this belongs to; None if it has ended, or was begun anew since."""
+        key = (message.computation, message.node, message.transfer)
+        arrival = self._arrivals.get(key)
+        meant = arrival is not None and arrival.fetching == message.fetching
+        return key, arrival if meant else None
 
     def forget(self, wanted: Callable[[Key], bool]) -> None:
         """End the transfers that are meant; nobody is told."""
@@ -187,7 +194,7 @@ class FileReceiver:
     def _grant(self, key: Key, arrival: _Arrival, wanted: list[int], credit: int) -> None:
         arrival.owed = 0
         arrival.ungranted = max(0, arrival.ungranted - credit)
-        self._say(FetchFiles(*key, wanted, credit, arrival.trial))
+        self._say(FetchFiles(*key, wanted, credit, arrival.fetching))
 
     def _end(self, key: Key, arrival: _Arrival, reason: str) -> None:
         del self._arrivals[key]

@@ -39,9 +39,9 @@ class Source(Protocol):
 class _Reader:
     """Reads an offer for one receiver, from the first byte asked for to the last."""
 
-    def __init__(self, source: Source, trial: int) -> None:
+    def __init__(self, source: Source, fetching: int) -> None:
         self._source = source
-        self.trial = trial
+        self.fetching = fetching
         self._file = -1
         self._fd = -1
         self.outgoing = Outgoing([entry.size for entry in source.entries])
@@ -103,15 +103,16 @@ class FileSender:
         """Send what is asked for, as far as the credit goes."""
         key = (message.computation, message.node, message.transfer)
         reader = self._readers.get(key)
-        if reader is not None and reader.trial != message.trial:  # nobody waits for that any more
-            self._drop(key)
+        if reader is not None and reader.fetching != message.fetching:
+            self._drop(key)  # the receiver has given up what it fetched before, and begins anew
             reader = None
         if reader is None:
             source = self._find(key)
-            if source is None:
-                self._say(FilesFailed(*key, 'these files are not offered any more'))
+            if source is None or max(message.wanted, default=-1) >= len(source.entries):
+                reason = 'these files are not offered any more'
+                self._say(FilesFailed(*key, reason, message.fetching))
                 return
-            reader = self._readers[key] = _Reader(source, message.trial)
+            reader = self._readers[key] = _Reader(source, message.fetching)
         reader.outgoing.grant(message.wanted, message.credit)
         self._go_on(key, reader)
 
@@ -153,11 +154,12 @@ class FileSender:
             reader.close()
         elif error is not None:
             self._drop(key)
-            self._say(FilesFailed(*key, as_reason(error, 'a file could not be read')))
+            reason = as_reason(error, 'a file could not be read')
+            self._say(FilesFailed(*key, reason, reader.fetching))
         else:
             files, offsets, _ = zip(*pieces, strict=True)
-            contents = done.result()
-            self._say(FileBlocks(*key, list(files), list(offsets), contents, reader.trial))
+            columns = list(files), list(offsets), done.result()
+            self._say(FileBlocks(*key, *columns, reader.fetching))
             self._go_on(key, reader)
 
     def _drop(self, key: Key) -> None:

@@ -118,7 +118,7 @@ class NodeFiles:
         self._hear: dict[type[Any], Callable[[Any], None]] = {
             PlaceFiles: self._place,
             FileBlocks: self._receiver.blocks,
-            FilesFailed: lambda m: self._receiver.fail(_key(m), m.reason),
+            FilesFailed: self._receiver.fail,
             FetchFiles: self._sender.fetch,
             FilesPlaced: self._taken,
         }

@@ -6,6 +6,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -13,12 +14,15 @@ from hypothesis import given, settings
 from nodeserver.core import messages as m
 from nodeserver.core.computation import Computation
 from nodeserver.core.endings import Endings
+from nodeserver.core.fileroutes import FileRoutes
 from nodeserver.core.fleet import NodeRecord
-from nodeserver.core.hosted import Hosted
+from nodeserver.core.hosted import Hosted, NodeJob
 from nodeserver.core.messages import NodeSpec
+from nodeserver.core.nodefiles import NodeFiles
 from nodeserver.core.passing import Passing
 from nodeserver.core.shareddata import HeldData
 from nodeserver.core.status import JobStatus
+from nodeserver.core.transfer import Outgoing
 from nodeserver.wire.session import Limits
 from tests.support import histories, operations
 from tests.support.histories import History, shrink, strategy
@@ -184,10 +188,30 @@ def _try_again(self: Endings, node: NodeRecord, comp: Computation, reason: str) 
     self.requeue(comp, ids, reason)
 
 
+def _open_at_once(self: NodeFiles, hosted: Hosted) -> None:
+    order = hosted.order()
+    OPEN(self, hosted)
+    if hosted.awaits_files:
+        self._emit(order)
+
+
+def _grant_twice(self: Outgoing, wanted: Iterable[int], credit: int) -> None:
+    GRANT(self, [*wanted, *wanted], credit)
+
+
+def _let_go_of_all(self: Hosted, jobs: list[NodeJob]) -> None:
+    self.released += [job.id for job in jobs]
+
+
+OPEN, GRANT = NodeFiles.open, Outgoing.grant
 BUGS: dict[Promise, tuple[type, str, object]] = {
     Promise.STARTS: (Endings, 'give_up', _try_again),
     Promise.CPUS: (Hosted, 'busy', 0),
     Promise.DATA: (HeldData, 'is_ready', lambda *_: True),
+    Promise.FILES: (NodeFiles, 'open', _open_at_once),
+    Promise.PIECES: (Outgoing, 'grant', _grant_twice),
+    Promise.RELEASED: (Hosted, 'let_go', _let_go_of_all),
+    Promise.ANSWERED: (FileRoutes, 'node_gone', lambda *_: None),
     Promise.NOTHING_KEPT: (Passing, 'to_node', lambda *_: None),
 }
 MOST_SEEDS = 100

@@ -18,6 +18,7 @@ from nodeserver.core.events import (
     TemplateClosed,
     TemplateFailed,
 )
+from nodeserver.core.fleetmessages import CloseNode
 from nodeserver.core.nodefacts import NodeFacts
 from nodeserver.core.status import JobStatus
 from nodeserver.core.transfer import (
@@ -319,3 +320,28 @@ def test_after_a_job_has_sent_a_file_others_still_get_theirs() -> None:
     assert bench.take(f.OfferFile)
     run_with_files(bench, 4)
     assert len(bench.take(do.OpenFiles)) == 1
+
+
+def test_who_sends_to_a_node_that_leaves_the_cluster_meanwhile_is_told() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.hears(CLIENT, f.PlaceFiles(7, 'a', -1, MANIFEST))
+    desk.hears(CLIENT, CloseNode(7, 1, '10.0.0.1', False, False))
+    assert not desk.sent(f.FilesFailed, CLIENT)
+    desk.hears('a', m.ComputationClosed(7))
+    (failed,) = desk.sent(f.FilesFailed, CLIENT)
+    assert (failed.node, failed.transfer) == ('a', f.OWN_FILES)
+    assert failed.reason
+
+
+def test_who_sends_to_a_node_whose_service_hours_end_is_told() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.hears(CLIENT, f.PlaceFiles(7, 'a', -1, MANIFEST))
+    desk.hears('a', m.ComputationRefused(7, 'over', 'its hours have ended'))
+    (failed,) = desk.sent(f.FilesFailed, CLIENT)
+    assert (failed.node, failed.transfer, failed.reason) == (
+        'a',
+        f.OWN_FILES,
+        'its hours have ended',
+    )

@@ -30,6 +30,7 @@ from nodeserver.services.node import MEASURE_INTERVAL
 from nodeserver.services.scheduler import SCHEDULER
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
+from tests.support.files import ClusterFiles, Manifests, Mishaps, NodeFiles
 from tests.support.linkends import Around, Place, SimulatedDialer, SimulatedListener
 from tests.support.network import End, Network
 from tests.support.processes import SimulatedProcesses, Troubles
@@ -49,10 +50,14 @@ Performers = dict[type[Any], Callable[[Any], Any]]
 class Surroundings:
     """What all programs of a world share."""
 
-    def __init__(self, agenda: Agenda, network: Network, limits: Limits, check_every: int) -> None:
+    def __init__(
+        self, agenda: Agenda, network: Network, limits: Limits, check_every: int, mishaps: Mishaps
+    ) -> None:
         self.agenda, self.network, self.limits = agenda, network, limits
         self.check_every = check_every
         self.witness = Witness()
+        self.manifests = Manifests()
+        self.mishaps = mishaps
         self.discover: Callable[[ClientProgram], None] = lambda program: None
 
 
@@ -182,6 +187,14 @@ class NodeProgram(LoopProgram):
         link = Around(self, end, around.network, (peer, 'node'), around.limits, self.tell)
         self.listener = SimulatedListener(link)
         self.processes = SimulatedProcesses(around.agenda, self, self.tell, around.witness, machine)
+        self.files = NodeFiles(
+            (around.agenda, self, around.mishaps),
+            peer,
+            around.manifests,
+            self.tell,
+            self.processes.holds,
+        )
+        self.processes.files = self.files
         self.is_ending = False
         performers: Performers = {
             do.Send: lambda e: self.listener.send(e.peer, e.message),
@@ -190,7 +203,7 @@ class NodeProgram(LoopProgram):
             do.MeasureAvailability: lambda e: self._tell_figures(),
             do.Stop: self._stop,
         }
-        self.seat(self.core, performers | self.processes.performers())
+        self.seat(self.core, performers | self.processes.performers() | self.files.performers())
         self._measure()
 
     def tell(self, event: seen.Event) -> None:
@@ -219,15 +232,26 @@ class NodeProgram(LoopProgram):
 
     def left(self) -> dict[str, int]:
         """What the core keeps although nobody uses the node."""
-        left = left_in(self.core, NodeCore(self._facts))
+        left = left_in(self.core, NodeCore(self._facts)) | self.files.left()
+        left |= {'directories': self.files.places} if self.files.places else {}
         return left | ({'sessions': len(self.listener.sessions)} if self.listener.sessions else {})
 
 
 class Cluster:
     """A cluster in a user's program: its core, and what its user has done with it."""
 
-    def __init__(self, program: 'ClientProgram', declared: DeclareComputation) -> None:
+    def __init__(
+        self, program: 'ClientProgram', declared: DeclareComputation, around: Surroundings
+    ) -> None:
         self.program, self.declared = program, declared
+        self.files = ClusterFiles(
+            (around.agenda, program, around.mishaps),
+            declared.computation,
+            around.manifests,
+            lambda event: program.post(self.core, event),
+        )
+        if declared.manifest:
+            around.manifests.own[declared.computation] = declared.manifest
         self.core = ClusterCore(SCHEDULER, declared)
         self.submitted = 0
         self.is_closing = self.is_closed = False
@@ -329,7 +353,7 @@ class ClientProgram(LoopProgram):
 
     def make_cluster(self, declared: DeclareComputation) -> Cluster:
         """Make a cluster."""
-        cluster = Cluster(self, declared)
+        cluster = Cluster(self, declared, self._around)
         self.clusters.append(cluster)
         name = f'cluster-{declared.computation:x}'
         near, far = LocalLink.pair(
@@ -353,6 +377,7 @@ class ClientProgram(LoopProgram):
                 do.AskAllocation: lambda e: self._ask(cluster, far, e),
                 do.Report: lambda e: cluster.said.append(e.text),
                 do.SayClosed: lambda e: self._closed(cluster),
+                do.HearOfFiles: cluster.files.perform,
                 do.SettleRequest: lambda e: cluster.answered(e.answer),
             },
         )
@@ -361,10 +386,12 @@ class ClientProgram(LoopProgram):
     def _settled(self, cluster: Cluster, effect: do.SettleJobs) -> None:
         self._witness.settled(effect.done)
         cluster.let_go(effect.done.ids)
+        cluster.files.settle(effect.done.ids)
 
     def _settled_unrun(self, cluster: Cluster, effect: do.SettleUnrun) -> None:
         self._witness.settled_unrun(cluster.id, effect.ids, effect.status, effect.reason)
         cluster.let_go(effect.ids)
+        cluster.files.settle(effect.ids)
 
     def close_cluster(self, cluster: Cluster) -> None:
         """Close a cluster: what is pending is cancelled."""
@@ -389,13 +416,15 @@ class ClientProgram(LoopProgram):
 
     def _ask(self, cluster: Cluster, link: LocalLink, effect: do.AskAllocation) -> None:
         ask = effect.ask
-        answer = AllocateAnswer(ask.computation, ask.node, self.allocates(ask.cpus))
+        more = cluster.files.assign_to_node(ask.node)
+        answer = AllocateAnswer(ask.computation, ask.node, self.allocates(ask.cpus), manifest=more)
         self._agenda.later(0.01, self, link.send, SCHEDULER, answer)
 
     def _closed(self, cluster: Cluster) -> None:
         if self._witness.pending(cluster.id):
             broken(Promise.CLOSES, f'{self.name}: cluster {cluster.id} closed with jobs pending')
         cluster.is_closed = True
+        cluster.files.close()
         self._agenda.later(0.001, self, self._detach, cluster)
 
     def _detach(self, cluster: Cluster) -> None:

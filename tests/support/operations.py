@@ -14,7 +14,7 @@ from nodeserver.core.fleetmessages import AddNodes, CloseNode, DeallocateNode, S
 from nodeserver.core.messages import ONE_CPU, JobOptions, NodeSpec, Resources
 from tests.support.hosts import NodeProgram
 from tests.support.promises import MEMORY, Fate
-from tests.support.world import Machine, World
+from tests.support.world import Machine, Needs, World
 
 _TARGETS = tuple(range(12))
 _MOST_MACHINES = 12
@@ -77,6 +77,7 @@ class MakeCluster(Operation):
     asks: bool = _one_of(False, False, True)  # whether the user has a say for each node
     package: int = _one_of(10, 3000)
     needs: int = _one_of(0, 0, 0, 0, *range(1, len(NEEDS)))  # which of NEEDS each job has
+    files: bytes = _one_of(*(b'',) * 12, b'300', b'0,10,5000', b'20000,0')  # of its own
 
     def apply(self, world: World) -> None:
         living = world.living()
@@ -92,6 +93,7 @@ class MakeCluster(Operation):
                 specs=[NodeSpec('*', 51348, cpus, self.asks)],
                 resources=needs,
                 package=bytes(self.package),
+                manifest=self.files,
             )
 
 
@@ -112,6 +114,8 @@ class Submit(Operation):
     timeout: float = _one_of(0.0, 0.0, 0.0, 0.0, 0.05, 3.0)
     retries: int = _one_of(0, 0, 0, 0, 1, 3)
     priority: int = _one_of(0, 0, 0, 0, -1, 5)
+    files: bytes = _one_of(*(b'',) * 15, b'10', b'0', b'300,5000', b'20000')  # of each job
+    sends: int = _one_of(*(0,) * 15, 1, 5000, 20000)  # bytes of a file that each job sends
 
     def apply(self, world: World) -> None:
         if not world.clusters():
@@ -122,14 +126,16 @@ class Submit(Operation):
         cluster = clusters[self.cluster % len(clusters)]
         if world.witness.pending(cluster.id) > _MOST_PENDING:
             return
-        count = min(self.count, 5) if self.seconds >= 5.0 else self.count
+        is_much = self.seconds >= 5.0 or self.files or self.sends
+        count = min(self.count, 5) if is_much else self.count
         machine = _machine(world, self.pinned) if self.pinned >= 0 else None
         if machine is not None and machine.cpus < cluster.declared.resources.cpus:
             machine = None  # they would wait for ever
         node = machine.end.name if machine is not None else ''
-        fate = Fate(self.kind, self.seconds, self.provisionals, self.size)
+        fate = Fate(self.kind, self.seconds, self.provisionals, self.size, self.sends)
+        needs = Needs(self.shared, self.files)
         options = JobOptions(self.timeout, self.retries, self.priority)
-        world.submit(cluster, count, fate, node, options, self.shared)
+        world.submit(cluster, count, fate, node, options, needs)
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,20 @@ class SteerNode(Operation):
                 case _:
                     again = self.wish == 'resetup'
                     cluster.request(CloseNode, name, self.wish == 'terminate', again)
+
+
+@dataclass(frozen=True)
+class SendFile(Operation):
+    """A user sends a file to a node."""
+
+    cluster: int = _target()
+    machine: int = _target()
+    size: int = _one_of(0, 10, 5000, 20000)
+
+    def apply(self, world: World) -> None:
+        clusters, node = world.clusters(), _node(world, self.machine)
+        if clusters and node is not None:
+            clusters[self.cluster % len(clusters)].files.send(node.peer, b'%d' % self.size)
 
 
 @dataclass(frozen=True)
@@ -408,6 +428,7 @@ WEIGHTS: dict[type[Operation], int] = {
     Submit: 12,
     Cancel: 4,
     SteerNode: 5,
+    SendFile: 3,
     CloseCluster: 2,
     KillProgram: 1,
     StallProgram: 2,

@@ -14,6 +14,7 @@ from nodeserver.core import effects as do
 from nodeserver.core import events as seen
 from nodeserver.io.workerpage import PageOfNode, PageOfWorker
 from tests.support.agenda import Agenda, Program
+from tests.support.files import NodeFiles
 from tests.support.promises import (
     Fate,
     Promise,
@@ -94,6 +95,7 @@ class SimulatedProcesses:
         self._cpus, self._troubles, self._random = machine
         self.templates: dict[int, Template] = {}
         self._count = 0
+        self.files: NodeFiles  # of the same node
 
     def performers(self) -> dict[type[Any], Callable[[Any], None]]:
         """What is called for each effect."""
@@ -135,6 +137,7 @@ class SimulatedProcesses:
     # templates
 
     def _open(self, effect: do.OpenTemplate) -> None:
+        self.files.look_at_template(effect.computation)
         fails = self._troubles.refuses_templates
         if fails and self._random.random() < 0.3:
             self._post(seen.TemplateFailed(effect.computation, 'no directory for it'))
@@ -239,6 +242,7 @@ class SimulatedProcesses:
             worker.unread = True
             return
         self._witness.given(effect)
+        self.files.look_at_jobs(effect.computation, effect.ids)
         self._take_gpus(template, worker, effect.gpus)
         fates = map(Fate.of, effect.payloads)
         worker.batches.append(list(zip(effect.ids, effect.attempts, fates, strict=True)))
@@ -281,14 +285,31 @@ class SimulatedProcesses:
             result = provisional_result(job, attempt, number)
             event = seen.ProvisionalReported(template.id, worker.id, job, result)
             self._later(at, self._say, worker, worker.turn, event)
+        if fate.sends:
+            self._later(fate.seconds / 2, self._send_file, template, worker, worker.turn)
+        else:
+            self._end_as_fated(template, worker, worker.turn, fate.seconds)
+
+    def _send_file(self, template: Template, worker: Worker, turn: int) -> None:
+        """The job waits for the answer, then for the rest of its time."""
+        if worker.turn == turn and worker.current is not None:
+            fate = worker.current[2]
+
+            def go_on() -> None:
+                self._end_as_fated(template, worker, turn, fate.seconds / 2)
+
+            self.files.offer(template.id, worker.id, fate.sends, go_on)
+
+    def _end_as_fated(self, template: Template, worker: Worker, turn: int, seconds: float) -> None:
+        if worker.turn != turn or worker.current is None:
+            return
+        fate = worker.current[2]
         if fate.kind in ('crashes', 'exits'):
             status = -int(signal.SIGSEGV) if fate.kind == 'crashes' else 3
-            self._later(fate.seconds, self._end_in, template, worker, worker.turn, status)
+            self._later(seconds, self._end_in, template, worker, turn, status)
         else:
             word = 'raised' if fate.kind == 'raises' else 'returned'
-            self._later(
-                fate.seconds, self._finish, template, worker, worker.turn, word, fate.seconds
-            )
+            self._later(seconds, self._finish, template, worker, turn, word, fate.seconds)
 
     def _end_in(self, template: Template, worker: Worker, turn: int, status: int) -> None:
         if worker.turn == turn:
@@ -354,6 +375,14 @@ class SimulatedProcesses:
 
     def _computation_of(self, worker: Worker) -> int:
         return next(t.id for t in self.templates.values() if t.workers.get(worker.id) is worker)
+
+    def holds(self, computation: int, job: int) -> bool:
+        """Whether a job is in a process that may go on with it."""
+        template = self.templates.get(computation)
+        return template is not None and any(
+            worker.status is None and worker.current is not None and worker.current[0] == job
+            for worker in template.workers.values()
+        )
 
     # what is taken back
 

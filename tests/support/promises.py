@@ -29,6 +29,10 @@ class Promise(StrEnum):
     MOVES = 'statuses move only as allowed, and a settled job stays settled'
     LATE = 'a late attempt is not believed'
     DATA = 'a job is given the shared data that it names'
+    FILES = 'nothing begins before its files lie there'
+    PIECES = 'pieces of files come in order, and each once'
+    RELEASED = 'files of a job go once, when it has ended'
+    ANSWERED = 'who sends a file gets an answer'
     TRUTH = 'an outcome says what the job did, or why there is none'
     PROVISIONAL = 'provisional results come in order, and all before the end'
     CPUS = 'no cpu runs two jobs'
@@ -63,17 +67,18 @@ class Fate:
     seconds: float = 0.01
     provisionals: int = 0
     size: int = 0  # of its arguments, and of its result
+    sends: int = 0  # bytes of a file that it sends, halfway
 
     def payload(self) -> bytes:
         """Write it as the arguments of a job."""
-        head = f'{self.kind} {self.seconds!r} {self.provisionals} {self.size} '
+        head = f'{self.kind} {self.seconds!r} {self.provisionals} {self.size} {self.sends} '
         return head.encode() + bytes(self.size)
 
     @classmethod
     def of(cls, payload: bytes) -> 'Fate':
         """Read the arguments of a job."""
-        kind, seconds, provisionals, size, _ = payload.split(b' ', 4)
-        return cls(kind.decode(), float(seconds), int(provisionals), int(size))
+        kind, seconds, provisionals, size, sends, _ = payload.split(b' ', 5)
+        return cls(kind.decode(), float(seconds), int(provisionals), int(size), int(sends))
 
 
 def outcome(word: str, job: int, attempt: int, size: int) -> bytes:
@@ -275,6 +280,7 @@ _OF_JOBS = (
         '.lacking',
         '._contents',
         '._awaited',
+        '.released',
         '._asked',
     ),
     *('._asked', '._kept', '._small', '._bulk'),

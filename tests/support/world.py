@@ -9,12 +9,14 @@ happen to a world.  Nothing is kept on disks: where cores will keep something, a
 """
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 from nodeserver.core import events as seen
 from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, NodeSpec
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
+from tests.support.files import Mishaps
 from tests.support.hosts import ClientProgram, Cluster, NodeProgram, Surroundings
 from tests.support.linkends import SimulatedListener
 from tests.support.network import PERFECT, End, Faults, Network
@@ -50,6 +52,17 @@ def declaration(computation: int = 7, **changes: Any) -> DeclareComputation:
     return DeclareComputation(**(values | changes))
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What jobs have besides their arguments."""
+
+    shared: int = 0  # bytes that they have in common
+    files: bytes = b''  # a manifest of what each has
+
+
+ALONE = Needs()
+
+
 class Machine:
     """A machine that may run a node."""
 
@@ -80,7 +93,10 @@ class World:
         self.agenda = Agenda()
         self._began = self.agenda.now
         self.network = Network(self.agenda, self.random, faults or Faults())
-        self.around = Surroundings(self.agenda, self.network, limits or Limits(), check_every)
+        self._mishaps = Mishaps(self.random)
+        self.around = Surroundings(
+            self.agenda, self.network, limits or Limits(), check_every, self._mishaps
+        )
         self.around.discover = self._discover
         self.witness = self.around.witness
         self.machines: list[Machine] = []
@@ -180,17 +196,20 @@ class World:
         fate: Fate | None = None,
         node: str = '',
         options: JobOptions = ORDINARY,
-        shared: int = 0,
+        needs: Needs = ALONE,
     ) -> list[int]:
-        """Submit jobs, which may have so many bytes in common."""
+        """Submit jobs, which may have bytes in common, or files each."""
         fate = fate or Fate()
         ids = list(range(cluster.submitted + 1, cluster.submitted + count + 1))
         cluster.submitted += count
         again = cluster.declared.reentrant or options.retries > 0
-        data = cluster.share(shared, ids) if shared else 0
+        data = cluster.share(needs.shared, ids) if needs.shared else 0
         self.witness.accept((cluster.id, bool(node)), ids, again, fate, data)
+        if needs.files:
+            cluster.files.assign(ids, needs.files)
+        files = [needs.files] * count if needs.files else []
         named = [[data]] * count if data else []
-        event = seen.JobsSubmitted(node, ids, [fate.payload()] * count, options, named)
+        event = seen.JobsSubmitted(node, ids, [fate.payload()] * count, options, named, files)
         cluster.program.post(cluster.core, event)
         return ids
 
@@ -229,6 +248,8 @@ class World:
         self._end_faults()
         self.run(_LOST_FOR_SURE)
         self._wait_for_one(pinned=False)
+        for program in list(self.living()):
+            self._wait_for_answers(program)
         for machine in list(self.machines):  # jobs may wait for a node that failed or was cut off
             self.kill_node(machine)
             self.start_node(machine)
@@ -236,6 +257,7 @@ class World:
             program = self._wait_for_one(pinned=True)
             if program is None:
                 return
+            self._wait_for_answers(program)
             if not self._pending_of(program, pinned=True):  # else another one holds its nodes
                 self._look_at_rest(program)
             for cluster in list(program.clusters):
@@ -251,6 +273,7 @@ class World:
     def _end_faults(self) -> None:
         """Nothing breaks any more, each machine runs a node, and one of them is new."""
         self.network.faults = PERFECT
+        self._mishaps.chance = 0.0
         for machine in self.machines:
             self.network.open(machine.end)
             machine.troubles.refuses_forks = machine.troubles.refuses_templates = False
@@ -283,6 +306,16 @@ class World:
     def _pending_of(self, program: ClientProgram, pinned: bool) -> int:
         return sum(self.witness.pending(cluster.id, pinned) for cluster in program.clusters)
 
+    def _wait_for_answers(self, program: ClientProgram) -> None:
+        """Each file that was sent to a node gets its answer."""
+
+        def sending() -> dict[int, list[tuple[str, int]]]:
+            files = {cluster.id: cluster.files.sending for cluster in program.clusters}
+            return {computation: list(sent) for computation, sent in files.items() if sent}
+
+        if not self.agenda.run_until(lambda: not sending(), _PATIENCE):
+            broken(Promise.ANSWERED, f'{program.name} still waits: {sending()}')
+
     def _look_at_rest(self, program: ClientProgram) -> None:
         """With all jobs ended, and two pulses later, nothing of them may be left anywhere."""
         self.run(_TWO_PULSES)
@@ -296,6 +329,10 @@ class World:
             sessions = [(node, node.listener.sessions.get(program.peer)) for node in nodes]
             things += [(node.name, session) for node, session in sessions if session is not None]
             things += [(program.name, dialer.session) for dialer in program.dialers.values()]
+        for cluster in program.clusters:
+            left = cluster.files.left()
+            if left and not self._pending_of(program, True):
+                broken(Promise.NOTHING_KEPT, f'{program.name} keeps of files: {left}')
         for name, thing in things:
             if left := jobs_left_in(thing):
                 broken(Promise.NOTHING_KEPT, f'{name}: all jobs have ended, and it has {left}')
