@@ -344,19 +344,13 @@ def dump_package(
     requires: Sequence[Requirement] = (),
     by_value: Iterable[str] | None = None,
 ) -> bytes:
-    """Pickle a computation with its companions; those of the user's modules travel by value.
-
-    `by_value` names these modules, where not all of them do.
-    """
+    """Pickle a computation with its companions, those of the user's modules (or these) by value."""
     parts = [computation, setup, cleanup, *depends]
     if by_value is None:
         by_value = {name for part in parts for name in modules_by_value(part)}
-    return dump_parts(
-        (computation, setup, cleanup, tuple(depends), tuple(requires)),
-        parts,
-        named_parts(computation, setup, cleanup, depends),
-        by_value,
-    )
+    content = computation, setup, cleanup, tuple(depends), tuple(requires)
+    names = named_parts(computation, setup, cleanup, depends)
+    return dump_parts(content, parts, names, by_value)
 
 
 def load_package(data: bytes) -> Package:

@@ -297,6 +297,7 @@ STEADY = '127.0.5.2'
 
 @of_jobs
 # a killed node can remove neither its directory nor its socket
+@pytest.mark.slow
 @pytest.mark.leaves('files')
 @pytest.mark.parametrize('way', [way for way in cells('node', 'run') if way != 'stop'])
 def test_a_job_that_loses_its_node_says_which_and_why(own_home: Path, gate: Path, way: str) -> None:

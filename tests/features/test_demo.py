@@ -100,6 +100,7 @@ def test_interrupted_demo_ends_soon_and_takes_its_nodes_along(
     assert running.errors() == ''
 
 
+@pytest.mark.slow
 def test_demo_interrupted_while_nodes_start_leaves_none(own_home: Path):
     with program(*DEMO) as running:
         nodes = eventually(lambda: node_servers(running), 20)

@@ -112,6 +112,7 @@ def test_c_is_the_most_processors_that_are_used(option: str) -> None:
     assert f'--cpus {processor_count() + 1}: this machine has {processor_count()} proc' in text
 
 
+@pytest.mark.slow
 @pytest.mark.row('L08')
 @pytest.mark.skipif(processor_count() < 2, reason='needs two processors')
 @pytest.mark.parametrize('option', ['-c -1', '--cpus=-1'])
@@ -122,6 +123,7 @@ def test_negative_c_leaves_processors_unused(option: str) -> None:
     assert 'leaves none of the' in refused('-c', -processor_count())
 
 
+@pytest.mark.slow
 @pytest.mark.row('L09', 'L11')
 @pytest.mark.parametrize(('i', 'p'), [('-i', '-p'), ('--ip_addr', '--node_port')])
 def test_address_and_port_are_those_given(i: str, p: str) -> None:
@@ -138,6 +140,7 @@ def test_address_and_port_are_those_given(i: str, p: str) -> None:
     assert "ip_addr='192.0.2.250' is not an address of this machine" in refused('-i', '192.0.2.250')
 
 
+@pytest.mark.slow
 @pytest.mark.row('L12')
 def test_name_is_the_one_given_or_the_host_name() -> None:
     port = free_port()
@@ -235,6 +238,7 @@ def test_version_and_help_by_every_name(way: str) -> None:
         assert done.stderr == ''
 
 
+@pytest.mark.slow
 def test_usage_errors_are_one_line_and_exit_with_2() -> None:
     assert 'unrecognized arguments: --bogus' in refused('--bogus')
     assert "'70000' is not a whole number from 0 to 65535" in refused('-p', '70000')
@@ -314,6 +318,7 @@ def test_a_normal_run_writes_nothing_to_standard_error() -> None:
         assert key.errors() == ''
 
 
+@pytest.mark.slow
 def test_warnings_and_errors_go_to_standard_error_alone() -> None:
     with node_program('-i', ADDRESS, '-p', free_port(), '--insecure') as node:
         eventually(lambda: 'WARNING INSECURE' in node.errors())
@@ -331,6 +336,7 @@ def test_warnings_and_errors_go_to_standard_error_alone() -> None:
 # signals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_waits_for_running_jobs_and_says_so(
     number: signal.Signals, tmp_path: Path

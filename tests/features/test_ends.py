@@ -34,6 +34,7 @@ def make_nodes() -> Iterator[dispy.LocalNodes]:
         yield local
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('end', 'printed'),
     [
@@ -124,6 +125,7 @@ def interrupt_after(seconds):
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_submitting_loses_no_job() -> None:
     done = client_program(
         START
@@ -152,6 +154,7 @@ with dispy.LocalNodes(1, cpus=1) as local:
     assert done.stdout == 'True True\n'
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_closing_leaves_no_thread_behind() -> None:
     done = client_program(
         START
@@ -201,6 +204,7 @@ def test_an_interrupt_while_a_cluster_is_marked_closed_releases_it(
     assert not cluster._runtime._thread.is_alive()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('wait', ['job.wait()', 'next(cluster.as_completed([job]))'])
 def test_an_interrupt_just_before_a_wait_ends_it(wait: str) -> None:
     """It comes again and again in the moment in which Python does not see it before the wait."""

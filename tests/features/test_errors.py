@@ -358,6 +358,7 @@ def test_a_callback_that_blocks_is_named_by_wait(
 # threads and loops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('isolation', ['job', 'worker'])
 def test_a_cluster_is_used_from_several_threads(make_cluster: MakeCluster, isolation: str) -> None:
     cluster = make_cluster(double, isolation=isolation)
@@ -416,6 +417,7 @@ def test_awaiting_a_job_does_not_hold_up_the_loop(
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('isolation', 'count'), [('job', 500), ('worker', 2000)])
 def test_very_many_empty_jobs_all_come_back(
     make_cluster: MakeCluster, isolation: str, count: int

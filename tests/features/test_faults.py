@@ -342,6 +342,7 @@ def all_gone(processes: list[psutil.Process]) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('end', 'status'), [('normal', 0), ('error', 1)])
 def test_nodes_of_a_program_end_with_it(owner: Path, end: str, status: int) -> None:
     with program(sys.executable, owner, end, ready='pids') as running:
@@ -352,6 +353,7 @@ def test_nodes_of_a_program_end_with_it(owner: Path, end: str, status: int) -> N
 
 
 # the killed program can no longer remove the directory of its nodes
+@pytest.mark.slow
 @pytest.mark.leaves('files')
 def test_idle_nodes_of_a_killed_program_are_gone_within_seconds(owner: Path) -> None:
     with program(sys.executable, owner, 'wait', ready='pids') as running:

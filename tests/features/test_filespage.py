@@ -20,6 +20,7 @@ def examples() -> list[tuple[str, str]]:
     return [(p.replace('local.nodes', "local.nodes, ip_addr='127.0.0.1'"), t) for p, t in pairs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('place', [0, 1])
 def test_the_program_runs_as_it_stands(own_home: Path, place: int) -> None:
     program, printed = examples()[place]

@@ -199,6 +199,7 @@ def test_half_a_handshake_kept_open_by_hundreds_keeps_nobody_out(
     eventually(lambda: besieged.process.num_fds() < before + 10, SOON)
 
 
+@pytest.mark.slow
 def test_datagrams_of_noise_stop_nothing(besieged: Besieged) -> None:
     key = choose_secret().beacon_key()
     asker = beacon.Asker('0123456789abcdef' * 2, beacon.Role.CLIENT)
@@ -306,6 +307,7 @@ NONSENSE: list[Callable[[random.Random], list[bytes]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('who', ['insider', 'local insider', 'other key', 'no key'])
 def test_peers_that_speak_nonsense_lose_their_own_link_only(
     besieged: Besieged, own_home: Path, who: str

@@ -115,6 +115,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
 ALONE = ('unshare', '-n', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh')
 
 
+@pytest.mark.slow
 def test_a_default_port_in_use_is_replaced_and_that_is_said() -> None:
     if subprocess.run([*ALONE, 'true'], capture_output=True, check=False).returncode:
         pytest.skip('a network of its own needs rights that this user does not have')
@@ -126,6 +127,7 @@ def test_a_default_port_in_use_is_replaced_and_that_is_said() -> None:
 # a node is frozen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('isolation', ['job', 'worker'])
 def test_a_node_frozen_for_a_moment_is_late_and_nothing_else(
     keep: ExitStack, own_home: Path, isolation: str

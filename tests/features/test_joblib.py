@@ -153,6 +153,7 @@ def test_without_nodes_it_does_not_wait_for_ever() -> None:
     eventually(lambda: not closing._kept, LIMIT)
 
 
+@pytest.mark.slow
 @pytest.mark.row('Z04')
 @pytest.mark.parametrize(
     'imports',

@@ -192,6 +192,7 @@ def test_a_job_is_created_then_running_then_finished(
     assert seen == dict.fromkeys(jobs, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.row('D05', 'A16')
 @ISOLATIONS
 def test_a_job_taken_back_for_an_idle_node_is_created_anew_before_it_runs(
@@ -476,6 +477,7 @@ if __name__ == '__main__':
 """
 
 
+@pytest.mark.slow
 @pytest.mark.row('F02')
 def test_a_scripts_globals_are_put_back_after_each_job() -> None:
     port = free_port()

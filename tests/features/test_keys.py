@@ -48,6 +48,7 @@ def test_equal_secrets_work_together(secret: str) -> None:
             assert [cluster.submit()() for _ in range(3)] == [RIGHT] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.row('K01', 'K02')
 @pytest.mark.parametrize(
     ('ours', 'theirs'), [(SECRET, OTHER_SECRET), ('', OTHER_SECRET), (SECRET, '')]
@@ -226,6 +227,7 @@ def test_another_machine_joins_with_one_exported_line(own_home: Path) -> None:
     assert (done.stdout, done.stderr) == ('there\n', '')
 
 
+@pytest.mark.slow
 def test_the_own_key_is_made_on_first_use_for_its_owner_alone(own_home: Path) -> None:
     key = own_home / '.config' / 'dispy-nb' / 'key'
     assert not key.exists()

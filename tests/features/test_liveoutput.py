@@ -161,6 +161,7 @@ def hold_quietly(gate):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_run_again_shows_what_its_present_attempt_prints(
     make_cluster: MakeCluster, tmp_path: Path
 ) -> None:

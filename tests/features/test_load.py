@@ -114,6 +114,7 @@ def pause(seconds):
     time.sleep(seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('isolation', ['job', 'worker'])
 @pytest.mark.parametrize('cpus', [1, 2])
 def test_thousands_of_short_jobs_do_not_hold_up_those_of_another_cluster(

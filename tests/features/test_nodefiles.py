@@ -60,6 +60,7 @@ def test_each_cluster_has_a_directory_below_the_nodes_own_and_nothing_stays_unle
         assert (place / 'made/file').read_text() == 'by a job'
 
 
+@pytest.mark.slow
 @pytest.mark.row('L20')
 def test_max_file_size_counts_in_units_of_1024_and_0_is_no_limit(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
@@ -111,6 +112,7 @@ with dispy.JobCluster(compute, [{ADDRESS!r}], ip_addr='127.0.0.1', port=0,
         assert client_program(program).stdout == '[8, 9] False\n7 False\n'
 
 
+@pytest.mark.slow
 @pytest.mark.row('A24')
 def test_loglevel_says_how_much_is_told(own_home: Path) -> None:
     port = free_port()

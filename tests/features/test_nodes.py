@@ -232,6 +232,7 @@ print(job(), flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.row('A25')
 def test_a_node_held_by_one_program_takes_no_job_of_another(nodes: Nodes, tmp_path: Path) -> None:
     script = tmp_path / 'second.py'

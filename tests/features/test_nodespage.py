@@ -34,6 +34,7 @@ def example(mark: str) -> str:
     return re.sub(r'nodes=(local\.nodes|nodes|\[first\])', r"nodes=\1, ip_addr='127.0.0.1'", found)
 
 
+@pytest.mark.slow
 @pytest.mark.row('E06', 'C10', 'C15')
 @pytest.mark.parametrize('mark', WANTED)
 def test_the_program_runs_as_it_stands(mark: str) -> None:

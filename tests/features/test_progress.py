@@ -55,6 +55,7 @@ def test_waiting_shows_one_line_on_a_terminal(shell: list[str], tmp_path: Path):
     assert len(re.findall(r'\| \d+/20, [^\r]*\n', said)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.row('V19', 'Z13')
 def test_waiting_says_nothing_without_a_terminal():
     done = client_program(PLAIN)
@@ -80,12 +81,14 @@ def test_ipython_without_a_terminal_says_nothing_either(tmp_path: Path):
     assert 'slow' not in done.stdout
 
 
+@pytest.mark.slow
 def test_plain_lines_come_where_they_are_asked_for():
     done = client_program(ASKED)
     assert re.search(r'^slow: 20/20, 1 failed, .* jobs/s, 0:0\d, 2 nodes$', done.stderr, re.M)
     assert '\r' not in done.stderr
 
 
+@pytest.mark.slow
 def test_cluster_is_text_in_a_terminal_ipython(tmp_path: Path):
     script = tmp_path / 'script.py'
     script.write_text(PLAIN.replace("print('end')", 'display(cluster)'), encoding='utf-8')

@@ -102,6 +102,7 @@ if __name__ == '__main__':
 """
 
 
+@pytest.mark.slow
 @pytest.mark.row('A15')
 def test_the_callback_runs_in_the_client_with_each_job() -> None:
     port = free_port()

@@ -32,6 +32,7 @@ def example(mark: str) -> str:
     return found.replace('nodes=local.nodes', "nodes=local.nodes, ip_addr='127.0.0.1'")
 
 
+@pytest.mark.slow
 @pytest.mark.row('Z01', 'Z03', 'Z04')  # and what stands beside them
 @pytest.mark.parametrize('mark', WANTED)
 def test_the_example_runs_as_it_stands(mark: str) -> None:

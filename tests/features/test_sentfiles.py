@@ -232,6 +232,7 @@ if __name__ == '__main__':
     assert done.stdout == '5 xxxxx\n'
 
 
+@pytest.mark.slow
 def test_a_job_that_sends_a_file_to_a_program_that_was_killed_goes_on(
     here: Path, pair: Any, shared_home: Path, own_home: Path
 ) -> None:
