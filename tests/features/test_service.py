@@ -116,6 +116,15 @@ def test_at_the_stop_no_more_jobs_are_taken_and_running_ones_go_on(tmp_path: Pat
             assert waiting() == 'second'  # it went back, unrun
 
 
+def test_a_stop_without_a_client_is_survived() -> None:
+    port = free_port()
+    with node('lonely', ADDRESS, port, *EVENING, at='06:00:00', later=1) as lonely:
+        lonely.wait_for_log('taking no more jobs: serves from 17:00 to 08:00')
+        with open_cluster(where, port) as cluster:
+            eventually(lambda: 'serves from 17:00 to 08:00' in cluster.explain())
+        assert lonely.process.poll() is None
+
+
 @pytest.mark.slow
 @pytest.mark.row('L27')
 def test_at_the_end_running_jobs_are_killed_and_reentrant_ones_run_elsewhere(

@@ -8,10 +8,10 @@ The numbers are those of a list of defects, seen in runs of dispy 4.15 or read i
     a result that cannot be pickled: `test_jobs.py`, row D13
 4   `job()` waits for ever without a word. No node, all cpus busy: `test_faults.py`, explain; a
     wrong secret: `test_keys.py`, told within seconds; busy with another program: `test_nodes.py`,
-    row A25. A `setup` that fails and a file that is too large: with the tests of those
+    row A25; a `setup` that fails: `test_setup.py`; a file that is too large: `test_sentfiles.py`
 5   a lost node is never noticed, or its jobs never end: `test_faults.py`, killed and frozen nodes
 6   a client's crash keeps its node reserved: `test_faults.py`, and `test_deaths.py` by all ways
-7   a living client that is idle is taken for dead: with the zombie interval, to come
+7   a living client that is idle is taken for dead: below
 8   `recover_jobs` fails: to come
 9   a default argument is changed by the first cluster: below
 10  a `with` block hides exceptions: `test_cluster.py`, row Z02; below for one that is none of ours
@@ -20,8 +20,8 @@ The numbers are those of a list of defects, seen in runs of dispy 4.15 or read i
 13  the secret stands in files: below
 14  the web server's holes: with the monitor, to come
 15  dispyscheduler's own: with it, to come
-16  `service_stop` without a client: with the service times of `dispynode`
-17  `send_file` says 0 though the node refused: with the tests of `send_file`
+16  `service_stop` without a client ends the node: `test_service.py`
+17  `send_file` says 0 though the node refused: `test_sentfiles.py`, row K11
 """
 
 import contextlib
@@ -31,6 +31,7 @@ import os
 import pickle
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,38 @@ def square(number):
 def hold(mark):
     Path(mark).write_text(str(os.getpid()))
     signal.pause()
+
+
+# 7
+
+
+@pytest.mark.slow
+def test_a_client_that_is_idle_for_longer_than_the_zombie_interval_keeps_its_node(
+    own_home: Path,
+) -> None:
+    """What `setup` loaded is still there: the node has not begun anew."""
+    port, interval = free_port(), 0.05  # minutes: three pulses
+
+    def setup() -> int:
+        global made_in
+        made_in = os.getpid()
+        return 0
+
+    def where_made() -> int:
+        made: int = made_in
+        return made
+
+    options: dict[str, Any] = {'ip_addr': '127.0.0.1', 'port': 0, 'node_port': port}
+    options |= {'pulse_interval': 1, 'setup': setup}
+    with (
+        node_program('-i', '127.0.0.2', '-p', port, '--zombie_interval', interval) as node,
+        dispy.JobCluster(where_made, ['127.0.0.2'], **options) as cluster,
+    ):
+        before = cluster.submit()()
+        end = time.monotonic() + 2.5 * 60 * interval
+        eventually(lambda: time.monotonic() > end, LIMIT)
+        assert cluster.submit()() == before
+        assert 'WARNING' not in node.log()
 
 
 # 9
