@@ -36,6 +36,7 @@ from nodeserver.core.status import JobStatus
 from nodeserver.core.supply import Supply
 from nodeserver.core.turns import Turns
 
+FORKS_FOR_A_TURN = 4
 RECALL_PATIENCE = 0.002  # how long a worker may take for what others could do meanwhile
 _IDLE_ELSEWHERE = 'another node is idle'
 _NO_CPUS = 'no cpu of this node may be used any more'
@@ -167,7 +168,7 @@ class Workplace:
             must_yield = is_over or (rivals and self._turns.must_yield(hosted, rivals))
             if hosted.lasting and not must_yield:
                 self._level(hosted, free > 0)
-            self._fork_ahead(hosted)
+            self._fork_ahead(hosted, self._spare_forks(hosted, ready))
 
     def _can_give(self, hosted: Hosted) -> bool:
         return bool(hosted.queue and hosted.idle) and hosted.occupied < self._limit(hosted)
@@ -211,12 +212,21 @@ class Workplace:
             for worker in hosted.workers.values():
                 self._recall_from(hosted, worker)
 
-    def _fork_ahead(self, hosted: Hosted) -> None:
+    def _spare_forks(self, hosted: Hosted, ready: list[Hosted]) -> int:
+        """Processes to have beyond those for the cpus.
+
+        Beside others, short jobs need some for a turn: it would end with the first one.
+        """
+        is_short = not hosted.lasting and hosted.queue and hosted.pace.jobs_per_cpu() > 2
+        others = is_short and any(other.queue for other in ready if other is not hosted)
+        return FORKS_FOR_A_TURN if others else 0
+
+    def _fork_ahead(self, hosted: Hosted, spare: int) -> None:
         """Keep a process ready for each cpu; a lasting one serves job after job."""
         if hosted.forks_in_vain and not hosted.queue:  # they would die and be replaced for ever
             return
         have = len(hosted.workers) if hosted.lasting else len(hosted.idle)
-        missing = self._limit(hosted) - have - hosted.forking
+        missing = self._limit(hosted) + spare - have - hosted.forking
         if missing > 0:
             hosted.forking += missing
             self._emit(ForkWorkers(hosted.id, missing))

@@ -5,11 +5,15 @@ from dataclasses import replace
 
 import pytest
 
+from nodeserver.core import effects as do
 from nodeserver.core import messages as m
+from nodeserver.core.events import TemplateReady, WorkerForked
 from nodeserver.core.hosted import Hosted, NodeJob, Worker
 from nodeserver.core.turns import Turns
+from nodeserver.core.workplace import FORKS_FOR_A_TURN
 from tests.core.test_recalls import OTHER, TwoClusters
 from tests.support.desk import CLIENT
+from tests.support.nodebench import Bench, opening
 from tests.support.world import declaration
 
 
@@ -109,3 +113,21 @@ def test_a_worker_runs_dry_for_one_that_has_fewer_cpus(
 ) -> None:
     computation, waiting = hosted(1, *ours), hosted(2, *other)
     assert Turns().must_yield(computation, [computation, waiting]) is yields
+
+
+def test_short_jobs_beside_another_cluster_have_processes_for_a_turn() -> None:
+    """A turn ended with the one process that was ready, however little time it had had."""
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.run(1)
+    bench.reported(1, 1, seconds=0.001)
+    bench.tell(WorkerForked(7, 2))
+    bench.take(do.ForkWorkers)
+    bench.run(2, 3)
+    assert sum(order.count for order in bench.take(do.ForkWorkers)) == 1  # alone: one for the cpu
+    bench.hears(opening(computation=8))
+    bench.tell(TemplateReady(8))
+    bench.hears(m.RunJobs(8, [1, 2], [1, 1], [b'x'] * 2))
+    orders = bench.take(do.ForkWorkers)
+    assert sum(o.count for o in orders if o.computation == 7) == FORKS_FOR_A_TURN
+    assert sum(o.count for o in orders if o.computation == 8) == 1  # its jobs are not known
