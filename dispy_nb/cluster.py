@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from dispy_nb import closing, runtime
 from dispy_nb.dependencies import NO_FILES, SourceFiles
-from dispy_nb.depends import job_depends
+from dispy_nb.depends import NO_DEPENDS, job_depends
 from dispy_nb.files import ClusterFiles
 from dispy_nb.job import DispyJob
 from dispy_nb.log import set_level
@@ -221,7 +221,9 @@ class JobCluster(OlderVerbs):
     ) -> DispyJob:
         if self._is_closed:
             self._check_open()
-        depends, files = job_depends(kwargs, self._options.computation)
+        depends, files = NO_DEPENDS
+        if kwargs:
+            depends, files = job_depends(kwargs, self._options.computation)
         if isinstance(self._options.computation, str):
             check_program_arguments(args, kwargs)
         named: list[int] = []  # ids of large arguments
@@ -233,7 +235,7 @@ class JobCluster(OlderVerbs):
         except BaseException:
             self._data.give_up(0, named)
             raise
-        return self._submit_payload(node, payload, options, named, files, id)
+        return self._submit_payload(node, payload, options, named or _NO_DATA, files, id)
 
     def _submit_payload(
         self,
@@ -247,7 +249,8 @@ class JobCluster(OlderVerbs):
         number = 0
         try:
             with self._submitting:
-                self._check_open()
+                if self._is_closed:
+                    self._check_open()
                 self._next = number = self._next + 1
                 job = DispyJob(self, number, len(payload))
                 if id is not ...:

@@ -17,6 +17,7 @@ from dispy_nb.dependencies import (
 from nodeserver.core.errors import UsageError
 
 JOB_DEPENDS = 'dispy_job_depends'  # a keyword of `submit`
+NO_DEPENDS: tuple[Sequence[Any], SourceFiles] = ((), NO_FILES)  # of nearly all jobs
 
 _FILES = (str, os.PathLike, types.ModuleType)
 _FUNCTIONS = (types.BuiltinFunctionType, types.FunctionType, types.MethodType)
@@ -45,7 +46,7 @@ def checked_depends(name: str, depends: Any) -> list[Any]:
 def job_depends(kwargs: dict[str, Any], computation: object) -> tuple[Sequence[Any], SourceFiles]:
     """Take what a job depends on out of the arguments of its call (F12): objects, and files."""
     if JOB_DEPENDS not in kwargs:
-        return (), NO_FILES
+        return NO_DEPENDS
     depends = checked_depends(JOB_DEPENDS, kwargs.pop(JOB_DEPENDS))
     objects = objects_of(depends)
     if objects and isinstance(computation, str):

@@ -47,7 +47,7 @@ class ClusterFiles:
         self._directory = Path.cwd()
         self._lock = threading.Lock()
         self._of_nodes: dict[str, SourceFiles] = {}  # own files of nodes that have others
-        self._of_jobs: dict[int, SourceFiles] = {}
+        self.of_jobs: dict[int, SourceFiles] = {}  # by job, of those jobs that have files
         self._sent = 0
         self._sending: dict[tuple[str, int], tuple[SourceFiles, Answer]] = {}
         self._ends: tuple[FileSender, FileReceiver] | None = None
@@ -64,21 +64,11 @@ class ClusterFiles:
 
     def assign(self, job: int, files: SourceFiles) -> None:
         """Note the files of a job that is about to be submitted."""
-        self._of_jobs[job] = files
+        self.of_jobs[job] = files
 
     def withdraw(self, job: int) -> None:
         """A job was not submitted after all."""
-        self._of_jobs.pop(job, None)
-
-    def end(self, job: int) -> None:
-        """A job has ended, maybe while its files were sent; on the loop's thread."""
-        if self._of_jobs.pop(job, None) is not None and self._ends is not None:
-            self._ends[0].forget(lambda key: key[2] == job)
-
-    @property
-    def has_of_jobs(self) -> bool:
-        """Whether a job has files."""
-        return bool(self._of_jobs)
+        self.of_jobs.pop(job, None)
 
     def assign_to_node(self, node: str, files: SourceFiles) -> bytes:
         """Note the own files of a node that has more than the others; their manifest."""
@@ -104,7 +94,7 @@ class ClusterFiles:
 
     def settle(self, job: int) -> None:
         """A job has ended: nobody goes on with what was fetched of its files."""
-        if self._of_jobs.pop(job, None) is not None and self._ends is not None:
+        if self.of_jobs.pop(job, None) is not None and self._ends is not None:
             self._ends[0].forget(lambda key: key[2] == job)
 
     def lose(self, node: str, reason: str) -> None:
@@ -145,7 +135,7 @@ class ClusterFiles:
         if transfer == OWN_FILES:
             return self._of_nodes.get(node, self.own)
         if transfer > OWN_FILES:
-            return self._of_jobs.get(transfer)
+            return self.of_jobs.get(transfer)
         return self._sending.get((node, transfer), (None,))[0]
 
     def _fetched(self, message: FetchFiles) -> None:

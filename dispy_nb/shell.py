@@ -127,7 +127,8 @@ class ClusterShell:
         self.submitted += 1
         if self.first_submit is None:
             self.first_submit = job.submit_time
-        self._tell_created(job)
+        if self._options.cluster_status is not None:
+            self._tell_created(job)
 
     def discard(self, number: int) -> None:
         """Forget a job whose submission was interrupted."""
@@ -275,8 +276,8 @@ class ClusterShell:
         self._leave_node(job)
         if self.data.of_jobs:
             self.data.settle(job._number)
-        if self.files.has_of_jobs:
-            self.files.end(job._number)
+        if self.files.of_jobs:
+            self.files.settle(job._number)
         self.counts[status] += 1
         job._settle(status, outcome, reason, now)
         if status is not JobStatus.FINISHED:

@@ -149,10 +149,10 @@ def load_call(
     Arrays lie in `data` and `shared`, if these can be written.  `bring` is given the job's own
     dependencies, if it has any.
     """
-    args, kwargs, *depends = _load(data, shared)
-    if depends and bring is not None:
-        bring(depends[0])
-    return args, kwargs
+    call = _load(data, shared)
+    if len(call) > 2 and bring is not None:
+        bring(call[2])
+    return call[0], call[1]
 
 
 def load_function(data: bytes) -> Callable[..., Any]:

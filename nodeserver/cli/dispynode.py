@@ -7,6 +7,7 @@ one program at a time.
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -188,6 +189,7 @@ async def serve(options: NodeOptions, ready_fd: int = -1) -> int:
     commands: LineReader | None = None
     try:
         address, port = service.start()
+        gc.freeze()  # what is there now stays: no need to look through it again and again
         _tell_start(options, address, port, ready_fd)
         if can_have_commands():
             obey = NodeCommands(service, lambda n: cpus_to_offer(n, processor_count())).obey

@@ -243,13 +243,14 @@ class Hosted:
 
     def give(self, worker: Worker, jobs: list[NodeJob], gpus: list[str]) -> GiveJobs:
         """What hands jobs to a worker."""
+        shared = [job.contents for job in jobs]
         return GiveJobs(
             self.id,
             worker.id,
             [job.id for job in jobs],
             [job.attempt for job in jobs],
             [job.payload for job in jobs],
-            [job.contents for job in jobs] if any(job.contents for job in jobs) else [],
+            shared if any(shared) else [],
             gpus,
         )
 
