@@ -38,6 +38,7 @@ from nodeserver.cli.options import (
     patience,
     port_after,
     port_number,
+    port_to_dial,
     seconds,
     time_of_day,
 )
@@ -51,7 +52,7 @@ from nodeserver.io.limits import raise_file_limit
 from nodeserver.io.linkoptions import MSG_TIMEOUT
 from nodeserver.io.prefix import choose_prefix, clean, leave
 from nodeserver.io.sysinfo import processor_count
-from nodeserver.io.udp import NODE_PORT
+from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.services.node import NodeOptions, NodeService
 
 _log = logging.getLogger('nodeserver.dispynode')
@@ -66,6 +67,15 @@ def parser() -> argparse.ArgumentParser:
     add_alias(parser, '--host', dest='ip_addr')
     add_option(parser, '-p', '--node_port', type=port_number, metavar='PORT', help=_PORT_HELP)
     add_alias(parser, '--dispy_port', dest='node_port', type=port_after)
+    add_option(parser, '--scheduler_node', metavar='HOST', help=_SCHEDULER_HELP)
+    add_option(
+        parser,
+        '--scheduler_port',
+        type=port_to_dial,
+        default=CLIENT_PORT,
+        metavar='PORT',
+        help='TCP port of --scheduler_node (default: %(default)s)',
+    )
     add_option(parser, '--name', type=node_name, default='', help=_NAME_HELP)
     add_option(parser, '--dest_path_prefix', type=Path, metavar='DIRECTORY', help=_PREFIX_HELP)
     add_option(
@@ -117,6 +127,10 @@ _GPUS_HELP = 'gpus to offer: how many, or which, such as 0,1 (default: all; of o
 _NAME_HELP = 'name shown for this node (default: host name)'
 _ADDRESS_HELP = 'address of this machine to serve on (default: every interface)'
 _PORT_HELP = f'TCP and UDP port (default: {NODE_PORT}, or a free one if that is in use)'
+_SCHEDULER_HELP = (
+    'connect to the program (or scheduler) at this address: for a node that it does not find, or '
+    'cannot connect to'
+)
 _PREFIX_HELP = 'directory below which files are stored (default: one below the temporary directory)'
 _SIZE_HELP = 'largest file to transfer, in bytes, or with k, m, g, t; 0: any size (default: 10m)'
 _CLEAN_HELP = 'first remove what earlier runs have left below the directory'
@@ -160,7 +174,18 @@ def options_of(arguments: argparse.Namespace, prefix: Path) -> NodeOptions:
         NodeRules(arguments.zombie_interval * 60, arguments.serve, _hours(arguments)),
         arguments.msg_timeout,
         _gpus(arguments.gpus),
+        _scheduler(arguments),
     )
+
+
+def _scheduler(arguments: argparse.Namespace) -> tuple[str, int] | None:
+    """Where to connect to by itself, if anywhere (L17, L18)."""
+    if arguments.scheduler_node is None:
+        return None
+    try:
+        return netif.resolve(arguments.scheduler_node)[0], arguments.scheduler_port
+    except UsageError as error:
+        raise UsageError(f'--scheduler_node: {error}') from error
 
 
 def _hours(arguments: argparse.Namespace) -> ServiceHours | None:

@@ -131,6 +131,11 @@ def port_number(text: str) -> int:
     return _whole_number(text, 0, 65535)
 
 
+def port_to_dial(text: str) -> int:
+    """Read the port of another program."""
+    return _whole_number(text, 1, 65535)
+
+
 def port_after(text: str) -> int:
     """Read dispy's one port for everything, of which nodes have the next."""
     return _whole_number(text, 1, 65534) + 1

@@ -24,6 +24,7 @@ class PeerConnected:
 
     peer: str
     address: str
+    caller: str = ''  # what it is, if it connected to us
 
 
 @value

@@ -22,12 +22,12 @@ _USELESS = (
 
 def explain(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
     """Say where a computation stands: its jobs, each node, and what to do if there is none."""
-    ready, strangers = fleet.ready_count(comp), _strangers(fleet, comp)
+    ready, strangers = fleet.discovery.ready_count(comp), _strangers(fleet, comp)
     lines = [_jobs_line(fleet, comp, ready), *_priority_lines(comp)]
     lines += _pinned_lines(fleet, comp, list(comp.pinned_nodes()), now)
     lines += [_node_line(node, comp, now) for node in fleet.nodes.values()]
     lines += [f'{address}: uses another key; {KEY_ADVICE}' for address in strangers]
-    lines += [f'{address}: {reason}' for address, reason in fleet.refusals.items()]
+    lines += [f'{address}: {reason}' for address, reason in fleet.discovery.refusals.items()]
     if not ready:
         lines += _advice(comp, anybody=bool(fleet.nodes or strangers))
     return lines
@@ -35,7 +35,7 @@ def explain(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
 
 def notice(fleet: Recruiting, comp: Computation, now: float) -> str:
     """What the user should be told without asking; '' if all goes well."""
-    if not fleet.ready_count(comp):
+    if not fleet.discovery.ready_count(comp):
         return '\n  '.join(explain(fleet, comp, now))
     useless = [name for name in comp.pinned_nodes() if _is_useless(fleet.named(name, comp), comp)]
     told = _pinned_lines(fleet, comp, useless, now) + _slow_lines(fleet, comp, now)[:MOST_NAMES]
@@ -65,7 +65,7 @@ def _strangers(fleet: Recruiting, comp: Computation) -> list[str]:
     found = {n.address for n in fleet.nodes.values() if n.can_run(comp.id)}
     return [
         address
-        for address in fleet.other_keys
+        for address in fleet.discovery.other_keys
         if address not in found and any(matches_address(s, address) for s in comp.specs)
     ]
 
@@ -134,7 +134,8 @@ def _wait(jobs: int) -> str:
 
 
 def _node_line(node: NodeRecord, comp: Computation, now: float) -> str:
-    return f'node {node.title} port {node.port}: {_standing(node, comp, now)}'
+    place = ', which connected to this program' if node.has_called else f' port {node.port}'
+    return f'node {node.title}{place}: {_standing(node, comp, now)}'
 
 
 def _standing(node: NodeRecord, comp: Computation, now: float) -> str:

@@ -95,7 +95,7 @@ class NodeRecord:
     def __init__(self, node: str, address: str, port: int, local_path: str, now: float) -> None:
         self.id = node
         self.address = address
-        self.port = port
+        self.port = port  # 0: it connected to us, and where it listens is of no use
         self.local_path = local_path
         self.asked_port = 0  # where its beacon answers, if that was told
         self.asked = False  # a connection was asked for
@@ -247,6 +247,11 @@ class NodeRecord:
         return cpus_of(specs[index], self.cpus)
 
     @property
+    def has_called(self) -> bool:
+        """Whether it connected to us, and not we to it (D2)."""
+        return not self.port
+
+    @property
     def title(self) -> str:
         """How people are told of it: name and address."""
         name = self.details.name if self.details else ''
@@ -260,7 +265,9 @@ def matching_spec(specs: list[NodeSpec], node: NodeRecord) -> int | None:
         if '*' in spec.pattern:
             if matches_address(spec, node.address):
                 return index
-        elif spec.pattern in (node.address, name) and spec.port in (node.port, node.asked_port):
+        elif spec.pattern in (node.address, name) and (
+            node.has_called or spec.port in (node.port, node.asked_port)
+        ):
             return index
     return None
 

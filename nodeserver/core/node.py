@@ -32,6 +32,7 @@ from nodeserver.core.events import (
     PauseAsked,
     PeerConnected,
     PeerLost,
+    PeerRefusedUs,
     ProvisionalReported,
     ReleaseAsked,
     StopAsked,
@@ -66,7 +67,7 @@ from nodeserver.core.messages import (
 )
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules, Peer
 from nodeserver.core.nodefiles import NodeFiles
-from nodeserver.core.nodestatus import status_lines
+from nodeserver.core.nodestatus import refused, status_lines
 from nodeserver.core.shift import Shift
 from nodeserver.core.silence import Silence
 from nodeserver.core.workplace import Workplace
@@ -97,6 +98,7 @@ class NodeCore:
             MessageArrived: self._message_arrived,
             PeerConnected: self._peer_connected,
             PeerLost: self._peer_lost,
+            PeerRefusedUs: lambda event, now: self._out.append(refused(event)),
             DeadlinePassed: self._deadline_passed,
             TemplateReady: self._template_ready,
             TemplateFailed: self._template_failed,

@@ -2,6 +2,9 @@
 
 from collections.abc import Collection
 
+from nodeserver.core import levels
+from nodeserver.core.effects import Report
+from nodeserver.core.events import PeerRefusedUs
 from nodeserver.core.hosted import Hosted
 from nodeserver.core.nodefacts import Peer
 
@@ -23,6 +26,12 @@ def status_lines(
     waiting = sum(peer.waits for peer in peers)
     lines.append(f'{_count(len(peers), "program")} connected, {waiting} of them waiting for it')
     return lines
+
+
+def refused(event: PeerRefusedUs) -> Report:
+    """Say that a scheduler to which the node connects does not take it."""
+    text = f'the scheduler at {event.address} cannot be used: {event.reason}'
+    return Report(levels.WARNING, text)
 
 
 def _count(number: int, thing: str) -> str:

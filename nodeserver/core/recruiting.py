@@ -1,7 +1,7 @@
-"""How nodes come to a scheduler: found, connected, matched, asked, opened; and how they go.
+"""How nodes that were found come into use: matched, asked, opened; and how they go.
 
-    Ping ──▶ NodeFound ──▶ Connect ──▶ PeerConnected ──▶ NodeDetails
-         ──▶ (AllocateAsk ──▶ AllocateAnswer) ──▶ OpenComputation ──▶ ComputationReady
+    PeerConnected ──▶ NodeDetails ──▶ (AllocateAsk ──▶ AllocateAnswer)
+                  ──▶ OpenComputation ──▶ ComputationReady
 
 Each computation walks this way with each node on its own; `NodeUse.state` says how far it came.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from nodeserver.core import levels
 from nodeserver.core.computation import NOTICE_DELAY, Computation
 from nodeserver.core.demands import misfit
-from nodeserver.core.effects import Connect, Effect, Ping, Send
-from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
+from nodeserver.core.discovery import Discovery
+from nodeserver.core.effects import Effect, Send
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState, cpus_of, matching_spec, use_in
 from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.messages import (
@@ -34,11 +34,7 @@ from nodeserver.core.messages import (
 from nodeserver.core.status import NodeStatus
 from nodeserver.core.values import ONE_CPU
 
-FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
-LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
 PULSE_INTERVAL = 5.0  # seconds (D17)
-MOST_NODES = 10_000
-MOST_STRANGERS = 1_000
 MOST_REMARKS = 100  # of all nodes, on one computation
 # the computation has so many cpus there, or will have
 _SIZED = (*IN_USE, UseState.OPENING, UseState.BUSY)
@@ -54,33 +50,9 @@ class Recruiting:
     ) -> None:
         self.nodes: dict[str, NodeRecord] = {}
         self.computations: dict[int, Computation] = {}
-        self.other_keys: dict[str, float] = {}  # address -> when it was seen last
-        self.refusals: dict[str, str] = {}  # address -> why no link could be made
+        self.discovery = Discovery(self.nodes, self.computations, emit)
         self._emit = emit
         self._use_changed = use_changed
-
-    # discovery
-
-    def ping_due(self, comp: Computation, now: float) -> None:
-        """Ask for nodes if this computation's next ping is due, and set the one after."""
-        if now < comp.ping_at or comp.closing:
-            return
-        declared = comp.declared
-        targets = [(s.pattern, s.port) for s in comp.specs if '*' not in s.pattern]
-        wild = any('*' in s.pattern for s in comp.specs)
-        self._emit(Ping(targets, declared.node_port if wild else 0))
-        comp.ping_at = now + self._ping_pause(comp)
-        comp.pings += 1
-
-    def _ping_pause(self, comp: Computation) -> float:
-        if comp.pings < len(FIRST_PINGS):
-            return FIRST_PINGS[comp.pings]
-        wanted = comp.declared.ping_interval or float('inf')
-        return wanted if self.ready_count(comp) else min(wanted, LONELY_PING_INTERVAL)
-
-    def ready_count(self, comp: Computation) -> int:
-        """How many nodes can run this computation's jobs now."""
-        return sum(not node.ending and node.can_run(comp.id) for node in self.nodes.values())
 
     def named(self, name: str, comp: Computation) -> NodeRecord | None:
         """The node with this id, or one of these lines as address or name, used by this one."""
@@ -94,48 +66,7 @@ class Recruiting:
                 return node
         return None
 
-    def found(self, event: NodeFound, now: float) -> None:
-        """A node answered: connect to it if some computation may want it."""
-        node = self.nodes.get(event.node)
-        if node is None:
-            if len(self.nodes) >= MOST_NODES:
-                return
-            node = NodeRecord(event.node, event.address, event.port, event.local_path, now)
-            node.asked_port = event.asked_port
-            self.nodes[event.node] = node
-            self._connect_if_wanted(node, now)
-
-    def _connect_if_wanted(self, node: NodeRecord, now: float) -> None:
-        wanted = any(
-            matching_spec(comp.specs, node) is not None for comp in self.computations.values()
-        )
-        if wanted and not node.asked:
-            node.asked = True
-            node.heard(now)
-            self._emit(Connect(node.id, node.address, node.port, node.local_path))
-
-    def other_key(self, event: OtherKeySeen, now: float) -> None:
-        """Somebody there has another key: remembered for `explain()`."""
-        if len(self.other_keys) < MOST_STRANGERS or event.address in self.other_keys:
-            self.other_keys[event.address] = now
-
-    def refused(self, event: PeerRefusedUs, now: float) -> None:
-        """No link can be made to that address, for a reason that people should read."""
-        node = self.nodes.get(event.peer)
-        if node is not None:
-            node.refusal = event.reason
-        elif len(self.refusals) < MOST_STRANGERS:
-            self.refusals[event.address] = event.reason
-
     # from connection to use
-
-    def connected(self, event: PeerConnected, now: float) -> None:
-        """The link stands; the node's details follow by themselves."""
-        node = self.nodes.get(event.peer)
-        if node is not None:
-            node.connected = True
-            node.refusal = ''
-            node.heard(now)
 
     def details(self, node: NodeRecord, message: NodeDetails, now: float) -> None:
         """A node told about itself: offer it to each computation that has not met it."""
@@ -188,15 +119,7 @@ class Recruiting:
         for node in list(self.nodes.values()):
             if node.details:
                 self.offer(node, comp, now)
-        self.look(comp, now)
-
-    def look(self, comp: Computation, now: float) -> None:
-        """Look for the nodes that a computation may use, as at its beginning."""
-        for node in list(self.nodes.values()):
-            if not node.details:
-                self._connect_if_wanted(node, now)
-        comp.pings, comp.ping_at = 0, now
-        self.ping_due(comp, now)
+        self.discovery.look(comp, now)
 
     def offer(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """Match a node against `nodes`; open the computation there, or ask the client first."""

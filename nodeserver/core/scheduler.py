@@ -80,12 +80,13 @@ class SchedulerCore:
         passing = Passing(self._fleet, self._out.append)
         self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations)
         self._files = FileRoutes(self._fleet, self._out.append)
+        discovery = self._fleet.discovery
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
-            NodeFound: self._fleet.found,
-            OtherKeySeen: self._fleet.other_key,
-            PeerConnected: self._fleet.connected,
-            PeerRefusedUs: self._fleet.refused,
+            NodeFound: discovery.found,
+            OtherKeySeen: discovery.other_key,
+            PeerConnected: discovery.connected,
+            PeerRefusedUs: discovery.refused,
             PeerLost: self._peer_lost,
             DeadlinePassed: self._deadline_passed,
             StopAsked: self._stop_asked,
@@ -304,10 +305,13 @@ class SchedulerCore:
     def _peer_lost(self, event: PeerLost, now: float) -> None:
         node = self._fleet.nodes.get(event.peer)
         if node is not None:
-            self._lose(node, event.reason, now)
+            self._lose(node, event.reason, now, is_gone=node.has_called)
 
-    def _lose(self, node: NodeRecord, reason: str, now: float) -> None:
-        """A node is gone: its jobs go elsewhere or end, and its clients are told."""
+    def _lose(self, node: NodeRecord, reason: str, now: float, *, is_gone: bool = False) -> None:
+        """A node is gone: its jobs go elsewhere or end, and its clients are told.
+
+        A connection that the node has made itself is gone with it: by now there may be a new one.
+        """
         del self._fleet.nodes[node.id]
         for computation, use in node.uses.items():
             comp = self._fleet.computations[computation]
@@ -325,7 +329,8 @@ class SchedulerCore:
             comp.ping_at = min(comp.ping_at, now + 1.0)
             self._finish_close_if_unused(comp)
         self._dispatch.forget(node)
-        self._out.append(Disconnect(node.id))
+        if not is_gone:
+            self._out.append(Disconnect(node.id))
 
     def _stop_asked(self, event: StopAsked, now: float) -> None:
         for node in self._fleet.nodes.values():
@@ -338,7 +343,7 @@ class SchedulerCore:
         if self._fleet.nodes and now >= self._deadlines.pulse_at:
             self._pulse(now)
         for comp in list(self._fleet.computations.values()):
-            self._fleet.ping_due(comp, now)
+            self._fleet.discovery.ping_due(comp, now)
             self._notice_due(comp, now)
             if self._deadlines.closing.get(comp.id, now + 1) <= now:
                 self._finish_close(comp)

@@ -86,7 +86,7 @@ class Steering:
         for node in list(self._fleet.nodes.values()):
             if node.details and matching_spec(message.specs, node) is not None:
                 self._use_again(node, comp, now)
-        self._fleet.look(comp, now)
+        self._fleet.discovery.look(comp, now)
         return _DONE
 
     def _find(self, comp: Computation, message: FindNodes, now: float) -> Answer:

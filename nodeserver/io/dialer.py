@@ -1,5 +1,7 @@
 """The connecting end of a link: one peer, and its session over all reconnects.
 
+Who is called by address alone is met when it answers.
+
 connected ─▶ HELLO each second ─▶ WELCOME ─▶ session open ─▶ messages
 disconnected ─▶ session paused ─▶ connected again, or the peer is certainly gone ─▶ PeerLost
 """
@@ -25,8 +27,9 @@ from nodeserver.wire.envelope import (
 )
 from nodeserver.wire.session import Greeting
 
-log = logging.getLogger('dispy.link')
+log = logging.getLogger('nodeserver.link')
 
+OTHER_WAY_ROUND = 'it is connected the other way round already'
 _GOOD_BYE_LINGER = 1.0
 
 
@@ -53,12 +56,18 @@ class Dialer(ABC):
     """Greets one peer over whatever connects to it, and keeps their session."""
 
     def __init__(
-        self, around: Surroundings, peer: str, target: Target, gone: Callable[[str], None]
+        self,
+        around: Surroundings,
+        peer: str,  # or anything else, where it is met
+        target: Target,
+        gone: Callable[[str], None],
+        met: Callable[[str, str], None] | None = None,
     ) -> None:
         self._around = around
         self._peer = peer
         self.target = target
         self._gone = gone
+        self._met = met
         self._session = new_session(around, bool(target.local_path))
         self._told_refusal = False
         self._hello_timer: asyncio.TimerHandle | None = None
@@ -136,7 +145,10 @@ class Dialer(ABC):
             self._refused(text)
             return
         theirs, received = read_greeting(frames)
-        if theirs.peer != self._peer:
+        if self._met is not None:
+            meet, self._met, called, self._peer = self._met, None, self._peer, theirs.peer
+            meet(called, theirs.peer)
+        elif theirs.peer != self._peer:
             self.give_up('another program answers at its address now')
             return
         if self._session.is_stale(theirs):
@@ -191,7 +203,7 @@ class Dialer(ABC):
             return
         self._stop(0)
         self._open_after(self._around.options.refused_retry)
-        if not self._told_refusal:
+        if not self._told_refusal and words != OTHER_WAY_ROUND:
             self._told_refusal = True
             self._around.post(PeerRefusedUs(self._peer, str(self.target), words))
 

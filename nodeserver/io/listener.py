@@ -19,6 +19,7 @@ from nodeserver.io.datagrams import Throttle
 from nodeserver.io.linkoptions import Surroundings, new_session
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
+    Introduction,
     Kind,
     is_peer_id,
     objection,
@@ -29,12 +30,12 @@ from nodeserver.wire.envelope import (
 )
 from nodeserver.wire.session import Greeting, Session
 
-log = logging.getLogger('dispy.link')
+log = logging.getLogger('nodeserver.link')
 
 ONE_LINE_PER = 60.0  # seconds, of complaints about one peer
 LINES_PER = 20  # of different peers, in that time
 
-Admits = Callable[[str, 'Listener'], str]
+Admits = Callable[[Introduction, 'Listener'], str]
 
 
 class Listener(ABC):
@@ -147,7 +148,7 @@ class Listener(ABC):
             del self._sessions[name]
             self._around.post(PeerLost(theirs.peer, 'its connection was lost and taken up anew'))
         if session is None:
-            refusal = self._admits(theirs.peer, self)
+            refusal = self._admits(theirs, self)
             if refusal:
                 self._transmit(name, write_refusal(refusal))
                 return
@@ -155,7 +156,7 @@ class Listener(ABC):
         greeting = session.greeted(theirs, received)
         self._transmit(name, session.greeting(Kind.WELCOME))
         if greeting is not Greeting.AGAIN:
-            self._around.post(PeerConnected(theirs.peer, address()))
+            self._around.post(PeerConnected(theirs.peer, address(), theirs.role))
         self._touched[name] = session
 
     def _break(self, name: bytes, error: ProtocolError) -> None:

@@ -22,7 +22,7 @@ from nodeserver.wire.envelope import (
     write_refusal,
 )
 
-log = logging.getLogger('dispy.link')
+log = logging.getLogger('nodeserver.link')
 
 MOST_UNGREETED = 64  # connections that have not greeted yet
 _BACKLOG = 128

@@ -32,11 +32,16 @@ class ZmqDialer(Dialer):
     """Holds the DEALER of one peer."""
 
     def __init__(
-        self, around: Surroundings, peer: str, target: Target, gone: Callable[[str], None]
+        self,
+        around: Surroundings,
+        peer: str,
+        target: Target,
+        gone: Callable[[str], None],
+        met: Callable[[str, str], None] | None = None,
     ) -> None:
         self._failures = 0
         self._probe: Probe | None = None
-        super().__init__(around, peer, target, gone)
+        super().__init__(around, peer, target, gone, met)
 
     def _open(self) -> None:
         around, target = self._around, self.target

@@ -14,7 +14,7 @@ import zmq
 
 from nodeserver.core.events import Event, PeerLost
 from nodeserver.core.messages import Message
-from nodeserver.io.dialer import Dialer, Target
+from nodeserver.io.dialer import OTHER_WAY_ROUND, Dialer, Target, log
 from nodeserver.io.linkoptions import LinkOptions, Surroundings
 from nodeserver.io.listener import Listener
 from nodeserver.io.unixdial import UnixDialer
@@ -22,10 +22,13 @@ from nodeserver.io.unixlisten import UnixListener
 from nodeserver.io.zap import Doorkeeper
 from nodeserver.io.zmqdial import ZmqDialer
 from nodeserver.io.zmqlisten import ZmqListener
+from nodeserver.wire.envelope import Introduction
 from nodeserver.wire.linkkeys import LinkKeys
 
 _MAX_SOCKETS = 65535
 _DISCONNECT_LINGER = 1.0
+# whom each takes connections of (D2); a role that is not here takes any
+_TAKES = {'node': 'scheduler', 'scheduler': 'node'}
 
 
 def _nothing() -> None:
@@ -81,6 +84,18 @@ class ZmqLink:
         kind = UnixDialer if local_path else ZmqDialer
         self._dialers[peer] = kind(self._around, peer, target, self._on_gone)
 
+    def dial(self, target: Target) -> None:
+        """Connect to whoever listens there; who that is shows when it answers."""
+        called = f'?{target}'  # no peer id is like that
+        self._dialers[called] = ZmqDialer(self._around, called, target, self._on_gone, self._met)
+
+    def has_answered(self, target: Target) -> bool | None:
+        """Whether who was dialled there has ever answered; None where nobody is being dialled."""
+        for dialer in self._dialers.values():
+            if dialer.target == target:
+                return dialer.is_greeted
+        return None
+
     def send(self, peer: str, message: Message) -> None:
         """Hand the message over; one for a peer that is not known any more is dropped."""
         route = self._dialers.get(peer)
@@ -134,18 +149,31 @@ class ZmqLink:
     def _on_gone(self, peer: str) -> None:
         self._dialers.pop(peer, None)
 
-    def _admits(self, peer: str, here: Listener) -> str:
-        """Decide over a peer that connects while there is another way to it; '' admits it.
+    def _met(self, called: str, peer: str) -> None:
+        """Who was called by address has said who it is; it took no other connection of ours."""
+        dialer = self._dialers.pop(called)
+        listener = self._listener_of(peer)
+        if listener is not None:
+            listener.forget(peer, OTHER_WAY_ROUND)
+            self._around.post(PeerLost(peer, OTHER_WAY_ROUND))
+        self._dialers[peer] = dialer
+        log.info('connected to the program at %s', dialer.target)
+
+    def _admits(self, theirs: Introduction, here: Listener) -> str:
+        """Decide over a peer that connects, also while there is another way to it; '' admits it.
 
         When both dial each other, the connection of the one with the higher id stays.
         """
+        peer, ours = theirs.peer, self._around.us[1]
+        if theirs.role != _TAKES.get(ours, theirs.role):
+            return f'it is a {ours}, and takes connections of a {_TAKES[ours]} only'
         dialer = self._dialers.get(peer)
         if dialer is not None:
             ours_stays = dialer.is_greeted or (dialer.is_up and self._around.us[0] > peer)
             if ours_stays:
-                return 'it is connected the other way round already'
+                return OTHER_WAY_ROUND
             del self._dialers[peer]
-            dialer.close(0, 'it is connected the other way round already')
+            dialer.close(0, OTHER_WAY_ROUND)
         other = self._listener_of(peer)
         if other is not None and other is not here:
             other.forget(peer, 'it connected at another address')

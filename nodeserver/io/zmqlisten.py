@@ -20,7 +20,7 @@ from nodeserver.io.zmqsocket import (
 )
 from nodeserver.wire.codec import Frame
 
-log = logging.getLogger('dispy.link')
+log = logging.getLogger('nodeserver.link')
 
 _FOREIGN = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _FOREIGN

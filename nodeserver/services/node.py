@@ -52,6 +52,7 @@ from nodeserver.io.linkoptions import MSG_TIMEOUT, patient_options
 from nodeserver.io.nodefiles import NodeFiles
 from nodeserver.io.procs import Processes
 from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
+from nodeserver.io.standingcall import StandingCall
 from nodeserver.io.sysinfo import measure, memory_size, platform_name, python_version
 from nodeserver.io.udp import BeaconPlace, NodeBeacon
 from nodeserver.io.zmqlink import ZmqLink
@@ -83,6 +84,7 @@ class NodeOptions:
     rules: NodeRules = AT_ALL_TIMES
     msg_timeout: float = MSG_TIMEOUT
     gpus: tuple[str, ...] = ()  # that jobs may use
+    scheduler: tuple[str, int] | None = None  # to be connected to; others find the node
 
 
 class NodeService:
@@ -155,6 +157,9 @@ class NodeService:
         self._closing.callback(self._link.close)
         port = self._listen()
         contact = NodeContact(options.peer_id, port, netif.host_fingerprint(), self._listen_local())
+        if options.scheduler is not None:
+            call = StandingCall(self._loop, self._link, *options.scheduler)
+            self._closing.callback(call.close)
         self._beacon = NodeBeacon(
             self._loop, options.secret, contact, BeaconPlace(options.address, options.port or port)
         )

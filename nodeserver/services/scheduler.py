@@ -2,11 +2,16 @@
 
 ClusterCore ◀── LocalLink ──▶ SchedulerCore ◀── ZmqLink ──▶ nodes
                                    ▲── NodeFound ── ClientBeacon
+
+Nodes are connected to, and those that are not found connect by themselves.
 """
 
+import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.effects import Connect, Disconnect, Ping, Report, Send
@@ -14,6 +19,7 @@ from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import StopAsked
 from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.scheduler import SchedulerCore
+from nodeserver.io import netif
 from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret
 from nodeserver.io.link import Link
@@ -26,6 +32,8 @@ from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import Asker, Role
 
 _log = logging.getLogger(__name__)
+
+Listening = TypeVar('Listening')
 
 SCHEDULER = 'scheduler'  # its name on links within the process
 
@@ -65,11 +73,12 @@ class SchedulerService:
             LinkOptions(files=FileExchange(for_this_process)),
             driver.turn_if_idle,
         )
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._nodes.close)
             self._beacon = self._open_beacon(options)
-        except BaseException:
-            self._nodes.close()
-            raise
+            undo.callback(self._beacon.close)
+            self._listen(options)
+            undo.pop_all()
 
     def attach(self, declared: DeclareComputation, performers: Performers) -> Seat:
         """Seat a cluster of this process beside the scheduler, linked in memory."""
@@ -99,21 +108,29 @@ class SchedulerService:
         self._seat.leave()
 
     def _open_beacon(self, options: SchedulerOptions) -> ClientBeacon:
+        """Listen for announcements at the port (A21)."""
+        asker = Asker(options.peer_id, Role.CLIENT)
+        around = self._driver.loop, self._seat.post, options.secret, asker, options.ip_addr
+        return self._at_port('UDP', options, partial(ClientBeacon, *around))
+
+    def _listen(self, options: SchedulerOptions) -> None:
+        """Take connections of nodes that are not found, or cannot be reached, and so call (A21)."""
+        given = options.ip_addr
+        places = [''] if given is None else [place.address for place in netif.interfaces(given)]
+        for address in places:
+            self._at_port('TCP', options, partial(self._nodes.listen, address, option='port'))
+
+    def _at_port(
+        self, kind: str, options: SchedulerOptions, listen: Callable[[int], Listening]
+    ) -> Listening:
         """Listen at the port; the default one is replaced where another program has it (D2)."""
-
-        def at(port: int) -> ClientBeacon:
-            asker = Asker(options.peer_id, Role.CLIENT)
-            around = (self._driver.loop, self._seat.post, options.secret)
-            return ClientBeacon(*around, asker, options.ip_addr, port)
-
         try:
-            return at(options.port)
+            return listen(options.port)
         except PortBusy:
             if options.port != CLIENT_PORT:
                 raise
-            beacon = at(0)
-            _log.info('port %d is in use: port %d was taken instead', options.port, beacon.port)
-            return beacon
+            _log.info('%s port %d is in use: a free one is taken instead', kind, options.port)
+            return listen(0)
 
     def _send(self, effect: Send) -> None:
         link: Link = self._local.get(effect.peer) or self._nodes

@@ -26,7 +26,7 @@ from dispy_nb.job import Finish
 from dispy_nb.joblib_backend import DispyBackend
 from dispy_nb.snapshot import FailureSnapshot, NodeSnapshot, Snapshot
 from nodeserver.cli import configuration, console, dispynode
-from nodeserver.core import computation, departure, outputpace, recruiting
+from nodeserver.core import computation, departure, discovery, outputpace
 from nodeserver.io import keys, limits, memfile, templateend
 from nodeserver.wire import manifest, packed
 from nodeserver.worker import helpers
@@ -232,7 +232,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f'the first {liveoutput.HEAD >> 10} KiB and at least the last {liveoutput.TAIL >> 10} KiB',
         f'{outputpace.MOST_BYTES >> 20} MiB a second',
         f'{shareddata.KEPT >> 20} MiB',
-        f'| {recruiting.MOST_NODES:,} |',
+        f'| {discovery.MOST_NODES:,} |',
         f'| {local.MOST_SERVERS} |',
         f'{departure.ORPHAN_SECONDS / 60:g} minutes',
         f'| {templateend.CLEANUP_SECONDS:g} s |',

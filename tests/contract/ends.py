@@ -100,10 +100,11 @@ class ZmqEnd(End):
         keys: LinkKeys | None = None,
         options: LinkOptions = QUICK,
         name: str = '',
+        role: str = 'test',
     ) -> None:
         super().__init__(loop)
         self.name = name or self.name
-        self.zmq = ZmqLink(loop, self.events.append, (self.name, 'test'), keys, options)
+        self.zmq = ZmqLink(loop, self.events.append, (self.name, role), keys, options)
         self.link = self.zmq
         self.port = 0
 
@@ -173,15 +174,25 @@ class Made:
         self._ends: list[End] = []
 
     def __call__(
-        self, keys: LinkKeys | None = None, options: LinkOptions = QUICK, name: str = ''
+        self,
+        keys: LinkKeys | None = None,
+        options: LinkOptions = QUICK,
+        name: str = '',
+        role: str = 'test',
     ) -> ZmqEnd:
-        end = ZmqEnd(self._loop, keys, options, name)
+        end = ZmqEnd(self._loop, keys, options, name, role)
         self._ends.append(end)
         return end
 
-    def listening(self, keys: LinkKeys | None = None, options: LinkOptions = QUICK) -> ZmqEnd:
+    def listening(
+        self,
+        keys: LinkKeys | None = None,
+        options: LinkOptions = QUICK,
+        name: str = '',
+        role: str = 'test',
+    ) -> ZmqEnd:
         """Make an end that listens."""
-        end = self(keys, options)
+        end = self(keys, options, name, role)
         end.port = end.zmq.listen(HOST, 0)
         return end
 

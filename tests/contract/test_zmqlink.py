@@ -15,6 +15,7 @@ import pytest
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import PeerConnected, PeerLost
 from nodeserver.core.messages import Farewell, NodePulse, SubmitJobs
+from nodeserver.io.dialer import Target
 from nodeserver.wire.linkkeys import LinkKeys
 from tests.contract.ends import (
     HOST,
@@ -309,6 +310,98 @@ def test_two_that_dial_each_other_end_with_one_connection(loop: Loop, made: Made
     works(loop, a, b)
     works(loop, b, a)
     assert len(a.connected()) == len(b.connected()) == 1
+
+
+@pytest.mark.parametrize('keys', [None, our_keys()], ids=['plain', 'CURVE'])
+def test_who_is_dialled_by_address_is_met_when_it_answers(
+    loop: Loop, made: Made, keys: LinkKeys | None
+) -> None:
+    node, scheduler = made(keys, role='node'), made.listening(keys, role='scheduler')
+    place = Target(HOST, scheduler.port)
+    assert node.zmq.has_answered(place) is None
+    node.zmq.dial(place)
+    assert node.zmq.has_answered(place) is False
+    until(loop, lambda: node.connected() and scheduler.connected())
+    assert node.zmq.has_answered(place)
+    assert node.events == [PeerConnected(scheduler.name, f'{HOST}:{scheduler.port}')]
+    assert scheduler.events == [PeerConnected(node.name, HOST, 'node')]
+    works(loop, node, scheduler)
+    works(loop, scheduler, node)
+    node.zmq.disconnect(scheduler.name)
+    assert node.zmq.has_answered(place) is None
+    until(loop, scheduler.lost)
+    node.zmq.dial(place)
+    until(loop, lambda: len(scheduler.connected()) == 2)
+    works(loop, scheduler, node)
+
+
+def test_who_is_dialled_may_be_another_one_later(loop: Loop, made: Made) -> None:
+    node, first = made(role='node'), made.listening(role='scheduler')
+    place = Target(HOST, first.port)
+    node.zmq.dial(place)
+    until(loop, node.connected)
+    first.close()
+    until(loop, lambda: node.zmq.has_answered(place) is None)
+    assert [event.peer for event in node.lost()] == [first.name]
+    second = made(role='scheduler')
+    node.zmq.dial(place)
+    pass_time(loop, 0.2)
+    assert node.zmq.has_answered(place) is False
+    second.zmq.listen(HOST, first.port)
+    until(loop, lambda: len(node.connected()) == 2)
+    works(loop, node, second)
+
+
+# both orders of their ids: with one the first connection gives way, with the other the second
+@pytest.mark.parametrize('ids', [('a' * 32, 'b' * 32), ('b' * 32, 'a' * 32)], ids=['low', 'high'])
+def test_a_node_that_dials_who_connects_to_it_ends_with_one_connection(
+    loop: Loop, made: Made, ids: tuple[str, str]
+) -> None:
+    node = made.listening(role='node', name=ids[0])
+    scheduler = made.listening(role='scheduler', name=ids[1])
+    place = Target(HOST, scheduler.port)
+    node.zmq.dial(place)
+    scheduler.zmq.connect(node.name, HOST, node.port)
+    until(loop, lambda: node.connected() and scheduler.connected())
+    pass_time(loop, 0.5)
+    works(loop, node, scheduler)
+    works(loop, scheduler, node)
+    for end in (node, scheduler):  # each is left with the latest one that it was told of
+        assert len(end.connected()) == len(end.lost()) + 1
+        assert not end.refused()
+
+
+def test_a_dialled_peer_that_is_connected_the_other_way_round_is_kept(
+    loop: Loop, made: Made
+) -> None:
+    node, scheduler = made.listening(role='node'), made.listening(role='scheduler')
+    scheduler.zmq.connect(node.name, HOST, node.port)
+    until(loop, lambda: node.connected() and scheduler.connected())
+    node.zmq.dial(Target(HOST, scheduler.port))
+    pass_time(loop, 0.6)  # it is refused, and tries again
+    works(loop, node, scheduler)
+    works(loop, scheduler, node)
+    assert len(node.others) == len(scheduler.others) == 1
+    scheduler.zmq.disconnect(node.name)  # then the other way is taken
+    until(loop, lambda: len(scheduler.connected()) == 2)
+    works(loop, scheduler, node)
+
+
+@pytest.mark.parametrize(
+    ('role', 'words'),
+    [
+        ('node', 'it is a node, and takes connections of a scheduler only'),
+        ('scheduler', 'it is a scheduler, and takes connections of a node only'),
+    ],
+)
+def test_who_connects_to_one_of_its_own_kind_is_told_what_that_is(
+    loop: Loop, made: Made, role: str, words: str
+) -> None:
+    one, other = made(role=role), made.listening(role=role)
+    one.zmq.dial(Target(HOST, other.port))
+    until(loop, one.refused)
+    assert one.refused()[0].reason == words
+    assert not other.others
 
 
 def test_connecting_again_to_a_connected_peer_changes_nothing(loop: Loop, made: Made) -> None:

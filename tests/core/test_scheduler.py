@@ -2,7 +2,8 @@
 
 from nodeserver.core import levels
 from nodeserver.core import messages as m
-from nodeserver.core.effects import Connect, Ping
+from nodeserver.core.discovery import MOST_NODES
+from nodeserver.core.effects import Connect, Disconnect, Ping
 from nodeserver.core.events import (
     DeadlinePassed,
     NodeFound,
@@ -34,6 +35,57 @@ def test_a_node_that_matches_nothing_is_not_even_connected() -> None:
     desk.tell(NodeFound('n', '10.2.0.1', 51348, ''))
     assert not [e for e in desk.effects if isinstance(e, Connect)]
     assert 'matches no element' in '\n'.join(desk.core.explain(7, desk.now))
+
+
+def test_a_node_that_calls_is_used_wherever_it_listens() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.2.0.1', 51348, 0, False)])
+    desk.tell(PeerConnected('n', '10.2.0.1', 'node'))
+    assert 'n (10.2.0.1), which connected to this program' not in desk.explained()
+    desk.hears('n', m.NodeDetails('n', 2, 'Linux', '3.11', None))
+    assert [message.computation for message in desk.sent(m.OpenComputation, 'n')] == [7]
+    desk.hears('n', m.ComputationReady(7))
+    assert 'node n (10.2.0.1), which connected to this program: 0 of 2 cpus' in desk.explained()
+    desk.tell(NodeFound('n', '10.2.0.1', 51348, ''))  # by a ping: it is connected already
+    assert not [e for e in desk.effects if isinstance(e, Connect)]
+
+
+def test_a_node_that_called_and_is_lost_may_have_called_again() -> None:
+    desk = Desk(reentrant=True)
+    called = PeerConnected('n', '10.2.0.1', 'node')
+    for attempt in (1, 2):
+        desk.tell(called)
+        desk.hears('n', m.NodeDetails('n', 2, 'Linux', '3.11', None))
+        desk.hears('n', m.ComputationReady(7))
+        if attempt == 1:
+            desk.submit(1)
+        assert desk.sent(m.RunJobs, 'n')[0].attempts == [attempt]
+        desk.tell(PeerLost('n', 'its connection was lost and taken up anew'))
+    assert not [e for e in desk.effects if isinstance(e, Disconnect)]  # it would cut the new one
+    desk.tell(called)
+    desk.hears('n', m.Farewell('it ends'))
+    assert [e for e in desk.effects if isinstance(e, Disconnect)] == [Disconnect('n')]
+
+
+def test_a_node_that_matches_nothing_may_call() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.1.*', 51348, 0, False)])
+    desk.tell(PeerConnected('n', '10.2.0.1', 'node'))
+    desk.hears('n', m.NodeDetails('n', 2, 'Linux', '3.11', None))
+    assert not desk.sent(m.OpenComputation)
+    assert 'matches no element' in desk.explained()
+
+
+def test_only_nodes_become_nodes_by_calling() -> None:
+    desk = Desk()
+    desk.tell(PeerConnected('client 2', '10.2.0.1', 'client'))
+    desk.hears('client 2', m.NodeDetails('n', 2, 'Linux', '3.11', None))
+    assert not desk.sent(m.OpenComputation)
+
+
+def test_a_flood_of_nodes_that_call_is_bounded() -> None:
+    desk = Desk()
+    for number in range(MOST_NODES + 1):
+        desk.effects += desk.core.handle(PeerConnected(f'{number}', '10.2.0.1', 'node'), desk.now)
+    assert [e for e in desk.effects if isinstance(e, Disconnect)] == [Disconnect(f'{MOST_NODES}')]
 
 
 def test_first_jobs_go_one_to_each_cpu() -> None:

@@ -42,7 +42,12 @@ _MOST_WAKES = 20  # of one program at one moment
 _AVAILABILITY = Availability(50.0, 1 << 30, 1 << 40, 90.0)
 _CLOSE_SLACK = 0.5
 # what a scheduler knows of nodes: which there are, what was asked of them, why some refused
-_OF_NODES = ('._fleet.nodes', '._fleet.refusals', '._dispatch._barren', '._dispatch._asked')
+_OF_NODES = (
+    '._fleet.nodes',
+    '._fleet.discovery.refusals',
+    '._dispatch._barren',
+    '._dispatch._asked',
+)
 
 Performers = dict[type[Any], Callable[[Any], Any]]
 
