@@ -111,6 +111,36 @@ def test_a_node_that_was_cut_off_is_used_again_and_its_late_answers_are_not_beli
     assert world.witness.starts_of(cluster.id, job) == 2
 
 
+def test_a_node_that_calls_serves_one_program_after_the_other() -> None:
+    world = World(1)
+    world.add_machine(2, calls=True)
+    for _ in range(2):
+        cluster = world.make_cluster()
+        world.submit(cluster, 10)
+        world.run_until_settled(cluster)
+        cluster.program.close_cluster(cluster)
+        world.run(5)
+    assert statuses(world) == {JobStatus.FINISHED: 20}
+    world.finish()
+
+
+@pytest.mark.parametrize('seconds', [9, 100, 3 * 3600], ids=['short', 'long', 'zombie'])
+def test_a_node_that_calls_and_was_cut_off_is_used_again(seconds: float) -> None:
+    world = World(1)
+    machine = world.add_machine(1, calls=True)
+    cluster = world.make_cluster(pulse_interval=1.0, reentrant=True)
+    world.submit(cluster, 1, Fate(seconds=8.0))
+    world.run(5)
+    assert world.witness.starts == 1
+    world.network.close(machine.end)
+    world.run(seconds)
+    world.network.open(machine.end)
+    world.run_until_settled(cluster)
+    assert statuses(world) == {JobStatus.FINISHED: 1}
+    assert world.witness.starts == 2
+    world.finish()
+
+
 def test_what_was_handed_out_ahead_is_taken_back_when_a_node_idles() -> None:
     world, cluster = ready_world((1, 1))
     world.submit(cluster, 200, Fate(seconds=0.001))

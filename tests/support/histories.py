@@ -6,7 +6,7 @@ History.of_seed, strategy ──▶ History ── play ──▶ nothing, or Pr
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import hypothesis
 from hypothesis import strategies as st
@@ -31,6 +31,7 @@ class History:
     limits: int = 0  # which of LIMITS
     cpus: tuple[int, ...] = (2, 2)
     operations: tuple[Operation, ...] = ()
+    callers: int = 0  # of the machines, the last ones, whose nodes connect by themselves
 
     @classmethod
     def of_seed(cls, seed: int, length: int = 60) -> 'History':
@@ -42,17 +43,18 @@ class History:
             rng.randrange(len(LIMITS)),
             tuple(rng.choices((1, 2, 4), k=rng.randint(1, 5))),
             tuple(draw(rng) for _ in range(length)),
+            rng.choice((0, 0, 1, 2)),
         )
 
     def with_only(self, operations: Iterable[Operation]) -> 'History':
         """Make the same history with fewer operations."""
-        return History(self.seed, self.network, self.limits, self.cpus, tuple(operations))
+        return replace(self, operations=tuple(operations))
 
     def world(self, check_every: int = 1) -> World:
         """Make the world as it is at the beginning."""
         world = World(self.seed, NETWORKS[self.network], LIMITS[self.limits], check_every)
-        for cpus in self.cpus:
-            world.add_machine(cpus)
+        for number, cpus in enumerate(self.cpus, 1):
+            world.add_machine(cpus, calls=len(self.cpus) - number < self.callers)
         return world
 
     def play(self, check_every: int = 1) -> World:
@@ -92,6 +94,7 @@ def strategy(longest: int = 30) -> st.SearchStrategy[History]:
         limits=st.integers(0, len(LIMITS) - 1),
         cpus=st.lists(st.sampled_from((1, 2, 4)), min_size=1, max_size=4).map(tuple),
         operations=st.lists(one, max_size=longest).map(tuple),
+        callers=st.integers(0, 2),
     )
 
 

@@ -41,6 +41,7 @@ _NEVER = float('inf')
 _MOST_WAKES = 20  # of one program at one moment
 _AVAILABILITY = Availability(50.0, 1 << 30, 1 << 40, 90.0)
 _CLOSE_SLACK = 0.5
+CALL_INTERVAL = 2.0
 # what a scheduler knows of nodes: which there are, what was asked of them, why some refused
 _OF_NODES = (
     '._fleet.nodes',
@@ -64,6 +65,7 @@ class Surroundings:
         self.manifests = Manifests()
         self.mishaps = mishaps
         self.discover: Callable[[ClientProgram], None] = lambda program: None
+        self.who_is_called: Callable[[], ClientProgram | None] = lambda: None
 
 
 class LoopProgram:
@@ -185,12 +187,15 @@ class NodeProgram(LoopProgram):
     ) -> None:
         peer, name = identity
         super().__init__(around, name)
+        self._around = around
         self.peer, self.end, self.cpus = peer, end, machine[0]
         self._facts = NodeFacts(peer, name, self.cpus, 'Linux', '3.11', MEMORY, GPUS)
         self.core = NodeCore(self._facts)
         self._stopped = stopped
         link = Around(self, end, around.network, (peer, 'node'), around.limits, self.tell)
         self.listener = SimulatedListener(link)
+        self._link = link
+        self.dialer: SimulatedDialer | None = None  # of a node that calls
         self.processes = SimulatedProcesses(around.agenda, self, self.tell, around.witness, machine)
         self.files = NodeFiles(
             (around.agenda, self, around.mishaps),
@@ -202,8 +207,8 @@ class NodeProgram(LoopProgram):
         self.processes.files = self.files
         self.is_ending = False
         performers: Performers = {
-            do.Send: lambda e: self.listener.send(e.peer, e.message),
-            do.Disconnect: lambda e: self.listener.forget(e.peer, 'it closed the connection'),
+            do.Send: lambda e: self._send(e.peer, e.message),
+            do.Disconnect: lambda e: self._disconnect(e.peer),
             do.Report: lambda e: None,
             do.MeasureAvailability: lambda e: self._tell_figures(),
             do.Stop: self._stop,
@@ -214,6 +219,29 @@ class NodeProgram(LoopProgram):
     def tell(self, event: seen.Event) -> None:
         """Have the core told of something."""
         self.post(self.core, event)
+
+    def call(self) -> None:
+        """Connect to whoever has the port that it calls, as `io/standingcall.py` does."""
+        self._agenda.later(CALL_INTERVAL, self, self.call)
+        program = self._around.who_is_called()
+        if self.dialer is None and program is not None and not self.is_ending:
+            self.dialer = SimulatedDialer(self._link, program.peer, program.door, self._gone)
+
+    def _gone(self, peer: str) -> None:
+        self.dialer = None
+
+    def _send(self, peer: str, message: Message) -> None:
+        if self.dialer is not None and self.dialer.peer == peer:
+            self.dialer.send(message)
+        else:
+            self.listener.send(peer, message)
+
+    def _disconnect(self, peer: str) -> None:
+        if self.dialer is not None and self.dialer.peer == peer:
+            self.dialer.close('it closed the connection')
+            self.dialer = None
+        else:
+            self.listener.forget(peer, 'it closed the connection')
 
     def _measure(self) -> None:
         self._tell_figures()
@@ -232,6 +260,8 @@ class NodeProgram(LoopProgram):
         if self.processes.templates and looks < 200:
             self._agenda.later(0.1, self, self._wait_for_processes, looks + 1)
         else:
+            if self.dialer is not None:
+                self.dialer.close('it ended')
             self.listener.close('it ended')
             self._stopped(self)
 
@@ -240,6 +270,19 @@ class NodeProgram(LoopProgram):
         left = left_in(self.core, NodeCore(self._facts)) | self.files.left()
         left |= {'directories': self.files.places} if self.files.places else {}
         return left | ({'sessions': len(self.listener.sessions)} if self.listener.sessions else {})
+
+
+class Door:
+    """Where a program listens for nodes that call, as long as it lives."""
+
+    def __init__(self, program: 'ClientProgram') -> None:
+        self._program = program
+        self.end = program.end
+
+    @property
+    def listener(self) -> SimulatedListener | None:
+        """Who listens there."""
+        return self._program.listener if self._program.is_alive else None
 
 
 class Cluster:
@@ -333,6 +376,8 @@ class ClientProgram(LoopProgram):
         self._link = Around(
             self, self.end, around.network, (self.peer, 'scheduler'), around.limits, self.tell
         )
+        self.listener = SimulatedListener(self._link)  # of nodes that call
+        self.door = Door(self)
         self._local: dict[str, LocalLink] = {}
         self.seat(
             self.scheduler,
@@ -454,6 +499,7 @@ class ClientProgram(LoopProgram):
         self.turn()
         for dialer in self.dialers.values():
             dialer.close('it ended')
+        self.listener.close('it ended')
         self.is_alive = False
 
     def left(self) -> dict[str, int]:
@@ -468,6 +514,8 @@ class ClientProgram(LoopProgram):
             local.send(peer, message)
         elif peer in self.dialers:
             self.dialers[peer].send(message)
+        else:
+            self.listener.send(peer, message)
 
     def _connect(self, peer: str) -> None:
         place = self._place_of(peer)
@@ -485,3 +533,5 @@ class ClientProgram(LoopProgram):
         dialer = self.dialers.pop(peer, None)
         if dialer is not None:
             dialer.close('it closed the connection')
+        else:
+            self.listener.forget(peer, 'it closed the connection')

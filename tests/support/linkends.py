@@ -322,7 +322,8 @@ class SimulatedListener:
         greeting = session.greeted(theirs, received)
         self._transmit(peer, session.greeting(Kind.WELCOME))
         if greeting is not Greeting.AGAIN:
-            self._around.post(PeerConnected(peer, 'somewhere'))
+            where = self._connections[peer].dialer.end.name
+            self._around.post(PeerConnected(peer, where, theirs.role))
 
     # connections
 

@@ -66,9 +66,10 @@ ALONE = Needs()
 class Machine:
     """A machine that may run a node."""
 
-    def __init__(self, address: str, cpus: int) -> None:
+    def __init__(self, address: str, cpus: int, calls: bool) -> None:
         self.end = End(address)
         self.cpus = cpus
+        self.calls = calls  # its node is not found, and connects to the first program
         self.troubles = Troubles()
         self.node: NodeProgram | None = None
 
@@ -98,6 +99,7 @@ class World:
             self.agenda, self.network, limits or Limits(), check_every, self._mishaps
         )
         self.around.discover = self._discover
+        self.around.who_is_called = lambda: next(iter(self.living()), None)
         self.witness = self.around.witness
         self.machines: list[Machine] = []
         self.programs: list[ClientProgram] = []
@@ -110,9 +112,9 @@ class World:
 
     # nodes
 
-    def add_machine(self, cpus: int = 2) -> Machine:
+    def add_machine(self, cpus: int = 2, calls: bool = False) -> Machine:
         """Put a machine on the network and start a node there."""
-        machine = Machine(f'10.0.0.{len(self.machines) + 1}', cpus)
+        machine = Machine(f'10.0.0.{len(self.machines) + 1}', cpus, calls)
         self.machines.append(machine)
         self.start_node(machine)
         return machine
@@ -128,7 +130,10 @@ class World:
         place = machine.cpus, machine.troubles, self.random
         machine.node = NodeProgram(self.around, machine.end, identity, place, self._node_stopped)
         self._places[identity[0]] = machine
-        self._announce(machine.node, 0)
+        if machine.calls:
+            machine.node.call()
+        else:
+            self._announce(machine.node, 0)
 
     def _announce(self, node: NodeProgram, times: int) -> None:
         """A node tells that it is here, some times in its first seconds: datagrams get lost."""
@@ -161,7 +166,7 @@ class World:
 
     def _answer(self, machine: Machine, program: ClientProgram) -> None:
         node = machine.node
-        if node is not None and not node.is_ending:
+        if node is not None and not node.is_ending and not machine.calls:
             found = seen.NodeFound(node.peer, machine.end.name, 51348, '')
             self.network.datagram(machine.end, program.end, program.tell_if_alive, found)
 
@@ -328,7 +333,11 @@ class World:
             things += [(node.name, node.core) for node in nodes]
             sessions = [(node, node.listener.sessions.get(program.peer)) for node in nodes]
             things += [(node.name, session) for node, session in sessions if session is not None]
+            things += [
+                (node.name, node.dialer.session) for node in nodes if node.dialer is not None
+            ]
             things += [(program.name, dialer.session) for dialer in program.dialers.values()]
+            things += [(program.name, session) for session in program.listener.sessions.values()]
         for cluster in program.clusters:
             left = cluster.files.left()
             if left and not self._pending_of(program, True):
