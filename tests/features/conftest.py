@@ -1,5 +1,6 @@
 """Two real nodes of one cpu each for the tests of a file, and clusters that use them."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import dispy_nb as dispy
 from tests.support.programs import Program, free_port, node_program
 
 MakeCluster = Callable[..., dispy.JobCluster]
+LIMIT = 30.0
+_ALONE = ('unshare', '-n', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh')
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,18 @@ def make_cluster(
         return cluster
 
     return make
+
+
+@pytest.fixture
+def own_network() -> tuple[str, ...]:
+    """Words that run a command in a network that has this machine alone, and every port free."""
+    if subprocess.run([*_ALONE, 'true'], capture_output=True, check=False).returncode:
+        pytest.skip('a network of its own needs rights that this user does not have')
+    return _ALONE
+
+
+def outcome(job: dispy.DispyJob) -> Any:
+    """What a job has returned, which must have gone well."""
+    assert job.wait(LIMIT), job.explain()
+    assert job.exception is None, job.exception
+    return job.result

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import dispy_nb as dispy
-from tests.features.conftest import MakeCluster
+from tests.features.conftest import MakeCluster, outcome
 from tests.support.programs import eventually
 
 LIMIT = 30.0
@@ -33,12 +33,6 @@ def see(name: str, gate: str) -> tuple[str, str]:
     while not pathlib.Path(gate).exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     return pathlib.Path(name).read_text(), str(pathlib.Path.cwd())
-
-
-def outcome(job: dispy.DispyJob) -> Any:
-    assert job.wait(LIMIT), job.explain()
-    assert job.exception is None, job.exception
-    return job.result
 
 
 @pytest.fixture

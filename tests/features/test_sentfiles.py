@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import dispy_nb as dispy
-from tests.features.conftest import MakeCluster
+from tests.features.conftest import MakeCluster, outcome
 from tests.support.programs import client_program, eventually, free_port, node_program
 
 LIMIT = 30.0
@@ -31,12 +31,6 @@ def look(name: str) -> tuple[str, str]:
     import pathlib
 
     return pathlib.Path(name).read_text(), str(pathlib.Path.cwd())
-
-
-def outcome(job: dispy.DispyJob) -> Any:
-    assert job.wait(LIMIT), job.explain()
-    assert job.exception is None, job.exception
-    return job.result
 
 
 @pytest.fixture
