@@ -17,14 +17,8 @@ from typing import Any, NamedTuple
 
 from nodeserver.core.errors import FileRefused, UsageError
 from nodeserver.io.filetree import digest_file
-from nodeserver.wire.manifest import (
-    MOST_FILES,
-    FileEntry,
-    digest_of,
-    encode_manifest,
-    new_digest,
-    why_refused,
-)
+from nodeserver.wire.digest import digest_of, new_digest
+from nodeserver.wire.manifest import MOST_FILES, FileEntry, encode_manifest, why_refused
 
 _COMPILED = ('.so', '.pyd', '.dll', '.dylib')
 _SETTLED_SECONDS = 2.0  # a file that was changed later may change again at the same time stamp

@@ -45,7 +45,7 @@ from nodeserver.cli.options import (
 from nodeserver.core.errors import ConfigurationError, UsageError
 from nodeserver.core.hours import ServiceHours, service_hours
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
-from nodeserver.io import gpus, netif
+from nodeserver.io import gpus, gpuvariables, netif
 from nodeserver.io.clock import second_of_day
 from nodeserver.io.keys import choose_secret
 from nodeserver.io.limits import raise_file_limit
@@ -202,7 +202,7 @@ def _gpus(wanted: str | None) -> tuple[str, ...]:
     present = gpus.visible_gpus(os.environ)
     offered = gpus.gpus_to_offer(wanted, present)
     if present or wanted is not None:
-        gpus.show(os.environ, '')
+        gpuvariables.show(os.environ, '')
     return offered
 
 

@@ -4,10 +4,11 @@ An option has one documented name, with underscores, and is understood with hyph
 """
 
 import argparse
-import importlib.metadata
+import importlib
 import logging
 import os
 import re
+import sys
 from typing import Any, Final, NoReturn
 
 from nodeserver.core.errors import UsageError
@@ -44,8 +45,13 @@ def add_option(group: argparse._ActionsContainer, *names: str, **details: Any) -
 def new_parser(program: str, description: str) -> OptionParser:
     """Return a program's parser, with the options that every program has."""
     parser = OptionParser(prog=program, description=description)
-    version = f'{program} (dispy-nb) {package_version()}'
-    parser.add_argument('--version', action='version', version=version)
+    parser.add_argument(
+        '--version',
+        action=_ShowVersion,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help='show the version and end',
+    )
     add_log_options(parser)
     return parser
 
@@ -117,10 +123,19 @@ def hint_at_secret_file(arguments: argparse.Namespace) -> None:
 
 def package_version() -> str:
     """Return the installed version, or say that there is none (a source tree on the path)."""
+    metadata = importlib.import_module('importlib.metadata')  # 45 modules that a node can spare
     try:
-        return importlib.metadata.version('dispy-nb')
-    except importlib.metadata.PackageNotFoundError:
+        return str(metadata.version('dispy-nb'))
+    except metadata.PackageNotFoundError:
         return 'not installed'
+
+
+class _ShowVersion(argparse.Action):
+    """Prints the version, which is looked up only then, and ends the program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: object) -> NoReturn:
+        sys.stdout.write(f'{parser.prog} (dispy-nb) {package_version()}\n')
+        parser.exit()
 
 
 # types of options: a text in, a value out, and words for what is wrong

@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from nodeserver.core.errors import FileRefused
-from nodeserver.wire.manifest import MODES, FileEntry, digest_of, new_digest
+from nodeserver.wire.digest import digest_of, new_digest
+from nodeserver.wire.manifest import MODES, FileEntry
 
 PART_NAME = '.dispy-part-'  # and a random number: of a file that is not complete yet
 _READ = 1 << 20

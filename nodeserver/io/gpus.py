@@ -1,4 +1,4 @@
-"""Which gpus this machine has, and how processes are told of theirs.
+"""Which gpus this machine has.
 
 Nothing is opened: a process that has touched a gpu cannot be forked any more.  `nvidia-smi` knows
 best (also of the parts that a gpu may be divided into, MIG), else the driver's own files tell.
@@ -7,13 +7,12 @@ best (also of the parts that a gpu may be divided into, MIG), else the driver's 
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from nodeserver.core.errors import UsageError
+from nodeserver.io.gpuvariables import CUDA
 
-CUDA = 'CUDA_VISIBLE_DEVICES'
-HIP = 'HIP_VISIBLE_DEVICES'
 _DRIVER = Path('/proc/driver/nvidia/gpus')
 _PATIENCE = 20.0  # seconds for `nvidia-smi`, which may have to wake the driver
 _LISTED = re.compile(r'^(\s*)(?:GPU|MIG)\b.*\(UUID:\s*([^)\s]+)\)', re.MULTILINE)
@@ -94,13 +93,3 @@ def gpus_to_offer(wanted: str | None, present: tuple[str, ...]) -> tuple[str, ..
             f'--gpus must be a number of gpus or a list such as 0,1 (of one: 0,), not {wanted!r}'
         )
     return ids
-
-
-def show(environment: MutableMapping[str, str], ids: str) -> None:
-    """Have programs with this environment see these gpus only; '' means none.
-
-    ROCR_VISIBLE_DEVICES is left as it is: it is applied first, and the numbers in the other one
-    count among what it leaves.  HIP takes an empty list for none given, and this number for none.
-    """
-    environment[CUDA] = ids
-    environment[HIP] = ids or '-1'

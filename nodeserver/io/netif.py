@@ -163,10 +163,10 @@ def _interface(name: str, address: str, netmask: str | None) -> Interface:
 
 def _interface_at(address: str, every: Sequence[Interface]) -> Interface:
     """Find the interface of an address; 127.0.0.2 is on the loopback one without being listed."""
-    check_bindable(address)
     for interface in every:
         if interface.address == address:
             return interface
+    check_bindable(address)
     for interface in every:
         if interface.reaches(address):
             return Interface(interface.name, address, interface.network, interface.broadcast)

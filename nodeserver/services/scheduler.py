@@ -115,9 +115,9 @@ class SchedulerService:
 
     def _listen(self, options: SchedulerOptions) -> None:
         """Take connections of nodes that are not found, or cannot be reached, and so call (A21)."""
-        given = options.ip_addr
-        places = [''] if given is None else [place.address for place in netif.interfaces(given)]
-        for address in places:
+        given = options.ip_addr or ''
+        for name in [given] if isinstance(given, str) else given:
+            address = netif.resolve(name)[0] if name else ''
             self._at_port('TCP', options, partial(self._nodes.listen, address, option='port'))
 
     def _at_port(

@@ -14,9 +14,10 @@ what it answers: a forged source address gains an attacker nothing.
 import hashlib
 import hmac
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+from nodeserver.core.values import value
 
 NONCE_SIZE: Final = 16
 FINGERPRINT_SIZE: Final = 16
@@ -49,7 +50,7 @@ class Role(IntEnum):
     RELAY = 3
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Asker:
     """Who sends pings: a peer id (32 hexadecimal digits) and what it is."""
 
@@ -57,7 +58,7 @@ class Asker:
     role: Role
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NodeContact:
     """How to reach a node; `local_name` is its ipc socket's file name, '' when it has none."""
 
@@ -67,7 +68,7 @@ class NodeContact:
     local_name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ping:
     """Is a node there?  The answer goes to where this came from."""
 
@@ -75,7 +76,7 @@ class Ping:
     asker: Asker
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pong:
     """A node's answer to the ping with this nonce."""
 
@@ -83,19 +84,19 @@ class Pong:
     contact: NodeContact
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Here:
     """A node's announcement: worth a ping, and no more than that."""
 
     contact: NodeContact
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OtherKey:
     """The sender got a packet of ours that is not under its key."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WrongKey:
     """A well-formed packet that is not under our key."""
 

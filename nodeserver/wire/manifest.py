@@ -5,10 +5,9 @@ and where its sender has it: on the same machine, or below a home that both shar
 be sent.  Names are bytes: a file system's names need not be text.
 """
 
-import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,17 +36,6 @@ class FileEntry(NamedTuple):
     mode: int
     digest: bytes = b''  # b'': not known before it is read
     origin: bytes = b''  # its place at the sender; b'': of no use
-
-
-def new_digest(content: bytes | memoryview = b'') -> Any:
-    """Begin a digest; `digest_of` ends it."""
-    return hashlib.sha256(content)
-
-
-def digest_of(begun: Any) -> bytes:
-    """End a digest."""
-    whole: bytes = begun.digest()
-    return whole[:DIGEST_SIZE]
 
 
 def encode_manifest(entries: Sequence[FileEntry]) -> bytes:

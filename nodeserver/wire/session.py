@@ -13,7 +13,6 @@ import errno
 import platform
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -31,6 +30,7 @@ from nodeserver.core.messages import (
     SchedulerPulse,
     ShareData,
 )
+from nodeserver.core.values import value
 from nodeserver.wire import bulk, codec
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
@@ -45,7 +45,7 @@ from nodeserver.wire.envelope import (
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limits:
     """How much may be under way; both ends of a link should have the same."""
 
@@ -66,7 +66,7 @@ class Greeting(Enum):
     RESTARTED = 'restarted'  # the other side lost its state: everything starts anew
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Envelope:
     """A numbered envelope as it is kept: the header is written anew each time it goes out."""
 
@@ -75,7 +75,7 @@ class _Envelope:
     files: tuple[bulk.InFile, ...] = ()  # which stay open until the other side has them
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Large:
     """A message on the bulk lane; some later ones of its computation may not overtake it."""
 

@@ -2,7 +2,7 @@
 
 import os
 
-from nodeserver.io.gpus import show
+from nodeserver.io.gpuvariables import show
 
 # libraries that start a thread per cpu would fight over the cpus with the other jobs
 _THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'NUMEXPR_NUM_THREADS')

@@ -7,7 +7,8 @@ import pytest
 
 from nodeserver.core.errors import FileRefused
 from nodeserver.io.filetree import PART_NAME, FileTree, digest_file, open_origin
-from nodeserver.wire.manifest import FileEntry, digest_of, new_digest
+from nodeserver.wire.digest import digest_of, new_digest
+from nodeserver.wire.manifest import FileEntry
 
 FDS = Path('/proc/self/fd')
 TIME = 1_234_567_890_123_456_789

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from nodeserver.core.errors import UsageError
-from nodeserver.io.gpus import CUDA, HIP, gpus_to_offer, show, visible_gpus
+from nodeserver.io.gpus import gpus_to_offer, visible_gpus
+from nodeserver.io.gpuvariables import CUDA, HIP, show
 
 TWO = """\
 GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-aaaa-bbbb-cccc-000000000001)
