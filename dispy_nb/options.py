@@ -196,7 +196,7 @@ def _elements(nodes: Any) -> Iterable[Any]:
     return elements
 
 
-def _addresses(value: Any) -> str | list[str] | None:
+def _addresses(value: Any) -> list[str] | None:
     """Resolve the client's own addresses (A18)."""
     if value is None:
         return None
@@ -205,7 +205,7 @@ def _addresses(value: Any) -> str | list[str] | None:
         raise UsageError(f'ip_addr must be a string or a list of strings, not {value!r}')
     if not given:
         raise UsageError('ip_addr is empty: leave it out to use every interface')
-    return [resolve(address)[0] for address in given]
+    return list(dict.fromkeys(resolve(address)[0] for address in given))
 
 
 def _port(name: str, value: Any, default: int) -> int:

@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from dispy_nb.callbacks import CallbackThread
@@ -24,6 +24,7 @@ from nodeserver.core.events import Event, JobsSubmitted
 from nodeserver.core.messages import DeclareComputation, JobOptions, Message
 from nodeserver.io.driver import Driver, Seat
 from nodeserver.io.keys import Secret, choose_secret
+from nodeserver.io.udp import CLIENT_PORT
 from nodeserver.services.scheduler import SCHEDULER, SchedulerOptions, SchedulerService
 
 _log = logging.getLogger('dispy_nb')
@@ -44,10 +45,11 @@ Entry = tuple[Seat, ClusterShell, str, int, bytes, JobOptions, list[int], bytes]
 class Runtime:
     """One loop thread with a scheduler on it."""
 
-    def __init__(self, secret: Secret, options: ClusterOptions) -> None:
+    def __init__(self, secret: Secret, options: ClusterOptions, taken: Iterable[int] = ()) -> None:
         self.secret = secret
         self.ip_addr = options.ip_addr
         self.port = options.port or 0
+        self._is_port_given = self.port not in (0, CLIENT_PORT, *taken)
         self.clusters = 0
         self._outbox: deque[Entry] = deque()
         self._signalled = False
@@ -136,7 +138,8 @@ class Runtime:
         self._loop = loop = asyncio.new_event_loop()
         try:
             self._driver = Driver(loop)
-            options = SchedulerOptions(secrets.token_hex(16), self.secret, self.ip_addr, self.port)
+            place = self.ip_addr, self.port, self._is_port_given
+            options = SchedulerOptions(secrets.token_hex(16), self.secret, *place)
             self._service = SchedulerService(self._driver, options)
             loop.add_reader(self._wake_read, self._woken)
         except BaseException as exc:  # noqa: BLE001
@@ -217,7 +220,8 @@ def acquire(options: ClusterOptions) -> Runtime:
     with _registry:
         runtime = _runtimes.get(secret)
         if runtime is None:
-            runtime = _runtimes[secret] = Runtime(secret, options)
+            ports = [other.port for other in _runtimes.values()]  # of which each has another key
+            runtime = _runtimes[secret] = Runtime(secret, options, ports)
         else:
             _check_same_place(runtime, options)
         runtime.clusters += 1

@@ -96,7 +96,7 @@ class Discovery:
 
     def connected(self, event: PeerConnected, now: float) -> None:
         """The link stands; the node's details follow by themselves."""
-        if event.caller == NODE and event.peer not in self._nodes:
+        if event.caller == NODE:
             self._called(event, now)
         node = self._nodes.get(event.peer)
         if node is not None:
@@ -105,9 +105,12 @@ class Discovery:
             node.heard(now)
 
     def _called(self, event: PeerConnected, now: float) -> None:
-        """A node connected that pings do not find, or that we cannot connect to (D2)."""
-        if len(self._nodes) < MOST_NODES:
-            node = self._nodes[event.peer] = NodeRecord(event.peer, event.address, 0, '', now)
-            node.asked = True
-        else:
+        """A node connected that may be unknown, unwanted, or out of our reach (D2)."""
+        node = self._nodes.get(event.peer)
+        if node is None and len(self._nodes) >= MOST_NODES:
             self._emit(Disconnect(event.peer))
+            return
+        if node is None:
+            node = self._nodes[event.peer] = NodeRecord(event.peer, event.address, 0, '', now)
+        node.asked = True
+        node.address, node.port, node.asked_port = event.address, 0, 0

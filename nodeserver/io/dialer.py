@@ -58,7 +58,7 @@ class Dialer(ABC):
     def __init__(
         self,
         around: Surroundings,
-        peer: str,  # or anything else, where it is met
+        peer: str,  # its id; of one that is to be met, a name until then
         target: Target,
         gone: Callable[[str], None],
         met: Callable[[str, str], None] | None = None,
@@ -70,6 +70,7 @@ class Dialer(ABC):
         self._met = met
         self._session = new_session(around, bool(target.local_path))
         self._told_refusal = False
+        self.has_answered = False  # well or not
         self._hello_timer: asyncio.TimerHandle | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
         self.is_up = False
@@ -109,6 +110,10 @@ class Dialer(ABC):
             self._transmit(write_refusal(good_bye))
         self._stop(linger if self.is_up else 0)
 
+    @property
+    def _title(self) -> str:
+        return f'{self._peer} at {self.target}' if self._met is None else str(self.target)
+
     # envelopes
 
     def _flush(self) -> None:
@@ -130,7 +135,7 @@ class Dialer(ABC):
             for message in self._session.receive(frames):
                 self._around.post(MessageArrived(self._peer, message))
         except ProtocolError as error:
-            log.warning('closing the link to %s at %s: %s', self._peer, self.target, error)
+            log.warning('closing the link to %s: %s', self._title, error)
             self.give_up(f'it broke the protocol: {error}')
 
     # greetings
@@ -141,6 +146,7 @@ class Dialer(ABC):
         self._hello_timer = self._around.loop.call_later(interval, self._hello)
 
     def _on_welcome(self, frames: Sequence[Frame]) -> None:
+        self.has_answered = True
         if text := objection(frames):
             self._refused(text)
             return
@@ -198,6 +204,7 @@ class Dialer(ABC):
 
     def _refused(self, words: str) -> None:
         """Tell it once, and try again slowly: the peer may be started anew with the right key."""
+        self.has_answered = True
         if self.is_greeted:
             self.give_up(words)
             return

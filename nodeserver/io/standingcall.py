@@ -10,7 +10,7 @@ import logging
 from nodeserver.io.dialer import Target
 from nodeserver.io.zmqlink import ZmqLink
 
-_LOOK_INTERVAL = 2.0  # seconds
+_LOOK_INTERVAL, _MOST_INTERVAL = 2.0, 8.0  # seconds; longer for who always hangs up at once
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ class StandingCall:
         self._loop, self._link = loop, link
         self._target = Target(address, port)
         self._complained = False
+        self._interval = _LOOK_INTERVAL
         self._look()
 
     def close(self) -> None:
@@ -31,12 +32,13 @@ class StandingCall:
         self._timer.cancel()
 
     def _look(self) -> None:
-        self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
-        answered = self._link.has_answered(self._target)
+        pause, answered = self._interval, self._link.has_answered(self._target)
         if answered is None:
             self._link.dial(self._target)
+            self._interval = min(2 * self._interval, _MOST_INTERVAL)
         elif answered:
-            self._complained = False
+            self._complained, self._interval = False, _LOOK_INTERVAL
         elif not self._complained:
             self._complained = True
             _log.info('no scheduler answers at %s; it is tried until one does', self._target)
+        self._timer = self._loop.call_later(pause, self._look)

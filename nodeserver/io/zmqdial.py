@@ -83,7 +83,7 @@ class ZmqDialer(Dialer):
             first = self._sock.recv(zmq.NOBLOCK)
             rest = receive_rest(self._sock) if self._sock.getsockopt(zmq.RCVMORE) else []
         except MemoryError:
-            log.warning('no memory is left for what %s at %s sends', self._peer, self.target)
+            log.warning('no memory is left for what %s sends', self._title)
             self._session.shed()
             return
         self._receive([first, *rest])

@@ -29,6 +29,7 @@ _MAX_SOCKETS = 65535
 _DISCONNECT_LINGER = 1.0
 # whom each takes connections of (D2); a role that is not here takes any
 _TAKES = {'node': 'scheduler', 'scheduler': 'node'}
+_TAKEN_UP_ANEW = 'its connection was lost and taken up anew'
 
 
 def _nothing() -> None:
@@ -90,10 +91,10 @@ class ZmqLink:
         self._dialers[called] = ZmqDialer(self._around, called, target, self._on_gone, self._met)
 
     def has_answered(self, target: Target) -> bool | None:
-        """Whether who was dialled there has ever answered; None where nobody is being dialled."""
+        """Whether who is dialled there has ever answered; None where nobody is being dialled."""
         for dialer in self._dialers.values():
             if dialer.target == target:
-                return dialer.is_greeted
+                return dialer.has_answered
         return None
 
     def send(self, peer: str, message: Message) -> None:
@@ -150,32 +151,46 @@ class ZmqLink:
         self._dialers.pop(peer, None)
 
     def _met(self, called: str, peer: str) -> None:
-        """Who was called by address has said who it is; it took no other connection of ours."""
+        """Who was called by address has said who it is.
+
+        If it connected to us at the same time, it has let go of that connection for this one.
+        """
         dialer = self._dialers.pop(called)
         listener = self._listener_of(peer)
         if listener is not None:
             listener.forget(peer, OTHER_WAY_ROUND)
-            self._around.post(PeerLost(peer, OTHER_WAY_ROUND))
+            self._around.post(PeerLost(peer, _TAKEN_UP_ANEW))
         self._dialers[peer] = dialer
         log.info('connected to the program at %s', dialer.target)
 
     def _admits(self, theirs: Introduction, here: Listener) -> str:
-        """Decide over a peer that connects, also while there is another way to it; '' admits it.
-
-        When both dial each other, the connection of the one with the higher id stays.
-        """
-        peer, ours = theirs.peer, self._around.us[1]
-        if theirs.role != _TAKES.get(ours, theirs.role):
-            return f'it is a {ours}, and takes connections of a {_TAKES[ours]} only'
+        """Decide over a peer that connects, also while there is another way to it; '' admits it."""
+        peer, our_role = theirs.peer, self._around.us[1]
+        if theirs.role != _TAKES.get(our_role, theirs.role):
+            return f'it is a {our_role}, and takes connections of a {_TAKES[our_role]} only'
         dialer = self._dialers.get(peer)
         if dialer is not None:
-            ours_stays = dialer.is_greeted or (dialer.is_up and self._around.us[0] > peer)
-            if ours_stays:
+            if self._goes_on(dialer, peer):
                 return OTHER_WAY_ROUND
             del self._dialers[peer]
             dialer.close(0, OTHER_WAY_ROUND)
+            if dialer.is_greeted:
+                self._around.post(PeerLost(peer, _TAKEN_UP_ANEW))
         other = self._listener_of(peer)
         if other is not None and other is not here:
             other.forget(peer, 'it connected at another address')
             self._around.post(PeerLost(peer, 'it connected at another address'))
         return ''
+
+    def _goes_on(self, dialer: Dialer, peer: str) -> bool:
+        """Whether our own connection to a peer stays, when that connects to us.
+
+        When both dial each other, the connection of the one with the higher id stays.  Of one that
+        stood and is broken, a node must let go: a scheduler that connects has given it up, and a
+        node's core would wait for it for an hour.  A scheduler's core gives a node up by itself,
+        and may go on where it was until then.
+        """
+        us, our_role = self._around.us
+        if dialer.is_greeted:
+            return dialer.is_up or our_role != 'node'
+        return dialer.is_up and us > peer

@@ -1,14 +1,18 @@
 """The listening end over ZeroMQ: one ROUTER for many peers."""
 
 import asyncio
+import errno
 import logging
+import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from nodeserver.core.errors import PortBusy
+from nodeserver.core.events import OtherKeySeen
+from nodeserver.io.datagrams import bind_address
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.listener import Admits, Listener
 from nodeserver.io.zmqsocket import (
@@ -27,6 +31,9 @@ _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _FOREIGN
 _ONE_LINE_PER = 60.0
 _LINES_PER = 20  # of different peers, which may have a new name each time
 _REMEMBERED = 1000
+_BACKLOG = 128
+
+_not_for_forks: set[int] = set()  # descriptors that listen: a fork would keep the port
 
 
 class ZmqListener(Listener):
@@ -34,7 +41,8 @@ class ZmqListener(Listener):
 
     def __init__(self, around: Surroundings, admits: Admits) -> None:
         super().__init__(around, admits)
-        self._strangers = _Strangers(around.loop)
+        self._strangers = _Strangers(around.loop, self._saw_other_key)
+        self._fd = -1
         sock = self._sock = make_socket(around, zmq.ROUTER)
         sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # Else a peer that reconnects is ignored while its dead connection lingers.
@@ -50,17 +58,19 @@ class ZmqListener(Listener):
             sock.curve_server = True
             sock.curve_publickey, sock.curve_secretkey = keys.server_public, keys.server_secret
             sock.zap_domain = ZAP_DOMAIN
-        sock.setsockopt(zmq.IPV6, int(':' in address))
         try:
-            sock.bind(tcp_endpoint(address or '*', port or '*'))
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EADDRINUSE:
+            self._fd, bound = _listening(address, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
                 raise PortBusy(port, address, option) from error
             raise
-        endpoint: str = sock.getsockopt_string(zmq.LAST_ENDPOINT)
-        return int(endpoint.rpartition(':')[2])
+        sock.setsockopt(zmq.USE_FD, self._fd)
+        sock.setsockopt(zmq.IPV6, int(':' in address))
+        sock.bind(tcp_endpoint(address or '*', bound))  # which can fail for nobody any more
+        return bound
 
     def _shut(self, linger: float) -> None:
+        _not_for_forks.discard(self._fd)
         self._sock.disable_monitor()
         self._monitored.close(0)
         self._watched.close(linger)
@@ -87,6 +97,10 @@ class ZmqListener(Listener):
             return
         self._receive(name, frames, lambda: _address_of(first))
 
+    def _saw_other_key(self, address: str) -> None:
+        if self._around.us[1] == 'scheduler':  # a node has nobody to tell
+            self._around.post(OtherKeySeen(address))
+
     def _take_monitor(self) -> None:
         event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
         kind, value = event['event'], event['value']
@@ -99,6 +113,30 @@ class ZmqListener(Listener):
             self._check_later()
 
 
+def _listening(address: str, port: int) -> tuple[int, int]:
+    """Open the socket that ZeroMQ is to listen with: it would not tell us which one that is."""
+    family = socket.AF_INET6 if ':' in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(bind_address(address, port) if address else ('', port))
+        sock.listen(_BACKLOG)
+        bound: int = sock.getsockname()[1]
+        fd = sock.detach()
+    _not_for_forks.add(fd)
+    return fd, bound
+
+
+def _leave_ports() -> None:
+    """In a fork of the program: it does not listen."""
+    for fd in _not_for_forks:
+        os.close(fd)
+    _not_for_forks.clear()
+
+
+os.register_at_fork(after_in_child=_leave_ports)
+
+
 class _Strangers:
     """Says in the log, seldom, that somebody with another key tries to connect.
 
@@ -107,8 +145,9 @@ class _Strangers:
     connection that was closed before we heard of its beginning stays without an address.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, saw: Callable[[str], None]) -> None:
         self._loop = loop
+        self._saw = saw
         self._addresses: dict[int, str] = {}
         self._said_at: dict[str, float] = {}
         self._has_failed = False
@@ -129,6 +168,8 @@ class _Strangers:
         self._has_failed = False
         if not self._may_say(address):
             return
+        if address:
+            self._saw(address)
         place = f' from {address}' if address else ''
         log.warning('a program with another key (or none) tried to connect%s', place)
 

@@ -109,6 +109,7 @@ class NodeService:
         self._core = NodeCore(facts, options.rules)
         self._seat = self._driver.add(self._core, self._table)  # type: ignore[arg-type]
         self._local_path: Path | None = None
+        self._call: StandingCall | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
         self._availability: Availability | None = None
@@ -158,8 +159,8 @@ class NodeService:
         port = self._listen()
         contact = NodeContact(options.peer_id, port, netif.host_fingerprint(), self._listen_local())
         if options.scheduler is not None:
-            call = StandingCall(self._loop, self._link, *options.scheduler)
-            self._closing.callback(call.close)
+            self._call = StandingCall(self._loop, self._link, *options.scheduler)
+            self._closing.callback(self._hang_up)
         self._beacon = NodeBeacon(
             self._loop, options.secret, contact, BeaconPlace(options.address, options.port or port)
         )
@@ -176,6 +177,7 @@ class NodeService:
 
     def stop(self, at_once: bool, reason: str) -> None:
         """End after the running jobs, or at once."""
+        self._hang_up()
         self._seat.post(StopAsked(at_once, reason))
         if at_once:
             self._loop.call_later(END_PATIENCE, self._give_up, reason)
@@ -287,7 +289,13 @@ class NodeService:
             _log.error('the node does not end by itself, and is ended')
             self._stopped.set_result(reason)
 
+    def _hang_up(self) -> None:
+        """Dial no scheduler any more: a node that ends is of no use to one."""
+        if self._call is not None:
+            self._call.close()
+
     def _stop(self, effect: Stop) -> None:
+        self._hang_up()
         if not self._stopped.done():
             self._stopped.set_result(effect.reason)
 

@@ -9,9 +9,9 @@ Nodes are connected to, and those that are not found connect by themselves.
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.effects import Connect, Disconnect, Ping, Report, Send
@@ -19,21 +19,18 @@ from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import StopAsked
 from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.scheduler import SchedulerCore
-from nodeserver.io import netif
 from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret
 from nodeserver.io.link import Link
 from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.locallink import LocalLink
 from nodeserver.io.sealedfile import FileExchange, for_this_process
-from nodeserver.io.udp import CLIENT_PORT, ClientBeacon
+from nodeserver.io.udp import ClientBeacon
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import Asker, Role
 
 _log = logging.getLogger(__name__)
-
-Listening = TypeVar('Listening')
 
 SCHEDULER = 'scheduler'  # its name on links within the process
 
@@ -46,6 +43,7 @@ class SchedulerOptions:
     secret: Secret
     ip_addr: str | list[str] | None
     port: int
+    is_port_given: bool  # else a free one will do where it is taken
 
 
 class SchedulerService:
@@ -73,12 +71,13 @@ class SchedulerService:
             LinkOptions(files=FileExchange(for_this_process)),
             driver.turn_if_idle,
         )
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._nodes.close)
-            self._beacon = self._open_beacon(options)
-            undo.callback(self._beacon.close)
-            self._listen(options)
-            undo.pop_all()
+        self._closing = contextlib.ExitStack()
+        self._closing.callback(self._nodes.close)
+        try:
+            self._open(options)
+        except BaseException:
+            self._closing.close()
+            raise
 
     def attach(self, declared: DeclareComputation, performers: Performers) -> Seat:
         """Seat a cluster of this process beside the scheduler, linked in memory."""
@@ -103,34 +102,34 @@ class SchedulerService:
         """Take leave of the nodes and close every socket."""
         self._seat.post(StopAsked(False, reason))
         self._driver.turn()
-        self._beacon.close()
-        self._nodes.close()
+        self._closing.close()
         self._seat.leave()
 
-    def _open_beacon(self, options: SchedulerOptions) -> ClientBeacon:
-        """Listen for announcements at the port (A21)."""
+    def _open(self, options: SchedulerOptions) -> None:
+        """Listen at the port for announcements, and for nodes that call (A21)."""
         asker = Asker(options.peer_id, Role.CLIENT)
         around = self._driver.loop, self._seat.post, options.secret, asker, options.ip_addr
-        return self._at_port('UDP', options, partial(ClientBeacon, *around))
 
-    def _listen(self, options: SchedulerOptions) -> None:
-        """Take connections of nodes that are not found, or cannot be reached, and so call (A21)."""
-        given = options.ip_addr or ''
-        for name in [given] if isinstance(given, str) else given:
-            address = netif.resolve(name)[0] if name else ''
+        def hear(port: int) -> int:
+            self._beacon = ClientBeacon(*around, port)
+            self._closing.callback(self._beacon.close)
+            return self._beacon.port
+
+        given = options.ip_addr
+        self._at_port('UDP', options, hear)
+        options = replace(options, port=self._beacon.port)  # one number for both
+        for address in [given] if isinstance(given, str) else given or ['']:
             self._at_port('TCP', options, partial(self._nodes.listen, address, option='port'))
 
-    def _at_port(
-        self, kind: str, options: SchedulerOptions, listen: Callable[[int], Listening]
-    ) -> Listening:
-        """Listen at the port; the default one is replaced where another program has it (D2)."""
+    def _at_port(self, kind: str, options: SchedulerOptions, listen: Callable[[int], int]) -> None:
+        """Listen at the port, or at a free one where it is taken and nobody insists on it (D2)."""
         try:
-            return listen(options.port)
+            listen(options.port)
         except PortBusy:
-            if options.port != CLIENT_PORT:
+            if options.is_port_given:
                 raise
-            _log.info('%s port %d is in use: a free one is taken instead', kind, options.port)
-            return listen(0)
+            other = listen(0)
+            _log.info('%s port %d is in use: port %d was taken instead', kind, options.port, other)
 
     def _send(self, effect: Send) -> None:
         link: Link = self._local.get(effect.peer) or self._nodes

@@ -387,6 +387,45 @@ def test_a_dialled_peer_that_is_connected_the_other_way_round_is_kept(
     works(loop, scheduler, node)
 
 
+def test_a_node_lets_go_of_its_broken_call_for_a_scheduler_that_connects(
+    loop: Loop, made: Made
+) -> None:
+    node, scheduler = made.listening(role='node'), made.listening(role='scheduler')
+    proxy = Proxy(loop, scheduler.port)
+    node.zmq.dial(Target(HOST, proxy.port))
+    until(loop, lambda: node.connected() and scheduler.connected())
+    proxy.hold()
+    proxy.cut()
+    until(loop, scheduler.lost)  # it is the scheduler that gives the other one up
+    scheduler.zmq.connect(node.name, HOST, node.port)
+    until(loop, lambda: len(scheduler.connected()) == 2)
+    works(loop, node, scheduler)
+    works(loop, scheduler, node)
+    assert [event.peer for event in node.lost()] == [scheduler.name]
+    proxy.let_go()
+    proxy.close()
+
+
+def test_a_scheduler_goes_on_with_its_broken_connection_although_the_node_calls(
+    loop: Loop, made: Made
+) -> None:
+    node = made.listening(role='node', options=PATIENT)
+    scheduler = made.listening(role='scheduler')
+    proxy = Proxy(loop, node.port)
+    scheduler.zmq.connect(node.name, HOST, proxy.port)
+    until(loop, lambda: node.connected() and scheduler.connected())
+    proxy.hold()
+    proxy.cut()
+    node.zmq.dial(Target(HOST, scheduler.port))
+    scheduler.send(node, Farewell('of before'))
+    pass_time(loop, 0.6)  # the call is refused, and made again
+    proxy.let_go()
+    until(loop, lambda: node.messages)
+    works(loop, node, scheduler)
+    assert len(node.others) == len(scheduler.others) == 1
+    proxy.close()
+
+
 @pytest.mark.parametrize(
     ('role', 'words'),
     [

@@ -40,13 +40,24 @@ def test_a_node_that_matches_nothing_is_not_even_connected() -> None:
 def test_a_node_that_calls_is_used_wherever_it_listens() -> None:
     desk = Desk(specs=[m.NodeSpec('10.2.0.1', 51348, 0, False)])
     desk.tell(PeerConnected('n', '10.2.0.1', 'node'))
-    assert 'n (10.2.0.1), which connected to this program' not in desk.explained()
+    assert 'node 10.2.0.1, which connected to this program: found, connected' in desk.explained()
     desk.hears('n', m.NodeDetails('n', 2, 'Linux', '3.11', None))
     assert [message.computation for message in desk.sent(m.OpenComputation, 'n')] == [7]
     desk.hears('n', m.ComputationReady(7))
     assert 'node n (10.2.0.1), which connected to this program: 0 of 2 cpus' in desk.explained()
     desk.tell(NodeFound('n', '10.2.0.1', 51348, ''))  # by a ping: it is connected already
     assert not [e for e in desk.effects if isinstance(e, Connect)]
+
+
+def test_a_node_that_was_heard_of_and_then_calls_is_used_wherever_it_listens() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.2.0.1', 51348, 0, False)])
+    desk.tell(NodeFound('n', '10.2.0.1', 40001, ''))  # another port: it is not wanted
+    assert not [e for e in desk.effects if isinstance(e, Connect)]
+    desk.tell(PeerConnected('n', '10.2.0.1', 'node'))
+    desk.hears('n', m.NodeDetails('n', 2, 'Linux', '3.11', None))
+    assert desk.sent(m.OpenComputation, 'n')
+    desk.hears('n', m.ComputationReady(7))
+    assert [change.port for change in desk.sent(m.NodeChanged)] == [0]
 
 
 def test_a_node_that_called_and_is_lost_may_have_called_again() -> None:

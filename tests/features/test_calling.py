@@ -1,5 +1,7 @@
 """Where a client listens, and nodes that connect to it by themselves (A21, L17, L18)."""
 
+import multiprocessing
+import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +14,14 @@ import pytest
 
 import dispy_nb as dispy
 from nodeserver.core.errors import PortBusy
-from tests.support.netns import TwoLans
-from tests.support.programs import client_program, eventually, free_port, node_program
+from tests.support.netns import Lan, TwoLans
+from tests.support.programs import (
+    client_program,
+    eventually,
+    free_port,
+    node_program,
+    program,
+)
 
 LIMIT = 20.0
 
@@ -37,7 +45,7 @@ with dispy.JobCluster(abs, port=51600):
     assert 51600 in udp and 51347 not in udp, udp
 with dispy.JobCluster(abs, port=0):
     tcp, udp = listening()
-    assert len(tcp) == 1 and not {51347, 51600} & (tcp | udp), (tcp, udp)
+    assert len(tcp) == 1 and tcp < udp and not {51347, 51600} & (tcp | udp), (tcp, udp)
 tcp, udp = listening()
 assert not tcp and not udp, (tcp, udp)
 with socket.create_server(('', 51347)):
@@ -67,18 +75,39 @@ def test_the_client_listens_at_51347_or_at_the_port_it_is_given(
     own_network: tuple[str, ...],
 ) -> None:
     ended = client_program(LISTENING, within=own_network)
-    assert 'TCP port 51347 is in use: a free one is taken instead' in ended.stderr
+    assert 'TCP port 51347 is in use: port ' in ended.stderr
 
 
 @pytest.mark.row('A21')
 def test_the_client_listens_at_its_own_addresses_alone(own_home: Path) -> None:
     port = free_port()
     places = ['127.0.0.1', '127.0.0.9']
-    with dispy.JobCluster(compute, ip_addr=places, port=port, node_port=free_port()):
+    given = [*places, '127.0.0.1']
+    with dispy.JobCluster(compute, ip_addr=given, port=port, node_port=free_port()):
         used = psutil.Process().net_connections('tcp')
         assert sorted((c.laddr.ip, c.laddr.port) for c in used if c.laddr) == [
             (place, port) for place in places
         ]
+
+
+def test_clusters_of_two_secrets_have_a_port_each(own_home: Path) -> None:
+    port = free_port()
+    with open_at(port), open_at(port, secret='another secret'):
+        used = psutil.Process().net_connections('tcp')
+        assert len({c.laddr.port for c in used if c.status == psutil.CONN_LISTEN}) == 2
+
+
+def test_a_fork_of_the_program_does_not_keep_its_port(own_home: Path) -> None:
+    port = free_port()
+    with open_at(port):
+        fork = multiprocessing.get_context('fork').Process(target=signal.pause)
+        fork.start()
+    try:
+        with open_at(port):
+            pass
+    finally:
+        fork.kill()
+        fork.join()
 
 
 def test_a_given_port_that_is_busy_is_an_error_that_names_it(own_home: Path) -> None:
@@ -140,6 +169,37 @@ def test_a_node_with_another_key_is_told_so(own_home: Path, tmp_path: Path) -> N
             f'the scheduler at 127.0.0.1:{port} cannot be used: it has another key, or none'
         )
         assert not cluster.snapshot().nodes
+        eventually(lambda: '127.0.0.1: uses another key' in cluster.explain())
+    assert 'no scheduler answers' not in node.log()  # it does
+
+
+SLOW = """
+import time
+import dispy_nb as dispy
+
+def compute():
+    return 5
+
+def cleanup():
+    time.sleep(6)
+
+with dispy.JobCluster(compute, ['127.0.0.1'], ip_addr='127.0.0.1', port={port}, node_port=1,
+                      cleanup=cleanup) as cluster:
+    print(cluster.submit()(), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_node_that_ends_does_not_connect_again(own_home: Path, tmp_path: Path) -> None:
+    port, script = free_port(), tmp_path / 'script.py'
+    script.write_text(SLOW.format(port=port))
+    with node_program(*calling(port)) as node, program(sys.executable, script) as client:
+        client.wait_for_log('5')
+        node.terminate()
+        node.wait(LIMIT)
+        assert node.log().count('connected to the program') == 1
+        assert 'cannot run' not in client.log()
 
 
 def test_a_node_that_is_to_connect_to_a_node_is_told_what_that_is(own_home: Path) -> None:
@@ -166,6 +226,28 @@ def test_wrong_places_to_connect_to_are_refused(
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
     assert ended.returncode == status
     assert words in ended.stdout + ended.stderr
+
+
+EVERYWHERE = """
+import dispy_nb as dispy
+
+def compute():
+    return 'done'
+
+with dispy.JobCluster(compute, ['127.0.0.1']) as cluster:
+    job = cluster.submit()
+    job.wait(10) or print(cluster.explain())
+    print(job.result)
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.slow
+def test_a_node_that_announces_itself_at_another_port_and_connects_is_used() -> None:
+    call = ['-c', 1, '-p', 40001, '--scheduler_node', '127.0.0.1']
+    with Lan(1) as lan, node_program(*call, within=lan[0].command([])):
+        done = client_program(EVERYWHERE, within=lan[0].command([]))
+    assert done.stdout == 'done\n'
 
 
 FAR = """
