@@ -183,9 +183,11 @@ def _scheduler(arguments: argparse.Namespace) -> tuple[str, int] | None:
     if arguments.scheduler_node is None:
         return None
     try:
-        return netif.resolve(arguments.scheduler_node)[0], arguments.scheduler_port
+        addresses = netif.resolve(arguments.scheduler_node)
     except UsageError as error:
         raise UsageError(f'--scheduler_node: {error}') from error
+    plain = next((address for address in addresses if ':' not in address), addresses[0])
+    return plain, arguments.scheduler_port
 
 
 def _hours(arguments: argparse.Namespace) -> ServiceHours | None:

@@ -65,8 +65,8 @@ class ZmqListener(Listener):
                 raise PortBusy(port, address, option) from error
             raise
         sock.setsockopt(zmq.USE_FD, self._fd)
-        sock.setsockopt(zmq.IPV6, int(':' in address))
-        sock.bind(tcp_endpoint(address or '*', bound))  # which can fail for nobody any more
+        sock.setsockopt(zmq.IPV6, 1)
+        sock.bind(tcp_endpoint(address or '*', bound))
         return bound
 
     def _shut(self, linger: float) -> None:
@@ -115,16 +115,32 @@ class ZmqListener(Listener):
 
 def _listening(address: str, port: int) -> tuple[int, int]:
     """Open the socket that ZeroMQ is to listen with: it would not tell us which one that is."""
-    family = socket.AF_INET6 if ':' in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with _bound(address, port) as sock:
         sock.setblocking(False)
-        sock.bind(bind_address(address, port) if address else ('', port))
         sock.listen(_BACKLOG)
         bound: int = sock.getsockname()[1]
         fd = sock.detach()
     _not_for_forks.add(fd)
     return fd, bound
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """Take an address ('': all of IPv4 and, where the system has it, of IPv6)."""
+    if not address and socket.has_dualstack_ipv6():
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        where = ('::', port)
+    else:
+        family = socket.AF_INET6 if ':' in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        where = bind_address(address, port) if address else ('', port)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _leave_ports() -> None:
@@ -192,7 +208,7 @@ def _remote_address(fd: int) -> str:
         return ''
     try:
         name = sock.getpeername()
-        return str(name[0]) if isinstance(name, tuple) else ''
+        return _plain(str(name[0])) if isinstance(name, tuple) else ''
     except OSError:
         return ''
     finally:
@@ -201,6 +217,11 @@ def _remote_address(fd: int) -> str:
 
 def _address_of(frame: zmq.Frame) -> str:
     try:
-        return str(frame.get('Peer-Address'))
+        return _plain(str(frame.get('Peer-Address')))
     except zmq.ZMQError:  # a local socket has none
         return ''
+
+
+def _plain(address: str) -> str:
+    """An IPv4 address as it is usually written, if it came to a socket of both families."""
+    return address.removeprefix('::ffff:') if '.' in address else address

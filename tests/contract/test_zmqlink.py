@@ -473,10 +473,14 @@ def test_ipv6_works_where_the_machine_has_it(loop: Loop, made: Made) -> None:
     works(loop, a, b)
 
 
-def test_a_listener_at_every_address_is_reached(loop: Loop, made: Made) -> None:
+@pytest.mark.parametrize('address', [HOST, '::1'])
+def test_a_listener_at_every_address_is_reached(loop: Loop, made: Made, address: str) -> None:
+    if ':' in address and not socket.has_dualstack_ipv6():
+        pytest.skip('this machine has no IPv6')
     a, b = made(), made()
-    a.zmq.connect(b.name, HOST, b.zmq.listen('', 0))
+    a.zmq.connect(b.name, address, b.zmq.listen('', 0))
     works(loop, a, b)
+    assert [event.address for event in b.connected()] == [address]  # as it is usually written
 
 
 def test_a_busy_port_is_named_with_its_option(made: Made) -> None:
