@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dispy_nb.callbacks import CallbackThread
-from dispy_nb.depends import files_of, objects_of
 from dispy_nb.files import ClusterFiles
 from dispy_nb.nodes import NodeAllocate, allocated, avail_info
-from dispy_nb.packaging import dump_setup_args
+from dispy_nb.packaging import dump_setup_args, node_files
 from nodeserver.core.effects import AskAllocation
 from nodeserver.core.errors import PicklingFailed, UsageError
 from nodeserver.core.messages import AllocateAnswer, AllocateAsk
@@ -83,7 +82,5 @@ class Allocating:
         setup_args = dump_setup_args(allocation, self._cluster._travels)
         if not allocation.depends:
             return setup_args, b''
-        if objects_of(allocation.depends):
-            raise UsageError(f'depends may hold files and modules only: {allocation.depends!r}')
-        files = self._files.own.joined(files_of('depends', allocation.depends))
+        files = self._files.own.joined(node_files(allocation))
         return setup_args, self._files.assign_to_node(node, files)

@@ -33,7 +33,8 @@ def checked_depends(name: str, depends: Any) -> list[Any]:
         It is no list, or an element is of no kind that can be sent.
     """
     if isinstance(depends, str | bytes | dict) or not isinstance(depends, Iterable):
-        raise UsageError(f'{name} must be a list, not {depends!r}: write [{depends!r}]')
+        hint = f': write [{depends!r}]' if isinstance(depends, str | bytes) else ''
+        raise UsageError(f'{name} must be a list, not {depends!r}{hint}')
     elements = list(depends)
     for place, element in enumerate(elements):
         if not _is_of_a_kind(element):

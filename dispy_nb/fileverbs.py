@@ -56,10 +56,9 @@ class FileVerbs:
             The cluster is closed.
         """
         self._check_open()
-        found = gather('path', [path])
-        if len(found) != 1 or not Path(path).is_file():
-            raise UsageError(f'path must be a file, not {str(path)!r}')
-        source = found[0].source
+        if not isinstance(path, str | PathLike) or not Path(path).is_file():
+            raise UsageError(f'path must be a file that is there, not {path!r}')
+        source = gather('path', [path])[0].source
         files = digest('path', [Dependency(Path(source).name, source)])
         target = self._node_named(node)
         if target is None:

@@ -7,6 +7,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class ClusterOptions:
     def check(self) -> None:
         """Raise `UsageError` for a wrong value and `NotYetSupported` for a feature to come."""
         self._check_supported()
-        self.nodes = with_local_nodes(self.nodes)
+        self.nodes = with_local_nodes(['*'] if self.nodes is None else self.nodes)
         if isinstance(self.computation, str):
             _check_program(self.computation)
         elif not callable(self.computation):
@@ -83,7 +84,9 @@ class ClusterOptions:
         if self.setup is not None and not callable(self.setup):
             raise UsageError(f'setup must be a function or None, not {self.setup!r}')
         if not isinstance(self.cleanup, bool) and not callable(self.cleanup):
-            raise UsageError(f'cleanup must be True or False, not {self.cleanup!r}, or a function')
+            raise UsageError(f'cleanup must be True, False or a function, not {self.cleanup!r}')
+        for name in ('setup', 'cleanup'):
+            _check_runs(name, getattr(self, name))
         for name in ('reentrant', 'insecure'):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f'{name} must be True or False, not {getattr(self, name)!r}')
@@ -114,7 +117,20 @@ class ClusterOptions:
                 raise NotYetSupported(f'{name}={getattr(self, name)!r}')
 
 
+def _check_runs(name: str, function: Any) -> None:
+    """Refuse functions whose call runs nothing: nobody waits for a coroutine on the node."""
+    kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
+    while isinstance(function, partial):
+        function = function.func
+    if any(is_kind(function) for is_kind in kinds):
+        raise UsageError(
+            f'{name} must be an ordinary function, not {function!r}: a call of that runs nothing'
+        )
+
+
 def _check_program(path: str) -> None:
+    if Path(path).is_dir():
+        raise UsageError(f'computation {path!r} is a directory, and no program')
     if not Path(path).is_file():
         raise UsageError(f'computation {path!r}: there is no such file')
     if not os.access(path, os.X_OK):
@@ -189,7 +205,8 @@ def _allocation_of(parameters: dict[Any, Any]) -> NodeAllocate:
 def _elements(nodes: Any) -> Iterable[Any]:
     if isinstance(nodes, str | NodeAllocate | dict) or not isinstance(nodes, Iterable):
         hint = 'give its `nodes`' if hasattr(nodes, 'nodes') else f'write [{nodes!r}]'
-        raise UsageError(f'nodes must be a list, not {nodes!r}: {hint}')
+        is_one = isinstance(nodes, str | NodeAllocate | dict) or hasattr(nodes, 'nodes')
+        raise UsageError(f'nodes must be a list, not {nodes!r}' + (f': {hint}' if is_one else ''))
     elements = list(nodes)
     if not elements:
         raise UsageError("nodes is empty: no node would be used; leave it out, or give ['*']")

@@ -52,8 +52,12 @@ def declare(options: ClusterOptions, project: Project, manifest: bytes = b'') ->
         A host name in `nodes` has no address.
     """
     by_value = modules_by_value(options.computation)
-    for allocation in options.allocations:
+    for place, allocation in enumerate(options.allocations):
         dump_setup_args(allocation, by_value)  # what cannot travel is told here
+        try:
+            node_files(allocation)
+        except UsageError as error:
+            raise UsageError(f'nodes[{place}]: {error}') from error
     return DeclareComputation(
         secrets.randbits(63) | 1,
         options.name or computation_name(options.computation),
@@ -133,6 +137,19 @@ def node_spec(allocation: NodeAllocate, node_port: int) -> NodeSpec:
     pattern = host if '*' in host else resolve(host)[0]
     asks = allocation.decides_itself
     return NodeSpec(pattern, allocation.port_or(node_port), allocation.cpus, asks)
+
+
+def node_files(allocation: NodeAllocate) -> SourceFiles:
+    """Find and digest the files that are for the nodes of this allocation alone.
+
+    Raises
+    ------
+    UsageError
+        One is missing or cannot be sent, or something is no file.
+    """
+    if objects_of(allocation.depends):
+        raise UsageError(f'depends may hold files and modules only: {allocation.depends!r}')
+    return files_of('depends', allocation.depends)
 
 
 def dump_setup_args(allocation: NodeAllocate, by_value: Iterable[str]) -> bytes:

@@ -1,5 +1,6 @@
 """Functions and classes as bytes that define them, and name the files that they come from."""
 
+import functools
 import io
 import pickle
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import cloudpickle
 
+from nodeserver import remade
 from nodeserver.culprits import pickling_failure
 from nodeserver.distributions import Requirement
 from nodeserver.usercode import by_value_meanwhile, sources_of
@@ -45,10 +47,13 @@ class DefinitionPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: object) -> Any:
         if type(obj) is types.CodeType:
             return types.CodeType, _code_arguments(obj)
+        if isinstance(obj, functools.cached_property):
+            return remade.cached_property(obj)
         reduced = super().reducer_override(obj)
         if type(reduced) is tuple and reduced[-1] is cloudpickle.cloudpickle._class_setstate:
-            return (*reduced[:-1], define_class)
-        return reduced
+            assert isinstance(obj, type)
+            return (*remade.with_slots(obj, reduced)[:-1], define_class)
+        return reduced if reduced is not NotImplemented else remade.cached_function(obj)
 
 
 class PackagePickler(DefinitionPickler):

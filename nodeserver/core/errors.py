@@ -12,6 +12,10 @@ class UsageError(DispyError, ValueError):
     """An argument has a wrong value: the text names it, what was given and what is allowed."""
 
 
+class WrongType(UsageError, TypeError):  # noqa: N818 - reads as a sentence
+    """An argument is of a wrong type, where the documents promise a `TypeError`."""
+
+
 class UnknownParameter(UsageError, TypeError):  # noqa: N818 - reads as a sentence
     """There is no parameter of that name; the text names the nearest one."""
 

@@ -67,7 +67,7 @@ from nodeserver.core.messages import (
 )
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules, Peer
 from nodeserver.core.nodefiles import NodeFiles
-from nodeserver.core.nodestatus import refused, status_lines
+from nodeserver.core.nodestatus import held_by, refused, status_lines
 from nodeserver.core.shift import Shift
 from nodeserver.core.silence import Silence
 from nodeserver.core.workplace import Workplace
@@ -213,6 +213,8 @@ class NodeCore:
             hosted.orphaned = True
             hosted.forget_waiting()
             self._files.close(hosted)
+        if held:
+            self._shift.holder_gone()
 
     def _farewell(self, peer: str, message: Farewell, now: float) -> None:
         self._peers.pop(peer, None)
@@ -264,7 +266,7 @@ class NodeCore:
             self._refuse(peer, message, 'busy', self._shift.closed)
         elif holder is not None and holder.scheduler != peer:
             self._peers[peer].waits = True
-            self._refuse(peer, message, 'busy', f'held by {holder.opened.owner}')
+            self._refuse(peer, message, 'busy', held_by(holder))
         else:
             hosted = self._hosted[message.computation] = Hosted(peer, message)
             self._shift.client_came(peer)

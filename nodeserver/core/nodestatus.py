@@ -18,14 +18,19 @@ def status_lines(
     if holder is None:
         lines.append('held by nobody')
     else:
-        gone = ', which is gone' if holder.orphaned else ''
-        lines.append(f'held by {holder.opened.owner}{gone}')
+        lines.append(held_by(holder))
     for each in hosted:
         jobs = f'{_count(each.running, "job")} running, {each.waiting} waiting'
         lines.append(f'computation {each.opened.name} ({each.state}): {jobs}')
     waiting = sum(peer.waits for peer in peers)
     lines.append(f'{_count(len(peers), "program")} connected, {waiting} of them waiting for it')
     return lines
+
+
+def held_by(holder: Hosted) -> str:
+    """Name the client that has the node."""
+    gone = ', which is gone: its running jobs end first' if holder.orphaned else ''
+    return f'held by {holder.opened.owner}{gone}'
 
 
 def refused(event: PeerRefusedUs) -> Report:

@@ -6,7 +6,7 @@ A node that takes no jobs gives those that wait back and lets the running ones g
 end of its hours: then nothing of anybody is left on it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from nodeserver.core import levels
 from nodeserver.core.departure import Departure
@@ -158,9 +158,16 @@ class Shift:
         if self._causes or self._departure.reason:
             return
         holder = next((hosted.scheduler for hosted in self._hosted.values()), '')
-        for name, peer in self._peers.items():
-            if peer.waits and holder in ('', name):
-                peer.waits = False
+        self._invite([name for name in self._peers if holder in ('', name)])
+
+    def holder_gone(self) -> None:
+        """Have those who wait for the node ask again, and learn that only running jobs hold it."""
+        self._invite(self._peers)
+
+    def _invite(self, names: Iterable[str]) -> None:
+        for name in names:
+            if self._peers[name].waits:
+                self._peers[name].waits = False
                 self._emit(Send(name, NodeFree()))
 
     def _evict(self, kind: str, reason: str) -> None:

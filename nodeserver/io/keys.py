@@ -25,7 +25,7 @@ import platformdirs
 import zmq
 from zmq.utils import z85
 
-from nodeserver.core.errors import KeyFileError, UsageError
+from nodeserver.core.errors import KeyFileError, UsageError, WrongType
 from nodeserver.wire.beacon import INSECURE_KEY
 from nodeserver.wire.linkkeys import LinkKeys
 
@@ -109,11 +109,11 @@ def choose_secret(
         A passphrase is too short, a key malformed, or `insecure` contradicts a secret.
     KeyFileError
         A file cannot be used: missing, malformed, or open to other users.
-    TypeError
+    WrongType
         `secret` is not a string; None does not mean "no secret".
     """
     if not isinstance(secret, str):
-        raise TypeError(
+        raise WrongType(
             f"secret must be a string, not {type(secret).__name__}: '' means this user's own "
             f'key; insecure=True (--insecure) turns encryption off'
         )

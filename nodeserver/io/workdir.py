@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from nodeserver.core.errors import UsageError
+from nodeserver.wire.manifest import LONGEST_NAME
 
 _MODE = 0o700
 
@@ -46,6 +47,11 @@ def check_dest_path(dest_path: str) -> PurePosixPath:
         raise UsageError(
             f"dest_path must be a path below the node's own directory, without '..', "
             f'not {dest_path!r}'
+        )
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in wanted.parts):
+        raise UsageError(
+            f'dest_path: a part of it has more than {LONGEST_NAME} bytes, which no directory may '
+            f'have: {dest_path!r}'
         )
     return wanted
 

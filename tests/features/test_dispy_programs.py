@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import dispy_nb as dispy
 from tests.features.conftest import Pair
 from tests.support.programs import client_program
 
@@ -67,3 +68,12 @@ def test_a_program_whose_objects_travel_and_whose_jobs_are_cancelled(
         '-1',
         'True',
     ]
+
+
+@pytest.mark.usefixtures('own_home')
+def test_nodes_may_be_none_as_by_default_there() -> None:
+    with (
+        dispy.LocalNodes(1, cpus=1),
+        dispy.JobCluster(abs, None, ip_addr='127.0.0.1', port=0) as cluster,  # type: ignore[arg-type]
+    ):
+        assert cluster.submit(-2)() == 2

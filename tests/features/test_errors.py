@@ -31,6 +31,10 @@ def nothing():
     pass
 
 
+async def later(*args):
+    pass
+
+
 def hold(gate):
     import pathlib
     import time
@@ -46,8 +50,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ('computation', 3, 'must be a function.*, not 3'),
     ('computation', None, 'must be a function.*, not None'),
     ('nodes', '127.0.0.1', 'must be a list'),
-    ('nodes', 5, 'must be a list, not 5'),
-    ('nodes', None, 'must be a list, not None'),
+    ('nodes', 5, 'must be a list, not 5$'),
     ('nodes', [], 'is empty'),
     ('nodes', [3], 'host name, an IP address.* not 3'),
     ('nodes', [''], "host name, an address or a pattern, not ''"),
@@ -73,8 +76,24 @@ WRONG: list[tuple[str, Any, str]] = [
     ('dest_path', 'a\0b', 'must be a path below'),
     ('loglevel', 'DEBUG', "must be one of .*, not 'DEBUG'"),
     ('loglevel', None, 'must be one of .*, not None'),
-    ('cleanup', 'yes', "must be True or False, not 'yes'"),
-    ('cleanup', None, 'must be True or False, not None'),
+    ('dest_path', 'a' * 256, 'dest_path: a part of it has more than 255 bytes'),
+    ('cleanup', 'yes', "must be True, False or a function, not 'yes'"),
+    ('cleanup', None, 'must be True, False or a function, not None'),
+    ('cleanup', later, 'cleanup must be an ordinary function, not <function later'),
+    (
+        'setup',
+        functools.partial(later, 1),
+        'setup must be an ordinary function, not <function later',
+    ),
+    ('computation', '/tmp', "'/tmp' is a directory"),
+    ('nodes', [dispy.NodeAllocate('127.0.0.1', depends=['no file'])], r"depends\[0\]: 'no file'"),
+    (
+        'nodes',
+        [dispy.NodeAllocate('127.0.0.1', depends=[double])],
+        'depends may hold files and modules',
+    ),
+    ('secret', 5, 'secret must be a string, not int'),
+    ('depends', None, 'must be a list, not None$'),
     ('setup', 5, 'must be a function or None, not 5'),
     ('depends', double, 'must be a list, not <function double'),
     ('depends', [double, 3], r'depends\[1\] must be a function, a class, .*, not 3 \(int\)'),

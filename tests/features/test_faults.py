@@ -292,7 +292,7 @@ def test_a_node_whose_client_was_killed_frees_itself_within_seconds(
             job = cluster.submit(7)
             if jobs:
                 # what ran for the dead program may end first
-                eventually(lambda: 'busy: held by' in cluster.explain(), SOON)
+                eventually(lambda: ', which is gone: its running' in cluster.explain(), SOON)
                 gate.touch()
             assert job.wait(SOON), cluster.explain()
             assert job() == 7

@@ -67,6 +67,25 @@ def test_later_files_of_one_path_replace_earlier_ones(
     assert sorted(path.name for path in here.iterdir()) == ['other0', 'other1', 'same.txt']
 
 
+def rewrite(times: int) -> list[int]:
+    answers = []
+    for _ in range(times):
+        Path('file.dat').write_text('x')
+        answers.append(dispy_send_file('file.dat'))  # type: ignore[name-defined]  # noqa: F821
+    return answers
+
+
+@pytest.mark.row('H06')
+def test_jobs_of_one_node_send_files_of_one_path_at_once(here: Path, own_home: Path) -> None:
+    with (
+        dispy.LocalNodes(1, cpus=2) as local,
+        dispy.JobCluster(rewrite, local.nodes, ip_addr='127.0.0.1', port=0) as cluster,
+    ):
+        jobs = [cluster.submit(10) for _ in range(4)]
+        assert [outcome(job) for job in jobs] == [[0] * 10] * 4
+    assert (here / 'file.dat').read_text() in ('x', '')  # one may have begun to write anew
+
+
 def test_a_file_that_leads_elsewhere_stays_below_the_clients_directory(
     here: Path, make_cluster: MakeCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -183,8 +202,9 @@ def test_send_file_tells_what_is_wrong(
 ) -> None:
     cluster = make_cluster(look)
     cluster.wait_for_nodes(1, LIMIT)
-    with pytest.raises(dispy.UsageError, match='missing'):
-        cluster.send_file('missing', '127.0.0.2')
+    for path in ('missing', 5, None):
+        with pytest.raises(dispy.UsageError, match=f'path must be a file.*{path}'):
+            cluster.send_file(path, '127.0.0.2')  # type: ignore[arg-type]
     with pytest.raises(dispy.UsageError, match='path must be a file'):
         cluster.send_file(here, '127.0.0.2')
     Path('file').write_text('x')
