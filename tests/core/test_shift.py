@@ -267,7 +267,7 @@ def test_status_says_who_holds_the_node_and_what_it_does() -> None:
         '1 program connected, 0 of them waiting for it',
     ]
     bench.tell(PeerLost('s', 'gone'))
-    assert 'held by Ann at box, which is gone' in bench.core.status()
+    assert 'held by Ann at box, which is gone: its running jobs end first' in bench.core.status()
     bench.tell(StopAsked(False, 'SIGTERM received'))
     assert bench.core.status()[1] == 'the node is ending: SIGTERM received'
 
