@@ -7,7 +7,7 @@ be sent.  Names are bytes: a file system's names need not be text.
 
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -64,7 +64,8 @@ def decode_manifest(data: bytes) -> list[FileEntry]:
         text = unpacker.decompress(data, MOST_BYTES)
         if not unpacker.eof:
             raise ProtocolError(f'a manifest of more than {MOST_BYTES} bytes came in')
-        base, paths, *columns, origins = _DECODER.decode(text)
+        decoded: tuple[Any, ...] = _DECODER.decode(text)
+        base, paths, *columns, origins = decoded
         origins = [base + p if o == _USUAL else o for p, o in zip(paths, origins, strict=False)]
         entries = list(map(FileEntry, paths, *columns, origins))
     except (zlib.error, *MALFORMED) as error:
