@@ -47,7 +47,7 @@ class DefinitionPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: object) -> Any:
         if type(obj) is types.CodeType:
             return types.CodeType, _code_arguments(obj)
-        if isinstance(obj, functools.cached_property):
+        if type(obj) is functools.cached_property:
             return remade.cached_property(obj)
         reduced = super().reducer_override(obj)
         if type(reduced) is tuple and reduced[-1] is cloudpickle.cloudpickle._class_setstate:
