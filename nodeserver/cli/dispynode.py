@@ -72,9 +72,8 @@ def parser() -> argparse.ArgumentParser:
         parser,
         '--scheduler_port',
         type=port_to_dial,
-        default=CLIENT_PORT,
         metavar='PORT',
-        help='TCP port of --scheduler_node (default: %(default)s)',
+        help=f'TCP port of --scheduler_node (default: {CLIENT_PORT})',
     )
     add_option(parser, '--name', type=node_name, default='', help=_NAME_HELP)
     add_option(parser, '--dest_path_prefix', type=Path, metavar='DIRECTORY', help=_PREFIX_HELP)
@@ -181,13 +180,15 @@ def options_of(arguments: argparse.Namespace, prefix: Path) -> NodeOptions:
 def _scheduler(arguments: argparse.Namespace) -> tuple[str, int] | None:
     """Where to connect to by itself, if anywhere (L17, L18)."""
     if arguments.scheduler_node is None:
+        if arguments.scheduler_port is not None:
+            raise UsageError('--scheduler_port is that of --scheduler_node, which is missing')
         return None
     try:
         addresses = netif.resolve(arguments.scheduler_node)
     except UsageError as error:
         raise UsageError(f'--scheduler_node: {error}') from error
     plain = next((address for address in addresses if ':' not in address), addresses[0])
-    return plain, arguments.scheduler_port
+    return plain, arguments.scheduler_port or CLIENT_PORT
 
 
 def _hours(arguments: argparse.Namespace) -> ServiceHours | None:

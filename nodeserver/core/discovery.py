@@ -9,12 +9,12 @@ from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Connect, Disconnect, Effect, Ping
 from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
 from nodeserver.core.fleet import NodeRecord, matching_spec
+from nodeserver.core.values import NODE_ROLE
 
 FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
 LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
 MOST_NODES = 10_000
 MOST_STRANGERS = 1_000
-NODE = 'node'  # what a peer that connects calls itself
 
 
 class Discovery:
@@ -96,7 +96,7 @@ class Discovery:
 
     def connected(self, event: PeerConnected, now: float) -> None:
         """The link stands; the node's details follow by themselves."""
-        if event.caller == NODE:
+        if event.caller == NODE_ROLE:
             self._called(event, now)
         node = self._nodes.get(event.peer)
         if node is not None:

@@ -10,7 +10,7 @@ import logging
 from nodeserver.io.dialer import Target
 from nodeserver.io.zmqlink import ZmqLink
 
-_LOOK_INTERVAL, _MOST_INTERVAL = 2.0, 8.0  # seconds; longer for who always hangs up at once
+_LOOK_INTERVAL, _MOST_INTERVAL = 2.0, 60.0  # seconds; longer for who cannot be understood
 
 _log = logging.getLogger(__name__)
 
@@ -34,11 +34,13 @@ class StandingCall:
     def _look(self) -> None:
         pause, answered = self._interval, self._link.has_answered(self._target)
         if answered is None:
-            self._link.dial(self._target)
+            self._link.dial(self._target, self._met)
             self._interval = min(2 * self._interval, _MOST_INTERVAL)
-        elif answered:
-            self._complained, self._interval = False, _LOOK_INTERVAL
-        elif not self._complained:
+        elif not answered and not self._complained:
             self._complained = True
             _log.info('no scheduler answers at %s; it is tried until one does', self._target)
         self._timer = self._loop.call_later(pause, self._look)
+
+    def _met(self) -> None:
+        """A scheduler answered: the next one is looked for, and missed, as this one was."""
+        self._complained, self._interval = False, _LOOK_INTERVAL

@@ -14,6 +14,7 @@ import zmq
 
 from nodeserver.core.events import Event, PeerLost
 from nodeserver.core.messages import Message
+from nodeserver.core.values import NODE_ROLE, SCHEDULER_ROLE
 from nodeserver.io.dialer import OTHER_WAY_ROUND, Dialer, Target, log
 from nodeserver.io.linkoptions import LinkOptions, Surroundings
 from nodeserver.io.listener import Listener
@@ -28,7 +29,7 @@ from nodeserver.wire.linkkeys import LinkKeys
 _MAX_SOCKETS = 65535
 _DISCONNECT_LINGER = 1.0
 # whom each takes connections of (D2); a role that is not here takes any
-_TAKES = {'node': 'scheduler', 'scheduler': 'node'}
+_TAKES = {NODE_ROLE: SCHEDULER_ROLE, SCHEDULER_ROLE: NODE_ROLE}
 _TAKEN_UP_ANEW = 'its connection was lost and taken up anew'
 
 
@@ -85,10 +86,15 @@ class ZmqLink:
         kind = UnixDialer if local_path else ZmqDialer
         self._dialers[peer] = kind(self._around, peer, target, self._on_gone)
 
-    def dial(self, target: Target) -> None:
-        """Connect to whoever listens there; who that is shows when it answers."""
+    def dial(self, target: Target, met: Callable[[], None] = _nothing) -> None:
+        """Connect to whoever listens there; who that is shows when it answers: `met` is called."""
         called = f'?{target}'  # no peer id is like that
-        self._dialers[called] = ZmqDialer(self._around, called, target, self._on_gone, self._met)
+
+        def meet(called: str, peer: str) -> None:
+            self._met(called, peer)
+            met()
+
+        self._dialers[called] = ZmqDialer(self._around, called, target, self._on_gone, meet)
 
     def has_answered(self, target: Target) -> bool | None:
         """Whether who is dialled there has ever answered; None where nobody is being dialled."""
@@ -192,5 +198,5 @@ class ZmqLink:
         """
         us, our_role = self._around.us
         if dialer.is_greeted:
-            return dialer.is_up or our_role != 'node'
+            return dialer.is_up or our_role != NODE_ROLE
         return dialer.is_up and us > peer

@@ -1,6 +1,7 @@
 """The listening end over ZeroMQ: one ROUTER for many peers."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -12,6 +13,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import OtherKeySeen
+from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.datagrams import bind_address
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.listener import Admits, Listener
@@ -64,9 +66,14 @@ class ZmqListener(Listener):
             if error.errno == errno.EADDRINUSE:
                 raise PortBusy(port, address, option) from error
             raise
-        sock.setsockopt(zmq.USE_FD, self._fd)
-        sock.setsockopt(zmq.IPV6, 1)
-        sock.bind(tcp_endpoint(address or '*', bound))
+        try:
+            sock.setsockopt(zmq.USE_FD, self._fd)
+            sock.setsockopt(zmq.IPV6, 1)
+            sock.bind(tcp_endpoint(address or '*', bound))
+        except zmq.ZMQError:
+            _not_for_forks.discard(self._fd)
+            os.close(self._fd)  # which ZeroMQ has not taken over
+            raise
         return bound
 
     def _shut(self, linger: float) -> None:
@@ -98,7 +105,7 @@ class ZmqListener(Listener):
         self._receive(name, frames, lambda: _address_of(first))
 
     def _saw_other_key(self, address: str) -> None:
-        if self._around.us[1] == 'scheduler':  # a node has nobody to tell
+        if self._around.us[1] == SCHEDULER_ROLE:  # a node has nobody to tell
             self._around.post(OtherKeySeen(address))
 
     def _take_monitor(self) -> None:
@@ -146,7 +153,8 @@ def _bound(address: str, port: int) -> socket.socket:
 def _leave_ports() -> None:
     """In a fork of the program: it does not listen."""
     for fd in _not_for_forks:
-        os.close(fd)
+        with contextlib.suppress(OSError):  # what runs after a fork may have closed all
+            os.close(fd)
     _not_for_forks.clear()
 
 

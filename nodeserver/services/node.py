@@ -42,7 +42,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.node import NodeCore
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules
-from nodeserver.core.values import Availability
+from nodeserver.core.values import NODE_ROLE, Availability
 from nodeserver.io import netif
 from nodeserver.io.clock import second_of_day
 from nodeserver.io.driver import Driver
@@ -146,7 +146,7 @@ class NodeService:
         self._link = ZmqLink(
             self._loop,
             self._seat.post,
-            (options.peer_id, 'node'),
+            (options.peer_id, NODE_ROLE),
             options.secret.link_keys(),
             replace(
                 patient_options(options.msg_timeout),

@@ -19,6 +19,7 @@ from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import StopAsked
 from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.scheduler import SchedulerCore
+from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret
 from nodeserver.io.link import Link
@@ -66,7 +67,7 @@ class SchedulerService:
         self._nodes = ZmqLink(
             driver.loop,
             self._seat.post,
-            (options.peer_id, 'scheduler'),
+            (options.peer_id, SCHEDULER_ROLE),
             options.secret.link_keys(),
             LinkOptions(files=FileExchange(for_this_process)),
             driver.turn_if_idle,

@@ -91,7 +91,7 @@ def _as_it_is(file: int) -> int:
         write(kept, [os.pread(file, found.st_size, 0)])
         os.fchmod(kept, stat.S_IMODE(found.st_mode))
         os.utime(kept, ns=(found.st_atime_ns, found.st_mtime_ns))
-    except OSError:
+    except BaseException:  # a lasting worker goes on after an interrupt
         os.close(kept)
         raise
     os.close(file)

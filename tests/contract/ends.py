@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import zmq
 from zmq.utils import z85
@@ -184,15 +185,9 @@ class Made:
         self._ends.append(end)
         return end
 
-    def listening(
-        self,
-        keys: LinkKeys | None = None,
-        options: LinkOptions = QUICK,
-        name: str = '',
-        role: str = 'test',
-    ) -> ZmqEnd:
-        """Make an end that listens."""
-        end = self(keys, options, name, role)
+    def listening(self, *args: Any, **options: Any) -> ZmqEnd:
+        """Make an end that listens, of what others are made of."""
+        end = self(*args, **options)
         end.port = end.zmq.listen(HOST, 0)
         return end
 

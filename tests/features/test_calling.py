@@ -215,6 +215,7 @@ def test_a_node_that_is_to_connect_to_a_node_is_told_what_that_is(own_home: Path
     ('options', 'status', 'words'),
     [
         (['--scheduler_node', 'no such host'], 2, "--scheduler_node: host 'no such host' is"),
+        (['--scheduler_port', '5'], 2, 'is that of --scheduler_node, which is missing'),
         (['--scheduler_port', '0'], 2, "'0' is not a whole number from 1 to 65535"),
         (['--scheduler-port', 'x'], 2, "--scheduler_port: 'x' is not a whole number"),
     ],
@@ -268,13 +269,20 @@ with dispy.JobCluster(compute{nodes}) as cluster:
 @pytest.mark.netns
 @pytest.mark.slow
 @pytest.mark.row('L17')
-def test_a_late_node_of_another_network_contacts_the_scheduler_and_is_used() -> None:
+def test_a_late_node_of_another_network_contacts_the_scheduler_and_is_used(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / 'script.py'
+    script.write_text(FAR.format(nodes=''))
     with TwoLans(1, 1) as net, ExitStack() as stack:
         client, node = net.left[0], net.right[0]
+        words = client.command([sys.executable, script])
+        running = stack.enter_context(program(*words, ready='nobody answered'))
+        assert running.output() == 'scheduled\n'
         call = ['-c', 1, '--scheduler_node', client.ip]
         stack.enter_context(node_program(*call, within=node.command([])))
-        done = client_program(FAR.format(nodes=''), within=client.command([]))
-    assert done.stdout == f"scheduled\n{{'r0'}} ['{node.ip}']\n"
+        assert running.wait(LIMIT) == 0
+        assert running.output() == f"scheduled\n{{'r0'}} ['{node.ip}']\n"
 
 
 @pytest.mark.netns(nat=True)
