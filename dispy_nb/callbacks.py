@@ -1,9 +1,11 @@
 """The thread on which users' callbacks run: one for the process, strictly in order (D10)."""
 
+import contextvars
 import inspect
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -12,9 +14,11 @@ from nodeserver.core.errors import UsageError
 
 _log = logging.getLogger('dispy_nb')
 
+SHOWN_IN_FULL = 5  # errors of one function
+
 ARGUMENTS = {'callback': ('job',), 'cluster_status': ('status', 'node', 'job')}
 
-Call = tuple[Callable[..., Any], tuple[Any, ...], Callable[[Any], None]]
+Call = tuple[Callable[..., Any], tuple[Any, ...], Callable[[Any], None], contextvars.Context | None]
 
 
 class CallbackThread:
@@ -28,15 +32,23 @@ class CallbackThread:
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._forget_parent)
         self.current: Callable[..., Any] | None = None  # what runs now, for messages
+        self._raised: Counter[str] = Counter()
 
     def put(
-        self, function: Callable[..., Any], args: tuple[Any, ...], then: Callable[[Any], None]
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        then: Callable[[Any], None],
+        context: contextvars.Context | None = None,
     ) -> None:
-        """Have `function(*args)` called, and `then(value)` after it (None if it raised)."""
+        """Have `function(*args)` called, and `then(value)` after it (None if it raised).
+
+        In a notebook the context tells which cell what it prints belongs to (V10).
+        """
         with self._lock:
             if self._thread is None:
                 self._start_thread()
-            self._calls.put((function, args, then))
+            self._calls.put((function, args, then, context))
 
     def is_current(self) -> bool:
         """Whether the caller is itself in a callback."""
@@ -70,19 +82,36 @@ class CallbackThread:
         if before is not None:
             before.join()  # never two callbacks at once
         while (call := calls.get()) is not None:
-            function, args, then = call
+            function, args, then, context = call
             self.current = function
             value = None
             try:
-                value = function(*args)
-            except BaseException:  # noqa: BLE001
-                # the user's own function, sys.exit() included: its error is his to read, and
-                # the next call goes on
-                _log.exception('%s raised', getattr(function, '__qualname__', function))
+                if context is None:
+                    value = self._called(function, args)
+                else:
+                    # a copy, as a context cannot be entered twice: a callback may make a cluster
+                    value = context.copy().run(self._called, function, args)
             finally:
                 self.current = None
                 then(value)
-            del call, function, args, then, value
+            del call, function, args, then, value, context
+
+    def _called(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        try:
+            return function(*args)
+        except BaseException as error:  # noqa: BLE001
+            # the user's own function, sys.exit() included: its error is his to read, and the
+            # next call goes on
+            self._tell(getattr(function, '__qualname__', repr(function)), error)
+            return None
+
+    def _tell(self, name: str, error: BaseException) -> None:
+        """Show the first errors of a function in full, and of thousands of others how many."""
+        self._raised[name] = count = self._raised[name] + 1
+        if count <= SHOWN_IN_FULL:
+            _log.exception('%s raised', name)
+        elif count == 10 ** (len(str(count)) - 1):
+            _log.error('%s has raised %d times by now; this time %r', name, count, error)
 
 
 def check_callback(name: str, function: Any) -> None:

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from dispy_nb import local
+from dispy_nb.surroundings import in_kernel
 
 _log = logging.getLogger('dispy_nb')
 
@@ -64,12 +65,6 @@ def _close_clusters_of(nodes: set[tuple[str, int]], failed: bool) -> None:
 
 
 local.before_end(_close_clusters_of)
-
-
-def in_kernel() -> bool:
-    """Whether this program is the kernel of a notebook."""
-    get_ipython = getattr(sys.modules.get('IPython'), 'get_ipython', None)
-    return hasattr(get_ipython() if get_ipython is not None else None, 'kernel')
 
 
 def _close(cluster: Any, at_once: bool) -> None:

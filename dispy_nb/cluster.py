@@ -227,6 +227,7 @@ class JobCluster(OlderVerbs):
         if isinstance(self._options.computation, str):
             check_program_arguments(args, kwargs)
         named: list[int] = []  # ids of large arguments
+        shown = self._shell.history.shown(args, kwargs)
         try:
             if depends:
                 payload = dump_job(args, kwargs, depends, self._travels, self._data.divert, named)
@@ -235,7 +236,7 @@ class JobCluster(OlderVerbs):
         except BaseException:
             self._data.give_up(0, named)
             raise
-        return self._submit_payload(node, payload, options, named or _NO_DATA, files, id)
+        return self._submit_payload(node, payload, options, named or _NO_DATA, files, id, shown)
 
     def _submit_payload(
         self,
@@ -245,6 +246,7 @@ class JobCluster(OlderVerbs):
         named: list[int] = _NO_DATA,
         files: SourceFiles = NO_FILES,
         id: Any = ...,
+        shown: Any = None,  # of its arguments
     ) -> DispyJob:
         number = 0
         try:
@@ -255,6 +257,7 @@ class JobCluster(OlderVerbs):
                 job = DispyJob(self, number, len(payload))
                 if id is not ...:
                     job.id = id  # now: adding it tells of it
+                job._arguments = shown
                 self._shell.add(job, number)
                 if named:
                     self._data.assign(number, named)
@@ -291,9 +294,9 @@ class JobCluster(OlderVerbs):
         """Whether all nodes that the cluster asks for are among these addresses and ports."""
         return all((a.host, a.port) in nodes for a in self._shell.allocations)
 
-    def snapshot(self) -> Snapshot:
-        """Take a picture of the cluster's figures, for displays."""
-        return take_snapshot(self.name, self._shell, self._made_at, self._is_closed)
+    def snapshot(self, jobs: int = 0) -> Snapshot:
+        """Take a picture of the cluster's figures, and of its first pending jobs, for displays."""
+        return take_snapshot(self.name, self._shell, self._made_at, self._is_closed, jobs)
 
     def __repr__(self) -> str:
         counts = f'{self._shell.submitted} jobs, {len(self._shell.jobs)} pending'

@@ -1,10 +1,9 @@
 """Clusters as the last line of a cell: who shows them is found when one is shown (D11)."""
 
 import importlib
-import sys
-from typing import Any
 
 from dispy_nb.cluster import JobCluster
+from dispy_nb.surroundings import running_shell
 
 
 def register() -> None:
@@ -12,12 +11,6 @@ def register() -> None:
     shell = running_shell()
     if shell is not None:
         shell.display_formatter.ipython_display_formatter.for_type(JobCluster, _show)
-
-
-def running_shell() -> Any:
-    """Return IPython's shell, None outside of one; imports nothing."""
-    get_ipython = getattr(sys.modules.get('IPython'), 'get_ipython', None)
-    return get_ipython() if get_ipython is not None else None
 
 
 def _show(cluster: JobCluster) -> None:

@@ -73,6 +73,7 @@ class DispyJob:
     __slots__ = (
         '__dict__',
         '__weakref__',
+        '_arguments',
         '_attempts',
         '_cluster',
         '_end_time',
@@ -94,6 +95,7 @@ class DispyJob:
         self._number = number
         self._size = size  # bytes of its arguments
         self._id: Any = number
+        self._arguments: Any = None  # as `shortened.arguments_text` takes them, until it has ended
         self._status = JobStatus.CREATED
         self._node: Any = None
         self._outcome: OpenedOutcome | ProvisionalOutcome | bytes | None = None

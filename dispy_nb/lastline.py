@@ -11,7 +11,13 @@ def last_line(text: str) -> str:
 
 def failure(outcome: bytes, reason: str) -> str:
     """Why an attempt failed: what its node says of it, or what its function raised."""
+    return reason or last_line(failure_text(outcome, ''))
+
+
+def failure_text(outcome: bytes, reason: str) -> str:
+    """The same in full: with the traceback of the user's frames, if there is one."""
     try:
-        return reason or last_line(decode_outcome(outcome)[0].exception)
+        raised = decode_outcome(outcome)[0].exception if outcome else ''
     except ProtocolError as error:  # a node's fault, and no reason to try less
-        return str(error)
+        raised = str(error)
+    return '\n'.join(filter(None, (reason, raised)))

@@ -142,6 +142,8 @@ class DispyNode:
         Cpus that this cluster may use.
     avail_cpus : int
         Cpus that the node offers.
+    memory : int
+        Bytes that jobs can have there in all; 0 if the node cannot tell.
     busy : int
         Jobs of this cluster that are with it.
     jobs_done : int
@@ -176,6 +178,7 @@ class DispyNode:
         """Take in what the scheduler tells of it."""
         self.cpus = change.cpus
         self.avail_cpus = change.avail_cpus
+        self.memory = change.memory
         self.closed = change.status == NodeStatus.CLOSED
         self.avail_info = avail_info(change.availability)
         self.update_time = time.time()

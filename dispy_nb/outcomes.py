@@ -35,6 +35,11 @@ class ProvisionalOutcome:
         self._data = data
         self._opened: OpenedOutcome | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return len(self._data)
+
     def open(self) -> OpenedOutcome:
         """Unpickle it, once."""
         if self._opened is None:

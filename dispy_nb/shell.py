@@ -5,10 +5,11 @@
 All methods with a leading `_perform` run on the loop's thread; `wait_idle` is called by users.
 """
 
+import contextvars
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from dispy_nb.callbacks import CallbackThread
 from dispy_nb.feeder import Feeder
 from dispy_nb.files import ClusterFiles
 from dispy_nb.gilshare import GilShare
+from dispy_nb.history import History
 from dispy_nb.job import DispyJob, JobView
 from dispy_nb.lastline import failure
 from dispy_nb.nodes import DispyNode
@@ -24,6 +26,7 @@ from dispy_nb.options import ClusterOptions
 from dispy_nb.outcomes import ProvisionalOutcome
 from dispy_nb.requests import Requests
 from dispy_nb.shareddata import DataBook
+from dispy_nb.surroundings import in_kernel
 from nodeserver.core.effects import (
     AskAllocation,
     DeliverOutput,
@@ -44,7 +47,6 @@ from nodeserver.io.driver import Performers
 
 _log = logging.getLogger('dispy_nb')
 
-FAILURES_KEPT = 20
 BLOCKED_CALLBACK_SECONDS = 5.0
 _GIL = GilShare()
 _WITH_A_NODE = (JobStatus.RUNNING, JobStatus.PROVISIONAL)
@@ -52,13 +54,6 @@ _WITH_A_NODE = (JobStatus.RUNNING, JobStatus.PROVISIONAL)
 
 def _title(node: DispyNode | None) -> str:
     return f'{node.name} ({node.ip_addr})' if node is not None else 'a node'
-
-
-def _name_of(job: DispyJob) -> str:
-    try:
-        return str(job.id)
-    except Exception:  # noqa: BLE001 - the user's own object, on our loop's thread
-        return f'#{job._number}'
 
 
 class ClusterShell:
@@ -83,8 +78,8 @@ class ClusterShell:
         self.submitted = 0
         self.provisional = 0
         self.latest_provisional: ProvisionalOutcome | None = None
-        # id, status, what went wrong: words only, since nobody may keep an ended job (C25)
-        self.failures: deque[tuple[str, str, str]] = deque(maxlen=FAILURES_KEPT)
+        self.history = History(keeps_jobs=in_kernel())
+        self.context = contextvars.copy_context()  # of callbacks: the cell that made the cluster
         self.notice = ''
         self.first_submit: float | None = None
         self.last_settle: float | None = None
@@ -258,7 +253,7 @@ class ClusterShell:
             node.jobs_done += len(done.ids)
             node.cpu_time += sum(done.seconds)
             node.rx += sum(map(len, done.outcomes))
-        self._settled(now)
+        self._settled(len(done.ids), now)
 
     def _perform_settle_unrun(self, effect: SettleUnrun) -> None:
         now = time.time()
@@ -268,7 +263,7 @@ class ClusterShell:
                 self._end(job, STATUSES[effect.status], b'', effect.reason, now)
                 self._tell_of_end(job)
                 del self.jobs[number]
-        self._settled(now)
+        self._settled(len(effect.ids), now)
 
     def _end(
         self, job: DispyJob, status: JobStatus, outcome: bytes, reason: str, now: float
@@ -280,8 +275,8 @@ class ClusterShell:
             self.files.settle(job._number)
         self.counts[status] += 1
         job._settle(status, outcome, reason, now)
-        if status is not JobStatus.FINISHED:
-            self.failures.append((_name_of(job), status.name.lower(), failure(outcome, reason)))
+        self.history.ended(job, status, outcome, reason)
+        job._arguments = None
 
     def _tell_of_end(self, job: DispyJob) -> None:
         _log.debug('%s: job %s %s', self.cluster.name, job.id, job.status.name.lower())
@@ -296,8 +291,9 @@ class ClusterShell:
             self._holds = True
             _GIL.hold()
 
-    def _settled(self, now: float) -> None:
+    def _settled(self, count: int, now: float) -> None:
         self.last_settle = now
+        self.history.throughput.add(count, now)
         if not self.jobs:  # with calls left, it is the one who waits inside a callback
             if self._holds:
                 self._holds = False
@@ -311,7 +307,7 @@ class ClusterShell:
             wake()
 
     def _perform_provisional(self, effect: DeliverProvisional) -> None:
-        results = effect.results
+        results, now = effect.results, time.time()
         for number, result in zip(results.ids, results.results, strict=True):
             job = self.jobs.get(number)
             if job is None:
@@ -322,6 +318,7 @@ class ClusterShell:
                 job._node.rx += len(result)
             self.provisional += 1
             self.latest_provisional = outcome
+            self.history.provisional(job, outcome, now)
             if self._options.callback is not None:
                 view = JobView(job, JobStatus.PROVISIONAL, outcome)
                 self._call(self._options.callback, view)
@@ -367,7 +364,7 @@ class ClusterShell:
     def _call(self, function: Any, *args: Any) -> None:
         with self._idle:
             self._calls_left += 1
-        self._callbacks.put(function, args, self._called)
+        self._callbacks.put(function, args, self._called, self.context)
 
     def _tell(self, status: int, node: DispyNode | None, job: DispyJob | None) -> None:
         self._call(self._options.cluster_status, status, node, job)

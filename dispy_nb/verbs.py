@@ -202,7 +202,7 @@ class Verbs(NodeVerbs, FileVerbs, MapVerbs):
         """Raise `UsageError` for what is no job of this cluster."""
         raise NotImplementedError
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, jobs: int = 0) -> Snapshot:
         """Take a picture of the cluster's figures."""
         raise NotImplementedError
 

@@ -91,7 +91,7 @@ def _bar(share: float, color: str, width: str) -> str:
 def _notes(snapshot: Snapshot) -> list[str]:
     notes = [
         f'job {failure.id} {failure.status}: {failure.text}'
-        for failure in snapshot.failures[-FAILURES_SHOWN:]
+        for failure in snapshot.failures[:FAILURES_SHOWN]
     ]
     if snapshot.pending and snapshot.notice:
         notes.append(snapshot.notice)

@@ -73,6 +73,7 @@ class NodeChanged:
     reason: str
     port: int = 0  # where it is asked
     avail_cpus: int = 0  # that the node offers; `cpus` are those to use
+    memory: int = 0  # bytes that jobs can have there in all; 0: not known
 
 
 @value

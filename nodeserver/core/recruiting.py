@@ -315,5 +315,6 @@ class Recruiting:
             reason,
             node.asked_port or node.port,
             node.cpus,
+            details.memory if details else 0,
         )
         self._emit(Send(comp.client, change))

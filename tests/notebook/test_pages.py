@@ -3,8 +3,9 @@
 from dataclasses import replace
 from html.parser import HTMLParser
 
+from dispy_nb.history import Failure
 from dispy_nb.notebook.pages import NODES_SHOWN, html_page, text_page
-from dispy_nb.snapshot import FailureSnapshot, NodeSnapshot, Snapshot
+from dispy_nb.snapshot import NodeSnapshot, Snapshot
 
 NODE = NodeSnapshot('alpha', '10.0.0.1', 4, 3, 60, 30.0, False)
 SNAPSHOT = Snapshot(
@@ -47,7 +48,7 @@ def test_what_jobs_and_nodes_say_is_no_markup():
         SNAPSHOT,
         name=evil,
         nodes=(replace(NODE, name=evil, address=evil),),
-        failures=(FailureSnapshot(evil, 'terminated', evil),),
+        failures=(Failure(evil, 'terminated', evil, evil, ''),),
         notice=evil,
     )
     tags = Tags(html_page(snapshot))

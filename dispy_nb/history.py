@@ -1,0 +1,145 @@
+"""What has happened in a cluster so far, in words and figures of bounded size, for displays.
+
+Of many things an even choice is kept: when there are too many, every second one goes, and from then
+on only every second one comes in.  No job is kept: nobody may hold an ended one (C25).
+"""
+
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from dispy_nb.job import DispyJob
+from dispy_nb.lastline import failure, failure_text
+from dispy_nb.outcomes import ProvisionalOutcome
+from dispy_nb.shortened import PLAIN, arguments_text, call_text, id_text
+from dispy_nb.throughput import Throughput
+from nodeserver.core.status import JobStatus
+
+MOST_SPANS = 400  # at least so many are kept, once there are, and at most twice as many
+MOST_POINTS = 1000
+MOST_FAILURES = 10  # the first ones; all are counted
+LATEST_PROVISIONALS = 8
+LARGEST_POINT = 64 * 1024  # bytes of a provisional result that is kept for plots
+
+Item = TypeVar('Item')
+
+
+class Thinned(Generic[Item]):
+    """An even choice of all that was offered; filled by one thread, read by any."""
+
+    __slots__ = ('_least', '_skipped', 'items', 'stride')
+
+    def __init__(self, least: int) -> None:
+        self.items: list[Item] = []
+        self.stride = 1  # each so-manieth is kept
+        self._least = least
+        self._skipped = 0
+
+    def offer(self, make: Callable[[], Item]) -> None:
+        """Keep what `make` makes, if it is its turn."""
+        self._skipped += 1
+        if self._skipped < self.stride:
+            return
+        self._skipped = 0
+        self.items.append(make())
+        if len(self.items) >= 2 * self._least:
+            self.items = self.items[1::2]  # a new list: who reads the old one is not disturbed
+            self.stride *= 2
+
+
+class Span(NamedTuple):
+    """One job's time on a node; moments in seconds since the epoch."""
+
+    id: str
+    node: str
+    start: float
+    end: float
+    status: JobStatus
+    arguments: str
+
+
+class Failure(NamedTuple):
+    """A job that did not finish, in words."""
+
+    id: str
+    status: str
+    text: str  # in one line
+    detail: str  # traceback of the user's frames, or how its process died
+    arguments: str
+
+
+class Provisional(NamedTuple):
+    """The provisional results of one job: how many so far, and the last one."""
+
+    id: str
+    number: int
+    at: float  # seconds since the epoch
+    outcome: ProvisionalOutcome
+
+
+class History:
+    """Filled on the loop's thread, and read by any.
+
+    Parameters
+    ----------
+    keeps_jobs : bool
+        Whether anybody may want to see single jobs, as in a notebook.
+    """
+
+    def __init__(self, keeps_jobs: bool) -> None:
+        self.keeps_jobs = keeps_jobs
+        self.throughput = Throughput()
+        self.spans: Thinned[Span] = Thinned(MOST_SPANS)
+        self.failures: list[Failure] = []
+        self.points: Thinned[Provisional] = Thinned(MOST_POINTS)
+        self.provisionals: dict[int, Provisional] = {}  # by job's number, the latest one last
+
+    def shown(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what a job keeps of its arguments: plain values as they are, else words."""
+        if not self.keeps_jobs:
+            return None
+        if not kwargs:
+            for value in args:
+                if type(value) not in PLAIN:
+                    break
+            else:
+                return args
+        return call_text(args, kwargs)
+
+    def ended(self, job: DispyJob, status: JobStatus, outcome: bytes, reason: str) -> None:
+        """Take in the end of a job, before its arguments are forgotten."""
+        if status is not JobStatus.FINISHED and len(self.failures) < MOST_FAILURES:
+            self.failures.append(
+                Failure(
+                    id_text(job),
+                    status.name.lower(),
+                    failure(outcome, reason),
+                    failure_text(outcome, reason),
+                    arguments_text(job._arguments),
+                )
+            )
+        if self.keeps_jobs and job._start_time is not None:
+            self.spans.offer(lambda: _span(job, status))
+
+    def provisional(self, job: DispyJob, outcome: ProvisionalOutcome, now: float) -> None:
+        """Take in a provisional result."""
+        if not self.keeps_jobs:
+            return
+        before = self.provisionals.pop(job._number, None)
+        latest = Provisional(id_text(job), before.number + 1 if before else 1, now, outcome)
+        self.provisionals[job._number] = latest
+        while len(self.provisionals) > LATEST_PROVISIONALS:
+            del self.provisionals[next(iter(self.provisionals))]
+        if outcome.size <= LARGEST_POINT:
+            self.points.offer(lambda: latest)
+
+
+def _span(job: DispyJob, status: JobStatus) -> Span:
+    node: Any = job._node
+    return Span(
+        id_text(job),
+        node.name if node is not None else '',
+        job._start_time or 0.0,
+        job._end_time or 0.0,
+        status,
+        arguments_text(job._arguments),
+    )

@@ -1,0 +1,74 @@
+"""Users' objects in a few words, for displays: their own `repr` may be slow, long, or fail."""
+
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+MOST_CHARACTERS = 80
+PLAIN = frozenset((int, float, str, bool, bytes, type(None), complex))
+_BUILT_IN = (list, tuple, dict, set, frozenset)
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 40
+_repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = _repr.maxfrozenset = 4
+_repr.maxlevel = 3
+_repr.maxlong = 24
+
+
+def value_text(value: Any) -> str:
+    """Describe a value: built-in ones as they are written, arrays by shape, others by type."""
+    shape, kind = getattr(value, 'shape', None), type(value)
+    if isinstance(shape, tuple):
+        dtype = getattr(value, 'dtype', '')
+        return cut(f'{kind.__name__}{shape} {dtype}'.rstrip())
+    if kind in PLAIN or (kind in _BUILT_IN and all(_is_plain(part) for part in _some(value))):
+        return cut(_repr.repr(value))
+    if kind in _BUILT_IN:
+        return f'{kind.__name__} of {len(value)}'
+    name = getattr(value, '__name__', None)
+    return cut(str(name) if isinstance(name, str) else f'<{kind.__name__}>')
+
+
+def call_text(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Describe the arguments of a call."""
+    parts = [value_text(value) for value in args[:8]]
+    parts += [f'{name}={value_text(value)}' for name, value in list(kwargs.items())[:8]]
+    if len(args) > 8 or len(kwargs) > 8:
+        parts.append('...')
+    return cut(', '.join(parts))
+
+
+def arguments_text(kept: Any) -> str:
+    """Describe what a job keeps of its arguments: words, or a tuple of plain values."""
+    if isinstance(kept, str):
+        return kept
+    return call_text(kept, {}) if kept is not None else ''
+
+
+def id_text(job: Any) -> str:
+    """Write a job's id, which may be any object of the user's."""
+    try:
+        return cut(str(job._id))
+    except Exception:  # noqa: BLE001 - the user's own object, on our threads
+        return f'#{job._number}'
+
+
+def cut(text: str) -> str:
+    """Shorten a text to one line of bounded length, without what is not printable."""
+    text = ' '.join(text[: 4 * MOST_CHARACTERS].split())
+    text = ''.join(letter if letter.isprintable() else '\ufffd' for letter in text)
+    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + '…'
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in PLAIN
+
+
+def _some(value: Any) -> list[Any]:
+    """Up to eight parts of a built-in container; of a dictionary keys and values."""
+    parts: list[Any] = []
+    for part in value.items() if isinstance(value, dict) else value:
+        parts += part if isinstance(value, dict) else (part,)
+        if len(parts) >= 8:
+            break
+    return parts
