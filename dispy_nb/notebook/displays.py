@@ -1,23 +1,19 @@
 """Displays of clusters: live while jobs run, then a picture that stays in the saved notebook.
 
-    cluster.snapshot() ──▶ refresher thread ──▶ widget's traits            (while jobs run)
-                                            └─▶ update of the display id   (when they have ended)
-
-The thread prints nothing, and what it sends names its display or widget: it cannot appear in
-another cell (D11).  A display changes at most five times a second, whatever the number of jobs.
+cluster.snapshot() ──▶ refresher thread ──▶ widget's traits            (while jobs run)
+                                        └─▶ update of the display id   (when they have ended)
 """
 
 import importlib
 import threading
-import time
 import uuid
 from typing import Any
 
 from dispy_nb.notebook import pages
+from dispy_nb.notebook.refresher import refresher_of
 from dispy_nb.snapshot import Snapshot
 
-INTERVAL = 0.2  # seconds between updates of a widget
-TEXT_INTERVAL = 1.0  # the same where a display is replaced as a whole
+TEXT_INTERVAL = 1.0  # seconds between updates where a display is replaced as a whole
 GRACE = 1.0  # no jobs for so long, and the display becomes a picture
 MISSING = 'bars that move need ipywidgets: pip install "dispy-nb[notebook]", then restart'
 
@@ -56,14 +52,12 @@ class ClusterDisplay:
                 self._over_since = now
             if self._is_live and (snapshot.closed or now - self._over_since >= GRACE):
                 self._settle(snapshot)
+            if snapshot.closed:
+                _displays.pop(self._cluster, None)
             return not snapshot.closed
 
     def cell_ended(self) -> None:
-        """Settle at the end of a cell, if the jobs have ended.
-
-        What is sent between cells is lost where no browser listens, as under nbclient: hence
-        again here, though the thread may have done so.
-        """
+        """Settle if the jobs have ended, though the thread may have done so."""
         with self._lock:
             snapshot = self._cluster.snapshot()
             if is_over(snapshot):
@@ -101,50 +95,7 @@ class ClusterDisplay:
         self._shell.display_pub.publish(bundle, transient=transient, update=update)
 
 
-class Refresher:
-    """The displays of a kernel, and the thread that keeps them up to date while there are any."""
-
-    def __init__(self, shell: Any) -> None:
-        self._shell = shell
-        self._displays: dict[Any, ClusterDisplay] = {}
-        self._ended: list[ClusterDisplay] = []  # shown for the last time, but perhaps unheard
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        shell.events.register('post_run_cell', self._cell_ended)
-
-    def display_of(self, cluster: Any) -> ClusterDisplay:
-        """Return a cluster's display, which is kept up to date from now on."""
-        with self._lock:
-            if cluster not in self._displays:
-                self._displays[cluster] = ClusterDisplay(cluster, self._shell)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name='dispy-displays')
-                self._thread.daemon = True
-                self._thread.start()
-            return self._displays[cluster]
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(INTERVAL)
-            with self._lock:
-                displays = list(self._displays.items())
-                if not displays:
-                    self._thread = None
-                    return
-            now = time.monotonic()
-            ended = [cluster for cluster, display in displays if not display.refresh(now)]
-            with self._lock:
-                self._ended += [self._displays.pop(cluster) for cluster in ended]
-
-    def _cell_ended(self, result: object) -> None:
-        with self._lock:
-            ended, self._ended = self._ended, []
-            displays = [*self._displays.values(), *ended]
-        for display in displays:
-            display.cell_ended()
-
-
-_refreshers: dict[Any, Refresher] = {}  # one, for the one shell of this process
+_displays: dict[Any, ClusterDisplay] = {}  # by cluster, until it is closed
 
 
 def show(cluster: Any, shell: Any) -> None:
@@ -152,9 +103,10 @@ def show(cluster: Any, shell: Any) -> None:
     if not hasattr(shell, 'kernel'):
         print(pages.text_page(cluster.snapshot()))  # noqa: T201 - what it is for
         return
-    if shell not in _refreshers:
-        _refreshers[shell] = Refresher(shell)
-    _refreshers[shell].display_of(cluster).show()
+    if cluster not in _displays:
+        _displays[cluster] = ClusterDisplay(cluster, shell)
+    _displays[cluster].show()
+    refresher_of(shell).keep(_displays[cluster])
 
 
 def is_over(snapshot: Snapshot) -> bool:

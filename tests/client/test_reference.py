@@ -22,9 +22,10 @@ from dispy_nb import (
     project,
     shareddata,
 )
+from dispy_nb.history import Failure
 from dispy_nb.job import Finish
 from dispy_nb.joblib_backend import DispyBackend
-from dispy_nb.snapshot import FailureSnapshot, NodeSnapshot, Snapshot
+from dispy_nb.snapshot import JobSnapshot, NodeSnapshot, ProvisionalSnapshot, Snapshot
 from nodeserver.cli import configuration, console, dispynode
 from nodeserver.core import computation, departure, discovery, outputpace
 from nodeserver.io import keys, limits, memfile, templateend
@@ -64,7 +65,7 @@ def test_every_public_member_is_there_with_its_parameters_and_defaults(cls: type
 
 def test_what_methods_return_is_there_too() -> None:
     assert missing_of(Finish, pages.section(PAGE, 'DispyJob')) == []
-    for cls in (Snapshot, NodeSnapshot, FailureSnapshot):
+    for cls in (Snapshot, NodeSnapshot, JobSnapshot, ProvisionalSnapshot, Failure):
         assert missing_of(cls, pages.section(PAGE, 'Snapshot')) == []
 
 
