@@ -34,6 +34,7 @@ $(BIN)/python:
 
 .venv/.test: pyproject.toml | $(BIN)/python
 	$(PIP) install -e '.[test]'
+	$(PIP) install --upgrade --no-deps --target .venv/ipykernel6 'ipykernel>=6.29,<7'  # as some have
 	@touch .venv/.core $@
 
 demo: .venv/.core

@@ -16,14 +16,9 @@ from dispy_nb.nodes import DispyNode, pin_names
 from dispy_nb.olderverbs import OlderVerbs
 from dispy_nb.options import ClusterOptions
 from dispy_nb.othernames import takes_other_names
-from dispy_nb.packaging import (
-    check_program_arguments,
-    declare,
-    modules_of,
-    own_files,
-    project_of,
-)
-from dispy_nb.project import ByValue
+from dispy_nb.packaging import check_program_arguments
+from dispy_nb.prepared import Prepared, prepare
+from dispy_nb.rerun import MadeOnce, made_at, place_of, remember
 from dispy_nb.shareddata import DataBook
 from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
@@ -36,11 +31,13 @@ from nodeserver.payload import dump_call, dump_job
 _NO_DATA: list[int] = []
 
 
-class JobCluster(OlderVerbs):
+class JobCluster(OlderVerbs, metaclass=MadeOnce):
     """Run a function on the nodes of a network (section A).
 
     The cluster finds nodes that run `dispynode`, sends them the function, and schedules the
-    jobs submitted to it.  A `with` block closes it; so does the end of the program.
+    jobs submitted to it.  A `with` block closes it; so does the end of the program.  A cell of a
+    notebook that is run again gets the cluster of before, if all arguments are the same; else that
+    is closed, with its pending jobs cancelled, and another one is made (V16).
 
     Parameters
     ----------
@@ -140,22 +137,28 @@ class JobCluster(OlderVerbs):
         options = ClusterOptions(**given)
         options.check()
         set_level(options.loglevel)
-        self._open(options)
+        prepared = prepare(options)
+        place = place_of(self, prepared.declared.name)
+        arguments = prepared.arguments() if place is not None else {}
+        before = made_at(place)
+        if before is not None and before.thing._is_the_same(options, before.arguments, arguments):
+            self._stands_for = before.thing
+            return
+        self._open(prepared)
+        remember(place, self, arguments)
 
     @classmethod
     def _from_options(cls, options: ClusterOptions) -> Self:
         """Make a cluster with options that were checked before."""
         cluster = cls.__new__(cls)
-        cluster._open(options)
+        cluster._open(prepare(options))
         return cluster
 
-    def _open(self, options: ClusterOptions) -> None:
-        project = project_of(options)
-        own = own_files(options, project)
-        declared = declare(options, project, own.manifest)
+    def _open(self, prepared: Prepared) -> None:
+        options, declared, own = prepared.options, prepared.declared, prepared.files
         self._options = options
         self._computation = declared.computation
-        self._travels = ByValue(modules_of(options, project), project.modules)
+        self._travels = prepared.travels
         self.name = declared.name
         self._made_at = time.time()
         self._next = 0

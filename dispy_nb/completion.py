@@ -6,8 +6,10 @@ import queue
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
+from dispy_nb.awaiting import wakeable
+from dispy_nb.interrupts import waiting_for
 from dispy_nb.job import DispyJob, JobView, check_timeout
 from dispy_nb.nodes import DispyNode
 from dispy_nb.shell import BLOCKED_CALLBACK_SECONDS, ClusterShell
@@ -57,15 +59,17 @@ class AsCompleted:
     def __next__(self) -> DispyJob:
         if not self._waiters:
             raise StopIteration
-        for part in slices(self._left()):
-            with contextlib.suppress(queue.Empty):
-                job = self._taken(self._ended.get(timeout=part))
-                break
-        else:
-            raise self._late()
+        with waiting_for(self._some_cluster()):
+            job = self._next_ended()
         if job is None:
             raise StopIteration
         return job
+
+    def _next_ended(self) -> DispyJob | None:
+        for part in slices(self._left()):
+            with contextlib.suppress(queue.Empty):
+                return self._taken(self._ended.get(timeout=part))
+        raise self._late()
 
     def __aiter__(self) -> Self:
         return self
@@ -91,14 +95,19 @@ class AsCompleted:
         self._finish()
 
     async def _next_end(self, timeout: float | None) -> None:
-        ended, wake = wakeable()
-        self._wakes.add(wake)
-        try:
-            if self._ended.empty():  # else the end came before there was somebody to wake
-                await asyncio.wait({ended}, timeout=timeout)
-        finally:
-            self._wakes.discard(wake)
-            ended.cancel()
+        with waiting_for(self._some_cluster()), wakeable() as (ended, wake):
+            self._wakes.add(wake)
+            try:
+                if self._ended.empty():  # else the end came before there was somebody to wake
+                    await asyncio.wait({ended}, timeout=timeout)
+            finally:
+                self._wakes.discard(wake)
+
+    def _some_cluster(self) -> Any:
+        """One whose jobs are waited for, if there are any left."""
+        for job in tuple(self._waiters):
+            return job._cluster
+        return None
 
     def _watch(self, job: DispyJob, wake: Callable[[], None]) -> bool:
         """Have the job's end noted; True if it has ended already."""
@@ -143,22 +152,6 @@ def _checked(jobs: Iterable[DispyJob]) -> Iterable[DispyJob]:
         yield job._origin if isinstance(job, JobView) else job
 
 
-def wakeable() -> tuple[asyncio.Future[None], Callable[[], None]]:
-    """Return a future of the running loop, and what ends it from any thread."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def finish() -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(finish)
-
-    return ended, wake
-
-
 async def idle(shell: ClusterShell, timeout: float | None) -> bool:
     """Wait until every job of a cluster has ended and its callbacks have run."""
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -167,14 +160,13 @@ async def idle(shell: ClusterShell, timeout: float | None) -> bool:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return False
-        ended, wake = wakeable()
-        shell.idle_watchers.add(wake)
-        try:
-            if not shell.is_idle():
-                await asyncio.wait({ended}, timeout=_slice(left))
-        finally:
-            shell.idle_watchers.discard(wake)
-            ended.cancel()
+        with wakeable() as (ended, wake):
+            shell.idle_watchers.add(wake)
+            try:
+                if not shell.is_idle():
+                    await asyncio.wait({ended}, timeout=_slice(left))
+            finally:
+                shell.idle_watchers.discard(wake)
         if not told and not shell.jobs and not shell.is_idle():
             told = shell.name_blocked_callback()
     return True

@@ -7,6 +7,7 @@ on only every second one comes in.  No job is kept: nobody may hold an ended one
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from dispy_nb.cells import name_cells
 from dispy_nb.job import DispyJob
 from dispy_nb.lastline import failure, failure_text
 from dispy_nb.outcomes import ProvisionalOutcome
@@ -113,7 +114,7 @@ class History:
                     id_text(job),
                     status.name.lower(),
                     failure(outcome, reason),
-                    failure_text(outcome, reason),
+                    name_cells(failure_text(outcome, reason)),
                     arguments_text(job._arguments),
                 )
             )

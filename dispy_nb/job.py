@@ -1,13 +1,13 @@
 """`DispyJob`: what `submit` returns; a handle to one job, its status and its outcome."""
 
-import asyncio
-import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
+from dispy_nb.awaiting import wakeable
+from dispy_nb.interrupts import waiting_for
 from dispy_nb.lastline import last_line
 from dispy_nb.liveoutput import LiveOutput
 from dispy_nb.outcomes import NOTHING, OpenedOutcome, ProvisionalOutcome, open_outcome
@@ -203,6 +203,10 @@ class DispyJob:
         seconds = None if timeout is None else check_timeout(timeout)
         if self._status in SETTLED:
             return True
+        with waiting_for(self._cluster):
+            return self._wait(seconds)
+
+    def _wait(self, seconds: float | None = None) -> bool:
         lock = threading.Lock()
         lock.acquire()
         if not self._add_waiter(lock.release):
@@ -219,23 +223,14 @@ class DispyJob:
         return Finish(self)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-
-        def finish() -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                loop.call_soon_threadsafe(finish)
-
-        if self._add_waiter(wake):
-            try:
-                self._cluster.waiting()
-                yield from ended
-            finally:
-                self._drop_waiter(wake)
+        if self._status not in SETTLED:
+            with waiting_for(self._cluster), wakeable() as (ended, wake):
+                if self._add_waiter(wake):
+                    try:
+                        self._cluster.waiting()
+                        yield from ended
+                    finally:
+                        self._drop_waiter(wake)
         return self.result
 
     def explain(self) -> str:

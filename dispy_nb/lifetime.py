@@ -1,12 +1,16 @@
 """How long a cluster lives: waiting for its jobs, and its end."""
 
+import contextvars
 import logging
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from dispy_nb import closing, runtime
+from dispy_nb import closing, rerun, runtime
+from dispy_nb.interrupts import waiting_for
 from dispy_nb.job import check_timeout
+from dispy_nb.options import ClusterOptions
+from dispy_nb.prepared import ADOPTED
 from dispy_nb.progress import ProgressLine
 from dispy_nb.verbs import Verbs
 from nodeserver.core.errors import ClusterClosed, UsageError
@@ -38,7 +42,7 @@ class Lifetime(Verbs):
         """
         self._check_foreign()
         seconds = None if timeout is None else check_timeout(timeout)
-        with ProgressLine(self, self._options.progress):
+        with ProgressLine(self, self._options.progress), waiting_for(self):
             return self._shell.wait_idle(seconds)
 
     def __call__(self) -> bool:
@@ -109,8 +113,30 @@ class Lifetime(Verbs):
                 self._release(is_asked)
         return True
 
+    def _is_the_same(
+        self, options: ClusterOptions, before: dict[str, Any], now: dict[str, Any]
+    ) -> bool:
+        """Whether a cell that is run again gets this cluster; else it is closed (V16)."""
+        if self._is_closed:
+            return False
+        changed = rerun.changes(before, now)
+        if not changed:
+            for name in ADOPTED:
+                setattr(self._options, name, getattr(options, name))
+            self._shell.context = contextvars.copy_context()
+            return True
+        pending = len(self._shell.jobs)
+        self.close(timeout=0, terminate=True)
+        if pending:
+            rerun.say(
+                f'cluster {self.name} is made anew, since this changed: {", ".join(changed)}; '
+                f'{pending} pending {"job was" if pending == 1 else "jobs were"} cancelled'
+            )
+        return False
+
     def _release(self, is_asked: bool) -> None:
         """Let go of all that the cluster holds here; only who has set the mark does so."""
+        rerun.forget(self)
         self._shell.closed.set()
         self._data.close()
         self._runtime.call(self._files.close)

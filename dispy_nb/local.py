@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from dispy_nb.rerun import MadeOnce, changes, forget, made_at, place_of, remember
 from nodeserver.core.errors import NodesNotStarted, UsageError
 from nodeserver.io.gpus import visible_gpus
 from nodeserver.io.keys import choose_secret
@@ -45,7 +46,7 @@ def _forget_parent() -> None:
 os.register_at_fork(after_in_child=_forget_parent)
 
 
-class LocalNodes:
+class LocalNodes(metaclass=MadeOnce):
     """`n` node servers on this machine that end with this program (or with the `with` block).
 
     Clusters of this program use them without further ado; `nodes` names them for
@@ -80,6 +81,12 @@ class LocalNodes:
         if cpus is not None and not (is_number and 1 <= cpus <= present):
             raise UsageError(f'cpus must be from 1 to {present} (this machine), not {cpus!r}')
         choose_secret(secret)  # what a server would refuse is refused here
+        place, arguments = place_of(self), {'n': n, 'cpus': cpus, 'secret': secret}
+        if (before := made_at(place)) is not None:
+            if before.thing._is_alive() and not changes(before.arguments, arguments):
+                self._stands_for = before.thing
+                return
+            before.thing.close()
         self._cpus = cpus or max(1, present // n)
         self._n, self._gpus = n, visible_gpus(os.environ)  # each is offered by one node only
         self._secret = secret
@@ -99,6 +106,7 @@ class LocalNodes:
             raise
         with _registry:
             _running[id(self)] = self
+        remember(place, self, arguments)
 
     @property
     def nodes(self) -> list[tuple[str, int]]:
@@ -109,6 +117,11 @@ class LocalNodes:
     def pids(self) -> list[int]:
         """Process ids of the servers."""
         return [program.process.pid for program in self._programs]
+
+    def _is_alive(self) -> bool:
+        """Whether all the servers run."""
+        programs = self._programs
+        return bool(programs) and all(program.process.poll() is None for program in programs)
 
     def __reduce__(self) -> str:
         raise TypeError('nodes belong to the program that started them and cannot travel')
@@ -122,6 +135,7 @@ class LocalNodes:
             return  # a fork of the program leaves its `with` block: the servers are its parent's
         with _registry:
             _running.pop(id(self), None)
+        forget(self)
         all_gone = all(program.process.poll() is not None for program in self._programs)
         try:
             for call in _before_end:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dispy_nb.cells import name_cells
 from dispy_nb.completion import AsCompleted
 from dispy_nb.failures import failure_of, remote_failure
+from dispy_nb.interrupts import say_cancelled
 from dispy_nb.job import DispyJob
 from nodeserver.core.errors import UsageError
 from nodeserver.core.status import JobStatus
@@ -106,7 +108,7 @@ def opened(
     """Make what a chunk brought into values and exceptions, by their place in the chunk."""
     values, failures = brought
     errors = {
-        at: remote_failure(data, text, JobStatus.TERMINATED, first + at)
+        at: remote_failure(data, name_cells(text), JobStatus.TERMINATED, first + at)
         for at, (text, data) in failures.items()
     }
     return values, errors
@@ -128,8 +130,10 @@ def map_calls(
         if errors == 'stop':
             _watch_for_failure(chunks)
         return _gathered(chunks, errors)
-    except BaseException:  # Ctrl-C too
+    except BaseException as error:  # Ctrl-C too
         target.cancel(chunk.job for chunk in chunks)
+        if isinstance(error, KeyboardInterrupt):
+            say_cancelled()
         raise
 
 
@@ -174,7 +178,7 @@ def _gathered(chunks: deque[Chunk], errors: str) -> list[Any]:
     results: list[Any] = []
     failure: BaseException | None = None
     while chunks:
-        chunks[0].job.wait()
+        chunks[0].job._wait()
         values, failures = chunks[0].opened()
         for at, error in failures.items():
             values[at] = error
@@ -198,7 +202,7 @@ def _in_order(
         while chunks:
             if errors == 'stop':
                 _watch_for_failure(chunks, until=chunks[0].job)
-            chunks[0].job.wait()
+            chunks[0].job._wait()
             values, failures = chunks.popleft().opened()
             chunks.extend(itertools.islice(coming, 1))
             for at, value in enumerate(values):

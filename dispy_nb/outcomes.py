@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dispy_nb.cells import name_cells
 from nodeserver.core.lastwords import last_words
 from nodeserver.core.status import JobStatus
 from nodeserver.payload import load_result
@@ -73,7 +74,8 @@ def open_outcome(status: JobStatus, outcome: bytes, reason: str) -> OpenedOutcom
     if status == JobStatus.CANCELLED:
         return OpenedOutcome(None, opened.stdout, opened.stderr, 'Cancelled')
     if opened.exception:
-        exception: str | None = '\n'.join(filter(None, (reason, opened.exception)))
+        told = reason, name_cells(opened.exception)
+        exception: str | None = '\n'.join(filter(None, told))
     else:
         exception = _story(reason, opened) or None
     if status != JobStatus.FINISHED or not pickled:

@@ -7,6 +7,7 @@ from typing import Any, Self
 from dispy_nb.completion import AsCompleted, idle, ready_nodes
 from dispy_nb.fileverbs import FileVerbs
 from dispy_nb.futures import ClusterExecutor
+from dispy_nb.interrupts import waiting_for
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.joboptions import ClusterView, checked
 from dispy_nb.mapping import Columns, Target, check_count
@@ -175,7 +176,7 @@ class Verbs(NodeVerbs, FileVerbs, MapVerbs):
         """Wait as `wait` does, while the event loop goes on (V22)."""
         self.waiting()
         seconds = None if timeout is None else check_timeout(timeout)
-        with ProgressLine(self, self._options.progress):
+        with ProgressLine(self, self._options.progress), waiting_for(self):
             return await idle(self._shell, seconds)
 
     def __await__(self) -> Generator[Any, None, bool]:

@@ -73,6 +73,16 @@ class PackagePickler(DefinitionPickler):
         return None
 
 
+class PlacelessPickler(PackagePickler):
+    """Leaves out where code stands: what differs in nothing else does the same."""
+
+    def reducer_override(self, obj: object) -> Any:
+        if type(obj) is types.CodeType:
+            obj = obj.replace(co_filename='', co_firstlineno=1, co_linetable=b'')
+            return types.CodeType, _code_arguments(obj)
+        return super().reducer_override(obj)
+
+
 def _name_of_namespace(real: int, future: dict[str, Any]) -> object:
     name = future['__name__']
     if name == '__main__':
@@ -129,6 +139,17 @@ def dump_by_definition(
     """Pickle an object with the definitions that it needs; large buffers go to `take`."""
     buffer = io.BytesIO()
     DefinitionPickler(buffer, PROTOCOL, take).dump(obj)
+    return buffer.getvalue()
+
+
+def dump_placeless(content: object, by_value: Iterable[str]) -> bytes:
+    """Pickle what is to be compared, not loaded: without files and lines.
+
+    Two answers may differ where nothing does: nobody promises what pickles look like.
+    """
+    buffer = io.BytesIO()
+    with by_value_meanwhile(by_value):
+        PlacelessPickler(buffer, PROTOCOL).dump(content)
     return buffer.getvalue()
 
 

@@ -17,20 +17,34 @@ LIMIT = 30.0
 class Kernel:
     """Runs cells and keeps what the kernel has said: outputs, displays, states of widgets."""
 
-    def __init__(self, client: BlockingKernelClient) -> None:
+    def __init__(self, client: BlockingKernelClient, manager: KernelManager) -> None:
         self._client = client
+        self.manager = manager
         self.states: dict[str, dict[str, Any]] = {}  # of widgets, by model id
         self.displays: dict[str, dict[str, Any]] = {}  # latest bundle, by display id
         self.updates: list[str] = []  # display ids, at each update
         self.text: dict[str, str] = {'stdout': '', 'stderr': ''}
+        self.text_of: dict[str, str] = {}  # of both, by the cell under which it appears
         self.errors: list[str] = []
         self.running = ''  # id of the cell now running
 
-    def run(self, source: str) -> None:
-        """Run a cell to its end; what it raises fails the test."""
-        self.running = self._client.execute(textwrap.dedent(source))
+    def run(self, source: str) -> str:
+        """Run a cell to its end, and answer its id; what it raises fails the test."""
+        cell = self.start(source)
         self.hear_until(lambda: not self.running)
         assert self.errors == []
+        return cell
+
+    def start(self, source: str) -> str:
+        """Begin to run a cell, and answer its id."""
+        self.running = self._client.execute(textwrap.dedent(source).lstrip('\n'))
+        return self.running
+
+    def interrupt(self) -> str:
+        """Interrupt the running cell, as the button does; answer the error that it ends with."""
+        self.manager.interrupt_kernel()
+        self.hear_until(lambda: not self.running)
+        return self.errors.pop()
 
     def hear_until(self, condition: Callable[[], object]) -> None:
         """Take messages until the condition holds."""
@@ -63,6 +77,7 @@ class Kernel:
                 self.updates.append(name)
         elif kind == 'stream':
             self.text[content['name']] += content['text']
+            self.text_of[parent] = self.text_of.get(parent, '') + content['text']
         elif kind == 'error':
             self.errors.append('\n'.join(content['traceback']))
         elif content.get('execution_state') == 'idle' and self.running == parent:
@@ -78,7 +93,7 @@ def running_kernel() -> Iterator[Kernel]:
     try:
         client.start_channels()
         client.wait_for_ready(timeout=LIMIT)
-        yield Kernel(client)
+        yield Kernel(client, manager)
     finally:
         client.stop_channels()
         manager.shutdown_kernel()

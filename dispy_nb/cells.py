@@ -1,0 +1,88 @@
+"""Cells of notebooks as their users know them: in tracebacks, and as the place of a statement."""
+
+import ast
+import linecache
+import re
+import sys
+from types import FrameType
+from typing import Any
+
+from dispy_nb.surroundings import running_shell
+
+_FRAME = re.compile(r'(?P<indent>[ |+]*)File "(?P<file>[^"\n]+)", line (?P<line>\d+)(?P<rest>.*)')
+
+
+def name_cells(text: str) -> str:
+    """Have a traceback speak of `Cell In[3]` in place of the file that a cell is compiled as (V17).
+
+    Lines of source are put in where the node had none: it has those of the computation only.
+    """
+    cell_name = getattr(getattr(running_shell(), 'compile', None), 'format_code_name', None)
+    if cell_name is None or 'File "' not in text:
+        return text
+    lines = text.split('\n')
+    named: list[str] = []
+    for line, following in zip(lines, [*lines[1:], ''], strict=True):
+        frame = _FRAME.fullmatch(line)
+        names = cell_name(frame['file']) if frame else None
+        if frame is None or names is None:
+            named.append(line)
+            continue
+        named.append(f'{frame["indent"]}{" ".join(names)}, line {frame["line"]}{frame["rest"]}')
+        deeper = f'{frame["indent"]}  '
+        source = linecache.getline(frame['file'], int(frame['line'])).strip()
+        if source and not following.startswith(deeper):
+            named.append(deeper + source)
+    return '\n'.join(named)
+
+
+def running_statement() -> str:
+    """Return what the running cell's statement is about: the variable that it sets, or all of it.
+
+    '' outside of cells, and in threads that they started.
+    """
+    shell = running_shell()
+    frame = _cell_frame(getattr(shell, 'user_ns', None)) if shell is not None else None
+    if frame is None:
+        return ''
+    source = ''.join(linecache.getlines(frame.f_code.co_filename))
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:  # a cell that is no file: an `%%dispy` cell, or one that was left out
+        return ''
+    for statement in statements:
+        if statement.lineno <= frame.f_lineno <= (statement.end_lineno or 0):
+            return _subject(statement)
+    return ''
+
+
+def _subject(statement: ast.stmt) -> str:
+    match statement:
+        case ast.Assign(targets=[target, *_]):
+            return ast.unparse(target)
+        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
+            return ast.unparse(target)
+        case ast.Expr(value=ast.NamedExpr(target=target)):
+            return ast.unparse(target)
+        case _:
+            return ast.unparse(statement)
+
+
+def _cell_frame(namespace: dict[str, Any] | None) -> FrameType | None:
+    """Find the outermost frame that runs a cell's own statements."""
+    found, frame = None, sys._getframe(1)
+    back: FrameType | None = frame
+    while back is not None:
+        if back.f_globals is namespace and back.f_code.co_name == '<module>':
+            found = back
+        back = back.f_back
+    return found
+
+
+def variable_of(value: Any) -> str:
+    """Return the name of a notebook's variable that holds this very object, '' if there is none."""
+    namespace: dict[str, Any] = getattr(running_shell(), 'user_ns', {})
+    for name, held in list(namespace.items()):
+        if held is value and not name.startswith('_'):
+            return name
+    return ''
