@@ -61,7 +61,7 @@ class MadeOnce(type):
     @property
     def __signature__(cls) -> inspect.Signature:
         """What help and completion show: the parameters of `__init__`."""
-        signature = inspect.signature(cls.__init__)
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
