@@ -24,10 +24,12 @@ from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import CancelAsked, Event
+from nodeserver.core.fleetmessages import WatchFigures
 from nodeserver.core.messages import ORDINARY, JobOptions, Message
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.payload import dump_call, dump_job
 
+WATCH_INTERVAL = 5.0  # seconds between words that somebody still looks at the nodes
 _NO_DATA: list[int] = []
 
 
@@ -161,6 +163,7 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
         self._travels = prepared.travels
         self.name = declared.name
         self._made_at = time.time()
+        self._watched_at = float('-inf')
         self._next = 0
         self._submitting = threading.Lock()
         self._is_closed = False
@@ -304,6 +307,13 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
     def __repr__(self) -> str:
         counts = f'{self._shell.submitted} jobs, {len(self._shell.jobs)} pending'
         return f'<JobCluster {self.name}: {counts}>'
+
+    def _watch_nodes(self) -> None:
+        """Somebody looks at the nodes: have their figures fresh for some seconds from now on."""
+        now = time.monotonic()
+        if now - self._watched_at >= WATCH_INTERVAL:
+            self._watched_at = now
+            self.say(WatchFigures)
 
     def _check_own(self, job: object) -> None:
         if not isinstance(job, DispyJob) or job._cluster is not self:

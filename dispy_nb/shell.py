@@ -345,7 +345,7 @@ class ClusterShell:
             self.notice = ''
         with self.nodes_changed:
             self.nodes_changed.notify_all()
-        if self._options.cluster_status is not None:
+        if self._options.cluster_status is not None and change.status != NodeStatus.FIGURES:
             self._tell(change.status, node, None)
 
     def _perform_closed(self, effect: SayClosed) -> None:

@@ -88,6 +88,7 @@ class Computation:
         'specs',
         'talks_of_files',
         'waiting',
+        'watched_until',
     )
 
     def __init__(self, client: str, declared: DeclareComputation, now: float) -> None:
@@ -120,6 +121,7 @@ class Computation:
         self.dismissed: dict[str, str] = {}  # nodes that are not to be used, and why, in words
         self.figures_at = now  # from when on its user is told again what nodes have to spare
         self.is_told_figures = False  # as the pulses bring them that were asked for last
+        self.watched_until = 0.0  # somebody looks at its nodes until then
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""

@@ -14,6 +14,7 @@ from nodeserver.core.messages import (
     OutputTaken,
     SubmitJobs,
 )
+from nodeserver.core.watching import Watching
 
 # what comes with jobs moves no deadline, but for jobs that are for one node
 _TIMELESS = frozenset(
@@ -25,12 +26,16 @@ class Deadlines:
     """The moments at which something is due, and the earliest of them, kept until one may move."""
 
     def __init__(
-        self, nodes: Mapping[str, object], computations: Mapping[int, Computation]
+        self,
+        nodes: Mapping[str, object],
+        computations: Mapping[int, Computation],
+        watching: Watching,
     ) -> None:
         self.pulse_at = 0.0
         self.closing: dict[int, float] = {}  # computation -> when its client stops waiting
         self._nodes = nodes
         self._computations = computations
+        self._watching = watching
         self._next: float | None = None
         self._is_known = False
 
@@ -62,5 +67,5 @@ class Deadlines:
         times = [*(comp.ping_at for comp in comps), *(comp.notice_at for comp in comps)]
         times += self.closing.values()
         if self._nodes:
-            times.append(self.pulse_at)
+            times += self.pulse_at, self._watching.due_at
         return min((t for t in times if t != float('inf')), default=None)

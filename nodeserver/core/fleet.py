@@ -83,6 +83,7 @@ class NodeRecord:
         'manifests',
         'needs',
         'opened_at',
+        'owes_pulse',
         'port',
         'refusal',
         'setup_args',
@@ -117,6 +118,7 @@ class NodeRecord:
         self.wishes: dict[int, int] = {}  # cpus that its client asked for here; below 0: to leave
         self.opened_at: dict[int, float] = {}  # when those were sent that are not ready yet
         self.is_capped = False  # some computation may use, or has used, only part of its cpus
+        self.owes_pulse = False  # what it says next answers one, and not just a look at figures
         self.bucket = NOWHERE  # `Placement` alone looks at it
         self.heard(now)
 

@@ -61,6 +61,13 @@ class SetNodeCpus:
     cpus: int
 
 
+@value
+class WatchFigures:
+    """Somebody looks at what the nodes have to spare: for some seconds they are asked often."""
+
+    computation: int
+
+
 # scheduler -> cluster
 
 
@@ -86,5 +93,12 @@ class LimitCpus:
 
 
 FleetMessage = (
-    AddNodes | FindNodes | DeallocateNode | CloseNode | SetNodeCpus | RequestAnswered | LimitCpus
+    AddNodes
+    | FindNodes
+    | DeallocateNode
+    | CloseNode
+    | SetNodeCpus
+    | WatchFigures
+    | RequestAnswered
+    | LimitCpus
 )

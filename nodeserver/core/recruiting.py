@@ -95,10 +95,15 @@ class Recruiting:
     def pulse(self, node: NodeRecord, message: NodePulse, now: float) -> None:
         """The node lives; its clients learn what it has to spare."""
         node.availability = message.availability
+        is_pulse, node.owes_pulse = node.owes_pulse, False
         for computation, use in node.uses.items():
             comp = self.computations[computation]
-            if use.state in IN_USE and comp.is_told_figures:
+            if use.state not in IN_USE:
+                continue
+            if is_pulse and comp.is_told_figures:
                 self.tell(node, comp, NodeStatus.AVAIL_INFO, '')
+            elif comp.watched_until > now:
+                self.tell(node, comp, NodeStatus.FIGURES, '')
 
     def begin_pulse(self, now: float) -> float:
         """Nodes are asked for a sign of life; when they are to be asked again.

@@ -30,6 +30,7 @@ from nodeserver.core.events import (
 from nodeserver.core.explain import explain, notice
 from nodeserver.core.fileroutes import FileRoutes
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
+from nodeserver.core.fleetmessages import WatchFigures
 from nodeserver.core.letters import acknowledgement, part_of
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
@@ -63,6 +64,7 @@ from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.retries import split
 from nodeserver.core.status import JobStatus, NodeStatus
 from nodeserver.core.steering import Steering
+from nodeserver.core.watching import Watching
 
 MISSED_PULSES = 5
 CLOSE_TIMEOUT = 10.0  # how long a node may take to tidy up before its client stops waiting
@@ -78,7 +80,8 @@ class SchedulerCore:
         self._endings = Endings(self._dispatch, self._out.append)
         self._steering = Steering(self._fleet, self._dispatch, self._endings, self._out.append)
         passing = Passing(self._fleet, self._out.append)
-        self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations)
+        self._watching = Watching(self._fleet, self._out.append)
+        self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations, self._watching)
         self._files = FileRoutes(self._fleet, self._out.append)
         discovery = self._fleet.discovery
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
@@ -94,12 +97,11 @@ class SchedulerCore:
         self._from_client: dict[type[Any], Callable[[str, Any, float], None]] = {
             DeclareComputation: self._declare,
             SubmitJobs: self._submit,
-            ShareData: self._share,
-            DropData: self._share,
+            **dict.fromkeys((ShareData, DropData), self._share),
             CancelJobs: self._cancel,
             CloseComputation: self._close,
-            AcknowledgeOutcomes: passing.to_node,
-            OutputTaken: passing.to_node,
+            **dict.fromkeys((AcknowledgeOutcomes, OutputTaken), passing.to_node),
+            WatchFigures: self._watching.watch,
             AllocateAnswer: lambda peer, message, now: self._fleet.answered(message, now),
             **self._files.from_client,
         }
@@ -342,6 +344,7 @@ class SchedulerCore:
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
         if self._fleet.nodes and now >= self._deadlines.pulse_at:
             self._pulse(now)
+        self._watching.ask(now)
         for comp in list(self._fleet.computations.values()):
             self._fleet.discovery.ping_due(comp, now)
             self._notice_due(comp, now)
@@ -360,6 +363,7 @@ class SchedulerCore:
                 self._lose(node, f'nothing was heard of it for {seconds} s', now)
                 continue
             node.unanswered += 1
+            node.owes_pulse = True
             if node.connected:
                 self._send(node.id, SchedulerPulse())
 

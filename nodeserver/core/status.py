@@ -27,6 +27,7 @@ class NodeStatus(IntEnum):
     INITIALIZED = 4
     CLOSED = 16
     AVAIL_INFO = 17
+    FIGURES = 18  # the same, for displays alone: no callback is told
 
 
 SETTLED = frozenset(

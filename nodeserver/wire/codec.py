@@ -69,6 +69,7 @@ TAGS: dict[type[Any], int] = {
     fleetmessages.SetNodeCpus: 52,
     fleetmessages.RequestAnswered: 53,
     fleetmessages.LimitCpus: 54,
+    fleetmessages.WatchFigures: 55,
     messages.JobsOutput: 56,
     messages.OutputTaken: 57,
     messages.NodePaused: 64,

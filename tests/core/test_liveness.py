@@ -7,6 +7,7 @@ import pytest
 from nodeserver.core import messages as m
 from nodeserver.core.effects import Ping
 from nodeserver.core.events import DeadlinePassed, PeerLost
+from nodeserver.core.fleetmessages import WatchFigures
 from nodeserver.core.status import NodeStatus
 from tests.support.desk import CLIENT, Desk
 from tests.support.world import declaration
@@ -80,3 +81,46 @@ def test_each_cluster_is_told_of_figures_in_its_own_time() -> None:
         told = [change.status for change in desk.sent(m.NodeChanged, client)]
         assert set(told) == {NodeStatus.AVAIL_INFO}
         assert times - 2 <= len(told) <= times * 1.1 + 1
+
+
+def watched(desk: Desk, seconds: float) -> list[int]:
+    """Look at the nodes for some seconds; answer what the client was told of figures meanwhile."""
+    desk.sent(m.NodeChanged)
+    for _ in range(int(seconds / 5)):
+        desk.hears(CLIENT, WatchFigures(7))
+        run_for(desk, 5.0, answers=True)
+    return [change.status for change in desk.sent(m.NodeChanged)]
+
+
+@pytest.mark.row('V09', 'E12')
+def test_who_looks_at_nodes_has_figures_each_second_and_callbacks_theirs_in_time() -> None:
+    desk = Desk(pulse_interval=20.0)
+    desk.join('a')
+    run_for(desk, 30, answers=True)
+    told = watched(desk, 100)
+    assert 90 <= told.count(NodeStatus.FIGURES) <= 110
+    assert 4 <= told.count(NodeStatus.AVAIL_INFO) <= 6
+    run_for(desk, 20, answers=True)  # nobody looks any more
+    desk.sent(m.NodeChanged)
+    run_for(desk, 100, answers=True)
+    assert NodeStatus.FIGURES not in [change.status for change in desk.sent(m.NodeChanged)]
+
+
+def test_who_looks_at_nodes_loses_none_that_is_slow_to_answer() -> None:
+    desk = Desk(pulse_interval=20.0)
+    desk.join('a')
+    for _ in range(10):
+        desk.hears(CLIENT, WatchFigures(7))
+        run_for(desk, 5.0, answers=False)
+    assert 'a' in desk.core._fleet.nodes  # 50 s are less than five pulses
+    run_for(desk, 120, answers=False)
+    assert 'a' not in desk.core._fleet.nodes
+
+
+def test_a_look_at_nodes_of_nobody_is_none() -> None:
+    desk = Desk()
+    desk.join('a')
+    desk.sent(m.NodeChanged)
+    desk.hears(CLIENT, WatchFigures(99))
+    run_for(desk, 3, answers=True)
+    assert desk.sent(m.NodeChanged) == []
