@@ -9,6 +9,7 @@ kernel tells its front ends, as a browser would be sent it.
 import statistics
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -112,11 +113,25 @@ def measure(shown: str, jobs: int) -> dict[str, float]:
             again = kernel.run(f'print(timed(lambda: {_display("cluster.charts()")}))')
             found |= {'first charts (s)': float(first), 'next charts (s)': float(again)}
         seconds = float(kernel.run(f'print(timed(lambda: work({jobs})))'))
-        return found | {
+        found |= {
             'jobs/s': jobs / seconds,
             'messages/s': kernel.messages / seconds,
             'kB/s': kernel.bytes / seconds / 1000,
         }
+        return found | _replies(kernel, jobs)
+
+
+def _replies(kernel: Kernel, jobs: int) -> dict[str, float]:
+    """How long an empty cell takes while jobs run."""
+    kernel.run(f'jobs = [cluster.submit(n) for n in range({jobs})]')
+    times = []
+    while kernel.run('print(cluster.snapshot().pending)') != '0\n':
+        began = time.perf_counter()
+        kernel.run('pass')
+        times.append(1000 * (time.perf_counter() - began))
+    if not times:
+        return {}
+    return {'cell meanwhile (ms)': statistics.median(times), 'slowest (ms)': max(times)}
 
 
 def _display(what: str) -> str:
