@@ -233,7 +233,8 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
         if isinstance(self._options.computation, str):
             check_program_arguments(args, kwargs)
         named: list[int] = []  # ids of large arguments
-        shown = self._shell.history.shown(args, kwargs)
+        history = self._shell.history
+        shown = history.shown(args, kwargs) if history.keeps_jobs else None
         try:
             if depends:
                 payload = dump_job(args, kwargs, depends, self._travels, self._data.divert, named)

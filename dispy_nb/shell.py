@@ -275,8 +275,9 @@ class ClusterShell:
             self.files.settle(job._number)
         self.counts[status] += 1
         job._settle(status, outcome, reason, now)
-        self.history.ended(job, status, outcome, reason)
-        job._arguments = None
+        if self.history.keeps_jobs or status is not JobStatus.FINISHED:
+            self.history.ended(job, status, outcome, reason)
+            job._arguments = None
 
     def _tell_of_end(self, job: DispyJob) -> None:
         _log.debug('%s: job %s %s', self.cluster.name, job.id, job.status.name.lower())
