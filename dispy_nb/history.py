@@ -108,7 +108,7 @@ class History:
 
     def ended(self, job: DispyJob, status: JobStatus, outcome: bytes, reason: str) -> None:
         """Take in the end of a job, before its arguments are forgotten."""
-        if status is not JobStatus.FINISHED and len(self.failures) < MOST_FAILURES:
+        if status is not JobStatus.FINISHED and self._has_room(status):
             self.failures.append(
                 Failure(
                     id_text(job),
@@ -132,6 +132,19 @@ class History:
             del self.provisionals[next(iter(self.provisionals))]
         if outcome.size <= LARGEST_POINT:
             self.points.offer(lambda: latest)
+
+    def _has_room(self, status: JobStatus) -> bool:
+        """Whether a failure is to be kept; cancelled jobs make room for those that failed."""
+        if len(self.failures) < MOST_FAILURES:
+            return True
+        if status is JobStatus.CANCELLED:
+            return False
+        for at, each in reversed(list(enumerate(self.failures))):
+            if each.status == 'cancelled':
+                # a new list: who reads the old one is not disturbed
+                self.failures = self.failures[:at] + self.failures[at + 1 :]
+                return True
+        return False
 
 
 def _span(job: DispyJob, status: JobStatus) -> Span:

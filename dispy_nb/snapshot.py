@@ -12,6 +12,8 @@ from dispy_nb.shell import ClusterShell
 from dispy_nb.shortened import arguments_text, id_text, value_text
 from nodeserver.core.status import JobStatus
 
+_LOOK_AT = 4  # pending jobs for each that is wanted, to find those that run
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSnapshot:
@@ -125,12 +127,13 @@ def take_snapshot(
 
 
 def first_pending(shell: ClusterShell, most: int) -> list[DispyJob]:
-    """Return jobs that have not ended, those that were submitted first; from any thread."""
+    """Return jobs that have not ended, if many then of the first ones; those with a node first."""
     while True:
         try:
-            return list(itertools.islice(shell.jobs.values(), most))
+            looked_at = list(itertools.islice(shell.jobs.values(), _LOOK_AT * most))
         except RuntimeError:  # a job was added or has ended meanwhile
             continue
+        return sorted(looked_at, key=lambda job: job._status is JobStatus.CREATED)[:most]
 
 
 def _node(node: DispyNode, cpus_per_job: int) -> NodeSnapshot:

@@ -1,45 +1,75 @@
-"""The widget of a cluster: a bar, the numbers, and a row per node."""
+"""The widget of a cluster: a state goes in, a user's wish comes out, nothing else.
 
-import ipywidgets
+draw(state) ──▶ traits, one message ──▶ cluster_widget.js     (cluster_widget.css: how it looks)
+take(wish) ◀── custom message ◀── a button of any view
 
-from dispy_nb.notebook.pages import nodes_html, numbers_html
-from dispy_nb.snapshot import Snapshot
+`cluster_widget.js` is the view, and knows nothing but the traits.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+ENVELOPE = 1000  # bytes of a message besides the state
+
+_HERE = Path(__file__).parent
+_MODULES = ('widget_elements', 'cluster_head', 'cluster_widget')  # as one, in this order
 
 
-class ProgressWidget:
-    """Shows snapshots; any number of cells can show the widget itself, `box`."""
+class ClusterWidget(anywidget.AnyWidget):
+    """Shows states; any number of cells and browsers can show the same widget.
 
-    def __init__(self) -> None:
-        wide = ipywidgets.Layout(width='auto', flex='1 1 auto')
-        self._title = ipywidgets.HTML()
-        self._bar = ipywidgets.IntProgress(value=0, min=0, max=1, layout=wide)
-        self._numbers = ipywidgets.HTML()
-        self._nodes = ipywidgets.HTML()
-        head = ipywidgets.HBox([self._title, self._bar])
-        self.box = ipywidgets.VBox([head, self._numbers, self._nodes])
+    Parameters
+    ----------
+    take : callable
+        Called with each message that a view sends, in the kernel's main thread or a subshell.
+    state : dict
+        What is shown at first, by trait.
+    """
 
-    def draw(self, snapshot: Snapshot) -> None:
-        """Show these figures; what has not changed is not sent."""
-        done = f'{snapshot.ended} of {snapshot.submitted} jobs'
-        with self._bar.hold_sync():
-            self._bar.max = max(snapshot.submitted, 1)
-            self._bar.value = snapshot.ended
-            self._bar.bar_style = bar_style(snapshot)
-            self._bar.tooltip = f'{snapshot.name}: {done}'
-        self._title.value = f'{snapshot.name}: {done}'
-        self._numbers.value = numbers_html(snapshot)
-        self._nodes.value = nodes_html(snapshot)
+    _esm = '\n'.join((_HERE / f'{name}.js').read_text(encoding='utf-8') for name in _MODULES)
+    _css = (_HERE / 'cluster_widget.css').read_text(encoding='utf-8')
+
+    figures = traitlets.Dict().tag(sync=True)
+    nodes = traitlets.Dict().tag(sync=True)
+    jobs = traitlets.Dict().tag(sync=True)
+    failures = traitlets.Dict().tag(sync=True)
+    results = traitlets.Dict().tag(sync=True)
+    output = traitlets.Dict().tag(sync=True)
+    said: Any = traitlets.Dict({'number': 0, 'text': '', 'is_error': False}).tag(sync=True)
+
+    def __init__(self, take: Callable[[object], object], state: dict[str, Any]) -> None:
+        self._guard = threading.Lock()  # the sending of groups is not made for two threads
+        super().__init__(**state)
+        self.on_msg(lambda widget, content, buffers: take(content))
+
+    def draw(self, state: dict[str, Any]) -> int:
+        """Show a state, by trait; return the bytes that had to be sent: 0 if it was shown."""
+        changed = {name: value for name, value in state.items() if getattr(self, name) != value}
+        if not changed:
+            return 0
+        with self._guard, self.hold_sync():
+            for name, value in changed.items():
+                setattr(self, name, value)
+        return len(json.dumps(changed)) + ENVELOPE
+
+    def say(self, text: str, is_error: bool) -> None:
+        """Answer a wish in words; the number tells that they are new, also if they are the same."""
+        with self._guard:
+            self.said = {
+                'number': self.said['number'] + 1,
+                'text': text,
+                'is_error': is_error,
+            }
 
     def view(self) -> dict[str, object]:
         """Return what makes a front end show the widget, by media type."""
-        bundle: dict[str, object] = self.box._repr_mimebundle_()
+        bundle: Any = self._repr_mimebundle_()
+        # ipywidgets answers with a bundle, anywidget with one and its metadata
+        bundle = bundle[0] if isinstance(bundle, tuple) else bundle
         return {kind: value for kind, value in bundle.items() if kind != 'text/plain'}
-
-
-def bar_style(snapshot: Snapshot) -> str:
-    """Choose the colour: failures are seen at once, the end without any is green."""
-    if snapshot.failed:
-        return 'danger'
-    if snapshot.cancelled:
-        return 'warning'
-    return 'success' if snapshot.submitted and not snapshot.pending else 'info'
