@@ -48,7 +48,7 @@ function head(wishes, link) {
     draw({ figures }) {
       const pending = figures.waiting + figures.running;
       setText(name, figures.name);
-      setText(state, figures.closed ? 'closed' : link.isUp() ? '' : 'not connected');
+      setText(state, figures.closed ? 'closed' : link.isUp() ? '' : 'the kernel is gone');
       setAttribute(cancel, 'aria-label', `Cancel all pending jobs of ${figures.name}`);
       setProperty(cancel, 'disabled', !pending || figures.closed || !link.isUp());
       close.draw(figures, pending, !figures.closed && link.isUp());
@@ -144,6 +144,7 @@ function notice() {
   const silence = make('div', { class: 'dispy-notice', 'aria-live': 'polite' });
   text.hidden = silence.hidden = true;
   let heard = Date.now();
+  let latest = null;
   let isWaiting = false;
   const look = () => {
     const seconds = Math.floor((Date.now() - heard) / 1000);
@@ -157,7 +158,8 @@ function notice() {
     root: make('div', {}, text, silence),
     needs: ['figures'],
     draw({ figures }) {
-      heard = Date.now();
+      if (figures !== latest) heard = Date.now(); // else it is drawn again for another reason
+      latest = figures;
       isWaiting = !figures.closed && figures.waiting + figures.running > 0;
       setText(text, figures.notice);
       text.hidden = !figures.notice;

@@ -288,14 +288,10 @@ function stream(name) {
   };
 }
 
-// Whether the kernel can be reached, as far as the front end knows: it marks views that are cut off.
-function linkOf(el) {
-  return { isUp: () => !el.closest('.jupyter-widgets-disconnected') };
-}
-
 function render({ model, el }) {
   const wishes = wishing(model);
-  const link = linkOf(el);
+  let isUp = true; // whether the kernel can be reached, as far as the front end tells
+  const link = { isUp: () => isUp };
   const parts = [
     head(wishes, link), bar(), numbers(), notice(), wishes, nodes(wishes, link), failures(),
     results(), jobs(wishes, link), output(wishes),
@@ -305,17 +301,26 @@ function render({ model, el }) {
   root.setAttribute('role', 'region');
   root.setAttribute('aria-label', `Cluster ${model.get('figures').name}`);
   const names = [...new Set(parts.flatMap((part) => part.needs))];
-  const state = () => Object.fromEntries(names.map((name) => [name, model.get(name)]));
-  const drawing = parts.flatMap((part) => part.needs.map((name) => [
-    `change:${name}`, () => part.draw(state()),
-  ]));
-  const all = () => parts.forEach((part) => part.draw(state()));
-  drawing.push(['comm_live_update', () => setTimeout(all)]); // after the front end has marked it
-  for (const [event, draw] of drawing) model.on(event, draw);
-  all();
+  const draw = (some) => {
+    const state = Object.fromEntries(names.map((name) => [name, model.get(name)]));
+    for (const part of some) part.draw(state);
+  };
+  const turn = (up) => {
+    if (isUp === up) return;
+    isUp = up;
+    draw(parts);
+  };
+  const listeners = names.map((name) => [`change:${name}`, () => {
+    turn(true);
+    draw(parts.filter((part) => part.needs.includes(name)));
+  }]);
+  // said when the kernel is restarted; nobody says whether it can be reached, but for what it sends
+  listeners.push(['comm_live_update', () => turn(false)]);
+  for (const [event, listener] of listeners) model.on(event, listener);
+  draw(parts);
   el.append(root);
   return () => {
-    for (const [event, draw] of drawing) model.off(event, draw);
+    for (const [event, listener] of listeners) model.off(event, listener);
     for (const part of parts) part.end?.();
     root.remove();
   };

@@ -20,7 +20,7 @@ from dispy_nb.snapshot import Snapshot
 
 TEXT_INTERVAL = 1.0  # seconds between updates where a display is replaced as a whole
 GRACE = 1.0  # no jobs for so long, and the display becomes a picture
-MOST_RATE = 80_000  # bytes of messages a second, on average; V12 allows 100 kB
+MOST_RATE = 60_000  # bytes of messages a second, on average: never 100 kB in any one (V12)
 MISSING = 'live widgets need {}: pip install "dispy-nb[notebook]", then restart'
 
 
@@ -164,10 +164,11 @@ def show(cluster: Any, shell: Any) -> None:
     if not hasattr(shell, 'kernel'):
         print(pages.text_page(cluster.snapshot()))  # noqa: T201 - what it is for
         return
-    if cluster not in _displays:
-        _displays[cluster] = ClusterDisplay(cluster, shell)
-    _displays[cluster].show()
-    refresher_of(shell).keep(_displays[cluster])
+    shown = _displays.get(cluster)  # once: the thread takes it out when the cluster is closed
+    if shown is None:
+        shown = _displays[cluster] = ClusterDisplay(cluster, shell)
+    shown.show()
+    refresher_of(shell).keep(shown)
 
 
 def is_over(snapshot: Snapshot) -> bool:

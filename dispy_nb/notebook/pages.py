@@ -12,6 +12,7 @@ from typing import Any
 from dispy_nb.history import Failure
 from dispy_nb.notebook.outputs import NOTHING
 from dispy_nb.notebook.states import (
+    MOST_TEXT,
     busiest,
     gone_wrong,
     mean_text,
@@ -192,7 +193,7 @@ def _jobs(snapshot: Snapshot) -> str:
 
 def _failure_text(failure: Failure) -> str:
     arguments = f' ({failure.arguments})' if failure.arguments else ''
-    return f'job {failure.id}{arguments} {failure.status}: {failure.text[:MOST_DETAIL]}'
+    return f'job {failure.id}{arguments} {failure.status}: {failure.text[:MOST_TEXT]}'
 
 
 def _detail(failure: Failure) -> str:

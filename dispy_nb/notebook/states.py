@@ -14,7 +14,8 @@ State = dict[str, Any]
 
 NODES_SHOWN = 50  # rows; the busiest ones
 JOBS_SHOWN = 50
-MOST_DETAIL = 4000  # characters of a traceback; its end says most
+MOST_TEXT = 300  # characters of what went wrong in one line
+MOST_DETAIL = 2000  # of a traceback; its end says most
 
 _UNITS = ((90.0, 1.0, 's'), (90 * 60.0, 60.0, 'min'), (48 * 3600.0, 3600.0, 'h'))
 _LONGEST = (86400.0, 'days')
@@ -90,7 +91,7 @@ def failures(snapshot: Snapshot) -> State:
                 'id': failure.id,
                 'status': failure.status,
                 'arguments': failure.arguments,
-                'text': failure.text[-MOST_DETAIL:],
+                'text': failure.text[:MOST_TEXT],
                 'detail': failure.detail[-MOST_DETAIL:],
             }
             for failure in gone_wrong(snapshot)

@@ -16,6 +16,7 @@ import anywidget
 import traitlets
 
 ENVELOPE = 1000  # bytes of a message besides the state
+MOST_BYTES = 30_000  # of states in a message, if it has several
 
 _HERE = Path(__file__).parent
 _MODULES = ('widget_elements', 'cluster_head', 'cluster_widget')  # as one, in this order
@@ -45,18 +46,32 @@ class ClusterWidget(anywidget.AnyWidget):
 
     def __init__(self, take: Callable[[object], object], state: dict[str, Any]) -> None:
         self._guard = threading.Lock()  # the sending of groups is not made for two threads
+        self._left: set[str] = set()  # traits for which the last message had no room
         super().__init__(**state)
         self.on_msg(lambda widget, content, buffers: take(content))
 
     def draw(self, state: dict[str, Any]) -> int:
-        """Show a state, by trait; return the bytes that had to be sent: 0 if it was shown."""
-        changed = {name: value for name, value in state.items() if getattr(self, name) != value}
-        if not changed:
+        """Show a state, by trait; return the bytes that had to be sent: 0 if it was shown.
+
+        What would make the message too large comes with the next one, and first.
+        """
+        order = sorted(state, key=lambda name: name not in self._left)
+        chosen: dict[str, Any] = {}
+        size, self._left = 0, set()
+        for name in order:
+            if getattr(self, name) != state[name]:
+                more = len(json.dumps(state[name]))
+                if chosen and size + more > MOST_BYTES:
+                    self._left.add(name)
+                else:
+                    chosen[name] = state[name]
+                    size += more
+        if not chosen:
             return 0
         with self._guard, self.hold_sync():
-            for name, value in changed.items():
+            for name, value in chosen.items():
                 setattr(self, name, value)
-        return len(json.dumps(changed)) + ENVELOPE
+        return size + ENVELOPE
 
     def say(self, text: str, is_error: bool) -> None:
         """Answer a wish in words; the number tells that they are new, also if they are the same."""

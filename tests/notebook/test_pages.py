@@ -1,11 +1,14 @@
 """What is saved of a cluster is complete, and is only text: nothing in it can act."""
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import pytest
+
 from dispy_nb.history import Failure
-from dispy_nb.notebook.pages import NODES_SHOWN, html_page, text_page
-from dispy_nb.snapshot import NodeSnapshot, Snapshot
+from dispy_nb.notebook.pages import FAILURES_SHOWN, NODES_SHOWN, html_page, text_page
+from dispy_nb.snapshot import NodeSnapshot, ProvisionalSnapshot, Snapshot
 
 NODE = NodeSnapshot('alpha', '10.0.0.1', 4, 3, 60, 30.0, False)
 SNAPSHOT = Snapshot(
@@ -36,7 +39,9 @@ def test_all_numbers_are_there_in_both_forms():
     assert words in text_page(SNAPSHOT)
     page = html_page(SNAPSHOT)
     assert words in page
-    assert 'width:70.0%' in page
+    for width, title in (('60.0%', '60 finished'), ('4.0%', '4 failed'), ('6.0%', '6 cancelled')):
+        assert f'width:{width};height:12px' in page
+        assert f'title="{title}"' in page
     for word in ('alpha', '10.0.0.1', '0.500'):
         assert word in text_page(SNAPSHOT)
         assert word in page
@@ -48,12 +53,51 @@ def test_what_jobs_and_nodes_say_is_no_markup():
         SNAPSHOT,
         name=evil,
         nodes=(replace(NODE, name=evil, address=evil),),
-        failures=(Failure(evil, 'terminated', evil, evil, ''),),
+        failures=(Failure(evil, 'terminated', evil, f'trace\n{evil}', evil),),
+        provisionals=(ProvisionalSnapshot(evil, 1, 0.0, evil),),
         notice=evil,
     )
-    tags = Tags(html_page(snapshot))
-    assert tags.names == {'div', 'b', 'table', 'tr', 'th', 'td', 'style'}
-    assert tags.text.count(evil) == 6
+    output = {'job': 1, 'id': evil, 'status': '', 'stdout': evil, 'stderr': evil}
+    tags = Tags(html_page(snapshot, output))
+    assert tags.names == {'div', 'b', 'pre', 'table', 'tr', 'th', 'td', 'style', 'title'}
+    assert tags.text.count(evil) == 13
+
+
+def test_the_parts_of_the_bar_never_need_more_room_than_there_is():
+    for counts in ((30, 6, 34), (1, 1, 1), (333, 333, 333), (9999, 1, 0)):
+        finished, failed, cancelled = counts
+        snapshot = replace(SNAPSHOT, submitted=sum(counts), waiting=0, running=0, nodes=())
+        page = html_page(replace(snapshot, finished=finished, failed=failed, cancelled=cancelled))
+        widths = [float(width) for width in re.findall(r'width:([\d.]+)%;height:12px', page)]
+        assert 99.0 <= sum(widths) <= 100.0
+
+
+@pytest.mark.row('V13', 'V17')
+def test_failures_stand_with_the_end_of_their_tracebacks():
+    detail = '\n'.join(
+        ['Traceback (most recent call last):', *map(str, range(100)), 'ValueError: 7']
+    )
+    failure = Failure('7', 'terminated', 'ValueError: 7', detail, 'n=7')
+    told = replace(SNAPSHOT, failures=(failure,) * 5, failed=40)
+    for text in html_page(told), text_page(told):
+        assert text.count('job 7 (n=7) terminated: ValueError: 7') == FAILURES_SHOWN
+        assert '99\n' in text
+        assert '\n50\n' not in text
+        assert f'and {40 - FAILURES_SHOWN} more that failed' in text
+    alone = failure._replace(detail='ValueError: 7')
+    assert '<pre' not in html_page(replace(told, failures=(alone,)))
+
+
+@pytest.mark.row('V11', 'V13')
+def test_provisional_results_output_and_remaining_time_are_there():
+    rows = (ProvisionalSnapshot('five', 3, 1700000000.0, '0.25'),)
+    told = replace(SNAPSHOT, provisionals=rows, remaining=(180.0, 300.0))
+    output = {'job': 5, 'id': 'five', 'status': 'finished', 'stdout': 'so far\n', 'stderr': 'oh\n'}
+    assert 'job five: provisional result 3 at ' in text_page(told, output)
+    for text in html_page(told, output), text_page(told, output):
+        for words in ('0.25', '3 to 5 min left', 'last output of job five:', 'so far', 'oh'):
+            assert words in text
+    assert 'last output' not in html_page(told)
 
 
 def test_nodes_beyond_a_screenful_are_counted():
