@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple
 
 from dispy_nb.job import DispyJob
-from dispy_nb.lifetime import Lifetime
 from dispy_nb.nodes import DispyNode
+from dispy_nb.showing import Showing
 from nodeserver.core.messages import ORDINARY, JobOptions
 
 
@@ -15,7 +15,7 @@ class ClusterStatus(NamedTuple):
     jobs_pending: int
 
 
-class OlderVerbs(Lifetime):
+class OlderVerbs(Showing):
     """The part of `JobCluster` that only has other names for things."""
 
     def submit_job_id(self, id: Any, /, *args: Any, **kwargs: Any) -> DispyJob:

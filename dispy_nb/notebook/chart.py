@@ -1,0 +1,53 @@
+"""The widget that shows charts: a document of Bokeh, and BokehJS, both sent by the kernel.
+
+Chart.data, .tail, ... ──▶ comm ──▶ chart.js ──▶ models of BokehJS
+
+Everything is state: whoever opens a view of it, late or once more, sees the present.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import bokeh
+import ipywidgets
+import traitlets
+
+_HERE = Path(__file__).parent
+VERSION: str = bokeh.__version__
+
+
+class BokehJS(anywidget.AnyWidget):
+    """Carries the program to the page, so that no network is needed; one for each kernel."""
+
+    _esm = 'export default {render() {}}'
+    js = traitlets.Unicode().tag(sync=True)
+
+
+class Chart(anywidget.AnyWidget):
+    """A document and what is shown in it."""
+
+    _esm = (_HERE / 'chart.js').read_text(encoding='utf-8')
+    version = traitlets.Unicode(VERSION).tag(sync=True)
+    loader = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
+    bundle = traitlets.Dict().tag(sync=True)  # the document, and which model is its root
+    data = traitlets.Dict().tag(sync=True)  # columns, by the id of their source
+    tail = traitlets.Dict().tag(sync=True)  # rows that follow them
+    live = traitlets.Dict().tag(sync=True)  # columns of sources that are small, and always whole
+    settings = traitlets.Dict().tag(sync=True)  # attributes of models, by their id
+    legend: Any = traitlets.List().tag(sync=True)  # what lines and bars stand for
+    words = traitlets.Unicode().tag(sync=True)  # the same for who cannot see it
+    note = traitlets.Unicode().tag(sync=True)  # what the reader is to know besides
+
+
+@cache
+def bokeh_js() -> BokehJS:
+    """Return the one program of this kernel."""
+    path = Path(bokeh.__file__).parent / 'server' / 'static' / 'js' / 'bokeh.min.js'
+    return BokehJS(js=path.read_text(encoding='utf-8'))
+
+
+def new_chart(bundle: dict[str, Any]) -> Chart:
+    """Make the widget of a document."""
+    return Chart(loader=bokeh_js(), bundle=bundle)
