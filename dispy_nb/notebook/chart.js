@@ -70,7 +70,7 @@ function luminance(color) {
   return (0.299 * parts[0] + 0.587 * parts[1] + 0.114 * parts[2]) / 255;
 }
 
-// what is seen behind an element; a plot without a ground of its own is not wiped before it is redrawn
+// what is seen behind an element
 function groundOf(element) {
   for (let at = element; at; at = at.parentElement) {
     const color = getComputedStyle(at).backgroundColor;
@@ -96,8 +96,13 @@ function pageColors(element) {
 function paint(models, colors) {
   for (const each of models) {
     if (each.type === "Plot") {
-      const { ground, line } = colors;
-      each.setv({ background_fill_color: ground, border_fill_color: ground, outline_line_color: line });
+      // the border stays clear: half a pixel of its old color would remain at the edges; the inner
+      // part must be filled, or the outline is drawn around something else
+      each.setv({
+        background_fill_color: colors.ground,
+        border_fill_color: null,
+        outline_line_color: colors.line,
+      });
     } else if (each.type === "Title") {
       each.text_color = colors.text;
     } else if (each.type.endsWith("Axis")) {

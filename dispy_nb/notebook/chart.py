@@ -48,6 +48,6 @@ def bokeh_js() -> BokehJS:
     return BokehJS(js=path.read_text(encoding='utf-8'))
 
 
-def new_chart(bundle: dict[str, Any]) -> Chart:
-    """Make the widget of a document."""
-    return Chart(loader=bokeh_js(), bundle=bundle)
+def new_chart(bundle: dict[str, Any], state: dict[str, Any]) -> Chart:
+    """Make the widget of a document, with what it shows at first."""
+    return Chart(loader=bokeh_js(), bundle=bundle, **state)

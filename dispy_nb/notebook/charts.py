@@ -28,20 +28,22 @@ class ClusterCharts(LiveChart):
     def __init__(self, cluster: Any) -> None:
         super().__init__(cluster)
         self._inside = cluster._shell
-        self._interval = cluster._options.pulse
         self._series = Series(self._inside.cpus_per_job)
         self._slots = Slots(MOST_NODES)
         self._timeline = Timeline(self._inside.cpus_per_job)
         self._sheets = Sheets()
         self._began = 0.0
+        self._tops = dict.fromkeys(PANELS, 1.0)  # the highest of each line so far
 
     def _snapshot(self) -> Snapshot:
         return self._cluster.snapshot(jobs=JOBS_LOOKED_AT)  # type: ignore[no-any-return]
 
     def _take(self, snapshot: Snapshot, now: float) -> None:
         self._began = self._began or now
+        self._cluster._watch_nodes()
         self._series.add(snapshot, now)
         self._slots.choose(self._series.busiest(MOST_NODES))
+        self._tops = {metric: self._top(metric) for metric in PANELS}
         spans = self._inside.history.spans
         # both at once are no more than read: were it thinned in between, the next look is right
         self._timeline.put(snapshot, spans.items, spans.stride, self._zero, now)
@@ -55,6 +57,14 @@ class ClusterCharts(LiveChart):
         latest = self._series.times[-1] - self._zero if self._series.times else 0.0
         return max(LEAST_SECONDS, snapshot.elapsed if snapshot.submitted else latest)
 
+    def _top(self, metric: str) -> float:
+        latest = [self._latest(keys, metric) for keys in self._lines().values()]
+        return max([self._tops[metric], *(value for value in latest if not isnan(value))])
+
+    def _axis(self, metric: str) -> tuple[float, float]:
+        """Ends of the vertical axis; what is at the top is to be seen."""
+        return (0.0, 104.0) if PANELS[metric] == '%' else (0.0, round(1.05 * self._tops[metric], 3))
+
     # the lines
 
     def _lines(self) -> dict[int, list[str]]:
@@ -62,6 +72,10 @@ class ClusterCharts(LiveChart):
         lines = {place: [key] for place, key in enumerate(self._slots.keys)}
         others = [key for key in self._series.nodes if key not in self._slots.keys]
         return lines | {OTHERS: others} if others else lines
+
+    def _latest(self, keys: Sequence[str], metric: str) -> float:
+        last = len(self._series.times)
+        return self._series.column(keys, metric, last - 1, last)[0]
 
     def _in_order(self) -> list[tuple[int, list[str]]]:
         """The same as people look for them: by name, the others last."""
@@ -122,12 +136,13 @@ class ClusterCharts(LiveChart):
         settings['timeline.panel'] = {'height': _FRAME_HEIGHT + max(rows, 1) * height}
         settings['timeline.title'] = {'text': self._timeline_title(snapshot)}
         settings['rows'] = {'factors': unlike(self._timeline.rows)[::-1]}
-        settings['time'] = {'start': 0, 'end': round(self._end(snapshot), 1)}
+        settings |= {f'{metric}.axis': figures.ends(*self._axis(metric)) for metric in PANELS}
+        settings['time'] = figures.ends(0, round(self._end(snapshot), 1))
         return settings
 
     def _title(self, metric: str) -> str:
         if PANELS[metric] == '%':
-            return f'{LABELS[metric]} (%), measured every {self._interval:g} s'
+            return f'{LABELS[metric]} (%)'
         return 'running jobs' if metric == 'running' else LABELS[metric]
 
     def _timeline_title(self, snapshot: Snapshot) -> str:
@@ -173,10 +188,7 @@ class ClusterCharts(LiveChart):
         return '\n'.join([head, *told])
 
     def _node_words(self, keys: Sequence[str]) -> str:
-        last = len(self._series.times)
-        cpu, memory, running, rate = (
-            self._series.column(keys, metric, last - 1, last)[0] for metric in METRICS
-        )
+        cpu, memory, running, rate = (self._latest(keys, metric) for metric in METRICS)
         parts = [f'cpu {cpu:.0f} %'] if not isnan(cpu) else []
         parts += [f'memory {memory:.0f} %'] if not isnan(memory) else []
         parts += [f'{running:.0f} running'] if not isnan(running) else []
@@ -188,7 +200,7 @@ class ClusterCharts(LiveChart):
         count = len(self._series.times)
         times = [at - self._zero for at in self._series.times]
         panels = []
-        for metric, unit in PANELS.items():
+        for metric in PANELS:
             lines = [
                 picture.Line(
                     self._name(keys) + self._how(keys),
@@ -199,8 +211,7 @@ class ClusterCharts(LiveChart):
                 )
                 for place, keys in self._in_order()
             ]
-            ys = (0.0, 104.0) if unit == '%' else (0.0, highest(lines))
-            panels.append(picture.Panel(self._title(metric), lines, xs, ys))
+            panels.append(picture.Panel(self._title(metric), lines, xs, self._axis(metric)))
         bars = [picture.Bar(*bar[:5]) for bar in (*self._timeline.ended, *self._timeline.running)]
         rows = unlike(self._timeline.rows)[::-1]
         title = self._timeline_title(snapshot)
@@ -226,12 +237,6 @@ def dash_at(place: int) -> tuple[int, ...]:
 def ids_at(place: int) -> list[str]:
     """Name all that is drawn of the line at a place."""
     return [name for each in PANELS for name in (f'{each}{place}', near(each, place))]
-
-
-def highest(lines: Sequence[picture.Line]) -> float:
-    """Find the end of an axis that begins with 0."""
-    values = [value for line in lines for value in line.ys if not isnan(value)]
-    return max([1.0, *values]) * 1.05
 
 
 def fitting(name: str) -> str:

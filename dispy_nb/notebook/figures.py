@@ -68,7 +68,8 @@ def plot_document(version: str) -> dict[str, Any]:
         renderers.append(renderer(f'line{place}', table, line))
         renderers.append(renderer(f'marks{place}', again(table), marks))
     tips = [['job', '$name'], ['x', '@x'], ['y', '@y'], ['after', '@at{custom}']]
-    chart = _plot('plot', _PLOT_HEIGHT, model('DataRange1d'), model('DataRange1d'), renderers)
+    axes = model('Range1d', 'x.axis'), model('Range1d', 'y.axis')
+    chart = _plot('plot', _PLOT_HEIGHT, *axes, renderers)
     chart['attributes'] |= {
         'below': [model('LinearAxis', 'x', ticker=model('BasicTicker'), formatter=_plain())],
         'left': [model('LinearAxis', 'y', ticker=model('BasicTicker'), formatter=_plain())],
@@ -76,6 +77,11 @@ def plot_document(version: str) -> dict[str, Any]:
         'toolbar': _hover(renderers[1::2], tips, {'@at': _hover_clock()}),
     }
     return document(chart, version)
+
+
+def ends(first: float, last: float) -> dict[str, float]:
+    """Set both ends of an axis."""
+    return {'start': first, 'end': last}
 
 
 def near(metric: str, place: int) -> str:
@@ -97,8 +103,7 @@ def _panel(metric: str, unit: str, time: Model, table: Model) -> Model:
         renderers.append(renderer(name, first, line))
         wide = _glyph('Line', 't', name, line_width=14, line_alpha=0.0)
         renderers.append(renderer(near(metric, place), again(table), wide))
-    fixed = unit == '%'
-    bounds = model('Range1d', start=0, end=104) if fixed else model('DataRange1d', start=0)
+    bounds = model('Range1d', f'{metric}.axis', start=0, end=1)
     ticker = model('BasicTicker', desired_num_ticks=3, min_interval=1 if metric == 'running' else 0)
     tips = [['node', '$name'], [LABELS[metric], f'$snap_y{{0.[00]}} {unit}']]
     tips.append(['at', '$snap_x{custom}'])

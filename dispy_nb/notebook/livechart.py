@@ -52,12 +52,13 @@ class LiveChart:
         if not hasattr(shell, 'kernel'):
             return
         with self._lock:
-            if self._shell is None:
-                self._shell = shell
-                self._widget = self._new_widget()
+            is_first, self._shell = self._shell is None, shell
             snapshot = self._look()
             self._is_live = not _is_over(snapshot)
-            self._draw(snapshot)
+            if is_first:
+                self._widget = self._new_widget(snapshot)
+            else:
+                self._draw(snapshot)
             self._ids.append(uuid.uuid4().hex)
             self._publish(self._ids[-1], self._bundle(snapshot), update=False)
         self._shown_in = shell.execution_count
@@ -152,7 +153,7 @@ class LiveChart:
         transient = {'display_id': display_id}
         self._shell.display_pub.publish(bundle, transient=transient, update=update)
 
-    def _new_widget(self) -> Any:
+    def _new_widget(self, snapshot: Snapshot) -> Any:
         """Make the widget; without what it needs say once what is missing, and do without (V20)."""
         try:
             # by name: anywidget and bokeh are optional
@@ -162,7 +163,7 @@ class LiveChart:
                 _said.add(MISSING)
                 print(MISSING)  # noqa: T201 - into the cell that shows the chart
             return None
-        return chart.new_chart(self._document(chart.VERSION))
+        return chart.new_chart(self._document(chart.VERSION), self._state(snapshot))
 
     # what classes below tell
 

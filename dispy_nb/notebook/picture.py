@@ -8,6 +8,7 @@ import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from math import floor, isfinite, log10
 
 from dispy_nb.notebook.looks import STATUS_COLORS
@@ -149,15 +150,17 @@ def _panel(panel: Panel, place: Place) -> Iterator[str]:
 
 def _line(line: Line, place: Place) -> Iterator[str]:
     for part in _unbroken(line, place):
-        path = 'L'.join(f'{x:.0f} {y:.1f}' for x, y in part)
+        places = [(round(x), round(y)) for x, y in part]
+        steps = ''.join(f'l{x - w} {y - v}' for (w, v), (x, y) in pairwise(places))
         dash = ' '.join(map(str, line.dash))
         style = f'fill="none" stroke="{line.color}" stroke-width="2"'
         if len(part) == 1 or line.has_marks:
-            dots = ''.join(f'M{x:.0f} {y:.1f}h0' for x, y in part)
+            dots = ''.join(f'M{x} {y}h0' for x, y in places)
             round_ = f'stroke="{line.color}" stroke-width="5" stroke-linecap="round"'
             yield f'<path d="{dots}" {round_}/>'
         if len(part) > 1:
-            yield f'<path d="M{path}" {style} stroke-dasharray="{dash}"/>'
+            path = f'M{places[0][0]} {places[0][1]}{steps}'
+            yield f'<path d="{path}" {style} stroke-dasharray="{dash}"/>'
 
 
 def _unbroken(line: Line, place: Place) -> Iterator[list[Point]]:

@@ -87,25 +87,38 @@ class ClusterPlot(LiveChart):
         return [(place, job) for place, job in enumerate(self._slots.keys) if job in self._points]
 
     def _table(self, job: str) -> Table:
-        points = self._points[job]
-        each = 1
-        while len(points) > each * max(LEAST_POINTS, MOST_POINTS // len(self._slots.keys)):
-            each *= 2
+        points, each = self._points[job], self._each(job)
         chosen = points[::each]
         rows = chosen if chosen[-1] is points[-1] else [*chosen, points[-1]]
         zero = self._zero
         cut_out = partial(_columns, rows, zero)
         return Table((job, zero, self._stride, each), len(chosen), len(rows), cut_out)
 
+    def _each(self, job: str) -> int:
+        """One of so many points of a job is shown."""
+        most = max(LEAST_POINTS, MOST_POINTS // len(self._slots.keys))
+        each = 1
+        while len(self._points[job]) > each * most:
+            each *= 2
+        return each
+
     @property
     def _zero(self) -> float:
         return float(self._inside.first_submit or 0.0)
 
+    def _axes(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        points = [point for _, job in self._shown() for point in self._points[job]]
+        xs = [point.at - self._zero if point.x is None else point.x for point in points]
+        return _ends(xs), _ends([point.y for point in points])
+
     def _settings(self) -> dict[str, dict[str, Any]]:
+        xs, ys = self._axes()
         settings: dict[str, dict[str, Any]] = {
             'plot.title': {'text': self._title()},
             'x': {'axis_label': _no_formula(self._label_x)},
             'y': {'axis_label': _no_formula(self._label_y)},
+            'x.axis': figures.ends(*xs),
+            'y.axis': figures.ends(*ys),
         }
         for place, job in self._shown():
             settings[f'marks{place}'] = {'name': job}
@@ -121,8 +134,9 @@ class ClusterPlot(LiveChart):
 
     def _title(self) -> str:
         parts = [f'provisional results of {_no_formula(cut(self._cluster.name))}']
-        if self._stride > 1:
-            parts.append(f'1 of {self._stride}')
+        each = max([self._each(job) for _, job in self._shown()], default=1) * self._stride
+        if each > 1:
+            parts.append(f'1 of up to {each} points')
         if len(self._points) > MOST_JOBS:
             parts.append(f'the latest {MOST_JOBS} of {len(self._points)} jobs')
         return ', '.join(parts)
@@ -165,8 +179,7 @@ class ClusterPlot(LiveChart):
             columns = _columns(self._points[job], self._zero, 0, len(self._points[job]))
             style = (looks.color_of(place), looks.dash_of(place))
             lines.append(picture.Line(f'job {job}', *style, columns['x'], columns['y'], True))
-        xs = _ends([x for line in lines for x in line.xs])
-        ys = _ends([y for line in lines for y in line.ys])
+        xs, ys = self._axes()
         labels = (self._label_x, self._label_y)
         panel = picture.Panel(self._title(), lines, xs, ys, is_clock=False, labels=labels)
         return picture.svg([panel], has_legend=len(shown) <= MOST_NAMED)
