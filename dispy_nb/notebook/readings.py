@@ -99,6 +99,7 @@ class Readings:
     def start(self, rows: Sequence[Provisional]) -> None:
         """See to it that these are read, unless the last ones still are."""
         if not self.is_busy and not self.has_all(rows):
+            self._since = time.monotonic()
             self._thread = threading.Thread(target=self._run, args=[list(rows)], daemon=True)
             self._thread.name = 'dispy-plot'
             self._thread.start()
@@ -137,9 +138,7 @@ class Readings:
             parts.append(first + self._first_failure)
         slow = time.monotonic() - self._since
         if self.is_busy and slow >= SLOW:
-            parts.append(
-                f'the result of job {self._job} has been read for {slow:.0f} s: no end yet'
-            )
+            parts.append(f'the result of job {self._job} is being read for {slow:.0f} s')
         return '\n'.join(parts)
 
     def _run(self, rows: list[Provisional]) -> None:
