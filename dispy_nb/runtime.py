@@ -21,6 +21,7 @@ from dispy_nb.shell import ClusterShell
 from nodeserver.core.effects import Send
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, JobsSubmitted
+from nodeserver.core.listing import NodeList
 from nodeserver.core.messages import DeclareComputation, JobOptions, Message
 from nodeserver.io.driver import Driver, Seat
 from nodeserver.io.keys import Secret, choose_secret
@@ -113,6 +114,10 @@ class Runtime:
         """Say where a computation stands."""
         self.call(self._drain_whole_outbox)  # the cores' turn comes between the two calls
         return self.call(lambda: self._service.explain(computation))
+
+    def list_nodes(self) -> NodeList:
+        """List the nodes that the scheduler has found, whoever uses them."""
+        return self.call(lambda: self._service.list_nodes())
 
     def detach(self, seat: Seat, computation: int, unsaid: Event | None = None) -> None:
         """Take a closed cluster out; `unsaid` is what its core is still to be told."""

@@ -9,6 +9,11 @@ KEY_ADVICE = (
     'give both the same key: run `dispy key export` on one machine and the line it prints '
     '(`dispy key import ...`) on the other, or use the same secret on both'
 )
+NOBODY = (
+    'nobody answered: start `dispynode` on each machine that should run jobs; if it runs, '
+    'check that it listens on that port, that no firewall drops UDP and TCP to it, and '
+    f'that both have the same key ({KEY_ADVICE})'
+)
 
 MOST_NAMES = 10  # of nodes that jobs wait for, in one text
 _USELESS = (
@@ -124,7 +129,7 @@ def _pinned_line(fleet: Recruiting, comp: Computation, name: str, count: int, no
     if node is None:  # one that is known but not used by this computation is worth a word
         node = next((n for n in fleet.nodes.values() if n.address in names), None)
     if node is not None:
-        return f'{_wait(count)} for node {node.title}: {_standing(node, comp, now)}'
+        return f'{_wait(count)} for node {node.title}: {standing(node, comp, now)}'
     title = f'{names[0]} ({", ".join(names[1:])})' if names[1:] else name
     return f'{_wait(count)} for node {title}, which was not found'
 
@@ -135,10 +140,11 @@ def _wait(jobs: int) -> str:
 
 def _node_line(node: NodeRecord, comp: Computation, now: float) -> str:
     place = ', which connected to this program' if node.has_called else f' port {node.port}'
-    return f'node {node.title}{place}: {_standing(node, comp, now)}'
+    return f'node {node.title}{place}: {standing(node, comp, now)}'
 
 
-def _standing(node: NodeRecord, comp: Computation, now: float) -> str:
+def standing(node: NodeRecord, comp: Computation, now: float) -> str:
+    """Say how a node stands with a computation: what it is doing for it, or why it is not used."""
     use = node.uses.get(comp.id)
     if node.ending:
         return f'takes no more jobs: {node.ending}'
@@ -207,18 +213,18 @@ def _load(node: NodeRecord, use: NodeUse, comp: Computation) -> str:
 
 
 def _advice(comp: Computation, anybody: bool) -> list[str]:
-    specs = comp.specs
-    asked = [f'{s.pattern} (port {s.port})' for s in specs if '*' not in s.pattern]
-    if any('*' in s.pattern for s in specs):
-        asked.append(f'the local network by broadcast to port {comp.declared.node_port}')
-    lines = [f'looked for nodes at: {", ".join(asked)}; asked {_count(comp.pings, "time")}']
+    lines = [f'looked for nodes at: {places(comp)}; asked {_count(comp.pings, "time")}']
     if not anybody:
-        lines.append(
-            'nobody answered: start `dispynode` on each machine that should run jobs; if it runs, '
-            'check that it listens on that port, that no firewall drops UDP and TCP to it, and '
-            f'that both have the same key ({KEY_ADVICE})'
-        )
+        lines.append(NOBODY)
     return lines
+
+
+def places(comp: Computation) -> str:
+    """Say where a computation looks for nodes."""
+    asked = [f'{s.pattern} (port {s.port})' for s in comp.specs if '*' not in s.pattern]
+    if any('*' in s.pattern for s in comp.specs):
+        asked.append(f'the local network by broadcast to port {comp.declared.node_port}')
+    return ', '.join(asked)
 
 
 def _count(number: int, thing: str) -> str:

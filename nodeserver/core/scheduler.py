@@ -32,6 +32,7 @@ from nodeserver.core.fileroutes import FileRoutes
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
 from nodeserver.core.fleetmessages import WatchFigures
 from nodeserver.core.letters import acknowledgement, part_of
+from nodeserver.core.listing import NodeList, list_nodes
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
     AllocateAnswer,
@@ -146,6 +147,10 @@ class SchedulerCore:
         """Say in words where a computation and each node stand (D12)."""
         comp = self._fleet.computations.get(computation)
         return explain(self._fleet, comp, now) if comp else ['the cluster is closed']
+
+    def list_nodes(self, now: float) -> NodeList:
+        """List the nodes that were found, with the reasons of those that are not used (V03)."""
+        return list_nodes(self._fleet, now)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the books do not balance."""

@@ -17,6 +17,7 @@ from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.effects import Connect, Disconnect, Ping, Report, Send
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import StopAsked
+from nodeserver.core.listing import NodeList
 from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.values import SCHEDULER_ROLE
@@ -94,6 +95,10 @@ class SchedulerService:
     def explain(self, computation: int) -> list[str]:
         """Say where a computation stands; on the loop's thread only."""
         return self._core.explain(computation, self._driver.clock())
+
+    def list_nodes(self) -> NodeList:
+        """List the nodes that were found; on the loop's thread only."""
+        return self._core.list_nodes(self._driver.clock())
 
     def detach(self, computation: int) -> None:
         """Forget a cluster that is closed."""
