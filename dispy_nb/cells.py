@@ -4,6 +4,9 @@ import ast
 import linecache
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
@@ -36,11 +39,29 @@ def name_cells(text: str) -> str:
     return '\n'.join(named)
 
 
+_subject_told: ContextVar[str | None] = ContextVar('_subject_told', default=None)
+
+
+@contextmanager
+def statement_about(subject: str) -> Iterator[None]:
+    """Have what runs within the block be about this variable; '' if it is about none.
+
+    For magics: their statement does not say which variable they set.
+    """
+    token = _subject_told.set(subject)
+    try:
+        yield
+    finally:
+        _subject_told.reset(token)
+
+
 def running_statement() -> str:
     """Return what the running cell's statement is about: the variable that it sets, or all of it.
 
     '' outside of cells, and in threads that they started.
     """
+    if (told := _subject_told.get()) is not None:
+        return told
     shell = running_shell()
     frame = _cell_frame(getattr(shell, 'user_ns', None)) if shell is not None else None
     if frame is None:

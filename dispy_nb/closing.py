@@ -29,6 +29,11 @@ def forget(cluster: Any) -> None:
     _kept.pop(id(cluster), None)
 
 
+def open_clusters() -> list[Any]:
+    """Return the clusters of this program that nobody has closed, in the order they were made."""
+    return list(_kept.values())
+
+
 def _forget_parent() -> None:
     """In a fork of the program: the clusters are its parent's."""
     for cluster in _kept.values():

@@ -1,5 +1,6 @@
 """Node servers on this machine, started by a program for itself."""
 
+import itertools
 import os
 import select
 import shutil
@@ -95,6 +96,7 @@ class LocalNodes(metaclass=MadeOnce):
         self._directory = Path(tempfile.mkdtemp(prefix=start))
         self._pid = os.getpid()
         self._programs: list[_Program] = []
+        self._names = _free_names(n)
         try:
             for number in range(n):
                 self._programs.append(self._start(number))
@@ -117,6 +119,16 @@ class LocalNodes(metaclass=MadeOnce):
     def pids(self) -> list[int]:
         """Process ids of the servers."""
         return [program.process.pid for program in self._programs]
+
+    @property
+    def names(self) -> list[str]:
+        """What the servers call themselves, in the order of `nodes`."""
+        return self._names[: len(self._programs)]
+
+    @property
+    def cpus(self) -> int:
+        """Cpus of each."""
+        return self._cpus
 
     def _is_alive(self) -> bool:
         """Whether all the servers run."""
@@ -167,7 +179,7 @@ class LocalNodes(metaclass=MadeOnce):
 
     def _start(self, number: int) -> '_Program':
         prefix = self._directory / f'node-{number + 1}'
-        options = ['--name', f'local-{number + 1}', '--cpus', str(self._cpus)]
+        options = ['--name', self._names[number], '--cpus', str(self._cpus)]
         options += ['-i', LOOPBACK, '-p', '0', '--dest_path_prefix', str(prefix)]
         options += ['--max_file_size', '0']  # they are this program's own
         if self._gpus:
@@ -235,6 +247,13 @@ class _Program:
         os.close(self._owner)
 
 
+def _free_names(n: int) -> list[str]:
+    """Choose names that no other server of this program has."""
+    taken = {name for group in running_nodes() for name in group.names}
+    names = (f'local-{number}' for number in itertools.count(1))
+    return list(itertools.islice((name for name in names if name not in taken), n))
+
+
 def start_nodes(n: int = 1, cpus: int | None = None, *, secret: str = '') -> LocalNodes:
     """Start `n` node servers on this machine that end with this program; see `LocalNodes`."""
     return LocalNodes(n, cpus, secret=secret)
@@ -247,6 +266,12 @@ def with_local_nodes(nodes: Sequence[Any]) -> Sequence[Any]:
     with _registry:
         local = [address for group in _running.values() for address in group.nodes]
     return [*nodes, *local]
+
+
+def running_nodes() -> list[LocalNodes]:
+    """Return what this program has started and not ended, in that order."""
+    with _registry:
+        return list(_running.values())
 
 
 def close_all() -> None:

@@ -21,10 +21,10 @@ class UnknownParameter(UsageError, TypeError):  # noqa: N818 - reads as a senten
 
 
 class NotYetSupported(UsageError):  # noqa: N818 - reads as a sentence where it is raised
-    """A documented parameter whose feature is not in this version yet."""
+    """A documented feature that is not in this version yet."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f'{what} is not yet supported by this version; leave it at its default')
+    def __init__(self, what: str, meanwhile: str = 'leave it at its default') -> None:
+        super().__init__(f'{what} is not yet supported by this version; {meanwhile}')
         self.what = what
 
 

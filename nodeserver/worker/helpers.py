@@ -16,6 +16,11 @@ from nodeserver.wire.lane import FILE, PROVISIONAL, TemplateSettings
 from nodeserver.worker.joblog import new_logger
 from nodeserver.worker.lanefile import LaneFile
 
+NAMES = (
+    *('dispy_provisional_result', 'dispy_send_file'),
+    *('dispy_node_name', 'dispy_node_ip_addr', 'dispy_job_path', 'dispynode_logger'),
+    *('os', 'sys', 'time'),
+)
 KEPT = 1 << 20  # bytes of a file that is sent as it was when that was asked for
 
 
