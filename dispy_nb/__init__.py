@@ -8,6 +8,7 @@ print(job())
 """
 
 import importlib
+from typing import Any
 
 from dispy_nb import config, display
 from dispy_nb.cluster import JobCluster
@@ -69,6 +70,17 @@ __all__ = [
 
 display.register()
 await_joblib()
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Make `%dispy` and `%%dispy` known: what `%load_ext dispy_nb` calls (V01)."""
+    # by name: `import dispy_nb` loads no Jupyter package
+    importlib.import_module('dispy_nb.notebook.magics.extension').load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take them away: what `%unload_ext dispy_nb` calls."""
+    importlib.import_module('dispy_nb.notebook.magics.extension').unload(shell)
 
 
 def __getattr__(name: str) -> str:
