@@ -8,6 +8,7 @@ import contextvars
 import importlib
 import json
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -71,8 +72,8 @@ class ClusterDisplay:
                 return
             snapshot = self._snapshot()
             if is_over(snapshot):
-                self._draw(snapshot)
-                self._settle(snapshot)
+                sent = self._settle(snapshot)
+                self._next_at = time.monotonic() + sent / MOST_RATE
                 self._is_saved = True
 
     def _new_widget(self) -> Any:
@@ -92,6 +93,7 @@ class ClusterDisplay:
         """Be a widget while there are jobs, a picture after; return the bytes that it took."""
         if not is_over(snapshot):
             self._over_since, self._is_saved = None, False
+            self._cluster._watch_nodes()
             if self._is_live and self._widget is not None:
                 return 0
             self._is_live = True

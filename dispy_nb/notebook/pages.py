@@ -146,9 +146,9 @@ def _bar(snapshot: Snapshot) -> str:
         count = getattr(snapshot, status)
         if count:
             # rounded down: in all no more than there is room for
-            share = int(1000 * count / snapshot.submitted) / 10
+            share = int(10_000 * count / snapshot.submitted) / 100
             parts += (
-                f'<div style="float:left;width:{share:.1f}%;height:12px;background-color:{colour}" '
+                f'<div style="float:left;width:{share:.2f}%;height:12px;background-color:{colour}" '
                 f'title="{count} {status}"></div>'
             )
     return f'<div style="height:12px;margin:3px 0;border:{_LINE};overflow:hidden">{parts}</div>'

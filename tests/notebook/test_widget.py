@@ -174,9 +174,9 @@ def test_failures_and_provisional_results_are_listed_while_the_run_goes_on(kerne
     assert first['arguments'] in map(str, range(12))
     assert 'in study' in first['detail']
     assert 'raise ValueError' in first['detail']
+    kernel.hear_until(lambda: widget.results['count'] == 26)
     row = next(row for row in widget.results['rows'] if row['id'] == '13')
     assert (row['count'], row['text']) == (2, "(12, 'better')")
-    assert widget.results['count'] == 26
     kernel.run('other.close(timeout=0, terminate=True)')
     (picture,) = kernel.displays.values()
     assert '&lt;b&gt;0&lt;/b&gt;' in picture['text/html']

@@ -116,6 +116,9 @@ def test_three_hundred_busy_nodes_are_shown_at_the_pace(monkeypatch: pytest.Monk
         def snapshot(self, jobs: int = 0) -> Snapshot:
             return snapshot_at(sent.now)
 
+        def _watch_nodes(self) -> None:
+            pass
+
     class Shell:
         display_pub = sent
 
