@@ -91,10 +91,9 @@ class Series:
             if len(self.times) >= self._most:
                 self._thin()
 
-    def busiest(self, most: int) -> list[str]:
-        """Return the keys of the nodes that have done most, the busiest first."""
-        ranked = sorted(self.nodes, key=lambda key: -self.nodes[key].jobs_done)
-        return ranked[:most]
+    def busiest(self) -> list[str]:
+        """Return the keys of the nodes, of those that have done most jobs first."""
+        return sorted(self.nodes, key=lambda key: -self.nodes[key].jobs_done)
 
     def column(self, keys: Iterable[str], metric: str, start: int, stop: int) -> Sequence[float]:
         """Return a figure of one node, or what it comes to for several."""
@@ -148,17 +147,28 @@ class Series:
 
 
 class Slots:
-    """Places for a few of many: who stays among them keeps its place, and so its colour."""
+    """Places for a few of many: who stays among them keeps its place, and so its colour.
 
-    def __init__(self, most: int) -> None:
+    Parameters
+    ----------
+    most : int
+        How many places there are.
+    rank : int, optional
+        Who has a place keeps it while it is among so many: those that are about equal would
+        change places all the time otherwise.
+    """
+
+    def __init__(self, most: int, rank: int = 0) -> None:
         self.keys: list[str] = []
         self._most = most
+        self._rank = max(most, rank)
 
     def choose(self, ranked: Sequence[str]) -> bool:
         """Give places to the first of these; whether anything has changed."""
-        wanted = ranked[: self._most]
-        coming = [key for key in wanted if key not in self.keys]
-        leaving = [key for key in self.keys if key not in wanted]
+        staying = set(ranked[: self._rank]).intersection(self.keys)
+        leaving = [key for key in self.keys if key not in staying]
+        free = self._most - len(staying)
+        coming = [key for key in ranked if key not in staying][:free]
         for key in coming:
             if leaving:
                 self.keys[self.keys.index(leaving.pop(0))] = key

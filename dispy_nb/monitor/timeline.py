@@ -58,7 +58,7 @@ class Timeline:
         self.every = 1  # one of so many ended jobs has a bar
         self.epoch: Hashable = None  # while it is the same, `ended` only grows
         self._cpus_per_job = cpus_per_job
-        self._slots = Slots(MOST_ROWS)
+        self._slots = Slots(MOST_ROWS, 2 * MOST_ROWS)
         self._lanes: dict[str, int] = {}  # how many bars a row has had side by side
 
     def put(

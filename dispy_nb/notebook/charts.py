@@ -29,7 +29,7 @@ class ClusterCharts(LiveChart):
         super().__init__(cluster)
         self._inside = cluster._shell
         self._series = Series(self._inside.cpus_per_job)
-        self._slots = Slots(MOST_NODES)
+        self._slots = Slots(MOST_NODES, 2 * MOST_NODES)
         self._timeline = Timeline(self._inside.cpus_per_job)
         self._sheets = Sheets()
         self._began = 0.0
@@ -42,7 +42,7 @@ class ClusterCharts(LiveChart):
         self._began = self._began or now
         self._cluster._watch_nodes()
         self._series.add(snapshot, now)
-        self._slots.choose(self._series.busiest(MOST_NODES))
+        self._slots.choose(self._series.busiest())
         self._tops = {metric: self._top(metric) for metric in PANELS}
         spans = self._inside.history.spans
         # both at once are no more than read: were it thinned in between, the next look is right

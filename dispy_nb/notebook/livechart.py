@@ -38,6 +38,7 @@ class LiveChart:
         self._widget: Any = None
         self._ids: list[str] = []
         self._is_live = False
+        self._is_kept = False  # the picture was sent at the end of a cell: whoever saves has it
         self._over_since: float | None = None
         self._looked_at = 0.0
         self._drawn_at = 0.0
@@ -54,7 +55,7 @@ class LiveChart:
         with self._lock:
             is_first, self._shell = self._shell is None, shell
             snapshot = self._look()
-            self._is_live = not _is_over(snapshot)
+            self._is_live = not (_is_over(snapshot) and self._is_complete(0.0))
             if is_first:
                 self._widget = self._new_widget(snapshot)
             else:
@@ -104,12 +105,13 @@ class LiveChart:
         self._catch_up()
         with self._lock:
             snapshot = self._look() if self._is_live else self._snapshot()
-            if _is_over(snapshot):
+            if _is_over(snapshot) and not self._is_kept:
                 self._settle(snapshot)
+                self._is_kept = True
 
     def _go_on(self, snapshot: Snapshot, now: float) -> None:
         if not self._is_live:
-            self._is_live = True
+            self._is_live, self._is_kept = True, False
             snapshot = self._look()
             self._draw(snapshot)
             self._update_all(snapshot)
@@ -120,7 +122,7 @@ class LiveChart:
             self._update_all(snapshot)
 
     def _settle(self, snapshot: Snapshot) -> None:
-        self._is_live = False
+        self._is_live = self._is_kept = False
         self._draw(snapshot)
         self._update_all(snapshot)
 
