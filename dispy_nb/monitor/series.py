@@ -16,7 +16,6 @@ MOST_POINTS = 200  # of a node; at least half of them, once there were so many
 RATE_WINDOW = 4.0  # seconds over which jobs per second are counted, at least
 GAP = 10.0  # seconds without a look, and the lines are broken
 METRICS = ('cpu', 'memory', 'running', 'rate')
-_MEANS = ('cpu', 'memory')  # of several nodes; the others are sums
 
 
 class NodeSeries:
@@ -96,12 +95,11 @@ class Series:
         return sorted(self.nodes, key=lambda key: -self.nodes[key].jobs_done)
 
     def column(self, keys: Iterable[str], metric: str, start: int, stop: int) -> Sequence[float]:
-        """Return a figure of one node, or what it comes to for several."""
+        """Return a figure of one node, or the mean of several, which can be drawn beside it."""
         columns = [getattr(self.nodes[key], metric)[start:stop] for key in keys]
         if len(columns) == 1:
             return list(columns[0])
-        together = _mean if metric in _MEANS else _sum
-        return [together(values) for values in zip(*columns, strict=True)]
+        return [_mean(values) for values in zip(*columns, strict=True)]
 
     def _first_of_rate(self, now: float) -> int:
         """Find the point since which jobs are counted; -1 if there is none."""
@@ -182,15 +180,6 @@ def _append(series: NodeSeries, *values: float) -> None:
         column.append(value)
 
 
-def _known(values: Iterable[float]) -> list[float]:
-    return [value for value in values if not isnan(value)]
-
-
 def _mean(values: Iterable[float]) -> float:
-    known = _known(values)
+    known = [value for value in values if not isnan(value)]
     return sum(known) / len(known) if known else nan
-
-
-def _sum(values: Iterable[float]) -> float:
-    known = _known(values)
-    return sum(known) if known else nan

@@ -67,6 +67,8 @@ class Timeline:
         """Lay out the jobs of this moment; each so-manieth span stands in `spans`."""
         self._slots.choose(_ranked(snapshot))
         self.rows = sorted(self._slots.keys, key=in_words)
+        rows = set(self.rows)
+        spans = [span for span in spans if span.node in rows]
         each = 1
         while len(spans) > each * MOST_BARS:
             each *= 2

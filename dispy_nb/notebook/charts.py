@@ -180,7 +180,7 @@ class ClusterCharts(LiveChart):
         return [group for group in groups if group['items']]
 
     def _how(self, keys: Sequence[str]) -> str:
-        return ' (mean in use; sum of jobs)' if len(keys) > 1 else ''
+        return ' (mean)' if len(keys) > 1 else ''
 
     def _words(self, snapshot: Snapshot) -> str:
         told = [self._node_words(keys) for _, keys in self._in_order()]
@@ -191,7 +191,7 @@ class ClusterCharts(LiveChart):
         cpu, memory, running, rate = (self._latest(keys, metric) for metric in METRICS)
         parts = [f'cpu {cpu:.0f} %'] if not isnan(cpu) else []
         parts += [f'memory {memory:.0f} %'] if not isnan(memory) else []
-        parts += [f'{running:.0f} running'] if not isnan(running) else []
+        parts += [f'{running:.3g} running'] if not isnan(running) else []
         parts += [rate_text(rate)] if not isnan(rate) else []
         return f'{self._name(keys)}{self._how(keys)}: {", ".join(parts)}'
 

@@ -127,13 +127,13 @@ def test_lines_are_broken_where_nobody_looked():
     assert whole(series, 'a', 'rate')[-1] == 4.0
 
 
-def test_several_nodes_together_are_a_mean_or_a_sum():
+def test_several_nodes_together_are_their_mean():
     series = Series()
     series.add(seen(node('a', busy=1, cpu=20.0), node('b', busy=2, cpu=40.0)), 1.0)
     series.add(seen(node('a', busy=1, cpu=None), node('b', busy=2, cpu=40.0)), 2.0)
     both = ['id of a', 'id of b']
     assert series.column(both, 'cpu', 0, 2) == [30.0, 40.0]
-    assert series.column(both, 'running', 0, 2) == [3.0, 3.0]
+    assert series.column(both, 'running', 0, 2) == [1.5, 1.5]
 
 
 def test_a_clock_that_was_set_back_stops_no_time():
