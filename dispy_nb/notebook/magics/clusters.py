@@ -8,10 +8,8 @@ from dispy_nb import closing
 from dispy_nb.cluster import JobCluster
 from dispy_nb.job import DispyJob
 from dispy_nb.notebook.magics.words import nearest, unquoted
-from dispy_nb.snapshot import first_pending
 
 MOST_NAMED = 10
-ALL = 1 << 62  # jobs
 
 
 def bound_clusters(shell: Any) -> dict[str, JobCluster]:
@@ -104,6 +102,11 @@ def _listed(names: list[str]) -> str:
 # jobs
 
 
+def pending_jobs(cluster: JobCluster) -> list[DispyJob]:
+    """Return all jobs that have not ended, those that were submitted first."""
+    return list(cluster._shell.jobs.values())
+
+
 def find_job(shell: Any, cluster: JobCluster, word: str) -> DispyJob:
     """Return the pending job with this id, or the job that a variable holds.
 
@@ -116,7 +119,7 @@ def find_job(shell: Any, cluster: JobCluster, word: str) -> DispyJob:
     if issubclass(type(value), DispyJob):
         job: DispyJob = value
         return job
-    jobs = first_pending(cluster._shell, ALL)
+    jobs = pending_jobs(cluster)
     text = unquoted(word)
     for job in jobs:
         if _id_of(job) == text:

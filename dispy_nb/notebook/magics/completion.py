@@ -13,13 +13,17 @@ from IPython.core.completer import (
 from IPython.core.error import UsageError
 
 from dispy_nb.notebook.magics.arguments import LineParser
-from dispy_nb.notebook.magics.clusters import bound_clusters, known_names, take_cluster
+from dispy_nb.notebook.magics.clusters import (
+    bound_clusters,
+    known_names,
+    pending_jobs,
+    take_cluster,
+)
 from dispy_nb.notebook.magics.table import SUBCOMMANDS
 from dispy_nb.notebook.magics.words import split
 from dispy_nb.notebook.over.cellmagic import over_parser
 from dispy_nb.options import ISOLATIONS
 from dispy_nb.shortened import id_text
-from dispy_nb.snapshot import first_pending
 
 IDENTIFIER = 'dispy_nb'
 MOST_IDS = 50
@@ -121,7 +125,7 @@ def _job_ids(shell: Any, done: list[str]) -> list[str]:
         cluster, _ = take_cluster(shell, done[:1])
     except UsageError:
         return []
-    return [id_text(job) for job in first_pending(cluster._shell, MOST_IDS)]
+    return [id_text(job) for job in pending_jobs(cluster)[:MOST_IDS]]
 
 
 def variables(shell: Any) -> list[str]:

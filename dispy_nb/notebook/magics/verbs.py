@@ -12,16 +12,15 @@ from dispy_nb.cells import statement_about
 from dispy_nb.cluster import JobCluster
 from dispy_nb.notebook.magics.arguments import cluster_options
 from dispy_nb.notebook.magics.clusters import (
-    ALL,
     bound_clusters,
     find_cluster,
     find_job,
     names_of,
+    pending_jobs,
     take_cluster,
 )
 from dispy_nb.notebook.magics.words import call_of, check_name, is_expression, unquoted, value_of
 from dispy_nb.notebook.tables import Table
-from dispy_nb.snapshot import first_pending
 from dispy_nb.tocome import SharedJobCluster
 from nodeserver.core.errors import NotYetSupported
 
@@ -114,7 +113,7 @@ def cancel(shell: Any, given: argparse.Namespace) -> None:
     if bool(words) is given.all:
         raise UsageError('give ids of jobs, or --all' + (', not both' if words else ''))
     if given.all:
-        jobs = first_pending(cluster._shell, ALL)
+        jobs = pending_jobs(cluster)
         cluster._cancel_all(jobs)
         print(f'{cluster.name}: {_jobs(len(jobs))} cancelled')
         return
