@@ -309,6 +309,19 @@ def test_a_line_that_is_run_again_makes_nothing_twice(cells: Cells) -> None:
     assert cells.of('len(local.running_nodes())') == '1'
 
 
+@pytest.mark.row('V05', 'V09', 'V11')
+def test_charts_and_plots_are_shown(cells: Cells) -> None:
+    cells.cell('def train(n):\n    dispy_provisional_result({"step": 2, "loss": n}); return n')
+    cells.cell(f'%dispy cluster c train {HERE}')
+    cells.cell('job = c.submit(7); c.wait(20);')
+    assert 'charts of cluster train' in cells.cell('%dispy charts')
+    for line in ('plot c step loss', 'plot step "loss"', "plot step (lambda r: r['loss'])"):
+        cells.displays.clear()
+        cells.cell(f'%dispy {line}')
+        assert any('the last one at x 2, y 7' in text for text in cells.words())
+    assert 'plot takes X and Y, not step' in cells.cell('%dispy plot c step', fails=True)
+
+
 def test_a_variable_goes_before_the_name_of_a_cluster(cells: Cells) -> None:
     cells.cell(f'%dispy cluster a double --name b {HERE}')
     cells.cell(f'%dispy cluster b double --name a-b {HERE}')

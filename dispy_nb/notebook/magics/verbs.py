@@ -22,7 +22,6 @@ from dispy_nb.notebook.magics.clusters import (
 from dispy_nb.notebook.magics.words import call_of, check_name, is_expression, unquoted, value_of
 from dispy_nb.notebook.tables import Table
 from dispy_nb.tocome import SharedJobCluster
-from nodeserver.core.errors import NotYetSupported
 
 FIRST_STEPS = (
     '`%dispy start` starts node servers on this machine, `%dispy nodes` looks for others, and '
@@ -149,7 +148,7 @@ def close(shell: Any, given: argparse.Namespace) -> bool:
 
 def charts(shell: Any, given: argparse.Namespace) -> Any:
     """Return live charts, which the cell shows."""
-    return _drawing(find_cluster(shell, given.cluster), 'charts')()
+    return find_cluster(shell, given.cluster).charts()
 
 
 def plot(shell: Any, given: argparse.Namespace) -> Any:
@@ -158,14 +157,7 @@ def plot(shell: Any, given: argparse.Namespace) -> Any:
     if len(words) != 2:
         raise UsageError(f'plot takes X and Y, not {" ".join(words) or "nothing"}')
     x, y = (_part_of_result(shell, word) for word in words)
-    return _drawing(cluster, 'plot')(x, y)
-
-
-def _drawing(cluster: JobCluster, verb: str) -> Callable[..., Any]:
-    draw: Callable[..., Any] | None = getattr(cluster, verb, None)
-    if draw is None:
-        raise NotYetSupported(f'{verb}()', 'displaying the cluster shows its figures')
-    return draw
+    return cluster.plot(x, y)
 
 
 def _part_of_result(shell: Any, word: str) -> Any:
