@@ -12,6 +12,7 @@ from typing import Any
 
 from dispy_nb.surroundings import running_shell
 
+_VARIABLE = re.compile(r"global variable '(\w+)'")
 _FRAME = re.compile(r'(?P<indent>[ |+]*)File "(?P<file>[^"\n]+)", line (?P<line>\d+)(?P<rest>.*)')
 
 
@@ -107,3 +108,34 @@ def variable_of(value: Any) -> str:
         if held is value and not name.startswith('_'):
             return name
     return ''
+
+
+def defined_in(name: str) -> str:
+    """Say which cell has set a variable last: 'In[3]'; '' if that is not known."""
+    history = getattr(running_shell(), 'history_manager', None)
+    cells = list(getattr(history, 'input_hist_parsed', ()))
+    for number in range(len(cells) - 1, 0, -1):
+        if name in cells[number] and name in _names_set(cells[number]):
+            return f'In[{number}]'
+    return ''
+
+
+def _names_set(text: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name.partition('.')[0]
+
+
+def with_cell(text: str) -> str:
+    """Have words about a global variable say which cell has set it."""
+    match = _VARIABLE.search(text)
+    cell = defined_in(match[1]) if match else ''
+    return f'{text} ({match[1]} was set in Cell {cell})' if match and cell else text

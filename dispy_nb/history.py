@@ -1,9 +1,10 @@
 """What has happened in a cluster so far, in words and figures of bounded size, for displays.
 
-Of many things an even choice is kept: when there are too many, every second one goes, and from then
-on only every second one comes in.  No job is kept: nobody may hold an ended one (C25).
+Of many things an even choice is kept: when there are too many, one of each two goes, and from then
+on only one of two comes in.  No job is kept: nobody may hold an ended one (C25).
 """
 
+import random
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -25,26 +26,37 @@ Item = TypeVar('Item')
 
 
 class Thinned(Generic[Item]):
-    """An even choice of all that was offered; filled by one thread, read by any."""
+    """An even choice of all that was offered; filled by one thread, read by any.
 
-    __slots__ = ('_least', '_skipped', 'items', 'stride')
+    One of each so many in a row is kept, by chance: of things that take turns, such as the jobs
+    of two nodes, a regular choice might never have the one.
+    """
+
+    __slots__ = ('_chance', '_chosen', '_least', '_seen', 'items', 'stride')
 
     def __init__(self, least: int) -> None:
         self.items: list[Item] = []
-        self.stride = 1  # each so-manieth is kept
+        self.stride = 1  # one of so many is kept
         self._least = least
-        self._skipped = 0
+        self._chance = random.Random(0)
+        self._seen = 0  # of the present row
+        self._chosen = 1
 
     def offer(self, make: Callable[[], Item]) -> None:
-        """Keep what `make` makes, if it is its turn."""
-        self._skipped += 1
-        if self._skipped < self.stride:
-            return
-        self._skipped = 0
-        self.items.append(make())
-        if len(self.items) >= 2 * self._least:
-            self.items = self.items[1::2]  # a new list: who reads the old one is not disturbed
-            self.stride *= 2
+        """Keep what `make` makes, if it is chosen."""
+        self._seen += 1
+        if self._seen == self._chosen:
+            self.items.append(make())
+        if self._seen == self.stride:
+            if len(self.items) >= 2 * self._least:
+                self._halve()
+            self._seen, self._chosen = 0, self._chance.randint(1, self.stride)
+
+    def _halve(self) -> None:
+        pairs = zip(self.items[::2], self.items[1::2], strict=False)
+        # a new list: who reads the old one is not disturbed
+        self.items = [pair[self._chance.getrandbits(1)] for pair in pairs]
+        self.stride *= 2
 
 
 class Span(NamedTuple):

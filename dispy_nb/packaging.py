@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from dispy_nb.cells import with_cell
 from dispy_nb.dependencies import Dependency, SourceFiles
 from dispy_nb.depends import files_of, objects_of
 from dispy_nb.nodes import NodeAllocate
@@ -82,14 +83,17 @@ def _package(options: ClusterOptions, project: Project) -> bytes:
     if isinstance(computation, str):
         path = Path(computation)
         computation = Program(path.name, path.read_bytes())
-    return dump_package(
-        computation,
-        setup=options.setup,
-        cleanup=options.cleanup if callable(options.cleanup) else None,
-        depends=objects_of(options.depends),
-        requires=project.requires,
-        by_value=modules_of(options, project),
-    )
+    try:
+        return dump_package(
+            computation,
+            setup=options.setup,
+            cleanup=options.cleanup if callable(options.cleanup) else None,
+            depends=objects_of(options.depends),
+            requires=project.requires,
+            by_value=modules_of(options, project),
+        )
+    except PicklingFailed as error:
+        raise PicklingFailed(with_cell(str(error))) from error
 
 
 def modules_of(options: ClusterOptions, project: Project) -> frozenset[str]:

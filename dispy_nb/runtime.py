@@ -257,9 +257,11 @@ os.register_at_fork(after_in_child=_forget_parent)
 
 
 def _check_same_place(runtime: Runtime, options: ClusterOptions) -> None:
+    # what nobody has asked for is no reason to refuse: the port is as good as the usual one
+    port = options.port if options.port != CLIENT_PORT else 0
     for name, ours, wanted in (
         ('ip_addr', runtime.ip_addr, options.ip_addr),
-        ('port', runtime.port, options.port or runtime.port),
+        ('port', runtime.port, port or runtime.port),
     ):
         if wanted != ours:
             raise UsageError(

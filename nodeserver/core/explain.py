@@ -81,12 +81,21 @@ def _jobs_line(fleet: Recruiting, comp: Computation, ready: int) -> str:
     if comp.closing:
         return f'{text}; the cluster is closed'
     if not ready:
+        coming = sum(1 for node in fleet.nodes.values() if _is_coming(node, comp))
+        if coming:
+            return f'{text}; {_count(coming, "node")} setting up, none ready yet'
         return f'{text}; no node can be used'
     if comp.has_waiting() and _all_busy(fleet, comp):
         if comp.declared.resources != ONE_CPU:
             return f'{text}; no room for one more on {_count(ready, "usable node")}'
         return f'{text}; all cpus of the {_count(ready, "usable node")} are busy'
     return f'{text}; {_count(ready, "node")} ready'
+
+
+def _is_coming(node: NodeRecord, comp: Computation) -> bool:
+    """Whether a node is about to be used, if all goes well."""
+    use = node.uses.get(comp.id)
+    return use is not None and use.state in (UseState.ASKING, UseState.OPENING)
 
 
 def _priority_lines(comp: Computation) -> list[str]:

@@ -238,3 +238,19 @@ def test_an_interrupted_map_cancels_its_calls_and_says_so(kernel: Kernel, tmp_pa
     assert kernel.text['stderr'] == told
     kernel.run('cluster.wait(); print(cluster.snapshot().cancelled)')
     assert kernel.text['stdout'] == '3\n'
+
+
+def test_a_variable_that_cannot_travel_is_named_with_its_type_and_cell(kernel: Kernel):
+    kernel.run('table = {"key": [1, threading.Lock()]}')
+    kernel.run("""
+        def look(key):
+            return table[key]
+
+        try:
+            dispy.JobCluster(look, **options)
+        except dispy.PicklingFailed as error:
+            print(error)
+    """)
+    assert kernel.text['stdout'].startswith("computation: global variable 'table' of look()")
+    for words in ('type _thread.lock', 'cannot be pickled', '(table was set in Cell In[2])'):
+        assert words in kernel.text['stdout']

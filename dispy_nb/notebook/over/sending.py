@@ -1,10 +1,10 @@
 """Which variables of the notebook go along with the body of a cell, and how large they are."""
 
-import ast
 import types
 from collections.abc import Iterator
 from typing import Any
 
+from dispy_nb.cells import defined_in
 from dispy_nb.notebook.over.reads import global_names
 from dispy_nb.notebook.tables import size_text
 from nodeserver.beside import Kept, beside
@@ -84,32 +84,9 @@ def _size(shell: Any, name: str, value: object) -> int:
     try:
         data = dump_by_definition(beside(value), kept.take)
     except Exception as error:
-        place = defined_in(shell, name)
+        place = defined_in(name)
         raise PicklingFailed(
             f'variable {name}{f" (set in {place})" if place else ""} cannot be sent to nodes: '
             f'{pickling_failure(error, [(name, value)])}'
         ) from error
     return len(data) + sum(map(len, kept.buffers))
-
-
-def defined_in(shell: Any, name: str) -> str:
-    """Say which cell has set a variable last: 'In[3]'; '' if that is not known."""
-    cells = list(shell.history_manager.input_hist_parsed)
-    for number in range(len(cells) - 1, 0, -1):
-        if name in cells[number] and name in _names_set(cells[number]):
-            return f'In[{number}]'
-    return ''
-
-
-def _names_set(text: str) -> Iterator[str]:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.alias):
-            yield node.asname or node.name.partition('.')[0]
