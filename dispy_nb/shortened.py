@@ -2,13 +2,30 @@
 
 import reprlib
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 MOST_CHARACTERS = 80
 PLAIN = frozenset((int, float, str, bool, bytes, type(None), complex))
 _BUILT_IN = (list, tuple, dict, set, frozenset)
 
-_repr = reprlib.Repr()
+
+class _Repr(reprlib.Repr):
+    """Leaves dictionaries in their order, which is that of who made them."""
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        if not x:
+            return '{}'
+        if level <= 0:
+            return '{...}'
+        parts = [
+            f'{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}'
+            for key, value in islice(x.items(), self.maxdict)
+        ]
+        return '{' + ', '.join([*parts, '...'] if len(x) > self.maxdict else parts) + '}'
+
+
+_repr = _Repr()
 _repr.maxstring = _repr.maxother = 40
 _repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = _repr.maxfrozenset = 4
 _repr.maxlevel = 3
