@@ -6,6 +6,7 @@ take(wish) ◀── custom message ◀── a button of any view
 `cluster_widget.js` is the view, and knows nothing but the traits.
 """
 
+import contextvars
 import json
 import threading
 from collections.abc import Callable
@@ -47,8 +48,17 @@ class ClusterWidget(anywidget.AnyWidget):
     def __init__(self, take: Callable[[object], object], state: dict[str, Any]) -> None:
         self._guard = threading.Lock()  # the sending of groups is not made for two threads
         self._left: set[str] = set()  # traits for which the last message had no room
+        self._context = contextvars.copy_context()
         super().__init__(**state)
         self.on_msg(lambda widget, content, buffers: take(content))
+
+    def send_state(self, key: Any = None) -> None:
+        """Send traits as if the cell did it that made the widget, whichever thread it is.
+
+        ipykernel 7.4 hands what a view sends to that subshell in whose name was sent last, and in
+        another thread that is the one of the latest request: JupyterLab may have ended it.
+        """
+        self._context.copy().run(super().send_state, key)
 
     def draw(self, state: dict[str, Any]) -> int:
         """Show a state, by trait; return the bytes that had to be sent: 0 if it was shown.
