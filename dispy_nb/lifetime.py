@@ -121,6 +121,7 @@ class Lifetime(Verbs):
             return False
         changed = rerun.changes(before, now)
         if not changed:
+            rerun.take_over(before, now)
             for name in ADOPTED:
                 setattr(self._options, name, getattr(options, name))
             self._shell.context = contextvars.copy_context()

@@ -9,7 +9,7 @@ from dispy_nb.options import ClusterOptions
 from dispy_nb.packaging import declare, modules_of, own_files, project_of
 from dispy_nb.project import ByValue
 from nodeserver.core.messages import DeclareComputation
-from nodeserver.definitions import dump_placeless
+from nodeserver.definitions import meaning_of
 
 # what the cluster of before takes over: its jobs need not be run anew for them
 ADOPTED = ('callback', 'cluster_status', 'progress', 'loglevel')
@@ -45,7 +45,7 @@ class Prepared:
 
     def _meaning(self, *parts: object) -> object:
         try:
-            return dump_placeless(parts, self.travels)
+            return meaning_of(parts, self.travels)
         except Exception:  # noqa: BLE001 - a `NodeAllocate` of the user's, which need not travel
             return object()  # equal to nothing
 

@@ -8,10 +8,12 @@ makes something of its own, and the next run meets them in the same order.
 import inspect
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from dispy_nb.cells import running_statement
 from dispy_nb.surroundings import running_shell
+from nodeserver.definitions import Meaning
 
 
 class Place(NamedTuple):
@@ -107,6 +109,19 @@ def forget(thing: Any) -> None:
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Name the arguments that differ."""
     return [name for name, value in after.items() if before.get(name) != value]
+
+
+def take_over(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """What was made before is used again: its jobs know the cells' classes of then."""
+    for old, new in zip(_meanings(before), _meanings(after), strict=True):
+        new.take_over(old)
+
+
+def _meanings(arguments: dict[str, Any]) -> Iterator[Meaning]:
+    for value in arguments.values():
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Meaning):
+                yield part
 
 
 def say(text: str) -> None:

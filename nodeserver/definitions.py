@@ -7,7 +7,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cloudpickle
@@ -74,13 +74,29 @@ class PackagePickler(DefinitionPickler):
 
 
 class PlacelessPickler(PackagePickler):
-    """Leaves out where code stands: what differs in nothing else does the same."""
+    """Leaves out where code stands: what differs in nothing else does the same.
+
+    So do classes that were only defined anew: they are noted, and written without their ids.
+    """
+
+    def __init__(self, file: Any, classes: list[type]) -> None:
+        super().__init__(file, PROTOCOL)
+        self._classes = classes
 
     def reducer_override(self, obj: object) -> Any:
         if type(obj) is types.CodeType:
             obj = obj.replace(co_filename='', co_firstlineno=1, co_linetable=b'')
             return types.CodeType, _code_arguments(obj)
-        return super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
+        tracker = _trackers().get(obj) if isinstance(obj, type) else None
+        if tracker is None or type(reduced) is not tuple:
+            return reduced
+        assert isinstance(obj, type)
+        self._classes.append(obj)
+        make, arguments, (members, *rest), *others = reduced
+        arguments = tuple(None if each == tracker else each for each in arguments)
+        members = {k: v for k, v in members.items() if k != '__firstlineno__'}
+        return make, arguments, (members, *rest), *others
 
 
 def _name_of_namespace(real: int, future: dict[str, Any]) -> object:
@@ -142,15 +158,40 @@ def dump_by_definition(
     return buffer.getvalue()
 
 
-def dump_placeless(content: object, by_value: Iterable[str]) -> bytes:
-    """Pickle what is to be compared, not loaded: without files and lines.
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What is to be compared, not loaded: objects without files and lines."""
+
+    data: bytes
+    classes: tuple[type, ...] = field(compare=False)  # those of cells, in the order of `data`
+
+    def take_over(self, before: 'Meaning') -> None:
+        """Have equal classes that were defined since be those that nodes know.
+
+        Jobs that get or return objects of them then have one class, not two of one name.
+        """
+        for old, new in zip(before.classes, self.classes, strict=True):
+            tracker = _trackers().get(old)
+            if tracker is not None and old is not new:
+                _trackers()[new] = tracker
+                cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID[tracker] = new
+
+
+def _trackers() -> Any:
+    """Cloudpickle's own: by which id a class of `__main__` is known where it was sent."""
+    return cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS
+
+
+def meaning_of(content: object, by_value: Iterable[str]) -> Meaning:
+    """Pickle what is to be compared.
 
     Two answers may differ where nothing does: nobody promises what pickles look like.
     """
     buffer = io.BytesIO()
+    classes: list[type] = []
     with by_value_meanwhile(by_value):
-        PlacelessPickler(buffer, PROTOCOL).dump(content)
-    return buffer.getvalue()
+        PlacelessPickler(buffer, classes).dump(content)
+    return Meaning(buffer.getvalue(), tuple(classes))
 
 
 def dump_parts(

@@ -1,6 +1,7 @@
 """A set-up cell that is run again makes nothing twice, and closes what it replaces (V16)."""
 
 from collections.abc import Iterator
+from textwrap import dedent
 
 import pytest
 
@@ -105,6 +106,50 @@ def test_what_the_function_refers_to_is_part_of_it(kernel: Kernel):
     kernel.run(set_up)
     kernel.run('job = cluster.submit(os.devnull, 4)')
     assert answer(kernel, 'cluster is first, job()') == 'False 400'
+
+
+CLASSES = """
+    import abc, dataclasses, enum
+
+    class Base(abc.ABC):
+        @abc.abstractmethod
+        def moved(self): ...
+
+    class Colour(enum.Enum):
+        RED = 1
+
+    @dataclasses.dataclass
+    class Point(Base):
+        x: int
+        colour: Colour = Colour.RED
+
+        def moved(self):
+            super().moved()
+            return Point(self.x + 1, Colour.RED)
+
+    def move(point):
+        assert isinstance(point, Point) and point.colour is Colour.RED
+        return point.moved()
+
+    mover = dispy.JobCluster(move, nodes=nodes.nodes, **options)
+"""
+
+
+def test_classes_that_are_defined_anew_make_no_difference(kernel: Kernel):
+    kernel.run(SET_UP)
+    kernel.run(CLASSES)
+    kernel.run('first, first_point, job = mover, Point, mover.submit(Point(1))')
+    for _ in range(2):
+        kernel.run('"""on another line"""\n' + dedent(CLASSES))
+        assert answer(kernel, 'mover is first, Point is first_point') == 'True False'
+        kernel.run('found = mover.submit(Point(2))()')
+        assert answer(kernel, 'isinstance(found, Point), found == Point(3)') == 'True True'
+        assert answer(kernel, 'job().x') == '2'
+    kernel.run(CLASSES.replace('self.x + 1', 'self.x + 10'))
+    assert answer(kernel, 'mover is first, mover.submit(Point(2))()') == (
+        'False Point(x=12, colour=<Colour.RED: 1>)'
+    )
+    assert kernel.text['stderr'] == ''
 
 
 def test_clusters_of_one_cell_are_several_and_each_meets_its_own_again(kernel: Kernel):
