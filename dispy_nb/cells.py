@@ -64,41 +64,99 @@ def running_statement() -> str:
     if (told := _subject_told.get()) is not None:
         return told
     shell = running_shell()
-    frame = _cell_frame(getattr(shell, 'user_ns', None)) if shell is not None else None
-    if frame is None:
-        return ''
-    source = ''.join(linecache.getlines(frame.f_code.co_filename))
+    namespace: dict[str, Any] = getattr(shell, 'user_ns', {})
+    inner: str | None = None  # what a magic runs: `%%time`, `%%capture`
+    subject = ''
+    for frame in _cell_frames(namespace):
+        source = ''.join(linecache.getlines(frame.f_code.co_filename))
+        source = source if inner is None or source else shell.transform_cell(inner)
+        statement = _statement_at(source, frame.f_lineno)
+        if statement is None:
+            break
+        subject, inner = _subject(statement, namespace), _run_by_magic(statement)
+        if inner is None:
+            break
+    return subject
+
+
+def _statement_at(source: str, line: int) -> ast.stmt | None:
+    """Find the statement of a cell; within a loop it is all of that, which runs several times."""
     try:
         statements = ast.parse(source).body
     except SyntaxError:  # a cell that is no file: an `%%dispy` cell, or one that was left out
-        return ''
-    for statement in statements:
-        if statement.lineno <= frame.f_lineno <= (statement.end_lineno or 0):
-            return _subject(statement)
-    return ''
+        return None
+    found: ast.stmt | None = None
+    while statements:
+        at = [each for each in statements if each.lineno <= line <= (each.end_lineno or 0)]
+        found = at[0] if at else found
+        match at:
+            case [ast.With() | ast.AsyncWith() | ast.If() as block]:
+                statements = [*block.body, *getattr(block, 'orelse', ())]
+            case [ast.Try() | ast.TryStar() as block]:
+                handlers = [each for handler in block.handlers for each in handler.body]
+                statements = [*block.body, *handlers, *block.orelse, *block.finalbody]
+            case _:
+                break
+    return found
 
 
-def _subject(statement: ast.stmt) -> str:
+def _subject(statement: ast.stmt, namespace: dict[str, Any]) -> str:
     match statement:
-        case ast.Assign(targets=[target, *_]):
-            return ast.unparse(target)
-        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
-            return ast.unparse(target)
-        case ast.Expr(value=ast.NamedExpr(target=target)):
-            return ast.unparse(target)
+        case (
+            ast.Assign(targets=[target, *_])
+            | ast.AnnAssign(target=target)
+            | ast.AugAssign(target=target)
+            | ast.Expr(value=ast.NamedExpr(target=target))
+        ):
+            return ast.unparse(_WithIndices(namespace).visit(target))
+        case ast.With() | ast.AsyncWith():
+            return f'with {", ".join(map(ast.unparse, statement.items))}'
         case _:
             return ast.unparse(statement)
 
 
-def _cell_frame(namespace: dict[str, Any] | None) -> FrameType | None:
-    """Find the outermost frame that runs a cell's own statements."""
-    found, frame = None, sys._getframe(1)
-    back: FrameType | None = frame
-    while back is not None:
-        if back.f_globals is namespace and back.f_code.co_name == '<module>':
-            found = back
-        back = back.f_back
-    return found
+class _WithIndices(ast.NodeTransformer):
+    """Has `runs[name]` be `runs['a']`: another name is another place."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self._namespace = namespace
+        self._depth = 0
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.Subscript:
+        value = self.visit(node.value)
+        self._depth += 1
+        index = self.visit(node.slice)
+        self._depth -= 1
+        return ast.Subscript(value, index, node.ctx)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        value = self._namespace.get(node.id)
+        is_plain = type(value) in (str, int, float, bool)
+        return ast.Constant(value) if self._depth and is_plain else node
+
+
+def _run_by_magic(statement: ast.stmt) -> str | None:
+    """Return the Python that a statement has a magic run, None if it does no such thing."""
+    match statement:
+        case ast.Expr(
+            value=ast.Call(
+                func=ast.Attribute(attr='run_cell_magic' | 'run_line_magic'),
+                args=[*_, ast.Constant(value=str(text))],
+            )
+        ):
+            return text
+    return None
+
+
+def _cell_frames(namespace: dict[str, Any]) -> list[FrameType]:
+    """Find the frames that run a cell's own statements, the outermost first."""
+    found: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals is namespace and frame.f_code.co_name == '<module>':
+            found.append(frame)
+        frame = frame.f_back
+    return found[::-1]
 
 
 def variable_of(value: Any) -> str:

@@ -169,6 +169,34 @@ def test_other_variables_hold_clusters_of_their_own(kernel: Kernel):
     assert answer(kernel, 'other is cluster, cluster._is_closed') == 'False False'
 
 
+@pytest.mark.parametrize(
+    'block',
+    ['%%time\n{}', '%%capture\n{}', '%time {}', 'if True:\n    {}', 'try:\n    {}\nfinally: pass'],
+)
+def test_magics_and_blocks_around_a_statement_make_no_difference(kernel: Kernel, block: str):
+    kernel.run(SET_UP)
+    statement = 'cluster = dispy.JobCluster(wait_for, nodes=nodes.nodes, callback=note, **options)'
+    kernel.run('first = cluster')
+    kernel.run(block.format(statement))
+    assert answer(kernel, 'cluster is first') == 'True'
+    kernel.run(block.format(statement.replace('callback=note', 'reentrant=True')))
+    assert answer(kernel, 'cluster is first, len(closing._kept)') == 'False 1'
+
+
+def test_another_index_is_another_place(kernel: Kernel):
+    kernel.run(SET_UP)
+    cell = 'runs[name] = dispy.JobCluster(wait_for, nodes=nodes.nodes, cleanup=name == "a", **options)'
+    kernel.run('runs, name = {}, "a"')
+    kernel.run(cell)
+    kernel.run('job, name = runs["a"].submit(os.devnull + "x"), "b"')
+    kernel.run(cell)
+    assert answer(kernel, 'runs["a"]._is_closed, runs["a"] is runs["b"]') == 'False False'
+    assert answer(kernel, 'job.status.name in ("CREATED", "RUNNING")') == 'True'
+    kernel.run('first, name = dict(runs), "a"')
+    kernel.run(cell)
+    assert answer(kernel, 'runs == first, len(closing._kept)') == 'True 3'
+
+
 def test_a_closed_cluster_is_not_used_again(kernel: Kernel):
     kernel.run(SET_UP)
     kernel.run('first = cluster; cluster.close()')
