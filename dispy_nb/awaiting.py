@@ -7,6 +7,7 @@ second.
 
 import asyncio
 import contextlib
+import signal
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,7 +72,16 @@ def wakeable() -> Iterator[tuple[asyncio.Future[None], Callable[[], None]]]:
         turns.end()
 
 
-def is_cell_interrupted() -> bool:
-    """Whether it is the running cell of a notebook itself whose waiting is being cancelled."""
-    task = asyncio.current_task()
-    return task is not None and 'run_cell' in getattr(task.get_coro(), '__qualname__', '')
+def cell_interrupt() -> object:
+    """Return what stands for the interrupt of the running cell, None if it was not interrupted.
+
+    The kernel's handler holds a future of it for as long as the cell runs.  A task that is
+    cancelled tells nothing: that may be a timeout of the user's.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    for variable in getattr(handler, '__closure__', None) or ():
+        with contextlib.suppress(ValueError):  # it is not set yet
+            held = variable.cell_contents
+            if isinstance(held, asyncio.Future) and held.done() and not held.cancelled():
+                return held
+    return None

@@ -5,11 +5,13 @@ import inspect
 import logging
 import os
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+from dispy_nb.cells import name_cells
 from nodeserver.core.errors import UsageError
 
 _log = logging.getLogger('dispy_nb')
@@ -109,7 +111,13 @@ class CallbackThread:
         """Show the first errors of a function in full, and of thousands of others how many."""
         self._raised[name] = count = self._raised[name] + 1
         if count <= SHOWN_IN_FULL:
-            _log.exception('%s raised', name)
+            trace = error.__traceback__ and error.__traceback__.tb_next  # the user's frames
+            text = ''.join(traceback.format_exception(type(error), error, trace)).rstrip('\n')
+            named = name_cells(text)
+            if named == text:  # no cell has to do with it
+                _log.exception('%s raised', name)
+            else:
+                _log.error('%s raised\n%s', name, named)
         elif count == 10 ** (len(str(count)) - 1):
             _log.error('%s has raised %d times by now; this time %r', name, count, error)
 

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from dispy_nb import local
+from dispy_nb.interrupts import closing_early
 from dispy_nb.surroundings import in_kernel
 
 _log = logging.getLogger('dispy_nb')
@@ -66,7 +67,8 @@ def _close_clusters_of(nodes: set[tuple[str, int]], failed: bool) -> None:
     """Node servers are about to end: so do the clusters that have no others."""
     for cluster in list(_kept.values()):
         if cluster.uses_only(nodes):
-            _close(cluster, failed)
+            with closing_early(cluster, sys.exc_info()[1]):
+                _close(cluster, failed)
 
 
 local.before_end(_close_clusters_of)

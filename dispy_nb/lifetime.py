@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dispy_nb import closing, rerun, runtime
-from dispy_nb.interrupts import waiting_for
+from dispy_nb.interrupts import closing_early, waiting_for
 from dispy_nb.job import check_timeout
 from dispy_nb.options import ClusterOptions
 from dispy_nb.prepared import ADOPTED
@@ -25,6 +25,7 @@ class Lifetime(Verbs):
     """The part of `JobCluster` that waits and closes."""
 
     _submitting: threading.Lock
+    _blocks = 0  # `with` blocks of it that run
     _is_foreign: bool  # this process is a fork of the one that made it
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -146,6 +147,7 @@ class Lifetime(Verbs):
         runtime.release(self._runtime)
 
     def __enter__(self) -> Self:
+        self._blocks += 1
         return self
 
     def __exit__(
@@ -155,7 +157,9 @@ class Lifetime(Verbs):
         trace: TracebackType | None,
     ) -> None:
         """Close: after all jobs, or at once with pending jobs cancelled if the block failed."""
+        self._blocks -= 1
         if kind is None:
             self.close()
         else:
-            self.close(timeout=0, terminate=True)
+            with closing_early(self, error):
+                self.close(timeout=0, terminate=True)

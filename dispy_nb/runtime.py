@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from dispy_nb.callbacks import CallbackThread
+from dispy_nb.cells import name_cells
 from dispy_nb.options import ClusterOptions
 from dispy_nb.shell import ClusterShell
 from nodeserver.core.effects import Send
@@ -113,7 +114,7 @@ class Runtime:
     def explain(self, computation: int) -> list[str]:
         """Say where a computation stands."""
         self.call(self._drain_whole_outbox)  # the cores' turn comes between the two calls
-        return self.call(lambda: self._service.explain(computation))
+        return [name_cells(line) for line in self.call(lambda: self._service.explain(computation))]
 
     def list_nodes(self) -> NodeList:
         """List the nodes that the scheduler has found, whoever uses them."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from dispy_nb.allocating import Allocating
 from dispy_nb.callbacks import CallbackThread
+from dispy_nb.cells import name_cells
 from dispy_nb.feeder import Feeder
 from dispy_nb.files import ClusterFiles
 from dispy_nb.gilshare import GilShare
@@ -356,9 +357,10 @@ class ClusterShell:
             self.nodes_changed.notify_all()
 
     def _perform_report(self, effect: Report) -> None:
+        text = name_cells(effect.text)
         if effect.level >= logging.WARNING:
-            self.notice = effect.text
-        _log.log(effect.level, '%s', effect.text)
+            self.notice = text
+        _log.log(effect.level, '%s', text)
 
     # callbacks
 

@@ -56,6 +56,11 @@ class Kernel:
             except Empty:
                 continue
 
+    def hear_for(self, seconds: float) -> None:
+        """Take messages for so long."""
+        end = time.monotonic() + seconds
+        self.hear_until(lambda: time.monotonic() >= end)
+
     def widgets_below(self, model_id: str) -> Iterator[dict[str, Any]]:
         """Yield the states of a widget and all within it."""
         state = self.states[model_id]

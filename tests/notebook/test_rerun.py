@@ -185,7 +185,8 @@ def test_magics_and_blocks_around_a_statement_make_no_difference(kernel: Kernel,
 
 def test_another_index_is_another_place(kernel: Kernel):
     kernel.run(SET_UP)
-    cell = 'runs[name] = dispy.JobCluster(wait_for, nodes=nodes.nodes, cleanup=name == "a", **options)'
+    kernel.run('options_of = {"a": {**options, "cleanup": False}, "b": options}')
+    cell = 'runs[name] = dispy.JobCluster(wait_for, nodes=nodes.nodes, **options_of[name])'
     kernel.run('runs, name = {}, "a"')
     kernel.run(cell)
     kernel.run('job, name = runs["a"].submit(os.devnull + "x"), "b"')
