@@ -45,12 +45,24 @@ def _forget_parent() -> None:
 os.register_at_fork(after_in_child=_forget_parent)
 
 
+class _Ending:
+    """Whether the program ends."""
+
+    has_begun = False
+
+
+def _is_left(cluster: Any) -> bool:
+    """Whether the end of a kernel leaves a cluster as it is: its jobs or callbacks take time."""
+    return in_kernel() and not cluster._shell.is_idle()
+
+
 @atexit.register
 def _close_all() -> None:
+    _Ending.has_begun = True
     interrupted = isinstance(getattr(sys, 'last_value', None), KeyboardInterrupt)
     try:
         for cluster in list(_kept.values()):
-            if in_kernel() and cluster.snapshot().pending:
+            if _is_left(cluster):
                 continue
             try:
                 _close(cluster, interrupted)
@@ -66,9 +78,13 @@ def _close_all() -> None:
 def _close_clusters_of(nodes: set[tuple[str, int]], failed: bool) -> None:
     """Node servers are about to end: so do the clusters that have no others."""
     for cluster in list(_kept.values()):
-        if cluster.uses_only(nodes):
-            with closing_early(cluster, sys.exc_info()[1]):
-                _close(cluster, failed)
+        if not cluster.uses_only(nodes):
+            continue
+        if _Ending.has_begun and _is_left(cluster):  # what runs ends with its node
+            cluster._cancel_all(list(cluster._shell.jobs.values()))
+            continue
+        with closing_early(cluster, sys.exc_info()[1]):
+            _close(cluster, failed)
 
 
 local.before_end(_close_clusters_of)

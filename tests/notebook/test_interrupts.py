@@ -1,14 +1,15 @@
-"""Interrupts at odd moments: what is said of jobs is true (V14)."""
+"""Interrupts at odd moments, and the end of a kernel: what is said of jobs is true (V14, V02)."""
 
+import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from tests.notebook.kernel import Kernel, running_kernel
 
 pytestmark = [
     pytest.mark.notebook,
-    pytest.mark.row('V14'),
     pytest.mark.usefixtures('loop_of_the_jupyter_client'),
 ]
 
@@ -51,6 +52,7 @@ def interrupted(kernel: Kernel, cell: str) -> str:
     return kernel.text['stderr']
 
 
+@pytest.mark.row('V14')
 def test_a_timeout_of_the_users_is_no_interrupt(kernel: Kernel):
     kernel.run("""
         try:
@@ -62,6 +64,7 @@ def test_a_timeout_of_the_users_is_no_interrupt(kernel: Kernel):
     assert kernel.text == {'stdout': 'timeout\n', 'stderr': ''}
 
 
+@pytest.mark.row('V14')
 def test_jobs_that_are_awaited_together_are_told_of_once(kernel: Kernel):
     cell = '# now\nawait asyncio.gather(*[cluster.submit("/never") for _ in "abc"])'
     said = interrupted(kernel, cell)
@@ -69,6 +72,7 @@ def test_jobs_that_are_awaited_together_are_told_of_once(kernel: Kernel):
     assert said.count('interrupted') == 1
 
 
+@pytest.mark.row('V14')
 def test_a_block_that_is_left_cancels_its_jobs_and_says_so_alone(kernel: Kernel):
     cell = """
 with dispy.JobCluster(hold, name='within', nodes=nodes.nodes, **options) as within:
@@ -82,6 +86,7 @@ with dispy.JobCluster(hold, name='within', nodes=nodes.nodes, **options) as with
     )
 
 
+@pytest.mark.row('V14')
 def test_nodes_that_end_with_their_block_cancel_jobs_and_say_so(kernel: Kernel):
     cell = """
 with dispy.start_nodes(1, cpus=1) as own:
@@ -91,3 +96,27 @@ with dispy.start_nodes(1, cpus=1) as own:
 """
     said = interrupted(kernel, cell)
     assert said.endswith('cluster within is closed; 1 pending job was cancelled\n')
+
+
+@pytest.mark.row('V02')
+@pytest.mark.parametrize('use', ['job = cluster.submit("/never")', 'cluster.submit("/dev/null")()'])
+def test_the_end_of_a_kernel_waits_neither_for_jobs_nor_for_callbacks(
+    shared_home: object, use: str
+):
+    with running_kernel() as kernel:
+        kernel.run(START)
+        kernel.run("""
+            def never(job):
+                print('called', flush=True)
+                while True:
+                    time.sleep(1)
+
+            cluster = dispy.JobCluster(hold, callback=never, nodes=nodes.nodes, **options)
+        """)
+        kernel.run(use)
+        kernel.text['stdout'] = ''
+        kernel.run('time.sleep(0.3); print(*nodes.pids)')
+        servers = [int(word) for word in kernel.text['stdout'].split() if word.isdigit()]
+        began = time.monotonic()
+    assert time.monotonic() - began < 2.0
+    assert not any(map(psutil.pid_exists, servers))
