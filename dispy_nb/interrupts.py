@@ -37,10 +37,10 @@ def waiting_for(cluster: Any) -> Iterator[None]:
         raise
 
 
-def say_cancelled() -> None:
+def say_cancelled(verb: str) -> None:
     """Tell a notebook's user what became of the calls of `map`: nobody could ask for results."""
     if running_shell() is not None:
-        sys.stderr.write('interrupted: calls of map() that had not ended were cancelled\n')
+        sys.stderr.write(f'interrupted: calls of {verb}() that had not ended were cancelled\n')
 
 
 @contextmanager

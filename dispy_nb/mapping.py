@@ -133,7 +133,7 @@ def map_calls(
     except BaseException as error:  # Ctrl-C too
         target.cancel(chunk.job for chunk in chunks)
         if isinstance(error, KeyboardInterrupt):
-            say_cancelled()
+            say_cancelled('map')
         raise
 
 
@@ -209,6 +209,9 @@ def _in_order(
                 if at in failures and errors != 'return':
                     raise failures[at]
                 yield failures.get(at, value)
+    except KeyboardInterrupt:  # while it waits
+        say_cancelled('imap')
+        raise
     finally:
         target.cancel(chunk.job for chunk in chunks)
 

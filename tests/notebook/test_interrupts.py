@@ -73,6 +73,13 @@ def test_jobs_that_are_awaited_together_are_told_of_once(kernel: Kernel):
 
 
 @pytest.mark.row('V14')
+def test_calls_of_an_iteration_are_cancelled_and_that_is_said(kernel: Kernel):
+    said = interrupted(kernel, '# now\nfor value in cluster.imap(["/never"] * 9): pass')
+    assert said == 'interrupted: calls of imap() that had not ended were cancelled\n'
+    kernel.run('assert cluster.wait(5)')
+
+
+@pytest.mark.row('V14')
 def test_a_block_that_is_left_cancels_its_jobs_and_says_so_alone(kernel: Kernel):
     cell = """
 with dispy.JobCluster(hold, name='within', nodes=nodes.nodes, **options) as within:
