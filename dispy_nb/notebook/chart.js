@@ -222,6 +222,7 @@ async function render({ model, el }) {
     parts.note.style.display = model.get("note") ? "block" : "none";
   };
   say();
+  revive(model);
   let chart;
   try {
     chart = await embed(model, parts.chart);

@@ -5,6 +5,7 @@ Chart.data, .tail, ... ──▶ comm ──▶ chart.js ──▶ models of Bok
 Everything is state: whoever opens a view of it, late or once more, sees the present.
 """
 
+import uuid
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ class BokehJS(anywidget.AnyWidget):
 class Chart(anywidget.AnyWidget):
     """A document and what is shown in it."""
 
-    _esm = (_HERE / 'chart.js').read_text(encoding='utf-8')
+    _esm = ''.join((_HERE / name).read_text(encoding='utf-8') for name in ('revive.js', 'chart.js'))
+    own_id = traitlets.Unicode().tag(sync=True)  # that of the model, which views are not told
     version = traitlets.Unicode(VERSION).tag(sync=True)
     loader = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
     bundle = traitlets.Dict().tag(sync=True)  # the document, and which model is its root
@@ -50,4 +52,5 @@ def bokeh_js() -> BokehJS:
 
 def new_chart(bundle: dict[str, Any], state: dict[str, Any]) -> Chart:
     """Make the widget of a document, with what it shows at first."""
-    return Chart(loader=bokeh_js(), bundle=bundle, **state)
+    own_id = uuid.uuid4().hex
+    return Chart(model_id=own_id, own_id=own_id, loader=bokeh_js(), bundle=bundle, **state)

@@ -319,6 +319,7 @@ function render({ model, el }) {
   for (const [event, listener] of listeners) model.on(event, listener);
   draw(parts);
   el.append(root);
+  revive(model);
   return () => {
     for (const [event, listener] of listeners) model.off(event, listener);
     for (const part of parts) part.end?.();

@@ -9,6 +9,7 @@ take(wish) ◀── custom message ◀── a button of any view
 import contextvars
 import json
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ ENVELOPE = 1000  # bytes of a message besides the state
 MOST_BYTES = 30_000  # of states in a message, if it has several
 
 _HERE = Path(__file__).parent
-_MODULES = ('widget_elements', 'cluster_head', 'cluster_widget')  # as one, in this order
+_MODULES = ('revive', 'widget_elements', 'cluster_head', 'cluster_widget')  # as one, in this order
 
 
 class ClusterWidget(anywidget.AnyWidget):
@@ -36,6 +37,7 @@ class ClusterWidget(anywidget.AnyWidget):
 
     _esm = '\n'.join((_HERE / f'{name}.js').read_text(encoding='utf-8') for name in _MODULES)
     _css = (_HERE / 'cluster_widget.css').read_text(encoding='utf-8')
+    own_id = traitlets.Unicode().tag(sync=True)  # that of the model, which views are not told
 
     figures = traitlets.Dict().tag(sync=True)
     nodes = traitlets.Dict().tag(sync=True)
@@ -49,7 +51,8 @@ class ClusterWidget(anywidget.AnyWidget):
         self._guard = threading.Lock()  # the sending of groups is not made for two threads
         self._left: set[str] = set()  # traits for which the last message had no room
         self._context = contextvars.copy_context()
-        super().__init__(**state)
+        own_id = uuid.uuid4().hex
+        super().__init__(model_id=own_id, own_id=own_id, **state)
         self.on_msg(lambda widget, content, buffers: take(content))
 
     def send_state(self, key: Any = None) -> None:
