@@ -15,7 +15,8 @@ from dispy_nb.notebook.looks import STATUS_COLORS
 from dispy_nb.progress import clock_text
 from dispy_nb.shortened import cut
 
-WIDTH = 900
+WIDTH = 700  # about that of a cell beside a file browser: what is written keeps its size there
+_MOST_WIDTH = 800  # on the screen
 MOST_LINE_POINTS = 100  # of a line; more cannot be told apart
 _PANEL, _PLOT, _ROW = 120, 260, 16  # heights of what is drawn in
 _LEFT, _TOP, _BOTTOM, _SPACE = 52, 24, 20, 10
@@ -102,7 +103,7 @@ def image(drawn: str, words: str) -> str:
     data = base64.b64encode(drawn.encode('utf-8')).decode('ascii')
     return (
         f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(words)}" '
-        f'style="width:100%;max-width:{WIDTH}px">'
+        f'style="width:100%;max-width:{_MOST_WIDTH}px">'
     )
 
 
@@ -250,7 +251,9 @@ def _times(place: Place, write: Callable[[float], str]) -> Iterator[str]:
     for value in ticks(*place.xs, most=6, whole=write is clock_text):
         x = place.x(value)
         yield f'<path d="M{x:.0f} {place.top:.0f}V{bottom:.0f}" stroke="{_FAINT}"/>'
-        yield _text(x, bottom + 14, write(value), 'text-anchor="middle"')
+        text = write(value)
+        most = place.left + place.width + _SPACE - _LETTER * len(text) / 2  # or it is cut off
+        yield _text(min(x, most), bottom + 14, text, 'text-anchor="middle"')
 
 
 def _frame(place: Place) -> str:
@@ -301,4 +304,4 @@ def number_text(value: float) -> str:
     """Write a number briefly."""
     if not isfinite(value):
         return str(value)
-    return f'{value:,.0f}' if value == int(value) and abs(value) < 1e6 else f'{value:.4g}'
+    return f'{value:,.0f}' if value == int(value) and abs(value) < 1e7 else f'{value:.4g}'

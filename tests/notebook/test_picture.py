@@ -122,3 +122,16 @@ def test_numbers_are_brief():
         *('0', '1,234', '0.1235', '1e+09'),
     ]
     assert number_text(nan) == 'nan'
+
+
+@pytest.mark.row('V13')
+def test_what_is_written_is_legible_in_a_narrow_cell_and_is_not_cut_off():
+    drawn = svg([panel(line('node-1', [1.0, 99.0]))] * 2)
+    root = parsed(drawn)
+    width = float(root.get('width'))
+    assert 540 / width * float(root.get('font-size')) >= 8  # a cell beside a file browser
+    assert f'max-width:{width:.0f}px' not in image(drawn, 'words')  # larger where there is room
+    one = panel(line('node-1', [1.0]))
+    wide = Panel('loss', one.lines, (0.0, 1e6), (0.0, 1.0), is_clock=False)
+    last = next(each for each in parsed(svg([wide])).iter(f'{SVG}text') if each.text == '1,000,000')
+    assert float(last.get('x')) + 6.2 * len('1,000,000') / 2 <= width
