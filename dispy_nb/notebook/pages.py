@@ -39,13 +39,14 @@ _COLOURS = {
     'running': '#56B4E9',
 }
 _LINE = '1px solid rgba(128, 128, 128, 0.6)'
-_LEFT = 'padding:2px 10px 2px 0;text-align:left'
-_RIGHT = 'padding:2px 10px 2px 0;text-align:right'
+_TEXT = 'padding:2px 10px 2px 0;text-align:left'
+_LEFT = f'{_TEXT};white-space:nowrap'
+_RIGHT = 'padding:2px 10px 2px 0;text-align:right;white-space:nowrap'
 _NODE_HEADS = (
     *(('node', _LEFT), ('address', _LEFT), ('cpus', _RIGHT), ('busy', _RIGHT), ('cpu', _RIGHT)),
     *(('memory', _RIGHT), ('jobs', _RIGHT), ('s/job', _RIGHT), ('share of jobs', _LEFT)),
 )
-_RESULT_HEADS = (('job', _LEFT), ('count', _RIGHT), ('when', _RIGHT), ('provisional result', _LEFT))
+_RESULT_HEADS = (('job', _LEFT), ('count', _RIGHT), ('when', _RIGHT), ('provisional result', _TEXT))
 _PRE = f'margin:2px 0 6px 0;padding:4px 8px;border-left:{_LINE};overflow-x:auto;font-size:90%'
 
 
@@ -136,7 +137,9 @@ def _table(heads: tuple[tuple[str, str], ...], rows: Sequence[tuple[str, ...]]) 
         texts = ''.join(f'<td style="{style}">{text}</td>' for text, style in cells)
         body += f'<tr>{texts}</tr>'
     style = 'border-collapse:collapse;margin:6px 0'
-    return f'<table style="{style}"><tr>{head}</tr>{body}</table>'
+    # too wide for a narrow window it is scrolled, and no name or number is broken
+    table = f'<table style="{style}"><tr>{head}</tr>{body}</table>'
+    return f'<div style="overflow-x:auto">{table}</div>'
 
 
 def _bar(snapshot: Snapshot) -> str:

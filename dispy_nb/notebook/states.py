@@ -7,6 +7,7 @@ from math import ceil, isinf
 from typing import Any
 
 from dispy_nb.history import Failure
+from dispy_nb.monitor.timeline import in_words
 from dispy_nb.progress import clock_text, rate_text
 from dispy_nb.snapshot import NodeSnapshot, Snapshot
 
@@ -114,9 +115,9 @@ def busiest(snapshot: Snapshot, most: int) -> list[NodeSnapshot]:
     """Choose the nodes that have done most, those that are there first; in the order of names."""
     order = sorted(
         snapshot.nodes,
-        key=lambda node: (node.closed, -node.jobs_done - node.busy, node.name, node.address),
+        key=lambda node: (node.closed, -node.jobs_done - node.busy, in_words(node.name)),
     )
-    return sorted(order[:most], key=lambda node: (node.name, node.address))
+    return sorted(order[:most], key=lambda node: (in_words(node.name), node.address))
 
 
 def gone_wrong(snapshot: Snapshot) -> list[Failure]:
