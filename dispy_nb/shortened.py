@@ -25,20 +25,42 @@ class _Repr(reprlib.Repr):
         return '{' + ', '.join([*parts, '...'] if len(x) > self.maxdict else parts) + '}'
 
 
+_SHOWN = 4  # parts of a container
 _repr = _Repr()
 _repr.maxstring = _repr.maxother = 40
-_repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = _repr.maxfrozenset = 4
+_repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = _repr.maxfrozenset = _SHOWN
 _repr.maxlevel = 3
 _repr.maxlong = 24
 
 
 def value_text(value: Any) -> str:
     """Describe a value: built-in ones as they are written, arrays by shape, others by type."""
+    if type(value) in (dict, list, tuple) and not all(map(_is_plain, _some(value))):
+        return cut(_parts_text(value))
+    return _one_text(value)
+
+
+def _parts_text(value: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> str:
+    """Describe what is in a container: numbers are seen, also those beside an array."""
+    if isinstance(value, dict):
+        pairs = islice(value.items(), _SHOWN)
+        texts = [f'{_one_text(key)}: {_one_text(part)}' for key, part in pairs]
+    else:
+        texts = [_one_text(part) for part in value[:_SHOWN]]
+    inside = ', '.join([*texts, '...'] if len(value) > _SHOWN else texts)
+    if isinstance(value, dict):
+        return f'{{{inside}}}'
+    return f'[{inside}]' if isinstance(value, list) else f'({inside}{"," * (len(value) == 1)})'
+
+
+def _one_text(value: Any) -> str:
     shape, kind = getattr(value, 'shape', None), type(value)
     if isinstance(shape, tuple):
+        if shape == () and kind.__module__ == 'numpy' and _is_plain(number := value.item()):
+            return cut(_repr.repr(number))
         dtype = getattr(value, 'dtype', '')
         return cut(f'{kind.__name__}{shape} {dtype}'.rstrip())
-    if kind in PLAIN or (kind in _BUILT_IN and all(_is_plain(part) for part in _some(value))):
+    if kind in PLAIN or (kind in _BUILT_IN and all(map(_is_plain, _some(value)))):
         return cut(_repr.repr(value))
     if kind in _BUILT_IN:
         return f'{kind.__name__} of {len(value)}'

@@ -4,6 +4,7 @@ from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,6 +157,10 @@ class Awkward:
         raise RuntimeError('no')
 
 
+DEEP = "{'step': 3, 'rows': [0, 1, 2, 3, ...], 'deep': dict of 1}"
+
+
+@pytest.mark.row('V11')
 @pytest.mark.parametrize(
     ('value', 'text'),
     [
@@ -163,7 +168,12 @@ class Awkward:
         ('a' * 500, "'aaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaa'"),
         ([1, 2, 3], '[1, 2, 3]'),
         (list(range(1000)), '[0, 1, 2, 3, ...]'),
-        ([Awkward()], 'list of 1'),
+        ([Awkward()], '[<Awkward>]'),
+        ({'step': 3, 'rows': list(range(9)), 'deep': {'a': [{}]}}, DEEP),
+        (({'a': [1]},), '(dict of 1,)'),
+        ([numpy.float64(0.5), numpy.ones((2, 3)), True], '[0.5, ndarray(2, 3) float64, True]'),
+        (numpy.float32(2), '2.0'),
+        (numpy.array(Awkward()), 'ndarray() object'),
         (Awkward(), '<Awkward>'),
         (len, 'len'),
         ({'step': 1, 'loss': 0.5}, "{'step': 1, 'loss': 0.5}"),
