@@ -8,13 +8,15 @@ HOURS ?= 24
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test quick check format bench bench-peers simulate clean
+.PHONY: help demo test quick browser screenshots check format bench bench-peers simulate clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo     a cluster of nodes on this machine runs a few jobs (installs what it needs)'
 	@echo 'make test     style, types and all tests that need no special rights'
 	@echo 'make check    style and types only'
+	@echo 'make browser  what is seen in JupyterLab and Notebook 7, in a headless Chromium; needs Chromium'
+	@echo 'make screenshots  make the pictures of docs/images anew; needs Chromium'
 	@echo 'make format   put the sources into the form that make check asks for'
 	@echo 'make bench    measure dispy-nb beside Pool, ProcessPoolExecutor and joblib (7 minutes);'
 	@echo '              make bench BENCH=--quick (1 minute), BENCH="lone map", BENCH=--help'
@@ -37,6 +39,10 @@ $(BIN)/python:
 	$(PIP) install --upgrade --no-deps --target .venv/ipykernel6 'ipykernel>=6.29,<7'  # as some have
 	@touch .venv/.core $@
 
+.venv/.browser: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[browser]'
+	@touch .venv/.core .venv/.test $@
+
 demo: .venv/.core
 	@$(BIN)/dispy demo $(DEMO)
 
@@ -48,13 +54,20 @@ check: .venv/.test
 # Notebook tests start kernels: in a process of their own they neither slow nor warm the others.
 test: check
 	$(BIN)/python -m tests.support.rows --forget
-	$(BIN)/python -m pytest -n $(WORKERS) -q -m 'not netns and not notebook'
+	$(BIN)/python -m pytest -n $(WORKERS) -q -m 'not netns and not notebook and not browser'
 	$(BIN)/python -m pytest -q -m notebook || [ $$? -eq 5 ]  # 5: there are none
 	$(BIN)/python -m tests.support.rows --brief
 
 # what is quickly known to work, while something is being changed
 quick: check
-	$(BIN)/python -m pytest -n $(WORKERS) -q -m 'not netns and not notebook and not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) -q -m 'not netns and not notebook and not browser and not slow'
+
+# Playwright keeps a loop running in its process: these tests share it with no others.
+browser: .venv/.browser
+	$(BIN)/python -m pytest -q -m browser
+
+screenshots: .venv/.browser
+	$(BIN)/python -m tests.browser.screenshots
 
 format: .venv/.test
 	$(BIN)/ruff check --fix .
