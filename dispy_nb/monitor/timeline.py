@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 from dispy_nb.history import Span
-from dispy_nb.monitor.series import Slots
+from dispy_nb.monitor.series import Series, Slots
 from dispy_nb.snapshot import JobSnapshot, Snapshot
 from nodeserver.core.status import JobStatus
 
@@ -133,6 +133,32 @@ class Timeline:
             run.node,
             seconds_text(run.right - run.left) + so_far,
         )
+
+
+class Band(NamedTuple):
+    """A time in which a node had jobs, of which not each has a bar; as in `JobBar`."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+
+def busy_bands(series: Series, rows: Sequence[str], zero: float) -> list[Band]:
+    """Say when the nodes of these rows had jobs: between the bars of a choice they seem idle."""
+    bands: list[Band] = []
+    for place, name in enumerate(rows):
+        nodes = [node for node in series.nodes.values() if node.name == name]
+        busy = [any(node.running[at] > 0 for node in nodes) for at in range(len(series.times))]
+        bottom = len(rows) - 1 - place + _MARGIN
+        for at in range(1, len(busy)):
+            if not (busy[at - 1] and busy[at]):
+                continue
+            left, right = series.times[at - 1] - zero, round(series.times[at] - zero, 2)
+            if bands and (bands[-1].bottom, bands[-1].right) == (bottom, round(left, 2)):
+                left = bands.pop().left
+            bands.append(Band(round(left, 2), right, bottom, bottom + 1 - 2 * _MARGIN))
+    return bands
 
 
 def in_words(name: str) -> list[tuple[int, str]]:

@@ -5,9 +5,17 @@ from math import isnan, nan
 from typing import Any
 
 from dispy_nb.monitor.series import METRICS, Series, Slots
-from dispy_nb.monitor.timeline import JOBS_LOOKED_AT, JobBar, Timeline, in_words
+from dispy_nb.monitor.timeline import JOBS_LOOKED_AT, Band, Timeline, busy_bands, in_words
 from dispy_nb.notebook import figures, looks, picture
-from dispy_nb.notebook.figures import BAR_COLUMNS, LABELS, MOST_NODES, OTHERS, PANELS, near
+from dispy_nb.notebook.figures import (
+    BAND_COLUMNS,
+    BAR_COLUMNS,
+    LABELS,
+    MOST_NODES,
+    OTHERS,
+    PANELS,
+    near,
+)
 from dispy_nb.notebook.livechart import LiveChart
 from dispy_nb.notebook.pages import numbers
 from dispy_nb.notebook.sheets import Columns, Sheets, Table
@@ -112,17 +120,25 @@ class ClusterCharts(LiveChart):
             self._timeline.epoch,
             len(bars),
             len(bars),
-            lambda start, stop: bar_columns(bars[start:stop]),
+            lambda start, stop: columns_of(BAR_COLUMNS, bars[start:stop]),
         )
         self._sheets.put({'nodes': self._table(), 'ended': ended})
         return {
             'data': self._sheets.data,
             'tail': self._sheets.tail,
-            'live': {'running': bar_columns(self._timeline.running)},
+            'live': {
+                'running': columns_of(BAR_COLUMNS, self._timeline.running),
+                'busy': columns_of(BAND_COLUMNS, self._bands()),
+            },
             'settings': self._settings(snapshot),
             'legend': self._legend(),
             'words': self._words(snapshot),
         }
+
+    def _bands(self) -> list[Band]:
+        if self._timeline.every == 1:  # each job has a bar
+            return []
+        return busy_bands(self._series, self._timeline.rows, self._zero)
 
     def _settings(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
         settings: dict[str, dict[str, Any]] = {
@@ -212,16 +228,18 @@ class ClusterCharts(LiveChart):
                 for place, keys in self._in_order()
             ]
             panels.append(picture.Panel(self._title(metric), lines, xs, self._axis(metric)))
-        bars = [picture.Bar(*bar[:5]) for bar in (*self._timeline.ended, *self._timeline.running)]
+        bands = [picture.Bar(*band, picture.BUSY) for band in self._bands()]
+        jobs = (*self._timeline.ended, *self._timeline.running)
+        bars = bands + [picture.Bar(*bar[:5]) for bar in jobs]
         rows = unlike(self._timeline.rows)[::-1]
         title = self._timeline_title(snapshot)
         return picture.svg(panels, picture.Timeline(title, rows, bars, xs))
 
 
-def bar_columns(bars: Sequence[JobBar]) -> Columns:
-    """Turn bars into the columns that are drawn."""
-    columns = zip(*bars, strict=True) if bars else ((),) * len(BAR_COLUMNS)
-    return {name: list(column) for name, column in zip(BAR_COLUMNS, columns, strict=True)}
+def columns_of(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Columns:
+    """Turn rows into the columns that are drawn."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
 def color_at(place: int) -> str:

@@ -26,6 +26,7 @@ LABELS = {
     'running': 'running',
     'rate': 'jobs per second',
 }
+BAND_COLUMNS = ('left', 'right', 'bottom', 'top')
 BAR_COLUMNS = ('left', 'right', 'bottom', 'top', 'status', 'id', 'arguments', 'node', 'took')
 
 _PANEL_HEIGHT, _PLOT_HEIGHT = 150, 300
@@ -119,6 +120,7 @@ def _panel(metric: str, unit: str, time: Model, table: Model) -> Model:
 
 def _timeline(time: Model) -> Model:
     ended, running = source('ended', BAR_COLUMNS), source('running', BAR_COLUMNS)
+    behind = renderer('busy.bands', source('busy', BAND_COLUMNS), _bands())
     renderers = [
         renderer('ended.bars', ended, _bars()),
         renderer('running.bars', running, _bars()),
@@ -133,7 +135,7 @@ def _timeline(time: Model) -> Model:
     ]
     clock = _hover_clock()
     rows = model('FactorRange', 'rows', factors=[], range_padding=0.1)
-    chart = _plot('timeline', 80, time, rows, renderers)
+    chart = _plot('timeline', 80, time, rows, [behind, *renderers])
     axis = model('CategoricalAxis', ticker=model('CategoricalTicker'))
     axis['attributes']['formatter'] = model('CategoricalTickFormatter')
     chart['attributes'] |= {
@@ -143,6 +145,12 @@ def _timeline(time: Model) -> Model:
         'toolbar': _hover(renderers, tips, {'@left': clock, '@right': again(clock)}),
     }
     return chart
+
+
+def _bands() -> Model:
+    band = model('Quad', fill_color=looks.GREEN, fill_alpha=0.2, line_alpha=0.0)
+    band['attributes'] |= {name: field(name) for name in BAND_COLUMNS}
+    return band
 
 
 def _bars() -> Model:

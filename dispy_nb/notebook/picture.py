@@ -11,7 +11,7 @@ from html import escape
 from itertools import pairwise
 from math import floor, isfinite, log10
 
-from dispy_nb.notebook.looks import STATUS_COLORS
+from dispy_nb.notebook.looks import GREEN, STATUS_COLORS
 from dispy_nb.progress import clock_text
 from dispy_nb.shortened import cut
 
@@ -51,6 +51,9 @@ class Panel:
     ys: tuple[float, float]
     is_clock: bool = True  # whether x is seconds, to be written as m:ss
     labels: tuple[str, str] = ('', '')
+
+
+BUSY = 'busy'  # in place of a job's status: the node had jobs, whichever
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,9 @@ def _timeline(timeline: Timeline, top: float) -> tuple[list[str], float]:
         at = place.y(number + 0.5) + 4
         parts.append(_text(_NAMES - 4, at, _fitting(name), 'text-anchor="end"'))
     parts += _times(place, clock_text)
+    behind = ''.join(_bar(bar, place) for bar in timeline.bars if bar.status == BUSY)
+    if behind:
+        parts.append(f'<path d="{behind}" fill="{GREEN}" fill-opacity="0.2"/>')
     for status, color in STATUS_COLORS.items():
         path = ''.join(_bar(bar, place) for bar in timeline.bars if bar.status == status)
         if path:

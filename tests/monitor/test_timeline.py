@@ -6,12 +6,14 @@ from itertools import pairwise
 import pytest
 
 from dispy_nb.history import Span
+from dispy_nb.monitor.series import Series
 from dispy_nb.monitor.timeline import (
     MOST_BARS,
     MOST_ROWS,
     MOST_RUNNING,
     JobBar,
     Timeline,
+    busy_bands,
     seconds_text,
 )
 from dispy_nb.snapshot import JobSnapshot
@@ -108,3 +110,14 @@ def test_while_the_epoch_is_the_same_bars_are_only_added():
 )
 def test_lengths_of_time_are_brief(seconds: float, text: str):
     assert seconds_text(seconds) == text
+
+
+def test_between_the_bars_of_a_choice_a_band_says_that_the_node_had_jobs():
+    series = Series()
+    at_work = {'a': [1, 2, 0, 1, 1], 'b': [0, 0, 1, 0, 0]}
+    for moment in range(5):
+        nodes = [node(name, busy=counts[moment]) for name, counts in at_work.items()]
+        series.add(seen(*nodes), ZERO + moment)
+    bands = busy_bands(series, ['a', 'b'], ZERO)
+    assert [(band.left, band.right) for band in bands] == [(0.0, 1.0), (3.0, 4.0)]
+    assert {round(band.bottom, 3) for band in bands} == {1.1}  # rows stand from the top down

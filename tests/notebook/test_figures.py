@@ -57,7 +57,7 @@ def test_a_cluster_has_its_panels_lines_and_bars():
     plots = {plot.id for plot in document.select({'type': Plot})}
     assert plots == {f'{metric}.panel' for metric in PANELS} | {'timeline.panel'}
     sources = {source.id: source for source in document.select({'type': ColumnDataSource})}
-    assert set(sources) == {'nodes', 'ended', 'running'}
+    assert set(sources) == {'nodes', 'ended', 'running', 'busy'}
     assert set(sources['ended'].data) == set(BAR_COLUMNS)
     assert len(sources['nodes'].data) == 1 + len(PANELS) * (MOST_NODES + 1)
     (hover,) = by_id(document, 'timeline.panel').select({'type': HoverTool})
