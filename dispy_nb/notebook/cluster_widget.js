@@ -269,14 +269,21 @@ function stream(name) {
   const text = make('pre', { tabindex: 0, role: 'log', 'aria-live': 'off', 'aria-label': name });
   const root = make('div', { class: 'dispy-stream' }, make('div', { class: 'dispy-label' }, name), text);
   let latest = '';
+  let follows = true;
+  const follow = () => {
+    if (follows) text.scrollTop = text.scrollHeight;
+  };
   const show = () => {
     const selection = document.getSelection();
     if (selection && !selection.isCollapsed && text.contains(selection.anchorNode)) return;
-    const isAtEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 8;
     setText(text, latest);
     root.hidden = !latest;
-    if (isAtEnd) text.scrollTop = text.scrollHeight;
+    follow();
+    requestAnimationFrame(follow); // a view that is new is not in the page yet
   };
+  text.addEventListener('scroll', () => {
+    follows = text.scrollHeight - text.scrollTop - text.clientHeight < 8;
+  });
   document.addEventListener('selectionchange', show);
   return {
     root,
