@@ -14,6 +14,7 @@ _KNOWN = (
     "Cannot read properties of undefined (reading 'schema')",  # Notebook 7, as it loads
     "Command 'filebrowser:open-path' not registered",  # Notebook 7, as it loads
     'Could not restore the debugger state',  # JupyterLab, of a kernel that was killed
+    '[anywidget] Failed to initialize model',  # on a busy machine: see revive.js
 )
 _IDLE = """path => {
     const shown = window.jupyterapp?.shell?.currentWidget;

@@ -82,3 +82,25 @@ def test_a_killed_kernel_leaves_what_was_known_and_no_page_that_hangs(
     page.wait_for_kernel()
     page.run(3)
     expect(page.output(3)).to_have_text('lives 42')
+
+
+# anywidget waits for 2 s; here it waits for none, as if all had taken longer
+NO_PATIENCE = """AbortSignal.timeout = () => {
+    const control = new AbortController();
+    setTimeout(() => control.abort());
+    return control.signal;
+}"""
+
+
+@pytest.mark.row('V07', 'V09', 'V11')
+def test_views_that_were_slow_to_load_are_kept_up_to_date(
+    opened: Opener, gates: Gates, second_tab: Page
+) -> None:
+    second_tab.add_init_script(NO_PATIENCE)
+    page = opened(PLOT, 'cluster.plot(0, 1)', page=second_tab)
+    page.run_all()
+    expect(page.output(0)).to_contain_text('2 running')
+    gates.open(*(f'first-{value}' for value in range(9)))
+    points(page.output(1), at_least=11)
+    button(page.output(0), 'Cancel all').click()
+    expect(page.output(0)).to_contain_text('2 cancelled')
