@@ -1,6 +1,5 @@
 """Clusters as the last line of a cell: who shows them is found when one is shown (D11)."""
 
-import contextvars
 import importlib
 
 from dispy_nb.cluster import JobCluster
@@ -15,6 +14,5 @@ def register() -> None:
 
 
 def _show(cluster: JobCluster) -> None:
-    cluster._shell.context = contextvars.copy_context()  # its callbacks print into this cell (V10)
     # by name: `import dispy_nb` loads no Jupyter package, and this floor knows none
     importlib.import_module('dispy_nb.notebook.displays').show(cluster, running_shell())

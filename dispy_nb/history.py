@@ -118,8 +118,10 @@ class History:
                 return args
         return call_text(args, kwargs)
 
-    def ended(self, job: DispyJob, status: JobStatus, outcome: bytes, reason: str) -> None:
-        """Take in the end of a job, before its arguments are forgotten."""
+    def ended(
+        self, job: DispyJob, status: JobStatus, outcome: bytes, reason: str, seconds: float
+    ) -> None:
+        """Take in the end of a job that took so long, before its arguments are forgotten."""
         if status is not JobStatus.FINISHED and self._has_room(status):
             self.failures.append(
                 Failure(
@@ -131,7 +133,7 @@ class History:
                 )
             )
         if self.keeps_jobs and job._start_time is not None:
-            self.spans.offer(lambda: _span(job, status))
+            self.spans.offer(lambda: _span(job, status, seconds))
 
     def provisional(self, job: DispyJob, outcome: ProvisionalOutcome, now: float) -> None:
         """Take in a provisional result."""
@@ -159,13 +161,16 @@ class History:
         return False
 
 
-def _span(job: DispyJob, status: JobStatus) -> Span:
+def _span(job: DispyJob, status: JobStatus, seconds: float) -> Span:
     node: Any = job._node
+    start, end = job._start_time or 0.0, job._end_time or 0.0
+    if seconds:  # as its node has timed it: before that it may have waited there
+        start = max(start, end - seconds)
     return Span(
         id_text(job),
         node.name if node is not None else '',
-        job._start_time or 0.0,
-        job._end_time or 0.0,
+        start,
+        end,
         status,
         arguments_text(job._arguments),
     )

@@ -172,16 +172,25 @@ class DispyNode:
         self.cpu_time = 0.0
         self.tx = self.rx = 0
         self.closed = False
+        self.cpus = change.cpus
+        self._before = (0, 0)  # cpus before they were made fewer, and `jobs_done` at that moment
         self.update(change)
 
     def update(self, change: NodeChanged) -> None:
         """Take in what the scheduler tells of it."""
+        if change.cpus < self.cpus:
+            self._before = (self.cpus, self.jobs_done)
         self.cpus = change.cpus
         self.avail_cpus = change.avail_cpus
         self.memory = change.memory
         self.closed = change.status == NodeStatus.CLOSED
         self.avail_info = avail_info(change.availability)
         self.update_time = time.time()
+
+    def _cpus_at_work(self) -> int:
+        """How many cpus jobs may have: jobs that run when there are to be fewer go on."""
+        cpus, jobs_done = self._before
+        return max(self.cpus, cpus - (self.jobs_done - jobs_done))
 
     def __repr__(self) -> str:
         return f'<DispyNode {self.name} at {self.ip_addr}, {self.cpus} cpus, {self.busy} busy>'

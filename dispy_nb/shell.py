@@ -246,7 +246,7 @@ class ClusterShell:
             job = jobs.get(number)
             if job is not None:
                 job._took(seconds, now)
-                self._end(job, STATUSES[status], outcome, reason, now)
+                self._end(job, STATUSES[status], outcome, reason, now, seconds)
                 if watched:
                     self._tell_of_end(job)
                 del jobs[number]  # last: who waits for the cluster sees it settled, its calls due
@@ -267,7 +267,13 @@ class ClusterShell:
         self._settled(len(effect.ids), now)
 
     def _end(
-        self, job: DispyJob, status: JobStatus, outcome: bytes, reason: str, now: float
+        self,
+        job: DispyJob,
+        status: JobStatus,
+        outcome: bytes,
+        reason: str,
+        now: float,
+        seconds: float = 0.0,
     ) -> None:
         self._leave_node(job)
         if self.data.of_jobs:
@@ -277,7 +283,7 @@ class ClusterShell:
         self.counts[status] += 1
         job._settle(status, outcome, reason, now)
         if self.history.keeps_jobs or status is not JobStatus.FINISHED:
-            self.history.ended(job, status, outcome, reason)
+            self.history.ended(job, status, outcome, reason, seconds)
             job._arguments = None
 
     def _tell_of_end(self, job: DispyJob) -> None:

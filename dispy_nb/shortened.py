@@ -37,6 +37,10 @@ def value_text(value: Any) -> str:
     """Describe a value: built-in ones as they are written, arrays by shape, others by type."""
     if type(value) in (dict, list, tuple) and not all(map(_is_plain, _some(value))):
         return cut(_parts_text(value))
+    names = getattr(type(value), '_fields', None)
+    if isinstance(value, tuple) and isinstance(names, tuple):  # a namedtuple
+        pairs = islice(zip(names, value, strict=False), _SHOWN)
+        return cut(f'{type(value).__name__}({", ".join(f"{n}={_one_text(v)}" for n, v in pairs)})')
     return _one_text(value)
 
 

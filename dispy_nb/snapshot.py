@@ -137,7 +137,7 @@ def first_pending(shell: ClusterShell, most: int) -> list[DispyJob]:
 
 
 def _node(node: DispyNode, cpus_per_job: int) -> NodeSnapshot:
-    jobs = 0 if node.closed else min(max(0, node.busy), node.cpus // cpus_per_job)
+    jobs = 0 if node.closed else min(max(0, node.busy), node._cpus_at_work() // cpus_per_job)
     busy = jobs * cpus_per_job
     info = None if node.closed else node.avail_info
     return NodeSnapshot(

@@ -5,6 +5,7 @@ Chart.data, .tail, ... ──▶ comm ──▶ chart.js ──▶ models of Bok
 Everything is state: whoever opens a view of it, late or once more, sees the present.
 """
 
+import json
 import uuid
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,19 @@ class Chart(anywidget.AnyWidget):
     legend: Any = traitlets.List().tag(sync=True)  # what lines and bars stand for
     words = traitlets.Unicode().tag(sync=True)  # the same for who cannot see it
     note = traitlets.Unicode().tag(sync=True)  # what the reader is to know besides
+
+    def draw(self, state: dict[str, Any]) -> int:
+        """Show a state, by trait; return the bytes that had to be sent: 0 if it was shown."""
+        changed = {name: value for name, value in state.items() if getattr(self, name) != value}
+        with self.hold_sync():  # one message
+            for name, value in changed.items():
+                setattr(self, name, value)
+        return len(json.dumps(changed)) if changed else 0
+
+    def view(self) -> dict[str, Any]:
+        """Return what makes a front end show the widget, by media type."""
+        bundle, _ = self._repr_mimebundle_() or ({}, {})
+        return dict(bundle)
 
 
 @cache

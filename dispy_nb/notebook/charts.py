@@ -48,7 +48,6 @@ class ClusterCharts(LiveChart):
 
     def _take(self, snapshot: Snapshot, now: float) -> None:
         self._began = self._began or now
-        self._cluster._watch_nodes()
         self._series.add(snapshot, now)
         self._slots.choose(self._series.busiest())
         self._tops = {metric: self._top(metric) for metric in PANELS}

@@ -159,7 +159,7 @@ class ClusterPlot(LiveChart):
 
     def _words(self, snapshot: Snapshot) -> str:
         head = f'chart of {self._label_y} by {self._label_x}: '
-        if self._shell is None:
+        if self._places is None:
             words = f'{snapshot.provisional} provisional results of cluster {cut(snapshot.name)}'
             return f'{head}{words}; notebooks draw them'
         count = sum(map(len, self._points.values()))

@@ -17,6 +17,8 @@ _log = logging.getLogger('dispy_nb')
 class Display(Protocol):
     """Something that cells show, and that changes by itself."""
 
+    refreshed_at: float  # who has waited longest comes first: displays share what they may send
+
     def refresh(self, now: float) -> bool:
         """Show what is the case now; whether that will ever change."""
         ...
@@ -54,7 +56,7 @@ class Refresher:
         while True:
             time.sleep(INTERVAL)
             with self._lock:
-                displays = list(self._displays)
+                displays = sorted(self._displays, key=lambda display: display.refreshed_at)
                 if not displays:
                     self._thread = None
                     return

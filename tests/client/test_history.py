@@ -2,7 +2,7 @@
 
 from collections import deque
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import pytest
@@ -54,10 +54,10 @@ def test_jobs_and_failures_are_kept_in_bounded_number_and_without_their_handles(
     history = History(keeps_jobs=True)
     for number in range(10 * MOST_SPANS):
         job = ended_job(number, JobStatus.TERMINATED)
-        history.ended(job, JobStatus.TERMINATED, b'', 'it was lost')
+        history.ended(job, JobStatus.TERMINATED, b'', 'it was lost', 0.25)
     assert MOST_SPANS <= len(history.spans.items) <= 2 * MOST_SPANS
     span = history.spans.items[-1]
-    assert (span.node, span.end - span.start, span.status) == ('near', 1.0, JobStatus.TERMINATED)
+    assert (span.node, span.end - span.start, span.status) == ('near', 0.25, JobStatus.TERMINATED)
     assert span.arguments == span.id
     assert [failure.id for failure in history.failures] == [str(n) for n in range(MOST_FAILURES)]
     assert history.failures[3][1:] == ('terminated', 'it was lost', 'it was lost', '3')
@@ -66,7 +66,7 @@ def test_jobs_and_failures_are_kept_in_bounded_number_and_without_their_handles(
 def test_programs_outside_notebooks_keep_failures_only():
     history = History(keeps_jobs=False)
     job = ended_job(1, JobStatus.TERMINATED)
-    history.ended(job, JobStatus.TERMINATED, b'', 'why')
+    history.ended(job, JobStatus.TERMINATED, b'', 'why', 0.0)
     history.provisional(job, ProvisionalOutcome(b''), now=1.0)
     assert history.shown((1,), {}) is None
     assert (history.spans.items, history.points.items, history.provisionals) == ([], [], {})
@@ -161,6 +161,11 @@ DEEP = "{'step': 3, 'rows': [0, 1, 2, 3, ...], 'deep': dict of 1}"
 
 
 @pytest.mark.row('V11')
+class Found(NamedTuple):
+    ways: int
+    where: list[int]
+
+
 @pytest.mark.parametrize(
     ('value', 'text'),
     [
@@ -179,6 +184,7 @@ DEEP = "{'step': 3, 'rows': [0, 1, 2, 3, ...], 'deep': dict of 1}"
         ({'step': 1, 'loss': 0.5}, "{'step': 1, 'loss': 0.5}"),
         ({n: n for n in range(9, 0, -1)}, '{9: 9, 8: 8, 7: 7, 6: 6, ...}'),
         ({}, '{}'),
+        (Found(3, [1, 2]), 'Found(ways=3, where=[1, 2])'),
         (deque([1]), '<deque>'),
         (10**100, '1000000000...00000000000'),
         (SimpleNamespace(shape=(2, 3), dtype='float64'), 'SimpleNamespace(2, 3) float64'),
@@ -211,5 +217,5 @@ def test_programs_have_no_cells():
 def test_failures_that_nodes_garble_are_told_as_such():
     history = History(keeps_jobs=False)
     job = ended_job(1, JobStatus.TERMINATED)
-    history.ended(job, JobStatus.TERMINATED, b'\xff\xff', '')
+    history.ended(job, JobStatus.TERMINATED, b'\xff\xff', '', 0.0)
     assert history.failures[0].text == history.failures[0].detail != ''

@@ -110,25 +110,32 @@ def test_jobs_that_wait_say_why(kernel: Kernel):
 
 def test_a_cell_that_runs_again_shows_the_cluster_in_its_new_output_only(kernel: Kernel):
     again = """
-        from dispy_nb.notebook.displays import Places
+        from dispy_nb.notebook.livedisplay import Places
 
         class Cell:
             def __init__(self, cell, run):
                 self.parent = {'metadata': {'cellId': cell}, 'header': {'msg_id': run}}
+                self.display_pub = self
 
             def get_parent(self):
                 return self.parent
 
+            def publish(self, bundle, transient, update):
+                ids.append(transient['display_id'])
+
+        ids = []
         places = Places(Cell('a', '1'))
-        first, second = places.add(), places.add()
+        places.add({}), places.add({})
         places._shell = Cell('b', '2')
-        other = places.add()
+        places.add({})
         places._shell = Cell('a', '3')
-        third = places.add()
-        print(first != second, places.ids() == [other, third])
+        places.add({})
+        first, second, other, third = ids
+        places.update({})
+        print(len(set(ids)), ids[4:] == [other, third])
     """
     kernel.run(again)
-    assert kernel.text['stdout'] == 'True True\n'
+    assert kernel.text['stdout'] == '4 True\n'
 
 
 @pytest.mark.row('V07')

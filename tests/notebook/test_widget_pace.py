@@ -122,8 +122,9 @@ def test_three_hundred_busy_nodes_are_shown_at_the_pace(monkeypatch: pytest.Monk
     class Shell:
         display_pub = sent
 
-    display = displays.ClusterDisplay(Busy(), Shell())
-    display.show()
+    display = displays.ClusterDisplay(Busy())
+    display._budget.clock = lambda: sent.now
+    display.show_in(Shell())
     sent.rows.clear()
     while sent.now < 20:
         sent.now += 0.2

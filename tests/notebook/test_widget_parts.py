@@ -132,9 +132,9 @@ def test_what_the_user_has_cancelled_is_no_failure():
 def test_failures_take_the_place_of_cancelled_jobs_in_the_record():
     history = History(keeps_jobs=True)
     for number in range(30):
-        history.ended(DispyJob(None, number), JobStatus.CANCELLED, b'', 'cancelled')
+        history.ended(DispyJob(None, number), JobStatus.CANCELLED, b'', 'cancelled', 0.0)
     for number in range(30, 34):
-        history.ended(DispyJob(None, number), JobStatus.TERMINATED, b'', 'its process died')
+        history.ended(DispyJob(None, number), JobStatus.TERMINATED, b'', 'its process died', 0.0)
     told = [(failure.id, failure.status) for failure in history.failures]
     assert told[:6] == [(str(number), 'cancelled') for number in range(6)]
     assert told[6:] == [(str(number), 'terminated') for number in range(30, 34)]
