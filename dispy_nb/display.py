@@ -15,4 +15,4 @@ def register() -> None:
 
 def _show(cluster: JobCluster) -> None:
     # by name: `import dispy_nb` loads no Jupyter package, and this floor knows none
-    importlib.import_module('dispy_nb.notebook.displays').show(cluster, running_shell())
+    importlib.import_module('dispy_nb.notebook.widget.displays').show(cluster, running_shell())

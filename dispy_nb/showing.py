@@ -24,7 +24,9 @@ class Showing(Lifetime):
         """
         if self._charts is None:
             # by name: `import dispy_nb` loads no Jupyter package, and this floor knows none
-            self._charts = importlib.import_module('dispy_nb.notebook.charts').ClusterCharts(self)
+            self._charts = importlib.import_module(
+                'dispy_nb.notebook.charts.cluster'
+            ).ClusterCharts(self)
         self._charts.show()
         return self._charts
 
@@ -48,6 +50,6 @@ class Showing(Lifetime):
         UsageError
             `x` or `y` is none of these.
         """
-        plot = importlib.import_module('dispy_nb.notebook.plots').ClusterPlot(self, x, y)
+        plot = importlib.import_module('dispy_nb.notebook.charts.plots').ClusterPlot(self, x, y)
         plot.show()
         return plot

@@ -20,6 +20,9 @@ MOST_MESSAGES = 4  # in any second, of all displays of a cluster; and the pictur
 MOST_BYTES = 40_000  # in any second, before another message: the largest makes 100 kB of it
 
 
+Counts = tuple[int, int, int, bool]
+
+
 class LiveDisplay:
     """Something of one cluster in any number of cells: a widget, after the jobs a picture.
 
@@ -35,7 +38,8 @@ class LiveDisplay:
         self._places: Places | None = None  # once it was shown
         self._budget = budget_of(cluster)
         self._is_live = False
-        self._is_kept = False  # the picture was sent at the end of a cell: whoever saves has it
+        self._settled: Counts | None = None  # of what the picture shows
+        self._kept: Counts | None = None  # of the one sent at a cell's end: whoever saves has it
         self._over_since: float | None = None
         self._drawn_at = 0.0
         self._published: dict[str, Any] = {}
@@ -46,7 +50,7 @@ class LiveDisplay:
         with self._lock:
             self._cluster._watch_nodes()
             snapshot = self._look()
-            self._is_live, self._is_kept = not (is_over(snapshot) and self._is_complete(0.0)), False
+            self._is_live = not (is_over(snapshot) and self._is_complete(0.0))
             if self._places is None:
                 self._places = Places(shell)
                 self._widget = self._new_widget(snapshot)
@@ -69,10 +73,11 @@ class LiveDisplay:
             if self._over_since is None:
                 self._over_since = now
             waited = now - self._over_since
-            if self._is_live and self._is_complete(waited) and (snapshot.closed or waited >= GRACE):
-                self._settle(snapshot)
-            elif self._is_live:
+            is_time = snapshot.closed or waited >= GRACE
+            if self._is_live and not (is_time and self._is_complete(waited)):
                 self._draw(snapshot)
+            elif self._is_live or self._settled != counts(snapshot):
+                self._settle(snapshot)
             if snapshot.closed and not self._is_live:
                 self._closed()
                 return False
@@ -82,16 +87,14 @@ class LiveDisplay:
         """Become a picture if the jobs have ended, though the thread may have done so."""
         self._catch_up()
         with self._lock:
-            if self._is_kept:
-                return
             snapshot = self._look() if self._is_live else self._snapshot()
-            if is_over(snapshot):
+            if is_over(snapshot) and self._kept != counts(snapshot):
                 self._settle(snapshot)
-                self._is_kept = True
+                self._kept = self._settled
 
     def _go_on(self, snapshot: Snapshot, now: float) -> None:
         if not self._is_live:
-            self._is_live, self._is_kept = True, False
+            self._is_live = True
             snapshot = self._look()
             self._draw(snapshot)
             self._update_all(snapshot)
@@ -103,6 +106,7 @@ class LiveDisplay:
 
     def _settle(self, snapshot: Snapshot) -> None:
         self._is_live, self._published = False, {}
+        self._settled = counts(snapshot)
         self._draw(snapshot)
         self._update_all(snapshot)
 
@@ -218,6 +222,11 @@ def budget_of(cluster: Any) -> Budget:
     if budget is None:
         budget = _budgets[cluster] = Budget()
     return budget
+
+
+def counts(snapshot: Snapshot) -> Counts:
+    """Return what changes with whatever happens to a cluster that has no pending jobs."""
+    return snapshot.submitted, snapshot.ended, snapshot.provisional, snapshot.closed
 
 
 def is_over(snapshot: Snapshot) -> bool:

@@ -10,8 +10,8 @@ from html import escape
 from typing import Any
 
 from dispy_nb.history import Failure
-from dispy_nb.notebook.outputs import NOTHING
-from dispy_nb.notebook.states import (
+from dispy_nb.notebook.widget.outputs import NOTHING
+from dispy_nb.notebook.widget.states import (
     MOST_TEXT,
     busiest,
     gone_wrong,

@@ -11,7 +11,8 @@ import bokeh
 import pytest
 
 import dispy_nb as dispy
-from dispy_nb.notebook import livechart, refresher
+from dispy_nb.notebook import refresher
+from dispy_nb.notebook.charts import livechart
 from tests.notebook.kernel import WIDGET, Kernel, running_kernel
 
 pytestmark = [

@@ -9,9 +9,9 @@ import pytest
 from bokeh.document import Document
 from bokeh.models import ColumnDataSource, GlyphRenderer, HoverTool, Model, Plot
 
-from dispy_nb.notebook import figures, looks
-from dispy_nb.notebook.blueprint import model
-from dispy_nb.notebook.figures import BAR_COLUMNS, MOST_JOBS, MOST_NODES, PANELS
+from dispy_nb.notebook.charts import figures, looks
+from dispy_nb.notebook.charts.blueprint import model
+from dispy_nb.notebook.charts.figures import BAR_COLUMNS, MOST_JOBS, MOST_NODES, PANELS
 
 
 def read(bundle: dict[str, Any]) -> Document:

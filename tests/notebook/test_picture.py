@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dispy_nb.notebook.picture import (
+from dispy_nb.notebook.charts.picture import (
     Bar,
     Line,
     Panel,

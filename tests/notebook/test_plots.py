@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dispy_nb.notebook.figures import MOST_JOBS
-from dispy_nb.notebook.plots import MOST_POINTS
+from dispy_nb.notebook.charts.figures import MOST_JOBS
+from dispy_nb.notebook.charts.plots import MOST_POINTS
 from tests.notebook.kernel import WIDGET, Kernel, running_kernel
 from tests.notebook.test_charts import chart_of, column, only_display
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from dispy_nb.history import Provisional
-from dispy_nb.notebook import readings
-from dispy_nb.notebook.readings import Axis, NotDrawn, Point, Readings
+from dispy_nb.notebook.charts import readings
+from dispy_nb.notebook.charts.readings import Axis, NotDrawn, Point, Readings
 from dispy_nb.outcomes import ProvisionalOutcome
 from nodeserver.core.errors import UsageError
 

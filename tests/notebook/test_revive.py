@@ -2,7 +2,8 @@
 
 import pytest
 
-from dispy_nb.notebook import chart, widgets
+from dispy_nb.notebook.charts import model as chart
+from dispy_nb.notebook.widget import model as widgets
 
 
 @pytest.mark.row('V07')

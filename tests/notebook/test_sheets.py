@@ -4,7 +4,7 @@ import json
 from math import inf, nan
 from typing import Any
 
-from dispy_nb.notebook.sheets import MOST_TAIL, Sheets, Table
+from dispy_nb.notebook.charts.sheets import MOST_TAIL, Sheets, Table
 
 
 def table(values: list[Any], epoch: object = 0, lasting: int | None = None) -> Table:

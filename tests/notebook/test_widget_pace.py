@@ -8,7 +8,7 @@ import comm
 import pytest
 from comm.base_comm import BaseComm
 
-from dispy_nb.notebook import displays
+from dispy_nb.notebook.widget import displays
 from dispy_nb.snapshot import JobSnapshot, NodeSnapshot, Snapshot
 from tests.notebook.kernel import WIDGET, Kernel, running_kernel
 from tests.notebook.widget import Ledger, Shown

@@ -12,9 +12,9 @@ import pytest
 from dispy_nb import notebook
 from dispy_nb.history import Failure, History
 from dispy_nb.job import DispyJob
-from dispy_nb.notebook.outputs import MOST_BYTES, NOTHING, Watched, last_lines
-from dispy_nb.notebook.states import JOBS_SHOWN, NODES_SHOWN, remaining_text, state_of
-from dispy_nb.notebook.wishes import (
+from dispy_nb.notebook.widget.outputs import MOST_BYTES, NOTHING, Watched, last_lines
+from dispy_nb.notebook.widget.states import JOBS_SHOWN, NODES_SHOWN, remaining_text, state_of
+from dispy_nb.notebook.widget.wishes import (
     CancelAll,
     CancelJobs,
     Close,
@@ -38,7 +38,7 @@ SNAPSHOT = Snapshot(
     *(20.0, 3.5, (NODE,), (FAILURE,), 'why', False),
     *((180.0, 300.0), (JOB,), (ProvisionalSnapshot('5', 3, 1700000000.7, '0.25'),)),
 )
-FOLDER = Path(notebook.__file__).parent
+FOLDER = Path(notebook.__file__).parent / 'widget'
 
 
 @pytest.mark.row('V07', 'V11', 'V17')

@@ -9,8 +9,8 @@ from IPython.core.error import UsageError
 from dispy_nb import closing, keycommand, local
 from dispy_nb.cluster import JobCluster
 from dispy_nb.notebook.magics.clusters import find_cluster
+from dispy_nb.notebook.magics.nodetable import node_table
 from dispy_nb.notebook.magics.verbs import server_lines
-from dispy_nb.notebook.nodetable import node_table
 from nodeserver.core.errors import NotYetSupported
 
 _MEANWHILE = {

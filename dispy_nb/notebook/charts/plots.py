@@ -7,11 +7,11 @@ from typing import Any
 
 from dispy_nb.history import Provisional
 from dispy_nb.monitor.series import Slots
-from dispy_nb.notebook import figures, looks, picture
-from dispy_nb.notebook.figures import MOST_JOBS
-from dispy_nb.notebook.livechart import LiveChart
-from dispy_nb.notebook.readings import Axis, Point, Readings
-from dispy_nb.notebook.sheets import Columns, Sheets, Table
+from dispy_nb.notebook.charts import figures, looks, picture
+from dispy_nb.notebook.charts.figures import MOST_JOBS
+from dispy_nb.notebook.charts.livechart import LiveChart
+from dispy_nb.notebook.charts.readings import Axis, Point, Readings
+from dispy_nb.notebook.charts.sheets import Columns, Sheets, Table
 from dispy_nb.shortened import cut
 from dispy_nb.snapshot import Snapshot
 

@@ -3,8 +3,8 @@
 from functools import cache
 from typing import Any
 
-from dispy_nb.notebook import looks
-from dispy_nb.notebook.blueprint import (
+from dispy_nb.notebook.charts import looks
+from dispy_nb.notebook.charts.blueprint import (
     Model,
     again,
     document,

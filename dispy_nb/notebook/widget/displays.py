@@ -6,10 +6,10 @@ from typing import Any
 
 from dispy_nb.notebook import pages
 from dispy_nb.notebook.livedisplay import LiveDisplay, say_once
-from dispy_nb.notebook.outputs import NOTHING, Watched
 from dispy_nb.notebook.refresher import refresher_of
-from dispy_nb.notebook.states import JOBS_SHOWN, state_of
-from dispy_nb.notebook.wishes import Wishes
+from dispy_nb.notebook.widget.outputs import NOTHING, Watched
+from dispy_nb.notebook.widget.states import JOBS_SHOWN, state_of
+from dispy_nb.notebook.widget.wishes import Wishes
 from dispy_nb.snapshot import Snapshot
 
 MISSING = 'live widgets need {}: pip install "dispy-nb[notebook]", then restart'
@@ -37,7 +37,7 @@ class ClusterDisplay(LiveDisplay):
             return None
         try:
             # by name: ipywidgets and anywidget are optional (V20)
-            module = importlib.import_module('dispy_nb.notebook.widgets')
+            module = importlib.import_module('dispy_nb.notebook.widget.model')
         except ImportError as error:
             say_once(MISSING.format(error.name or 'ipywidgets and anywidget'))
             return None

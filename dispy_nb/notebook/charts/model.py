@@ -17,6 +17,7 @@ import ipywidgets
 import traitlets
 
 _HERE = Path(__file__).parent
+_MODULES = ('../revive.js', 'chart.js')  # as one module, in this order
 VERSION: str = bokeh.__version__
 
 
@@ -30,7 +31,7 @@ class BokehJS(anywidget.AnyWidget):
 class Chart(anywidget.AnyWidget):
     """A document and what is shown in it."""
 
-    _esm = ''.join((_HERE / name).read_text(encoding='utf-8') for name in ('revive.js', 'chart.js'))
+    _esm = ''.join((_HERE / name).read_text(encoding='utf-8') for name in _MODULES)
     own_id = traitlets.Unicode().tag(sync=True)  # that of the model, which views are not told
     version = traitlets.Unicode(VERSION).tag(sync=True)
     loader = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)

@@ -6,8 +6,8 @@ from typing import Any
 
 from dispy_nb.monitor.series import METRICS, Series, Slots
 from dispy_nb.monitor.timeline import JOBS_LOOKED_AT, Band, Timeline, busy_bands, in_words
-from dispy_nb.notebook import figures, looks, picture
-from dispy_nb.notebook.figures import (
+from dispy_nb.notebook.charts import figures, looks, picture
+from dispy_nb.notebook.charts.figures import (
     BAND_COLUMNS,
     BAR_COLUMNS,
     LABELS,
@@ -16,9 +16,9 @@ from dispy_nb.notebook.figures import (
     PANELS,
     near,
 )
-from dispy_nb.notebook.livechart import LiveChart
+from dispy_nb.notebook.charts.livechart import LiveChart
+from dispy_nb.notebook.charts.sheets import Columns, Sheets, Table
 from dispy_nb.notebook.pages import numbers
-from dispy_nb.notebook.sheets import Columns, Sheets, Table
 from dispy_nb.progress import rate_text
 from dispy_nb.shortened import cut
 from dispy_nb.snapshot import Snapshot

@@ -5,7 +5,7 @@ import time
 from html import escape
 from typing import Any
 
-from dispy_nb.notebook import picture
+from dispy_nb.notebook.charts import picture
 from dispy_nb.notebook.livedisplay import LiveDisplay, say_once
 from dispy_nb.notebook.refresher import refresher_of
 from dispy_nb.snapshot import Snapshot
@@ -59,7 +59,7 @@ class LiveChart(LiveDisplay):
     def _new_widget(self, snapshot: Snapshot) -> Any:
         try:
             # by name: anywidget and bokeh are optional (V20)
-            chart = importlib.import_module('dispy_nb.notebook.chart')
+            chart = importlib.import_module('dispy_nb.notebook.charts.model')
         except ImportError:
             say_once(MISSING)
             return None

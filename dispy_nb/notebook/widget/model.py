@@ -21,7 +21,8 @@ ENVELOPE = 1000  # bytes of a message besides the state
 MOST_BYTES = 30_000  # of states in a message, if it has several
 
 _HERE = Path(__file__).parent
-_MODULES = ('revive', 'widget_elements', 'cluster_head', 'cluster_widget')  # as one, in this order
+# as one module, in this order
+_MODULES = ('../revive.js', 'widget_elements.js', 'cluster_head.js', 'cluster_widget.js')
 
 
 class ClusterWidget(anywidget.AnyWidget):
@@ -35,7 +36,7 @@ class ClusterWidget(anywidget.AnyWidget):
         What is shown at first, by trait.
     """
 
-    _esm = '\n'.join((_HERE / f'{name}.js').read_text(encoding='utf-8') for name in _MODULES)
+    _esm = '\n'.join((_HERE / name).read_text(encoding='utf-8') for name in _MODULES)
     _css = (_HERE / 'cluster_widget.css').read_text(encoding='utf-8')
     own_id = traitlets.Unicode().tag(sync=True)  # that of the model, which views are not told
 

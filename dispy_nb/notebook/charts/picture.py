@@ -11,7 +11,7 @@ from html import escape
 from itertools import pairwise
 from math import floor, isfinite, log10
 
-from dispy_nb.notebook.looks import GREEN, STATUS_COLORS
+from dispy_nb.notebook.charts.looks import GREEN, STATUS_COLORS
 from dispy_nb.progress import clock_text
 from dispy_nb.shortened import cut
 

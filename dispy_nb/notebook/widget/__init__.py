@@ -1,0 +1,1 @@
+"""The widget of a cluster: a state goes in, a user's wish comes out, and a page is kept."""
