@@ -216,7 +216,8 @@ def test_charts_cost_few_messages_and_little_traffic(kernel: Kernel):
     kernel.run('fast.close()')
     seconds = heard[-1][0] - heard[0][0]
     assert seconds > 2
-    assert len(heard) <= 2 * seconds + 1  # the picture at the end is one more
+    # one in 0.8 s; and at the end of the jobs, and again of the cluster, the last and the picture
+    assert len(heard) <= seconds / 0.8 + 4
     assert sum(size for _, size in heard) / seconds <= 40_000
 
 
