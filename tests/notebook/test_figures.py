@@ -17,8 +17,9 @@ from dispy_nb.notebook.charts.figures import BAR_COLUMNS, MOST_JOBS, MOST_NODES,
 def read(bundle: dict[str, Any]) -> Document:
     """Have Bokeh read a document: it takes no model, property or value that it does not know."""
     written = json.loads(json.dumps(bundle['json']))
-    config = model('DocumentConfig', 'config')
-    document = Document.from_json(written | {'config': config})
+    if hasattr(bokeh.document.document, 'DocumentConfig'):  # since 3.8 it wants one
+        written |= {'config': model('DocumentConfig', 'config')}
+    document = Document.from_json(written)
     (root,) = document.roots
     assert root.id == bundle['root']
     return document
