@@ -303,6 +303,7 @@ class ClusterShell:
         self.last_settle = now
         self.history.throughput.add(count, now)
         if not self.jobs:  # with calls left, it is the one who waits inside a callback
+            self.history.throughput.restart()  # a pause says nothing of the jobs after it
             if self._holds:
                 self._holds = False
                 _GIL.release()

@@ -11,7 +11,11 @@ _BUILT_IN = (list, tuple, dict, set, frozenset)
 
 
 class _Repr(reprlib.Repr):
-    """Leaves dictionaries in their order, which is that of who made them."""
+    """Leaves dictionaries in their order, and looks at the first of many bytes only."""
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        text = repr(x[: self.maxstring])
+        return f'{text}...' if len(x) > self.maxstring else text
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         if not x:
@@ -25,6 +29,7 @@ class _Repr(reprlib.Repr):
         return '{' + ', '.join([*parts, '...'] if len(x) > self.maxdict else parts) + '}'
 
 
+_TYPE_NAME = type.__dict__['__name__']  # as Python has it, whatever a metaclass says
 _SHOWN = 4  # parts of a container
 _repr = _Repr()
 _repr.maxstring = _repr.maxother = 40
@@ -34,7 +39,21 @@ _repr.maxlong = 24
 
 
 def value_text(value: Any) -> str:
-    """Describe a value: built-in ones as they are written, arrays by shape, others by type."""
+    """Describe a value: built-in ones as they are written, arrays by shape, others by type.
+
+    It never fails: it runs where jobs are submitted and where they end.
+    """
+    try:
+        return _described(value)
+    except Exception:  # noqa: BLE001 - the user's own object, whatever it does when looked at
+        return _type_text(value)
+
+
+def _type_text(value: Any) -> str:
+    return cut(f'<{_TYPE_NAME.__get__(type(value))}>')
+
+
+def _described(value: Any) -> str:
     if type(value) in (dict, list, tuple) and not all(map(_is_plain, _some(value))):
         return cut(_parts_text(value))
     names = getattr(type(value), '_fields', None)
@@ -58,6 +77,13 @@ def _parts_text(value: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> str:
 
 
 def _one_text(value: Any) -> str:
+    try:
+        return _alone(value)
+    except Exception:  # noqa: BLE001 - one part that cannot be looked at leaves the others
+        return _type_text(value)
+
+
+def _alone(value: Any) -> str:
     shape, kind = getattr(value, 'shape', None), type(value)
     if isinstance(shape, tuple):
         if shape == () and kind.__module__ == 'numpy' and _is_plain(number := value.item()):

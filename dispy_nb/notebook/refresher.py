@@ -71,7 +71,7 @@ class Refresher:
             ended, self._ended = self._ended, []
             displays = [*self._displays, *ended]
         for display in displays:
-            display.cell_ended()
+            _told_of_cell(display)
 
 
 _refreshers: dict[Any, Refresher] = {}  # one, for the one shell of this process
@@ -82,6 +82,13 @@ def refresher_of(shell: Any) -> Refresher:
     if shell not in _refreshers:
         _refreshers[shell] = Refresher(shell)
     return _refreshers[shell]
+
+
+def _told_of_cell(display: Display) -> None:
+    try:
+        display.cell_ended()
+    except Exception:  # noqa: BLE001 - the other displays are to be saved as well
+        _log.exception('a display of a cluster fails at the end of a cell')
 
 
 def _refreshed(display: Display, now: float) -> bool:

@@ -120,6 +120,18 @@ def test_nothing_is_said_before_enough_has_been_seen():
     assert filled([(1000.0 + step, 5) for step in range(20)]).remaining(0, 1020.0) is None
 
 
+def test_a_pause_says_nothing_of_the_jobs_that_come_after_it():
+    first = [(1000 + step / 10, 10) for step in range(100)]
+    later = [(at + 600, count) for at, count in first]  # ten minutes without any jobs
+    throughput = filled(first)
+    throughput.restart()
+    for at, count in later:
+        throughput.add(count, at)
+    found = throughput.remaining(5000, 1610.0)
+    assert found is not None
+    assert 45 < found[0] < 50 < found[1] < 55
+
+
 def test_where_nothing_ends_any_more_nobody_knows():
     stalled = filled([(1000 + step / 10, 1) for step in range(20)])
     assert stalled.remaining(100, 1100.0) is None
@@ -192,6 +204,36 @@ class Found(NamedTuple):
 )
 def test_values_are_described_in_a_few_words(value: Any, text: str):
     assert shortened.value_text(value) == text
+
+
+class Lazy:
+    """Looks like an array, and cannot be reached."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        raise OSError('no connection')
+
+
+class Remote:
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize(
+    ('value', 'text'),
+    [
+        (Lazy(), '<Lazy>'),
+        (Remote(), '<Remote>'),
+        ([Remote(), 1], '[<Remote>, 1]'),
+        (10**5000, '<int>'),  # more digits than Python writes
+        ([1, 10**5000], '<list>'),
+        (b'x' * 1000, f"b'{'x' * 40}'..."),
+    ],
+    ids=['lazy', 'remote', 'in a list', 'long number', 'beside others', 'bytes'],
+)
+def test_what_cannot_be_described_is_named_by_its_type(value: Any, text: str):
+    assert shortened.value_text(value) == text
+    assert shortened.call_text((value,), {}) == text
 
 
 def test_text_of_users_is_one_printable_line():

@@ -254,3 +254,32 @@ def test_a_variable_that_cannot_travel_is_named_with_its_type_and_cell(kernel: K
     assert kernel.text['stdout'].startswith("computation: global variable 'table' of look()")
     for words in ('type _thread.lock', 'cannot be pickled', '(table was set in Cell In[2])'):
         assert words in kernel.text['stdout']
+
+
+def test_jobs_run_whatever_their_arguments_look_like(kernel: Kernel):
+    kernel.run("""
+        class Remote:
+            def __getattr__(self, name):
+                if name == 'shape':
+                    raise OSError('no connection')
+                raise AttributeError(name)
+
+        def kind(value):
+            return type(value).__name__
+
+        cluster = dispy.JobCluster(kind, **options)
+        odd = Remote(), 10**5000, [10**5000], b'x' * 10**7
+        jobs = [cluster.submit(value) for value in odd]
+        spans = cluster._shell.history.spans
+        print(cluster.wait(20), [job.result for job in jobs], len(spans.items))
+    """)
+    assert kernel.text['stdout'] == "True ['Remote', 'int', 'list', 'bytes'] 4\n"
+
+
+def test_the_time_left_is_that_of_the_jobs_since_the_pause(kernel: Kernel):
+    kernel.run("""
+        cluster = dispy.JobCluster(abs, isolation='worker', **options)
+        cluster.map(range(100), chunksize=1)
+        print(cluster._shell.history.throughput._ended)
+    """)
+    assert kernel.text['stdout'] == '0\n'
