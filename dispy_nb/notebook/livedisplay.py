@@ -58,6 +58,18 @@ class LiveDisplay:
                 self._draw(snapshot)
             self._places.add(self._bundle(snapshot))
 
+    def stands_for(self, before: object) -> bool:
+        """Whether this is what a cell shows that was run again, in place of the one before."""
+        return (
+            type(before) is type(self)
+            and isinstance(before, LiveDisplay)
+            and before is not self
+            and before._cluster is self._cluster
+            and self._places is not None
+            and before._places is not None
+            and self._places.follow(before._places)
+        )
+
     def refresh(self, now: float) -> bool:
         """Show what is the case now; whether that will ever change."""
         if now - self.refreshed_at < self.interval or not self._budget.is_open(now):
@@ -181,6 +193,13 @@ class Places:
         display_id = uuid.uuid4().hex
         self._places[display_id] = (cell, execution)
         self._publish(display_id, bundle, update=False)
+
+    def follow(self, before: 'Places') -> bool:
+        """Whether a later run of one cell has put these in place of all that were before."""
+        now = dict(self._places.values())
+        return all(
+            now.get(cell, execution) != execution for cell, execution in before._places.values()
+        )
 
     def update(self, bundle: dict[str, Any]) -> int:
         """Show it in all outputs that are there, as far as can be told; return how many."""

@@ -23,6 +23,10 @@ class Display(Protocol):
         """Show what is the case now; whether that will ever change."""
         ...
 
+    def stands_for(self, before: object) -> bool:
+        """Whether a cell that was run again shows this in place of that one."""
+        ...
+
     def cell_ended(self) -> None:
         """Take note that a cell has ended.
 
@@ -43,8 +47,9 @@ class Refresher:
         shell.events.register('post_run_cell', self._cell_ended)
 
     def keep(self, display: Display) -> None:
-        """Keep a display up to date from now on."""
+        """Keep a display up to date from now on, and let go of those that it stands for."""
         with self._lock:
+            self._displays = [each for each in self._displays if not display.stands_for(each)]
             if display not in self._displays:
                 self._displays.append(display)
             if self._thread is None:

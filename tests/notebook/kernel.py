@@ -28,16 +28,23 @@ class Kernel:
         self.errors: list[str] = []
         self.running = ''  # id of the cell now running
 
-    def run(self, source: str) -> str:
-        """Run a cell to its end, and answer its id; what it raises fails the test."""
-        cell = self.start(source)
+    def run(self, source: str, cell_id: str = '') -> str:
+        """Run a cell to its end, and answer its id; what it raises fails the test.
+
+        A cell that has a `cell_id` is known by that when it is run again, as in JupyterLab.
+        """
+        cell = self.start(source, cell_id)
         self.hear_until(lambda: not self.running)
         assert self.errors == []
         return cell
 
-    def start(self, source: str) -> str:
+    def start(self, source: str, cell_id: str = '') -> str:
         """Begin to run a cell, and answer its id."""
-        self.running = self._client.execute(textwrap.dedent(source).lstrip('\n'))
+        content = {'code': textwrap.dedent(source).lstrip('\n'), 'silent': False}
+        metadata = {'cellId': cell_id} if cell_id else {}
+        message = self._client.session.msg('execute_request', content, metadata=metadata)
+        self._client.shell_channel.send(message)
+        self.running = message['header']['msg_id']
         return self.running
 
     def interrupt(self) -> str:

@@ -172,3 +172,17 @@ def test_many_jobs_and_results_are_a_bounded_choice(kernel: Kernel, tmp_path: Pa
     gate.touch()
     kernel.hear_until(lambda: WIDGET not in only_display(kernel))
     assert len(only_display(kernel)['text/html']) <= 60_000
+
+
+@pytest.mark.row('V11', 'V12')
+def test_a_plot_whose_cell_is_run_again_takes_the_place_of_the_one_before(kernel: Kernel):
+    for _ in range(3):
+        kernel.run('first = cluster.plot("a", "b")', cell_id='first')
+    for _ in range(2):
+        kernel.run('two = cluster.plot("a", "b"), cluster.plot("a", "c")', cell_id='second')
+    kernel.run("""
+        from dispy_nb.notebook.refresher import refresher_of
+        kept = refresher_of(get_ipython())._displays
+        print(kept == [first, *two])
+    """)
+    assert kernel.text['stdout'] == 'True\n'

@@ -30,6 +30,9 @@ class Shown:
     def refresh(self, now: float) -> bool:
         return False  # it will not change: the thread ends
 
+    def stands_for(self, before: object) -> bool:
+        return False
+
     def cell_ended(self) -> None:
         self.cells += 1
         if self._fails:
