@@ -91,13 +91,14 @@ class Lifetime(Verbs):
             raise UsageError(f'terminate must be True or False, not {terminate!r}')
         if self._is_foreign or self._shell.closed.is_set():
             return True
+        callbacks_return = True
         if not self.wait(timeout):
             if not terminate:
                 return False
             if self._shell.feeder is not None:
                 self._shell.feeder.take_back()
             self._runtime.post(self._seat, CancelAsked(list(self._shell.jobs)))
-            self._shell.wait_idle(CLOSE_TIMEOUT)
+            callbacks_return = self._shell.wait_idle(CLOSE_TIMEOUT)
         is_first = is_asked = False
         try:
             with self._submitting:
@@ -107,7 +108,7 @@ class Lifetime(Verbs):
                     is_asked = True
             if not self._shell.closed.wait(CLOSE_TIMEOUT) and is_first:
                 _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
-            if is_first:
+            if is_first and callbacks_return:
                 self._shell.wait_idle(CLOSE_TIMEOUT)
         finally:  # also after Ctrl-C
             if is_first:

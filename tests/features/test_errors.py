@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import dispy_nb as dispy
-from dispy_nb import DispyJob, shell
+from dispy_nb import DispyJob, lifetime, shell
 from nodeserver.core.errors import ClusterClosed, NotYetSupported, PicklingFailed, UsageError
 from tests.features.conftest import MakeCluster
 from tests.support.programs import eventually
@@ -454,3 +454,20 @@ def test_very_many_empty_jobs_all_come_back(
     assert (snapshot.finished, snapshot.pending, snapshot.failed) == (count, 0, 0)
     assert sum(node.jobs_done for node in snapshot.nodes) == count
     logging.getLogger(__name__).info('%s: %.1f jobs/s', isolation, snapshot.rate)
+
+
+def test_a_callback_that_never_returns_is_waited_for_once(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifetime, 'CLOSE_TIMEOUT', 2.0)
+    gate = threading.Event()
+    make_cluster(double)  # whose end would wait for the thread of callbacks
+    cluster = make_cluster(double, callback=lambda job: gate.wait())
+    job = cluster.submit(1)
+    assert job() == 2
+    began = time.monotonic()
+    try:
+        assert cluster.close(timeout=0, terminate=True)
+        assert time.monotonic() - began < 3.9  # and not twice 2 s
+    finally:
+        gate.set()
