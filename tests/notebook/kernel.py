@@ -111,3 +111,19 @@ def running_kernel() -> Iterator[Kernel]:
         manager.shutdown_kernel()
         manager.cleanup_resources()
         manager.context.destroy(linger=0)
+
+
+@contextmanager
+def quiet_kernel(start: str, end: str) -> Iterator[Kernel]:
+    """Run a kernel that begins and ends with these cells, and writes nothing to standard error."""
+    with running_kernel() as kernel:
+        kernel.run(start)
+        yield kernel
+        kernel.run(end)
+        assert kernel.text['stderr'] == ''
+
+
+def only_display(kernel: Kernel) -> dict[str, Any]:
+    """Return the latest bundle of the one display that there is."""
+    (bundle,) = kernel.displays.values()
+    return bundle

@@ -13,41 +13,19 @@ import pytest
 import dispy_nb as dispy
 from dispy_nb.notebook import refresher
 from dispy_nb.notebook.charts import livechart
-from tests.notebook.kernel import WIDGET, Kernel, running_kernel
+from tests.notebook.kernel import WIDGET, Kernel, only_display, quiet_kernel, running_kernel
+from tests.notebook.widget import END, START
 
 pytestmark = [
     pytest.mark.notebook,
     pytest.mark.usefixtures('loop_of_the_jupyter_client'),
 ]
 
-START = """
-    import dispy_nb as dispy
-
-    def hold(gate, fail=False):
-        import pathlib, time
-        end = time.monotonic() + 20
-        while not pathlib.Path(gate).exists() and time.monotonic() < end:
-            time.sleep(0.02)
-        assert not fail, 'on purpose'
-
-    nodes = dispy.LocalNodes(2, cpus=1)
-    cluster = dispy.JobCluster(hold, nodes=nodes.nodes, ip_addr='127.0.0.1', port=0)
-"""
-END = 'cluster.close(timeout=0, terminate=True); nodes.close()'
-
 
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
-    with running_kernel() as kernel:
-        kernel.run(START)
+    with quiet_kernel(START, END) as kernel:
         yield kernel
-        kernel.run(END)
-        assert kernel.text['stderr'] == ''
-
-
-def only_display(kernel: Kernel) -> dict[str, Any]:
-    (bundle,) = kernel.displays.values()
-    return bundle
 
 
 def chart_of(kernel: Kernel, bundle: dict[str, Any]) -> dict[str, Any]:

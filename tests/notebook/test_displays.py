@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.notebook.kernel import WIDGET, Kernel, running_kernel
+from tests.notebook.kernel import WIDGET, Kernel, only_display, quiet_kernel, running_kernel
 from tests.notebook.widget import END, START, Shown
 
 pytestmark = [
@@ -17,16 +16,8 @@ pytestmark = [
 
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
-    with running_kernel() as kernel:
-        kernel.run(START)
+    with quiet_kernel(START, END) as kernel:
         yield kernel
-        kernel.run(END)
-        assert kernel.text['stderr'] == ''
-
-
-def only_display(kernel: Kernel) -> dict[str, Any]:
-    (bundle,) = kernel.displays.values()
-    return bundle
 
 
 @pytest.mark.row('V07', 'V13', 'V17')

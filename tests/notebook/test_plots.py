@@ -9,8 +9,8 @@ import pytest
 
 from dispy_nb.notebook.charts.figures import MOST_JOBS
 from dispy_nb.notebook.charts.plots import MOST_POINTS
-from tests.notebook.kernel import WIDGET, Kernel, running_kernel
-from tests.notebook.test_charts import chart_of, column, only_display
+from tests.notebook.kernel import WIDGET, Kernel, only_display, quiet_kernel
+from tests.notebook.test_charts import chart_of, column
 
 pytestmark = [
     pytest.mark.notebook,
@@ -38,11 +38,8 @@ END = 'cluster.close(timeout=0, terminate=True); nodes.close()'
 
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
-    with running_kernel() as kernel:
-        kernel.run(START)
+    with quiet_kernel(START, END) as kernel:
         yield kernel
-        kernel.run(END)
-        assert kernel.text['stderr'] == ''
 
 
 def lines(chart: dict[str, Any]) -> dict[str, list[tuple[float, float]]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.notebook.kernel import WIDGET, Kernel, running_kernel
+from tests.notebook.kernel import WIDGET, Kernel, quiet_kernel
 from tests.notebook.widget import END, START, Shown
 
 pytestmark = [
@@ -16,11 +16,8 @@ pytestmark = [
 
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
-    with running_kernel() as kernel:
-        kernel.run(START)
+    with quiet_kernel(START, END) as kernel:
         yield kernel
-        kernel.run(END)
-        assert kernel.text['stderr'] == ''
 
 
 def shown(kernel: Kernel, jobs: int, gate: Path) -> Shown:
