@@ -88,7 +88,7 @@ class FilesFailed:
     node: str
     transfer: int
     reason: str
-    fetching: int = 0
+    fetching: int = 0  # 0: whichever it is; who withdraws an offer knows of no fetching
 
 
 FileMessage = OfferFile | PlaceFiles | FetchFiles | FileBlocks | FilesPlaced | FilesFailed

@@ -131,8 +131,10 @@ class FileReceiver:
         """The transfer that this belongs to; None if it has ended, or was begun anew since."""
         key = (message.computation, message.node, message.transfer)
         arrival = self._arrivals.get(key)
-        meant = arrival is not None and arrival.fetching == message.fetching
-        return key, arrival if meant else None
+        is_any = isinstance(message, FilesFailed) and not message.fetching
+        if arrival is None or not (is_any or arrival.fetching == message.fetching):
+            return key, None
+        return key, arrival
 
     def forget(self, wanted: Callable[[Key], bool]) -> None:
         """End the transfers that are meant; nobody is told."""

@@ -114,3 +114,25 @@ def test_a_transfer_that_is_begun_anew_takes_no_pieces_of_the_one_before(tmp_pat
 
 def test_a_transfer_that_is_begun_anew_does_not_fail_with_the_one_before(tmp_path: Path) -> None:
     assert asyncio.run(begun_anew(tmp_path, fails=True)) == ''
+
+
+async def withdrawn(tmp_path: Path) -> list[str]:
+    loop = asyncio.get_running_loop()
+    said: asyncio.Queue[FileMessage] = asyncio.Queue()
+    answered: asyncio.Future[str] = loop.create_future()
+    receiver = FileReceiver(loop, said.put_nowait, lambda key, reason: answered.set_result(reason))
+    root = tmp_path / 'there'
+    root.mkdir()
+    receiver.place(KEY, root, [FileEntry(b'data', 1 << 30, 0, 0o644)], lambda entry: -1)
+    first = await asyncio.wait_for(said.get(), 10)
+    assert isinstance(first, FetchFiles)
+    # a piece, and then no more: too little for more to be asked for
+    receiver.blocks(FileBlocks(*KEY, [0], [0], [CONTENT], first.fetching))
+    receiver.fail(FilesFailed(*KEY, 'the job has ended'))  # as its node says, which has not fetched
+    reason = await asyncio.wait_for(answered, 10)
+    receiver.close()
+    return [reason, *(path.name for path in root.iterdir())]
+
+
+def test_of_a_file_that_its_job_waits_for_no_more_nothing_is_left(tmp_path: Path) -> None:
+    assert asyncio.run(withdrawn(tmp_path)) == ['the job has ended']
