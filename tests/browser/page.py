@@ -40,7 +40,7 @@ _CLOSE_ALL = """() => {
     const open = [...window.jupyterapp.shell.widgets('main')];
     for (const widget of open) widget.dispose();
     delete globalThis.dispyOpenSections;  // what this reader has opened is not the next one's
-    return open.length === 0;
+    return open.every((widget) => !widget.context);  // a launcher comes by itself
 }"""
 
 
