@@ -96,6 +96,7 @@ class Connect:
     address: str
     port: int
     local_path: str
+    via: str = ''  # the relay that carries the connection, by peer id
 
 
 # node

@@ -56,6 +56,9 @@ class NodeFound:
     port: int
     local_path: str
     asked_port: int = 0  # the UDP port that answered; not `port` where that was in use (D2)
+    asked: str = ''  # the address that was asked, where the node wants another to be used (L10)
+    is_tls: bool = False
+    via: str = ''  # the relay that carries connections to it, by peer id
 
 
 @value

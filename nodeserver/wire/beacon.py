@@ -14,23 +14,24 @@ what it answers: a forged source address gains an attacker nothing.
 import hashlib
 import hmac
 import struct
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Final
 
 from nodeserver.core.values import value
 
 NONCE_SIZE: Final = 16
 FINGERPRINT_SIZE: Final = 16
-LOCAL_NAME_LIMIT: Final = 160
+LOCAL_NAME_LIMIT: Final = 64
+HOST_LIMIT: Final = 100
 PADDED_SIZE: Final = 256
 # with `insecure` there is no secret: packets are told from noise, and from secured ones, only
 INSECURE_KEY: Final = hashlib.blake2b(b'dispy-nb insecure beacons', digest_size=32).digest()
 
-_HEAD = b'dnb\x01'
+_HEAD = b'dnb\x02'
 _MAC_SIZE = 16
 _PREFIX_SIZE = len(_HEAD) + 1
-_PING = struct.Struct('!16s16sB')
-_CONTACT = struct.Struct('!16s16sH16sB')
+_PING = struct.Struct('!16s16sBHB')  # nonce, peer, role, callback port, length of their hosts
+_CONTACT = struct.Struct('!16s16sHBI16sBB')  # ..., flags, clock, fingerprint, two lengths
 
 
 class Kind(IntEnum):
@@ -40,6 +41,14 @@ class Kind(IntEnum):
     PONG = 2
     HERE = 3
     OTHER_KEY = 4
+
+
+class Flag(IntFlag):
+    """What else there is to know of who answers."""
+
+    NONE = 0
+    TLS = 1  # its port speaks TLS, as both sides were given a certificate
+    RELAY = 2  # it is no node, and tells of those of its network
 
 
 class Role(IntEnum):
@@ -60,12 +69,27 @@ class Asker:
 
 @value
 class NodeContact:
-    """How to reach a node; `local_name` is its ipc socket's file name, '' when it has none."""
+    """How to reach a node; `local_name` is its ipc socket's file name, '' when it has none.
+
+    `ext_host` is the address or host name to use in place of the one that answers (L10), `clock`
+    the node's time in seconds since the epoch.
+    """
 
     node: str
     port: int
     fingerprint: bytes
     local_name: str
+    ext_host: str = ''
+    flags: Flag = Flag.NONE
+    clock: int = 0
+
+
+@value
+class Callback:
+    """Where a node is to connect to whoever asks (A20): addresses or names, and a TCP port."""
+
+    hosts: tuple[str, ...]
+    port: int
 
 
 @value
@@ -74,6 +98,7 @@ class Ping:
 
     nonce: bytes
     asker: Asker
+    callback: Callback | None = None
 
 
 @value
@@ -106,14 +131,26 @@ class WrongKey:
 Packet = Ping | Pong | Here | OtherKey | WrongKey
 
 _ROLES = frozenset(int(role) for role in Role)
+_ALL_FLAGS = sum(Flag)
 _NAME_BYTES = frozenset(b'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_')
+_HOST_BYTES = _NAME_BYTES | frozenset(b':%')
+_CALLBACK_LIMIT = PADDED_SIZE - _PREFIX_SIZE - _PING.size - _MAC_SIZE
 
 OTHER_KEY_PACKET: Final = _HEAD + bytes((Kind.OTHER_KEY,))
 
 
-def encode_ping(nonce: bytes, asker: Asker, key: bytes) -> bytes:
-    """Make a PING; `nonce` must be fresh random bytes."""
-    body = _PING.pack(nonce, bytes.fromhex(asker.peer), asker.role)
+def encode_ping(nonce: bytes, asker: Asker, key: bytes, callback: Callback | None = None) -> bytes:
+    """Make a PING; `nonce` must be fresh random bytes.
+
+    Raises `ValueError` for hosts that are none, or together too long for a packet.
+    """
+    hosts, port = b'', 0
+    if callback is not None:
+        names = [host.encode('ascii') for host in callback.hosts]
+        hosts, port = b','.join(names), callback.port
+        if len(hosts) > _CALLBACK_LIMIT or not all(map(_is_host, names)):
+            raise ValueError(f'the addresses {callback.hosts!r} do not fit into a packet')
+    body = _PING.pack(nonce, bytes.fromhex(asker.peer), asker.role, port, len(hosts)) + hosts
     return _sealed(Kind.PING, body, key, padded=True)
 
 
@@ -152,27 +189,54 @@ def _kind_of(data: bytes) -> Kind | None:
 
 
 def _read_ping(body: bytes) -> Ping | None:
-    nonce, peer, role = _PING.unpack_from(body)
-    if role not in _ROLES:
+    nonce, peer, role, port, length = _PING.unpack_from(body)
+    hosts = body[_PING.size : _PING.size + length]
+    if role not in _ROLES or len(hosts) != length or bool(hosts) != bool(port):
         return None
-    return Ping(nonce, Asker(peer.hex(), Role(role)))
+    asker = Asker(peer.hex(), Role(role))
+    if not hosts:
+        return Ping(nonce, asker)
+    names = hosts.split(b',')
+    if not all(map(_is_host, names)):
+        return None
+    return Ping(nonce, asker, Callback(tuple(name.decode('ascii') for name in names), port))
 
 
 def _read_contact(kind: Kind, body: bytes) -> Pong | Here | None:
-    nonce, node, port, fingerprint, length = _CONTACT.unpack_from(body)
-    name = body[_CONTACT.size : _CONTACT.size + length]
-    if len(name) != length or port == 0 or not _is_file_name(name):
+    nonce, node, port, flags, clock, fingerprint, *lengths = _CONTACT.unpack_from(body)
+    middle = _CONTACT.size + lengths[0]
+    name, host = body[_CONTACT.size : middle], body[middle : middle + lengths[1]]
+    if [len(name), len(host)] != lengths or port == 0 or flags > _ALL_FLAGS:
         return None
-    contact = NodeContact(node.hex(), port, fingerprint, name.decode('ascii'))
+    if not _is_file_name(name) or (host and not _is_host(host)):
+        return None
+    names = name.decode('ascii'), host.decode('ascii')
+    contact = NodeContact(node.hex(), port, fingerprint, *names, Flag(flags), clock)
     return Pong(nonce, contact) if kind is Kind.PONG else Here(contact)
 
 
 def _contact_body(nonce: bytes, contact: NodeContact) -> bytes:
-    name = contact.local_name.encode('ascii')
+    name, host = contact.local_name.encode('ascii'), contact.ext_host.encode('ascii')
     if len(name) > LOCAL_NAME_LIMIT or not _is_file_name(name):
         raise ValueError(f'local_name={contact.local_name!r} is not a short plain file name')
-    node, fingerprint = bytes.fromhex(contact.node), contact.fingerprint
-    return _CONTACT.pack(nonce, node, contact.port, fingerprint, len(name)) + name
+    if len(host) > HOST_LIMIT or (host and not _is_host(host)):
+        raise ValueError(f'ext_host={contact.ext_host!r} is not a short host name or address')
+    head = _CONTACT.pack(
+        nonce,
+        bytes.fromhex(contact.node),
+        contact.port,
+        contact.flags,
+        contact.clock,
+        contact.fingerprint,
+        len(name),
+        len(host),
+    )
+    return head + name + host
+
+
+def _is_host(text: bytes) -> bool:
+    """Tell whether a text can be a host name or an address: it comes from a peer."""
+    return bool(text) and all(byte in _HOST_BYTES for byte in text) and text[:1] not in b'.-%'
 
 
 def _is_file_name(name: bytes) -> bool:

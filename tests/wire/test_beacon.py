@@ -12,7 +12,16 @@ KEY, OTHER = bytes(range(32)), bytes(32)
 NONCE = bytes(range(16))
 ASKER = beacon.Asker('0123456789abcdef' * 2, beacon.Role.CLIENT)
 CONTACT = beacon.NodeContact('fedcba9876543210' * 2, 51348, b'f' * 16, 'node-51348.sock')
-LONGEST = beacon.NodeContact('0' * 32, 65535, b'f' * 16, 'n' * beacon.LOCAL_NAME_LIMIT)
+LONGEST = beacon.NodeContact(
+    '0' * 32,
+    65535,
+    b'f' * 16,
+    'n' * beacon.LOCAL_NAME_LIMIT,
+    'h' * beacon.HOST_LIMIT,
+    beacon.Flag.TLS | beacon.Flag.RELAY,
+    (1 << 32) - 1,
+)
+CALLBACK = beacon.Callback(('198.51.100.7', 'fd77:1::10', 'fe80::1%eth0', 'gw.example.org'), 51347)
 PACKETS = [
     beacon.encode_ping(NONCE, ASKER, KEY),
     beacon.encode_pong(NONCE, CONTACT, KEY),
@@ -66,11 +75,28 @@ def test_noise_is_not_ours(data: bytes) -> None:
 
 @given(st.sampled_from((1, 2, 3, 4, 5)), st.binary(min_size=235, max_size=235))
 def test_noise_behind_our_head_never_raises(kind: int, body: bytes) -> None:
-    head = b'dnb\x01' + bytes((kind,))
+    head = b'dnb\x02' + bytes((kind,))
     assert isinstance(beacon.decode(head + body + b'm' * 16, KEY), beacon.WrongKey | None)
     sealed = beacon._sealed(beacon.Kind(min(kind, 3)), body, KEY, padded=True)
     packet = beacon.decode(sealed, KEY)
     assert packet is None or isinstance(packet, beacon.Ping | beacon.Pong | beacon.Here)
+
+
+def test_a_ping_says_where_nodes_are_to_connect_to() -> None:
+    packet = beacon.encode_ping(NONCE, ASKER, KEY, CALLBACK)
+    assert beacon.decode(packet, KEY) == beacon.Ping(NONCE, ASKER, CALLBACK)
+    assert len(packet) == beacon.PADDED_SIZE
+
+
+@pytest.mark.parametrize('host', ['a b', 'a,b', '', '-x', '%eth0', 'a/b', 'x' * 200])
+def test_what_is_no_host_is_not_sent(host: str) -> None:
+    callback = beacon.Callback(('fine.example.org', host), 1)
+    with pytest.raises(ValueError, match='do not fit'):
+        beacon.encode_ping(NONCE, ASKER, KEY, callback)
+    if host:
+        contact = beacon.NodeContact('0' * 32, 1, b'f' * 16, '', host)
+        with pytest.raises(ValueError, match='ext_host'):
+            beacon.encode_pong(NONCE, contact, KEY)
 
 
 def test_cut_packets_are_not_ours() -> None:
