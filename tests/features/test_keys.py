@@ -107,28 +107,35 @@ TRAVELLER = """
 import dispy_nb as dispy
 
 def compute(data):
+    import pathlib
+    pathlib.Path('back').write_bytes(pathlib.Path('sent').read_bytes()[::-1])
+    dispy_send_file('back')
     return data[::-1]
 
-with dispy.JobCluster(compute, [{address!r}], {options}) as cluster:
+with open('sent', 'wb') as file:
+    file.write({content!r})
+with dispy.JobCluster(compute, [{address!r}], depends=['sent'], {options}) as cluster:
     print(len(cluster.submit({argument!r})()))
+with open('back', 'rb') as file:
+    print(len(file.read()))
 """
 ARGUMENT = b'plain bytes of an argument 0123456789'
+CONTENT = b'plain bytes of a file 0123456789'
+TRAVELS = (ARGUMENT, ARGUMENT[::-1], CONTENT, CONTENT[::-1], b'read_bytes')
 
 
 @pytest.mark.row('K03')
 @pytest.mark.netns
 @pytest.mark.slow
-def test_neither_the_secret_nor_a_hash_of_it_nor_any_data_travels() -> None:
+def test_neither_the_secret_nor_a_hash_of_it_nor_code_data_or_files_can_be_read() -> None:
     traffic = captured(f'secret={SECRET!r}', {'DISPY_SECRET': SECRET})
     told = [form for form in forms(SECRET.encode()) if form in traffic]
     told += [form for form in forms(f'{SECRET}\n'.encode()) if form in traffic]
     assert told == []
-    for data in (ARGUMENT, ARGUMENT[::-1], b'compute', b'return data'):
-        assert data not in traffic
+    assert [data for data in TRAVELS if data in traffic] == []
     # the same look finds them where nothing is encrypted, so it looks at the right place
     open_traffic = captured('insecure=True', {}, '--insecure')
-    for data in (ARGUMENT, ARGUMENT[::-1], b'compute'):
-        assert data in open_traffic
+    assert [data for data in TRAVELS if data not in open_traffic] == []
 
 
 def captured(client_options: str, env: dict[str, str], *node_options: str) -> bytes:
@@ -137,9 +144,11 @@ def captured(client_options: str, env: dict[str, str], *node_options: str) -> by
         seen = stack.enter_context(Capture(lan[1]))
         within = lan[1].command([])
         stack.enter_context(node_program(*node_options, env=env, within=within))
-        source = TRAVELLER.format(address=lan[1].ip, options=client_options, argument=ARGUMENT)
+        source = TRAVELLER.format(
+            address=lan[1].ip, options=client_options, argument=ARGUMENT, content=CONTENT
+        )
         done = client_program(source, within=lan[0].command([]))
-        assert done.stdout == f'{len(ARGUMENT)}\n'
+        assert done.stdout == f'{len(ARGUMENT)}\n{len(CONTENT)}\n'
         assert len(seen.datagrams()) > 1
         return b''.join(seen.frames())
 
