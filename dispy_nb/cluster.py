@@ -90,6 +90,8 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
     cpus, memory, gpus : int, int or str, int
         What each job has for itself of its node: processors, bytes (or text such as ``'4g'``)
         and gpus (Z12).  A job that takes more memory than that is killed.
+    ipv4_udp_multicast : bool
+        Look for nodes by IPv4 multicast instead of broadcast; they need no option for that.
 
     Raises
     ------
@@ -133,6 +135,7 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
         cpus: int = 1,
         memory: int | str | None = None,
         gpus: int = 0,
+        ipv4_udp_multicast: bool = False,
     ) -> None:
         given = dict(locals())  # first of all: exactly the parameters
         del given['self']

@@ -61,6 +61,7 @@ class ClusterOptions:
     cpus: int = 1
     memory: int | str | None = None
     gpus: int = 0
+    ipv4_udp_multicast: bool = False
     allocations: list[NodeAllocate] = field(default_factory=list)
 
     def check(self) -> None:
@@ -87,7 +88,7 @@ class ClusterOptions:
             raise UsageError(f'cleanup must be True, False or a function, not {self.cleanup!r}')
         for name in ('setup', 'cleanup'):
             _check_runs(name, getattr(self, name))
-        for name in ('reentrant', 'insecure'):
+        for name in ('reentrant', 'insecure', 'ipv4_udp_multicast'):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f'{name} must be True or False, not {getattr(self, name)!r}')
         if self.isolation not in ISOLATIONS:

@@ -125,14 +125,6 @@ def _fault_recover(value: Any) -> Meaning:
     return {}, f'fault_recover has no effect as {value}: leave it out'
 
 
-def _ipv4_udp_multicast(value: Any) -> Meaning:
-    if not isinstance(value, bool):
-        raise UsageError(f'ipv4_udp_multicast must be True or False, not {value!r}')
-    if value:
-        raise NotYetSupported('ipv4_udp_multicast=True')
-    return {}, 'ipv4_udp_multicast has no effect as False: leave it out'
-
-
 def _poll_interval(value: Any) -> Meaning:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not is_number:
@@ -143,6 +135,5 @@ def _poll_interval(value: Any) -> Meaning:
 _MEANINGS: dict[str, Callable[[Any], Meaning]] = {
     'dispy_port': _dispy_port,
     'fault_recover': _fault_recover,
-    'ipv4_udp_multicast': _ipv4_udp_multicast,
     'poll_interval': _poll_interval,
 }

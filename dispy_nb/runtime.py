@@ -52,6 +52,7 @@ class Runtime:
         self.ip_addr = options.ip_addr
         self.port = options.port or 0
         self._is_port_given = self.port not in (0, CLIENT_PORT, *taken)
+        self.ipv4_udp_multicast = options.ipv4_udp_multicast
         self.clusters = 0
         self._outbox: deque[Entry] = deque()
         self._signalled = False
@@ -144,7 +145,7 @@ class Runtime:
         self._loop = loop = asyncio.new_event_loop()
         try:
             self._driver = Driver(loop)
-            place = self.ip_addr, self.port, self._is_port_given
+            place = self.ip_addr, self.port, self._is_port_given, self.ipv4_udp_multicast
             options = SchedulerOptions(secrets.token_hex(16), self.secret, *place)
             self._service = SchedulerService(self._driver, options)
             loop.add_reader(self._wake_read, self._woken)
@@ -215,7 +216,7 @@ def acquire(options: ClusterOptions) -> Runtime:
     Raises
     ------
     UsageError
-        Open clusters of this program use another `ip_addr` or `port`.
+        Open clusters of this program use another `ip_addr`, `port` or `ipv4_udp_multicast`.
     """
     secret = choose_secret(options.secret, None, options.insecure)
     if secret.is_insecure:
@@ -263,6 +264,7 @@ def _check_same_place(runtime: Runtime, options: ClusterOptions) -> None:
     for name, ours, wanted in (
         ('ip_addr', runtime.ip_addr, options.ip_addr),
         ('port', runtime.port, port or runtime.port),
+        ('ipv4_udp_multicast', runtime.ipv4_udp_multicast, options.ipv4_udp_multicast),
     ):
         if wanted != ours:
             raise UsageError(

@@ -26,6 +26,7 @@ from nodeserver.cli.configuration import (
 )
 from nodeserver.cli.console import EXIT_FINE, StopSignals, run_program, set_up_logging
 from nodeserver.cli.options import (
+    Joined,
     add_alias,
     add_option,
     add_secret_options,
@@ -35,6 +36,7 @@ from nodeserver.cli.options import (
     new_parser,
     node_name,
     open_descriptor,
+    outside_hosts,
     patience,
     port_after,
     port_number,
@@ -65,6 +67,15 @@ def parser() -> argparse.ArgumentParser:
     add_option(parser, '--gpus', metavar='N|LIST', help=_GPUS_HELP)
     add_option(parser, '-i', '--ip_addr', default='', metavar='ADDRESS', help=_ADDRESS_HELP)
     add_alias(parser, '--host', dest='ip_addr')
+    add_option(
+        parser,
+        '--ext_ip_addr',
+        action=Joined,
+        type=outside_hosts,
+        metavar='HOST',
+        help=_EXT_HELP,
+    )
+    add_option(parser, '--ipv4_udp_multicast', action='store_true', help=_MULTICAST_HELP)
     add_option(parser, '-p', '--node_port', type=port_number, metavar='PORT', help=_PORT_HELP)
     add_alias(parser, '--dispy_port', dest='node_port', type=port_after)
     add_option(parser, '--scheduler_node', metavar='HOST', help=_SCHEDULER_HELP)
@@ -125,6 +136,11 @@ _CPUS_HELP = 'processors to offer; negative: how many to leave free (default: al
 _GPUS_HELP = 'gpus to offer: how many, or which, such as 0,1 (default: all; of one: 0,)'
 _NAME_HELP = 'name shown for this node (default: host name)'
 _ADDRESS_HELP = 'address of this machine to serve on (default: every interface)'
+_EXT_HELP = (
+    'address or name to be connected to, in place of the own one: that of a gateway which forwards '
+    'the port here, or the public one of a cloud'
+)
+_MULTICAST_HELP = 'announce the node by IPv4 multicast instead of broadcast'
 _PORT_HELP = f'TCP and UDP port (default: {NODE_PORT}, or a free one if that is in use)'
 _SCHEDULER_HELP = (
     'connect to the program (or scheduler) at this address: for a node that it does not find, or '
@@ -174,7 +190,22 @@ def options_of(arguments: argparse.Namespace, prefix: Path) -> NodeOptions:
         arguments.msg_timeout,
         _gpus(arguments.gpus),
         _scheduler(arguments),
+        _outside_host(arguments.ext_ip_addr),
+        arguments.ipv4_udp_multicast,
     )
+
+
+def _outside_host(given: str | None) -> str:
+    """Choose of the hosts of `--ext_ip_addr`: the first that can be looked up here (L10)."""
+    hosts = (given or '').split(',')
+    if len(hosts) == 1:
+        return hosts[0]
+    for host in hosts:
+        with contextlib.suppress(UsageError):
+            netif.resolve(host)
+            return host
+    _log.warning('no address is known here for %s: %s is announced', given, hosts[0])
+    return hosts[0]
 
 
 def _scheduler(arguments: argparse.Namespace) -> tuple[str, int] | None:

@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 
 from nodeserver.core.errors import UsageError
 from nodeserver.core.hours import read_time, write_time
+from nodeserver.wire.beacon import HOST_LIMIT, is_host
 
 LEVELS: Final = ('debug', 'info', 'warning', 'error')
 LOG_FORMATS: Final = ('text', 'json')
@@ -203,6 +204,32 @@ def node_name(text: str) -> str:
             f'{text!r} is not a name of at most {_LONGEST_NAME} printable characters'
         )
     return text
+
+
+def outside_hosts(text: str) -> str:
+    """Read the address or name by which others reach this machine, or several with commas."""
+    for host in text.split(','):
+        if not is_host(host) or '%' in host:
+            raise argparse.ArgumentTypeError(
+                f'{host!r} is not a host name or an address that other machines can use, of at '
+                f'most {HOST_LIMIT} characters'
+            )
+    return text
+
+
+class Joined(argparse.Action):
+    """Stores the values of an option that may be repeated, with commas between them."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        joined = f'{before},{values}' if before and isinstance(before, str) else values
+        setattr(namespace, self.dest, joined)
 
 
 def seconds(text: str) -> float:

@@ -68,9 +68,12 @@ class Discovery:
             if len(self._nodes) >= MOST_NODES:
                 return
             node = NodeRecord(event.node, event.address, event.port, event.local_path, now)
-            node.asked_port = event.asked_port
             self._nodes[event.node] = node
-            self._connect_if_wanted(node, now)
+        elif node.asked:
+            return
+        node.address, node.port, node.local_path = event.address, event.port, event.local_path
+        node.asked_port, node.asked_address = event.asked_port, event.asked
+        self._connect_if_wanted(node, now)
 
     def _connect_if_wanted(self, node: NodeRecord, now: float) -> None:
         wanted = any(

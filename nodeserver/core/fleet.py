@@ -66,6 +66,7 @@ class NodeRecord:
     __slots__ = (
         'address',
         'asked',
+        'asked_address',
         'asked_port',
         'availability',
         'bucket',
@@ -99,6 +100,7 @@ class NodeRecord:
         self.port = port  # 0: it connected to us, and where it listens is of no use
         self.local_path = local_path
         self.asked_port = 0  # where its beacon answers, if that was told
+        self.asked_address = ''  # by which it was asked, or goes too, if that is another one (L10)
         self.asked = False  # a connection was asked for
         self.connected = False
         self.ending = ''  # why it takes no more jobs, for now or for good, in words
@@ -265,9 +267,9 @@ def matching_spec(specs: list[NodeSpec], node: NodeRecord) -> int | None:
     name = node.details.name if node.details else ''
     for index, spec in enumerate(specs):
         if '*' in spec.pattern:
-            if matches_address(spec, node.address):
+            if matches_address(spec, node.address) or matches_address(spec, node.asked_address):
                 return index
-        elif spec.pattern in (node.address, name) and (
+        elif spec.pattern in (node.address, node.asked_address, name) and (
             node.has_called or spec.port in (node.port, node.asked_port)
         ):
             return index

@@ -62,7 +62,7 @@ class Recruiting:
         for node in self.nodes.values():
             if comp.id not in node.uses or node.details is None:
                 continue
-            if node.address in names or node.details.name in names:
+            if {node.address, node.asked_address, node.details.name} & {*names}:
                 return node
         return None
 

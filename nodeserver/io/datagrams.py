@@ -1,4 +1,4 @@
-"""UDP sockets on an event loop, and a limit on how often an address is answered."""
+"""UDP sockets on an event loop, and limits on how much of a flood they look at and answer."""
 
 import asyncio
 import ipaddress
@@ -15,6 +15,7 @@ Received = Callable[['DatagramSocket', bytes, SocketAddress], None]
 _LARGEST: Final = 2048
 _DRAIN: Final = 64  # datagrams a loop turn, so that a flood leaves time for everything else
 _RECEIVE_BUFFER: Final = 1 << 20  # answers of a thousand nodes come at once
+_PAUSE: Final = 0.05  # without looking, once the budget is spent
 
 # Linux gives a broadcast to all sockets that share so; REUSEPORT would give it to one of them
 _SHARING: Final = (
@@ -24,6 +25,30 @@ _SHARING: Final = (
 _log = logging.getLogger(__name__)
 
 
+class Budget:
+    """How many datagrams may be looked at: so many a second, and after a quiet time a burst.
+
+    It is shared by the sockets of one beacon.  What is over it stays with the kernel, which drops
+    what does not fit into its buffer, at no cost to us.
+    """
+
+    def __init__(self, per_second: float = 2000, burst: float = 8000) -> None:
+        self._per_second, self._burst = per_second, burst
+        self._left, self._filled_at = burst, 0.0
+
+    def fill(self, now: float) -> None:
+        """Note the time that has passed."""
+        more = (now - self._filled_at) * self._per_second
+        self._left, self._filled_at = min(self._burst, self._left + more), now
+
+    def spend(self) -> bool:
+        """Take one; False where none is left."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class DatagramSocket:
     """A UDP socket that hands over what arrives and never raises for what it cannot send."""
 
@@ -31,30 +56,32 @@ class DatagramSocket:
         self,
         loop: asyncio.AbstractEventLoop,
         received: Received,
-        address: str = '',
-        port: int = 0,
+        place: tuple[str, int] = ('', 0),
         shared: bool = False,
+        budget: Budget | None = None,
     ) -> None:
-        self._loop, self._received = loop, received
+        address, port = place
+        self._loop, self._received, self._budget = loop, received, budget or Budget()
+        self._resuming: asyncio.TimerHandle | None = None
         self.family = family_of(address)
-        self._socket = socket.socket(self.family, socket.SOCK_DGRAM)
+        self.socket = socket.socket(self.family, socket.SOCK_DGRAM)
         try:
             self._prepare()
             self._bind(bind_address(address, port) if address else (address, port), shared)
         except OSError:
-            self._socket.close()
+            self.socket.close()
             raise
-        loop.add_reader(self._socket, self._drain)
+        loop.add_reader(self.socket, self._drain)
 
     @property
     def port(self) -> int:
         """The port that the socket is bound to."""
-        return int(self._socket.getsockname()[1])
+        return int(self.socket.getsockname()[1])
 
     def send(self, data: bytes, target: SocketAddress) -> bool:
         """Send a packet; False where the network does not take it (others may do so)."""
         try:
-            self._socket.sendto(data, target)
+            self.socket.sendto(data, target)
         except OSError as exc:  # no route, a filter's EPERM, a full buffer, an interface gone
             _log.debug('a UDP packet to %s port %s was not sent: %s', target[0], target[1], exc)
             return False
@@ -62,37 +89,51 @@ class DatagramSocket:
 
     def close(self) -> None:
         """Close the socket; a second time does nothing."""
-        if self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
+        if self._resuming is not None:
+            self._resuming.cancel()
+        if self.socket.fileno() >= 0:
+            self._loop.remove_reader(self.socket)
+            self.socket.close()
 
     def _prepare(self) -> None:
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         if self.family == socket.AF_INET6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
     def _bind(self, address: SocketAddress, shared: bool) -> None:
         """Bind, on a port that several programs of one machine can have if it is `shared`."""
         if shared and address[1]:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SHARING, 1)
-        self._socket.bind(address)
+            self.socket.setsockopt(socket.SOL_SOCKET, _SHARING, 1)
+        self.socket.bind(address)
         if shared:  # with it set before, a port chosen by the system could be somebody's
-            self._socket.setsockopt(socket.SOL_SOCKET, _SHARING, 1)
+            self.socket.setsockopt(socket.SOL_SOCKET, _SHARING, 1)
 
     def _drain(self) -> None:
+        self._budget.fill(self._loop.time())
         for _ in range(_DRAIN):
+            if not self._budget.spend():
+                self._pause()
+                return
             try:
-                data, source = self._socket.recvfrom(_LARGEST)
+                data, source = self.socket.recvfrom(_LARGEST)
             except BlockingIOError:
                 return
             except OSError as exc:  # an earlier packet's "port unreachable", on some systems
                 _log.debug('receiving on UDP: %s', exc)
                 return
             self._received(self, data, source)
-            if self._socket.fileno() < 0:  # closed by what it led to
+            if self.socket.fileno() < 0:  # closed by what it led to
                 return
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self.socket)
+        self._resuming = self._loop.call_later(_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        self._resuming = None
+        self._loop.add_reader(self.socket, self._drain)
 
 
 class Throttle:

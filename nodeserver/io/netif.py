@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import ipaddress
+import logging
 import os
 import socket
 import stat
@@ -19,6 +20,8 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 LONGEST_HOST = 255  # RFC 1035
 # 107 characters are the longest ipc path; this leaves 50 for the names of sockets
 _LONGEST_DIRECTORY = 57
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,20 @@ class Interface:
 
     def reaches(self, address: str) -> bool:
         """Tell whether `address` is on this very network, without a router between."""
-        return ipaddress.ip_address(address.partition('%')[0]) in self.network
+        plain, _, scope = address.partition('%')
+        if scope and scope != self.name:  # each network has the same link-local addresses
+            return False
+        return ipaddress.ip_address(plain) in self.network
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether it is an IPv6 address."""
+        return self.network.version == 6
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The family of its sockets."""
+        return socket.AF_INET6 if self.is_ipv6 else socket.AF_INET
 
 
 def interfaces(ip_addr: str | Sequence[str] | None = None) -> list[Interface]:
@@ -47,6 +63,20 @@ def interfaces(ip_addr: str | Sequence[str] | None = None) -> list[Interface]:
         return every
     wanted = [ip_addr] if isinstance(ip_addr, str) else ip_addr
     return [_interface_at(address, every) for name in wanted for address in resolve(name)[:1]]
+
+
+def present_interfaces(ip_addr: str | Sequence[str] | None = None) -> list[Interface] | None:
+    """Return those of `interfaces(ip_addr)` that are there now; None where that is not known."""
+    try:
+        if ip_addr is None:
+            return interfaces()
+        wanted = [ip_addr] if isinstance(ip_addr, str) else ip_addr
+        return [i for address in wanted if is_local_address(address) for i in interfaces(address)]
+    except UsageError as exc:  # one went while we looked
+        _log.debug('the interfaces have changed: %s', exc)
+    except OSError as exc:  # no descriptor is left to look with
+        _log.debug('the interfaces were not looked at: %s', exc)
+    return None
 
 
 def broadcast_interfaces(every: Sequence[Interface]) -> list[Interface]:
@@ -68,7 +98,12 @@ def resolve(host: str) -> list[str]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
     except (OSError, ValueError) as exc:
         raise UsageError(f'host {host!r} is unknown: give a host name or an IP address') from exc
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return list(dict.fromkeys(_plain(str(entry[4][0])) for entry in found))
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is a numeric address."""
+    return _parsed(text) is not None
 
 
 def is_local_address(address: str) -> bool:
@@ -172,6 +207,13 @@ def _interface_at(address: str, every: Sequence[Interface]) -> Interface:
             return Interface(interface.name, address, interface.network, interface.broadcast)
     host = ipaddress.ip_network(address.partition('%')[0])
     return Interface('', address, host, '')
+
+
+def _plain(address: str) -> str:
+    """Write an IPv4 address as such, if it was given in the way of IPv6."""
+    ip = _parsed(address)
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return str(mapped) if mapped is not None else address
 
 
 def _parsed(address: str) -> IPAddress | None:

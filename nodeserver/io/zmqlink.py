@@ -103,6 +103,13 @@ class ZmqLink:
                 return dialer.has_answered
         return None
 
+    def is_up(self, peer: str) -> bool:
+        """Whether a connection to this peer stands."""
+        dialer = self._dialers.get(peer)
+        if dialer is not None:
+            return dialer.is_up and dialer.is_greeted
+        return self._listener_of(peer) is not None
+
     def send(self, peer: str, message: Message) -> None:
         """Hand the message over; one for a peer that is not known any more is dropped."""
         route = self._dialers.get(peer)

@@ -49,12 +49,12 @@ from nodeserver.io.driver import Driver
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
 from nodeserver.io.linkoptions import MSG_TIMEOUT, patient_options
+from nodeserver.io.nodebeacon import BeaconPlace, NodeBeacon
 from nodeserver.io.nodefiles import NodeFiles
 from nodeserver.io.procs import Processes
 from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
 from nodeserver.io.standingcall import StandingCall
 from nodeserver.io.sysinfo import measure, memory_size, platform_name, python_version
-from nodeserver.io.udp import BeaconPlace, NodeBeacon
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import NodeContact
@@ -85,6 +85,8 @@ class NodeOptions:
     msg_timeout: float = MSG_TIMEOUT
     gpus: tuple[str, ...] = ()  # that jobs may use
     scheduler: tuple[str, int] | None = None  # to be connected to; others find the node
+    ext_host: str = ''  # where it is to be connected to, if not at the address that answers
+    ipv4_multicast: bool = False  # in place of broadcast
 
 
 class NodeService:
@@ -157,13 +159,18 @@ class NodeService:
         )
         self._closing.callback(self._link.close)
         port = self._listen()
-        contact = NodeContact(options.peer_id, port, netif.host_fingerprint(), self._listen_local())
+        who = options.peer_id, port, netif.host_fingerprint(), self._listen_local()
+        contact = NodeContact(*who, options.ext_host)
         if options.scheduler is not None:
             self._call = StandingCall(self._loop, self._link, *options.scheduler)
             self._closing.callback(self._hang_up)
-        self._beacon = NodeBeacon(
-            self._loop, options.secret, contact, BeaconPlace(options.address, options.port or port)
+        place = BeaconPlace(
+            options.address,
+            options.port or port,
+            ipv4_multicast=options.ipv4_multicast,
+            own_port=port,
         )
+        self._beacon = NodeBeacon(self._loop, options.secret, contact, place)
         return port
 
     def _start_processes(self) -> None:

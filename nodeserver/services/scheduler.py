@@ -21,13 +21,13 @@ from nodeserver.core.listing import NodeList
 from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.values import SCHEDULER_ROLE
+from nodeserver.io.clientbeacon import ClientBeacon, ClientPlace
 from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret
 from nodeserver.io.link import Link
 from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.locallink import LocalLink
 from nodeserver.io.sealedfile import FileExchange, for_this_process
-from nodeserver.io.udp import ClientBeacon
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import Asker, Role
@@ -46,6 +46,7 @@ class SchedulerOptions:
     ip_addr: str | list[str] | None
     port: int
     is_port_given: bool  # else a free one will do where it is taken
+    ipv4_multicast: bool = False  # in place of broadcast
 
 
 class SchedulerService:
@@ -114,10 +115,12 @@ class SchedulerService:
     def _open(self, options: SchedulerOptions) -> None:
         """Listen at the port for announcements, and for nodes that call (A21)."""
         asker = Asker(options.peer_id, Role.CLIENT)
-        around = self._driver.loop, self._seat.post, options.secret, asker, options.ip_addr
+        around = self._driver.loop, self._seat.post, options.secret, asker
 
         def hear(port: int) -> int:
-            self._beacon = ClientBeacon(*around, port)
+            place = ClientPlace(options.ip_addr, port, options.ipv4_multicast)
+            self._beacon = ClientBeacon(*around, place)
+            self._beacon.sightings.is_connected = self._nodes.is_up
             self._closing.callback(self._beacon.close)
             return self._beacon.port
 

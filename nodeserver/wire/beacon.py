@@ -234,6 +234,11 @@ def _contact_body(nonce: bytes, contact: NodeContact) -> bytes:
     return head + name + host
 
 
+def is_host(text: str) -> bool:
+    """Tell whether a text can be a host name or an address, and short enough for a contact."""
+    return text.isascii() and len(text) <= HOST_LIMIT and _is_host(text.encode('ascii'))
+
+
 def _is_host(text: bytes) -> bool:
     """Tell whether a text can be a host name or an address: it comes from a peer."""
     return bool(text) and all(byte in _HOST_BYTES for byte in text) and text[:1] not in b'.-%'

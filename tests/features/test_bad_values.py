@@ -83,6 +83,7 @@ WRONG: dict[str, list[Any]] = {
     'certfile': [5, NAN, b'x', ['a'], {'a': 1}, object(), 'a\0b'],
     'isolation': [None, 5, NAN, '', 'process', b'job', ['job'], {}, object()],
     'insecure': [None, 0, 1, NAN, 'yes', b'', [], {}],
+    'ipv4_udp_multicast': [None, 0, 1, NAN, 'yes', b'', [], {}],
     'name': [5, NAN, b'x', [], {}, object(), 'a\0b', 'two\nlines', 'x' * 1000, ' ', '\ud800'],
     'progress': [0, 1, NAN, 'yes', b'', [], {}, object()],
 }

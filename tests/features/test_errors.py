@@ -110,6 +110,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ('isolation', 'process', "must be 'job' or 'worker', not 'process'"),
     ('isolation', None, "must be 'job' or 'worker', not None"),
     ('insecure', 'no', "must be True or False, not 'no'"),
+    ('ipv4_udp_multicast', 1, 'must be True or False, not 1'),
     ('name', 5, 'must be a str or None, not 5'),
     ('progress', 'bar', "must be a bool or None, not 'bar'"),
     ('cpus', 0, 'cpus must be .*, not 0'),

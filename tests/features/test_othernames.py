@@ -60,7 +60,6 @@ def test_the_other_names_mean_the_documented_ones_and_are_told_once_each(
         ext_host=None,
         client_port=0,
         node_port=pair.port,
-        ipv4_udp_multicast=False,
         poll_interval=5,
         fault_recover=False,
     ) as cluster:
@@ -73,7 +72,6 @@ def test_the_other_names_mean_the_documented_ones_and_are_told_once_each(
         'JobCluster: host is called ip_addr here',
         'JobCluster: ext_host is called ext_ip_addr here',
         'JobCluster: client_port is called port here',
-        'JobCluster: ipv4_udp_multicast has no effect as False: leave it out',
         'JobCluster: poll_interval has no effect: results come even where nodes cannot reach the '
         'client',
         'JobCluster: fault_recover has no effect as False: leave it out',
@@ -118,7 +116,6 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({'ext_host': '127.0.0.9'}, NotYetSupported, 'ext_ip_addr='),
     ({'fault_recover': True}, NotYetSupported, 'fault_recover=True'),
     ({'fault_recover': 'journal'}, NotYetSupported, "recover_file='journal'"),
-    ({'ipv4_udp_multicast': True}, NotYetSupported, 'ipv4_udp_multicast=True'),
 ]
 
 

@@ -18,7 +18,7 @@ def test_socket_closed_by_what_it_received_reads_no_more() -> None:
             sock.close()
             done.set_result(None)
 
-        sock = DatagramSocket(loop, received, '127.0.0.1')
+        sock = DatagramSocket(loop, received, ('127.0.0.1', 0))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             for number in range(3):
                 sender.sendto(bytes((number,)), ('127.0.0.1', sock.port))

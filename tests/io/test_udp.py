@@ -13,7 +13,8 @@ import pytest
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import Event, NodeFound, OtherKeySeen
 from nodeserver.io import keys, netif
-from nodeserver.io.udp import BeaconPlace, ClientBeacon, NodeBeacon
+from nodeserver.io.clientbeacon import ClientBeacon, ClientPlace
+from nodeserver.io.nodebeacon import BeaconPlace, NodeBeacon
 from nodeserver.wire import beacon
 
 PATIENCE = 10.0
@@ -85,7 +86,8 @@ def node(
 def client(
     heard: Heard, secret: keys.Secret = SECRET, ip_addr: str | None = '127.0.0.1', port: int = 0
 ) -> Iterator[ClientBeacon]:
-    made = ClientBeacon(asyncio.get_running_loop(), heard, secret, ASKER, ip_addr, port)
+    place = ClientPlace(ip_addr, port)
+    made = ClientBeacon(asyncio.get_running_loop(), heard, secret, ASKER, place)
     try:
         yield made
     finally:
@@ -104,7 +106,7 @@ def raw() -> Iterator[Raw]:
 @contextmanager
 def warning() -> Iterator[asyncio.Event]:
     warned = asyncio.Event()
-    log, handler = logging.getLogger('nodeserver.io.udp'), logging.Handler(logging.WARNING)
+    log, handler = logging.getLogger('nodeserver.io.nodebeacon'), logging.Handler(logging.WARNING)
     handler.emit = lambda record: warned.set()  # type: ignore[method-assign]
     log.addHandler(handler)
     try:
