@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeserver.core.errors import KeyFileError, UsageError
+from nodeserver.io.datagrams import printable
 from nodeserver.io.interfaces import addresses, boot_time
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -98,7 +99,7 @@ def resolve(host: str) -> list[str]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
     except (OSError, ValueError) as exc:
         raise UsageError(f'host {host!r} is unknown: give a host name or an IP address') from exc
-    return list(dict.fromkeys(_plain(str(entry[4][0])) for entry in found))
+    return list(dict.fromkeys(_plain(printable(entry[4])) for entry in found))
 
 
 def is_address(text: str) -> bool:

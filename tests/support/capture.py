@@ -14,7 +14,7 @@ _FORCED_RECEIVE_BUFFER = 33  # SO_RCVBUFFORCE
 
 
 class Datagram(NamedTuple):
-    """One UDP packet over IPv4."""
+    """One UDP packet, over IPv4 or IPv6."""
 
     source: str
     source_port: int
@@ -73,9 +73,13 @@ def _listening(ifname: str) -> socket.socket:
 
 
 def _datagram(frame: bytes) -> Datagram | None:
+    packet = frame[14:]
+    if frame[12:14] == b'\x86\xdd' and packet[6] == socket.IPPROTO_UDP:
+        source_port, target_port, length = struct.unpack_from('!HHH', packet, 40)
+        source, target = (socket.inet_ntop(socket.AF_INET6, packet[at : at + 16]) for at in (8, 24))
+        return Datagram(source, source_port, target, target_port, packet[48 : 40 + length])
     if frame[12:14] != b'\x08\x00' or frame[23] != socket.IPPROTO_UDP:
         return None
-    packet = frame[14:]
     start = (packet[0] & 0x0F) * 4
     source_port, target_port, length = struct.unpack_from('!HHH', packet, start)
     source, target = _address(packet[12:16]), _address(packet[16:20])
