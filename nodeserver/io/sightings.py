@@ -21,6 +21,7 @@ from nodeserver.io.resolver import Resolver
 from nodeserver.io.udp import NONCE_LIFETIME
 
 IPV4_GRACE: Final = 0.5  # people know nodes by their IPv4 addresses, which others then match
+_SAME_INTERVAL: Final = 0.1  # an answer like the last one is nothing new; recordings are many
 _TRIES: Final = (0.1, 0.2, 0.3, 0.4)  # seconds after which the other address is asked again
 _UNREACHED_LIFETIME: Final = 60.0
 _MOST_NODES: Final = 16384
@@ -39,6 +40,8 @@ class _Known:
 
     addresses: set[tuple[str, int]] = field(default_factory=set)
     ipv4_at: float = float('-inf')
+    latest: tuple[str, int] = ('', 0)  # where it answered last, and when
+    latest_at: float = float('-inf')
     unreached_at: float = float('-inf')  # its other address, when that was tried last
 
 
@@ -80,10 +83,14 @@ class Sightings:
         now = self._loop.time()
         settled = self.is_settled(found.node, found.address, found.asked_port)
         known = self._remember(found)
+        place = found.address, found.asked_port
+        again = known.latest == place and now - known.latest_at < _SAME_INTERVAL
+        if not again:
+            known.latest, known.latest_at = place, now
         if ':' not in found.address:
             known.ipv4_at = now
             self._release(found.node)
-        if settled:
+        if settled or again:
             return
         if found.address.startswith('fe80:') and not is_named:
             if now - known.ipv4_at < NONCE_LIFETIME or found.node in self._held:

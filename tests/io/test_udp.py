@@ -269,11 +269,16 @@ def test_replayed_answer_is_not_believed() -> None:
 def test_other_key_is_not_believed_unasked() -> None:
     async def story() -> None:
         heard = Heard()
-        with raw() as forger, client(heard) as asking, node('a', '127.0.0.2') as a:
+        with (
+            raw() as forger,
+            client(heard) as asking,
+            node('a', '127.0.0.2') as a,
+            node('b', '127.0.0.3') as b,
+        ):
             asking.ping([('127.0.0.2', a.port)], 0)
             forger.send(beacon.OTHER_KEY_PACKET, asking.port)
             await heard.until(bool)
-            asking.ping([('127.0.0.2', a.port)], 0)
+            asking.ping([('127.0.0.3', b.port)], 0)
             await heard.until(lambda events: len(events) == 2)
         assert not [event for event in heard.events if isinstance(event, OtherKeySeen)]
 
