@@ -63,6 +63,7 @@ class ClientBeacon:
         self._loop, self._post, self._asker, self._place = loop, post, asker, place
         self._key, self._is_own = secret.beacon_key(), secret.is_own
         self._fingerprint, self._closed = netif.host_fingerprint(), False
+        self.callback: beacon.Callback | None = None  # where nodes are to connect to us (A20)
         self._pinged: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._asked_at: OrderedDict[str, float] = OrderedDict()  # '': everybody
         self._answers = Throttle(OTHER_KEY_INTERVAL)
@@ -226,7 +227,7 @@ class ClientBeacon:
         self._asked_at.move_to_end(asked)
         if len(self._asked_at) > _NONCE_LIMIT:
             self._asked_at.popitem(last=False)
-        return beacon.encode_ping(nonce, self._asker, self._key)
+        return beacon.encode_ping(nonce, self._asker, self._key, self.callback)
 
     def _forget_old(self, now: float) -> None:
         while self._pinged:

@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -82,6 +83,8 @@ class NodeBeacon:
         self._announced_at = -_SERIES
         self._timer: asyncio.TimerHandle | None = None
         self._sockets: list[DatagramSocket] = []
+        # told where a client wants to be connected to (A20)
+        self.called: Callable[[beacon.Asker, beacon.Callback], None] = lambda asker, there: None
         self._own: list[DatagramSocket] = []  # bound to the one address that we have
         try:
             self._interfaces = netif.interfaces(place.address or None)
@@ -166,6 +169,8 @@ class NodeBeacon:
             if self._answered.is_new(packet.nonce, now):
                 pong = beacon.encode_pong(packet.nonce, self._contact_now(), self._key)
                 self._answering(sock).send(pong, source)
+                if packet.callback is not None:
+                    self.called(packet.asker, packet.callback)
         elif isinstance(packet, beacon.WrongKey) and packet.kind is beacon.Kind.PING:
             if self._answers.allows(source[0], now):
                 self._answering(sock).send(beacon.OTHER_KEY_PACKET, source)
