@@ -56,7 +56,8 @@ MOST_FILES = 200  # beside one batch: the system passes 253 at once
 
 REPORT_HEAD = struct.Struct('<BQdQ')  # kind, job, seconds, size of the body
 _KINDS = frozenset((RETURNED, RAISED, PROVISIONAL, LEAVING, SKIPPED, FILE))
-_LARGEST = 1 << 40  # no report is larger: what claims to be was not written by us
+_LARGEST = 1 << 40  # no report or payload is larger: what claims to be was not written by us
+_MOST_JOBS = 1 << 20  # of one batch
 BIG_BODY = 262144  # bodies above are gathered on their own instead of in the parser's buffer
 _ended = struct.Struct('<iiQ')
 _pid = struct.Struct('<i')
@@ -192,6 +193,8 @@ def read_batch(stream: ByteStream) -> list[Order]:
     if len(head) < _one_job.size:
         return []
     count, job, attempt, size, files = _one_job.unpack(head)
+    if not 0 < count <= _MOST_JOBS or size > _LARGEST:
+        return []
     if count == 1:  # the common case of a fork that has all this to learn anew
         payload = stream.read(size)
         return [_order(job, attempt, payload, files)] if len(payload) == size else []
@@ -200,6 +203,8 @@ def read_batch(stream: ByteStream) -> list[Order]:
         return []
     _, *numbers = _batch_struct(count).unpack(table)
     sizes = numbers[2 * count : 3 * count]
+    if max(sizes) > _LARGEST:
+        return []
     payloads = [stream.read(size) for size in sizes]
     if len(payloads[-1]) < sizes[-1]:
         return []
