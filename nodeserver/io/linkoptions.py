@@ -1,6 +1,7 @@
 """What all connections of one link share, whatever carries them."""
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -60,6 +61,16 @@ class Surroundings:
     us: tuple[str, str]  # peer id and role
     keys: LinkKeys | None
     options: LinkOptions
+    seed: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    def routing_id(self, listener: str) -> bytes:
+        """Our name for the connections to a listener, which it and nobody else gets to know.
+
+        Whoever connects under the name of another takes its place: a name that could be found
+        out, as peer ids can, would do for that.
+        """
+        digest = hashlib.blake2b(listener.encode(), digest_size=16, key=self.seed)
+        return digest.hexdigest().encode()
 
 
 def new_session(around: Surroundings, is_local: bool) -> Session:

@@ -21,7 +21,6 @@ from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
     Introduction,
     Kind,
-    is_peer_id,
     objection,
     open_header,
     read_greeting,
@@ -35,18 +34,23 @@ log = logging.getLogger('nodeserver.link')
 ONE_LINE_PER = 60.0  # seconds, of complaints about one peer
 LINES_PER = 20  # of different peers, in that time
 
-Admits = Callable[[Introduction, 'Listener'], str]
+Admits = Callable[[Introduction, 'Listener', bytes], str]
 
 
 class Listener(ABC):
-    """Holds the sessions of the peers that connected to one address."""
+    """Holds the sessions of the peers that connected to one address.
 
-    _is_local = False  # whether peers are programs of this user on this machine
+    A session belongs to the name of a connection, which only its two ends know; what comes under
+    it is its peer's.  Whoever claims the id of a peer that is here under another name is refused.
+    """
+
+    is_local = False  # whether peers are programs of this user on this machine
 
     def __init__(self, around: Surroundings, admits: Admits) -> None:
         self._around = around
         self._admits = admits
         self._sessions: dict[bytes, Session] = {}
+        self._names: dict[str, bytes] = {}  # of the connections of peers
         self._touched: dict[bytes, Session] = {}
         self._check_timer: asyncio.TimerHandle | None = None
         self._complaints = Throttle(ONE_LINE_PER, LINES_PER)
@@ -65,19 +69,23 @@ class Listener(ABC):
 
     def has(self, peer: str) -> bool:
         """Whether this peer is connected here."""
-        return peer.encode() in self._sessions
+        return peer in self._names
+
+    def name_of(self, peer: str) -> bytes:
+        """Under which name a peer is connected here; b'' if it is not."""
+        return self._names.get(peer, b'')
 
     def send(self, peer: str, message: Message) -> None:
         """Put the message on the wire now if it may, else keep it."""
-        name = peer.encode()
+        name = self._names[peer]
         session = self._sessions[name]
         session.send(message)
         self._flush(name, session)
 
     def forget(self, peer: str, reason: str) -> None:
         """Tell the peer that we are done with it, and drop its session."""
-        name = peer.encode()
-        if self._sessions.pop(name, None) is not None:
+        name = self.name_of(peer)
+        if self._drop_session(name) is not None:
             self._transmit(name, write_refusal(reason))
 
     def close(self, linger: float, good_bye: str) -> None:
@@ -86,9 +94,24 @@ class Listener(ABC):
             self._flush(name, session)
             self._transmit(name, write_refusal(good_bye))
         self._sessions.clear()
+        self._names.clear()
         if self._check_timer is not None:
             self._check_timer.cancel()
         self._shut(linger)
+
+    def _drop_session(self, name: bytes) -> str | None:
+        """Forget a session; whose it was, or None if there is none."""
+        session = self._sessions.pop(name, None)
+        self._touched.pop(name, None)
+        if session is None or session.theirs is None:
+            return None
+        del self._names[session.theirs.peer]
+        return session.theirs.peer
+
+    def _lose(self, name: bytes, reason: str) -> None:
+        peer = self._drop_session(name)
+        if peer is not None:
+            self._around.post(PeerLost(peer, reason))
 
     # out
 
@@ -123,13 +146,12 @@ class Listener(ABC):
         self, name: bytes, session: Session, kind: int, frames: Sequence[Frame]
     ) -> None:
         if kind == Kind.REFUSE:
-            del self._sessions[name]
-            self._around.post(PeerLost(name.decode(), read_refusal(frames)))
+            self._lose(name, read_refusal(frames))
             return
         self._touched[name] = session
         messages = session.receive(frames)
-        if messages:
-            peer = name.decode()
+        if messages and session.theirs is not None:
+            peer = session.theirs.peer
             for message in messages:
                 self._around.post(MessageArrived(peer, message))
 
@@ -139,37 +161,44 @@ class Listener(ABC):
             self._transmit(name, write_refusal(refusal))
             return
         theirs, received = read_greeting(frames)
-        if theirs.peer.encode() != name:
-            raise ProtocolError('a greeting under another name than its connection has')
         session = self._sessions.get(name)
-        if session is not None and not session.is_of(theirs):
-            # ours ends too: who knows it would go on with numbers that nobody else has
-            session = None
-            del self._sessions[name]
-            self._around.post(PeerLost(theirs.peer, 'its connection was lost and taken up anew'))
+        if session is not None and session.theirs is not None:
+            if session.theirs.peer != theirs.peer:
+                raise ProtocolError('a greeting of another peer than before')
+            if not session.is_of(theirs):
+                # ours ends too: who knows it would go on with numbers that nobody else has
+                session = None
+                self._lose(name, 'its connection was lost and taken up anew')
         if session is None:
-            refusal = self._admits(theirs, self)
+            refusal = self._objects(theirs, name)
             if refusal:
                 self._transmit(name, write_refusal(refusal))
                 return
-            session = self._sessions[name] = new_session(self._around, self._is_local)
+            session = self._sessions[name] = new_session(self._around, self.is_local)
+            self._names[theirs.peer] = name
         greeting = session.greeted(theirs, received)
         self._transmit(name, session.greeting(Kind.WELCOME))
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(theirs.peer, address(), theirs.role))
         self._touched[name] = session
 
+    def _objects(self, theirs: Introduction, name: bytes) -> str:
+        """Why a peer that is not here under this name cannot be taken, in words; '' if it can."""
+        if theirs.peer in self._names:
+            self._complain(theirs.peer, 'another program claims to be it, and is refused')
+            return 'a program with this id is connected already'
+        return self._admits(theirs, self, name)
+
+    def _complain(self, peer: str, words: object) -> None:
+        if self._complaints.allows(peer, self._around.loop.time()):
+            log.warning('closing the link to %s: %s', peer, words)
+
     def _break(self, name: bytes, error: ProtocolError) -> None:
         """Close the session of a peer that sent nonsense; all others go on."""
-        peer = name.decode('latin-1')
-        known = self._sessions.pop(name, None)
-        if known is None and not is_peer_id(peer):
-            peer = 'a stranger'
-        if self._complaints.allows(peer, self._around.loop.time()):
-            log.warning('closing the link to %s: %s', peer, error)
+        peer = self._drop_session(name)
+        self._complain(peer or 'a stranger', error)
         self._transmit(name, write_refusal(f'the other side could not read it: {error}'))
-        if known is not None:
-            self._touched.pop(name, None)
+        if peer is not None:
             self._around.post(PeerLost(peer, f'it broke the protocol: {error}'))
 
     # connections
@@ -184,6 +213,4 @@ class Listener(ABC):
         self._check_timer = None
         for name, session in list(self._sessions.items()):
             if not self._transmit(name, session.acknowledgement()):
-                del self._sessions[name]
-                reason = 'its connection closed and did not come back'
-                self._around.post(PeerLost(name.decode(), reason))
+                self._lose(name, 'its connection closed and did not come back')

@@ -42,7 +42,7 @@ class _Stream:
 class UnixListener(Listener):
     """Holds the local socket that programs of this user connect to, and their streams."""
 
-    _is_local = True
+    is_local = True
 
     def __init__(self, around: Surroundings, admits: Admits, path: str) -> None:
         super().__init__(around, admits)

@@ -176,7 +176,7 @@ class ZmqLink:
         self._dialers[peer] = dialer
         log.info('connected to the program at %s', dialer.target)
 
-    def _admits(self, theirs: Introduction, here: Listener) -> str:
+    def _admits(self, theirs: Introduction, here: Listener, name: bytes) -> str:
         """Decide over a peer that connects, also while there is another way to it; '' admits it."""
         peer, our_role = theirs.peer, self._around.us[1]
         if theirs.role != _TAKES.get(our_role, theirs.role):
@@ -191,6 +191,8 @@ class ZmqLink:
                 self._around.post(PeerLost(peer, _TAKEN_UP_ANEW))
         other = self._listener_of(peer)
         if other is not None and other is not here:
+            if not here.is_local and other.name_of(peer) != name:
+                return 'a program with this id is connected at another address'
             other.forget(peer, 'it connected at another address')
             self._around.post(PeerLost(peer, 'it connected at another address'))
         return ''

@@ -6,15 +6,16 @@ import errno
 import logging
 import os
 import socket
+import struct
 from collections.abc import Callable, Sequence
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import OtherKeySeen
 from nodeserver.core.values import SCHEDULER_ROLE
-from nodeserver.io.datagrams import bind_address
+from nodeserver.io.anteroom import Anteroom, plain
+from nodeserver.io.datagrams import Throttle, bind_address
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.listener import Admits, Listener
 from nodeserver.io.zmqsocket import (
@@ -25,15 +26,17 @@ from nodeserver.io.zmqsocket import (
     tcp_endpoint,
 )
 from nodeserver.wire.codec import Frame
+from nodeserver.wire.envelope import Kind
 
 log = logging.getLogger('nodeserver.link')
 
 _FOREIGN = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-_WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _FOREIGN
+_WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED | zmq.EVENT_DISCONNECTED | _FOREIGN
 _ONE_LINE_PER = 60.0
-_LINES_PER = 20  # of different peers, which may have a new name each time
-_REMEMBERED = 1000
+_LINES_PER = 20  # of different addresses, which may be a new one each time
 _BACKLOG = 128
+_HELLO = bytes((Kind.HELLO,))
+_event = struct.Struct('=HI')  # of the library's monitor: kind, value
 
 _not_for_forks: set[int] = set()  # descriptors that listen: a fork would keep the port
 
@@ -44,7 +47,9 @@ class ZmqListener(Listener):
     def __init__(self, around: Surroundings, admits: Admits) -> None:
         super().__init__(around, admits)
         self._strangers = _Strangers(around.loop, self._saw_other_key)
-        self._fd = -1
+        self._anteroom = Anteroom(around.loop, around.options.handshake_timeout)
+        self._full = Throttle(_ONE_LINE_PER)
+        self._fd = self._spare_fd = -1
         sock = self._sock = make_socket(around, zmq.ROUTER)
         sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # Else a peer that reconnects is ignored while its dead connection lingers.
@@ -74,10 +79,14 @@ class ZmqListener(Listener):
             _not_for_forks.discard(self._fd)
             os.close(self._fd)  # which ZeroMQ has not taken over
             raise
+        self._spare_fd = os.open(os.devnull, os.O_RDONLY)
         return bound
 
     def _shut(self, linger: float) -> None:
         _not_for_forks.discard(self._fd)
+        self._anteroom.close()
+        if self._spare_fd >= 0:
+            os.close(self._spare_fd)
         self._sock.disable_monitor()
         self._monitored.close(0)
         self._watched.close(linger)
@@ -98,26 +107,63 @@ class ZmqListener(Listener):
         try:
             frames = receive_rest(self._sock) if first.more else []
         except MemoryError:
-            log.warning('no memory is left for what %s sends', name.decode('latin-1'))
             if name in self._sessions:
-                self._sessions[name].shed()
+                session = self._sessions[name]
+                whose = session.theirs.peer if session.theirs else 'a stranger'
+                log.warning('no memory is left for what %s sends', whose)
+                session.shed()
             return
+        is_hello = bool(frames) and frames[0][:1] == _HELLO
+        if is_hello:
+            self._hear_of_connections()  # this one's beginning stands before its first words
         self._receive(name, frames, lambda: _address_of(first))
+        if is_hello and name in self._sessions:
+            self._anteroom.greeted(int(first.get(zmq.SRCFD)))
 
     def _saw_other_key(self, address: str) -> None:
         if self._around.us[1] == SCHEDULER_ROLE:  # a node has nobody to tell
             self._around.post(OtherKeySeen(address))
 
+    def _hear_of_connections(self) -> None:
+        with contextlib.suppress(zmq.Again):
+            while True:
+                self._take_monitor()
+
     def _take_monitor(self) -> None:
-        event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
-        kind, value = event['event'], event['value']
+        kind, value = _event.unpack_from(self._monitor.recv_multipart(zmq.NOBLOCK)[0])
         if kind == zmq.EVENT_ACCEPTED:
-            self._strangers.accepted(value)
+            self._anteroom.accepted(value)
         elif kind & _FOREIGN:
             self._strangers.failed()
         elif kind == zmq.EVENT_DISCONNECTED:
-            self._strangers.disconnected(value)
+            self._strangers.disconnected(self._anteroom.left(value))
             self._check_later()
+        elif kind == zmq.EVENT_ACCEPT_FAILED and value in (errno.EMFILE, errno.ENFILE):
+            self._decline()
+
+    def _decline(self) -> None:
+        """Take a connection with the descriptor that is kept for this, and close it.
+
+        Else it stays in the queue, and the library tries to take it again and again.
+        """
+        if self._full.allows('', self._around.loop.time()):
+            log.warning(
+                'no file descriptor is left for another connection: it is declined '
+                '(see `ulimit -n`)'
+            )
+        if self._spare_fd < 0:
+            return
+        os.close(self._spare_fd)
+        self._spare_fd = -1
+        listening = socket.socket(fileno=self._fd)
+        try:
+            listening.accept()[0].close()
+        except OSError:  # it has gone, or the descriptor has been taken by another thread
+            pass
+        finally:
+            listening.detach()
+        with contextlib.suppress(OSError):
+            self._spare_fd = os.open(os.devnull, os.O_RDONLY)
 
 
 def _listening(address: str, port: int) -> tuple[int, int]:
@@ -172,21 +218,16 @@ class _Strangers:
     def __init__(self, loop: asyncio.AbstractEventLoop, saw: Callable[[str], None]) -> None:
         self._loop = loop
         self._saw = saw
-        self._addresses: dict[int, str] = {}
-        self._said_at: dict[str, float] = {}
+        self._lines = Throttle(_ONE_LINE_PER, _LINES_PER)
+        self._said_at = self._nameless_at = -_ONE_LINE_PER
         self._has_failed = False
-
-    def accepted(self, fd: int) -> None:
-        """Remember whose connection this is."""
-        self._addresses[fd] = _remote_address(fd)
 
     def failed(self) -> None:
         """Note that the next connection to end is a stranger's."""
         self._has_failed = True
 
-    def disconnected(self, fd: int) -> None:
-        """Say so if the connection that ended was a stranger's."""
-        address = self._addresses.pop(fd, '')
+    def disconnected(self, address: str) -> None:
+        """Say so if the connection that ended, of this address if it is known, was a stranger's."""
         if not self._has_failed:
             return
         self._has_failed = False
@@ -199,37 +240,18 @@ class _Strangers:
 
     def _may_say(self, address: str) -> bool:
         """Whether a minute has passed; a line without an address stands for every address."""
-        said_at, now = self._said_at, self._loop.time()
-        relevant = (said_at.get(address), said_at.get('')) if address else said_at.values()
-        if any(at is not None and now - at < _ONE_LINE_PER for at in relevant):
+        now = self._loop.time()
+        before = self._nameless_at if address else self._said_at
+        if now - before < _ONE_LINE_PER or not self._lines.allows(address, now):
             return False
-        if len(said_at) >= _REMEMBERED:
-            said_at.clear()
-        said_at[address] = now
+        self._said_at = now
+        if not address:
+            self._nameless_at = now
         return True
-
-
-def _remote_address(fd: int) -> str:
-    try:
-        sock = socket.socket(fileno=fd)
-    except OSError:  # closed in the meantime
-        return ''
-    try:
-        name = sock.getpeername()
-        return _plain(str(name[0])) if isinstance(name, tuple) else ''
-    except OSError:
-        return ''
-    finally:
-        sock.detach()
 
 
 def _address_of(frame: zmq.Frame) -> str:
     try:
-        return _plain(str(frame.get('Peer-Address')))
+        return plain(str(frame.get('Peer-Address')))
     except zmq.ZMQError:  # a local socket has none
         return ''
-
-
-def _plain(address: str) -> str:
-    """An IPv4 address as it is usually written, if it came to a socket of both families."""
-    return address.removeprefix('::ffff:') if '.' in address else address

@@ -1,19 +1,38 @@
 """Other keys, other programs and nonsense at a listener's port: told in words, harming nothing."""
 
 import asyncio
+import dataclasses
 import logging
 import os
 import socket
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 import zmq
 
 from nodeserver.core.messages import Farewell
+from nodeserver.io.anteroom import MOST_GUESTS, MOST_OF_A_NETWORK, Anteroom
+from nodeserver.io.zmqlisten import ZmqListener
 from nodeserver.wire.envelope import Introduction, Kind, head, write_greeting
 from nodeserver.wire.linkkeys import LinkKeys
-from tests.contract.ends import HOST, Made, make_keys, new_id, our_keys, pass_time, until, works
+from tests.contract.ends import (
+    HOST,
+    QUICK,
+    Made,
+    Proxy,
+    ZmqEnd,
+    make_keys,
+    new_id,
+    our_keys,
+    pass_time,
+    until,
+    works,
+)
 
 Loop = asyncio.AbstractEventLoop
+PATIENT = dataclasses.replace(QUICK, handshake_timeout=1.5)
 
 
 @pytest.mark.parametrize(
@@ -202,3 +221,225 @@ def test_a_frame_over_the_limit_ends_the_connection_that_brought_it(loop: Loop, 
 def test_keys_do_not_show() -> None:
     keys = make_keys()
     assert repr(keys) == 'LinkKeys()'
+
+
+# those who do not say who they are, too many of them, and those who claim to be somebody else
+
+GREETING = b'\xff' + bytes(7) + b'\x01\x7f\x03\x01' + b'CURVE'.ljust(20, b'\0') + bytes(32)
+
+
+def knock(port: int, source: str = HOST, words: bytes = b'') -> socket.socket:
+    """Connect without a word of who this is."""
+    sock = socket.create_connection((HOST, port), 5.0, (source, 0))
+    if words:
+        sock.sendall(words)
+    return sock
+
+
+def is_shut(sock: socket.socket) -> bool:
+    """Whether the other side has closed."""
+    sock.setblocking(False)
+    try:
+        while sock.recv(1000):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return True
+
+
+@pytest.mark.parametrize('words', [b'', GREETING], ids=['mute', 'half a handshake'])
+def test_who_does_not_greet_is_shut_out_in_time_and_told_of_once(
+    loop: Loop, made: Made, caplog: pytest.LogCaptureFixture, words: bytes
+) -> None:
+    a, b = made(our_keys()), made.listening(our_keys())
+    a.zmq.connect(b.name, HOST, b.port)
+    works(loop, a, b)
+    mute = [knock(b.port, words=words) for _ in range(20)]
+    until(loop, lambda: all(map(is_shut, mute)), limit=4)  # QUICK: 1 s, and 1 s for a greeting
+    works(loop, a, b)
+    for sock in mute:
+        sock.close()
+    lines = [
+        line for line in caplog.messages if 'tried to connect' in line or 'no greeting' in line
+    ]
+    assert len(lines) <= 1
+
+
+def test_a_key_holder_that_never_greets_is_shut_out_too(loop: Loop, made: Made) -> None:
+    b = made.listening(options=PATIENT)
+    plain = Plain(b.port)
+    plain.say(head(Kind.ACK, 0, 0))
+    until(loop, lambda: len(guests(b)) == 1)
+    until(loop, lambda: not guests(b), limit=4)
+    plain.greet()  # over the connection that is made anew by itself
+    until(loop, b.connected)
+    plain.close()
+
+
+def guests(end: ZmqEnd) -> Anteroom:
+    """Those that an end which listens does not know yet."""
+    listener = end.zmq._listeners[0]
+    assert isinstance(listener, ZmqListener)
+    return listener._anteroom
+
+
+def test_of_too_many_the_oldest_of_the_largest_crowd_is_shut_out(loop: Loop, made: Made) -> None:
+    b = made.listening(our_keys(), PATIENT)
+    ours = [knock(b.port, '127.0.0.2') for _ in range(10)]
+    until(loop, lambda: len(guests(b)) == 10)
+    crowd = [knock(b.port, '127.0.0.3') for _ in range(MOST_OF_A_NETWORK + 20)]
+    until(loop, lambda: sum(map(is_shut, crowd)) == 20)
+    assert [is_shut(sock) for sock in crowd[:20]] == [True] * 20
+    assert not any(map(is_shut, ours))
+    for number in range(4, 8):
+        crowd += [knock(b.port, f'127.0.0.{number}') for _ in range(MOST_OF_A_NETWORK)]
+        pass_time(loop, 0.05)
+    until(loop, lambda: len(guests(b)) == MOST_GUESTS)
+    assert not any(map(is_shut, ours))
+    for sock in (*ours, *crowd):
+        sock.close()
+    until(loop, lambda: not guests(b))
+
+
+def test_hundreds_that_come_at_once_from_one_address_all_get_in(loop: Loop, made: Made) -> None:
+    b = made.listening(our_keys())
+    many = [made(our_keys()) for _ in range(150)]
+    for end in many:
+        end.zmq.connect(b.name, HOST, b.port)
+    until(loop, lambda: len(b.connected()) == len(many))
+    assert not guests(b)
+
+
+@pytest.mark.slow
+def test_a_flood_of_connections_from_one_address_keeps_nobody_out(
+    loop: Loop, made: Made, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = made(our_keys()), made.listening(our_keys())
+    a.zmq.connect(b.name, HOST, b.port)
+    works(loop, a, b)
+    held = len(os.listdir('/proc/self/fd'))  # noqa: PTH208
+    with subprocess.Popen([sys.executable, '-c', FLOOD, str(b.port)], stdout=subprocess.PIPE) as it:
+        assert it.stdout is not None
+        try:
+            assert it.stdout.readline()  # it has begun
+            for number in range(10):
+                works(loop, a, b)
+                works(loop, b, a)
+                newcomer = made(our_keys())
+                newcomer.zmq.connect(b.name, HOST, b.port)
+                until(loop, lambda goal=number + 2: len(b.connected()) == goal)  # type: ignore[misc]
+                pass_time(loop, 0.2)
+                assert len(guests(b)) <= MOST_OF_A_NETWORK + 1
+        finally:
+            it.terminate()
+        rate = float(it.stdout.read().split()[-1])
+    assert rate > 500  # connections a second
+    until(loop, lambda: not guests(b), limit=5)
+    # six for each newcomer: its link, and the connection at both ends
+    assert len(os.listdir('/proc/self/fd')) < held + 10 * 25  # noqa: PTH208
+    assert len(caplog.messages) < 10
+
+
+FLOOD = """
+import signal, socket, sys, time
+from collections import deque
+
+made, begun, held = 0, time.monotonic(), deque()
+
+def end(*_):
+    print(made / (time.monotonic() - begun), flush=True)
+    sys.exit()
+
+signal.signal(signal.SIGTERM, end)
+while True:
+    sock = socket.socket()
+    sock.bind(('127.0.0.9', 0))
+    sock.setblocking(False)
+    sock.connect_ex(('127.0.0.1', int(sys.argv[1])))
+    held.append(sock)
+    if len(held) > 500:
+        held.popleft().close()
+    made += 1
+    if made == 500:
+        print('begun', flush=True)
+    wait = begun + made / 2000 - time.monotonic()
+    if wait > 0:
+        time.sleep(wait)
+"""
+
+
+def test_claiming_to_be_somebody_else_is_refused_and_disturbs_nobody(
+    loop: Loop, made: Made, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = made(), made.listening()
+    a.zmq.connect(b.name, HOST, b.port)
+    works(loop, a, b)
+    thief = Plain(b.port, a.name)  # the id is no secret: it stands in every ping
+    thief.greet()
+    answers: list[list[bytes]] = []
+    until(loop, lambda: _heard(thief, answers))
+    assert b'connected already' in answers[0][0]
+    thief.say(head(Kind.MESSAGE, 2, 0) + b'\x12\x81\xa6reason\xa1x')
+    b.send(a, Farewell('not for the thief'))
+    until(loop, lambda: a.messages)
+    works(loop, a, b)
+    assert a.messages == [Farewell('not for the thief')]
+    assert not _heard(thief, answers)
+    assert len(a.others) == len(b.others) == 1
+    assert 'another program claims to be it' in caplog.text
+    thief.close()
+
+
+def _heard(plain: Plain, answers: list[list[bytes]]) -> bool:
+    answer = plain.hear()
+    if answer is not None:
+        answers.append(answer)
+    return answer is not None
+
+
+def test_no_message_rides_in_a_pulse(loop: Loop, made: Made) -> None:
+    b = made.listening()
+    plain = Plain(b.port)
+    plain.greet()
+    until(loop, lambda: b.others)
+    plain.say(head(Kind.PULSE, 0, 0) + b'\x12\x81\xa6reason\xa1x')
+    until(loop, b.lost)
+    assert b.messages == []
+    assert 'Farewell came in place of a pulse' in b.lost()[0].reason
+    plain.close()
+
+
+def test_a_captured_session_that_is_replayed_says_nothing(loop: Loop, made: Made) -> None:
+    a, b = made(our_keys()), made.listening(our_keys())
+    recorder = Recorder(loop, b.port)
+    a.zmq.connect(b.name, HOST, recorder.port)
+    works(loop, a, b)
+    events = len(b.events)
+    assert sum(map(len, recorder.said)) > 500
+    for words in (recorder.said, [b''.join(recorder.said)]):
+        with knock(b.port) as sock, suppress(ConnectionError):  # it hangs up
+            for piece in words:
+                sock.sendall(piece)
+                pass_time(loop, 0.05)
+    pass_time(loop, 0.3)
+    assert len(b.events) == events
+    works(loop, a, b)
+    recorder.close()
+
+
+class Recorder(Proxy):
+    """A relay that keeps what the connecting side has said."""
+
+    def __init__(self, loop: Loop, port: int) -> None:
+        super().__init__(loop, port)
+        self.said: list[bytes] = []
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        is_said = sink.get_extra_info('peername')[1] == self.target
+        while data := await source.read(65536):
+            if is_said:
+                self.said.append(data)
+            sink.write(data)
+        sink.close()

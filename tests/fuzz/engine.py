@@ -68,9 +68,7 @@ def little_memory(room: int = ROOM) -> Iterator[None]:
     """Let this process have only so much more memory: a reader that asks for more fails."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[0])
-    resource.setrlimit(
-        resource.RLIMIT_AS, (pages * resource.getpagesize() + room, before[1])
-    )
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room, before[1]))
     try:
         yield
     finally:

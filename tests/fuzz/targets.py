@@ -4,7 +4,6 @@ A target reads one input.  A value, None or a `ProtocolError` is an answer; anyt
 crash, and so is memory far above the size of the input.
 """
 
-import asyncio
 import io
 import socket
 import struct
