@@ -11,6 +11,7 @@ from itertools import compress
 from typing import Any
 
 from nodeserver.core import levels
+from nodeserver.core.claims import is_own, lie_of
 from nodeserver.core.computation import NOTICE_INTERVAL, Computation
 from nodeserver.core.deadlines import Deadlines
 from nodeserver.core.dispatch import Dispatch
@@ -174,9 +175,13 @@ class SchedulerCore:
         if node is not None:
             node.heard(now)
             hear = self._from_node.get(kind)
-            if hear is not None:
+            if hear is not None and (lie := lie_of(node.id, event.message)):
+                self._lose(node, f'it broke the protocol: {lie}', now)
+            elif hear is not None:
                 hear(node, event.message, now)
-        elif kind in self._from_client:
+        elif kind in self._from_client and is_own(
+            self._fleet.computations, event.peer, event.message
+        ):
             self._from_client[kind](event.peer, event.message, now)
 
     # from clients

@@ -24,8 +24,8 @@ if sys.platform != 'win32':
 
 log = logging.getLogger('nodeserver.link')
 
-MOST_GUESTS = 256
-MOST_OF_A_NETWORK = 64  # guests of one address; of IPv6, of one /64, as one machine has all of it
+MOST_GUESTS = 512
+MOST_OF_A_NETWORK = 128  # guests of one address; of IPv6, of one /64, as one machine has all of it
 GREETING_TIME = 1.0  # seconds, beyond those for the handshake
 _NEVER_FILLED = 64  # descriptors that connections leave to the program's other work
 _ONE_LINE_PER = 60.0

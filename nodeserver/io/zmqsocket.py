@@ -14,7 +14,7 @@ from nodeserver.io.linkoptions import Surroundings
 from nodeserver.wire.codec import Frame
 
 DRAIN_LIMIT = 64
-_MAX_FRAME = 8 * 1024 * 1024
+_MAX_FRAME = 5 * 1024 * 1024  # messages that are not cut into parts have up to 4 MiB
 ZAP_DOMAIN = b'dispy-nb'
 
 

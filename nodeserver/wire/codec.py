@@ -107,6 +107,7 @@ _PAYLOADS = {kind: name for kind in TAGS if (name := _payload_field(kind))}
 # what a decoder raises: text that is no UTF-8 and nesting without end have errors of Python's
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SOON_GONE = {filemessages.FileBlocks}  # their payloads need not outlive the frames
+PULSES = (messages.NodePulse, messages.SchedulerPulse)
 _PLACES = msgspec.msgpack.Decoder(list[int])
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -151,6 +152,14 @@ def decode(frames: Sequence[Frame]) -> Message:
     except MALFORMED as error:
         raise ProtocolError(f'{_KINDS[tag].__name__} is malformed: {error}') from error
     _check_columns(message)
+    return message
+
+
+def decode_pulse(frames: Sequence[Frame]) -> Message:
+    """Read a pulse: it has no number, so that anything else would be believed again and again."""
+    message = decode(frames)
+    if not isinstance(message, PULSES):
+        raise ProtocolError(f'{type(message).__name__} came in place of a pulse')
     return message
 
 

@@ -26,8 +26,6 @@ from nodeserver.core.messages import (
     JobsDone,
     JobsProvisional,
     Message,
-    NodePulse,
-    SchedulerPulse,
     ShareData,
 )
 from nodeserver.core.values import value
@@ -93,7 +91,6 @@ _STAY_BEHIND = {
     DropData: ShareData,
 }
 _IN_PARTS = (ShareData, FileBlocks)
-_PULSES = (NodePulse, SchedulerPulse)
 _ON_BULK_LANE = (Kind.BULK, Kind.PART)
 _NUMBERED = (Kind.MESSAGE, Kind.PART, Kind.BULK, Kind.PLACED)
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -108,13 +105,6 @@ def _open(files: bulk.FileAccess, place: str) -> Any:
         if error.errno not in _NO_ROOM:
             raise
         return b''
-
-
-def _pulse(message: Message) -> Message:
-    """Refuse what is none: it has no number, and would be believed as often as it comes."""
-    if isinstance(message, _PULSES):
-        return message
-    raise ProtocolError(f'{type(message).__name__} came in place of a pulse')
 
 
 def _placed(frames: list[Any]) -> _Envelope:
@@ -228,7 +218,7 @@ class Session:
     def send(self, message: Message) -> None:
         """Queue a message; pulses are only worth something now, so they are never kept."""
         frames = codec.encode(message)
-        if isinstance(message, _PULSES):
+        if isinstance(message, codec.PULSES):
             if self.is_open:
                 self._urgent.append(self._enveloped(Kind.PULSE, self._outbound.last, frames))
             return
@@ -354,7 +344,7 @@ class Session:
         if kind == Kind.PULSE:
             if self._inbound.misses(number):
                 self._urgent.append([self._head(Kind.RESEND, 0)])
-            return [_pulse(codec.decode([memoryview(frames[0])[HEADER_SIZE:], *frames[1:]]))]
+            return [codec.decode_pulse([memoryview(frames[0])[HEADER_SIZE:], *frames[1:]])]
         if kind == Kind.RESEND:
             self._send_again()
         elif kind == Kind.OPENS:

@@ -1,0 +1,29 @@
+"""What a peer may say: a node speaks for itself, and a client of what is its own.
+
+All peers have the key, and one of them may lie or be broken: it must not be able to end, take or
+acknowledge what belongs to another one.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nodeserver.core.computation import Computation
+from nodeserver.core.messages import DeclareComputation, JobsDone, JobsReturned
+
+
+def lie_of(node: str, message: Any) -> str:
+    """What is wrong with a node's message, whatever it is about, in words; '' if nothing is."""
+    if getattr(message, 'node', node) != node:
+        # its client would acknowledge what the other one has sent
+        return f'it sent {type(message).__name__} in the name of another node'
+    if isinstance(message, JobsDone | JobsReturned) and len(set(message.ids)) < len(message.ids):
+        return f'it sent {type(message).__name__} with a job in it twice'
+    return ''
+
+
+def is_own(computations: Mapping[int, Computation], peer: str, message: Any) -> bool:
+    """Whether a client speaks of a computation that is its own, or of none that there is."""
+    comp = computations.get(message.computation)
+    if isinstance(message, DeclareComputation):
+        return comp is None
+    return comp is None or comp.client == peer
