@@ -5,10 +5,12 @@ acknowledge what belongs to another one.
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 from nodeserver.core.computation import Computation
 from nodeserver.core.messages import DeclareComputation, JobsDone, JobsReturned
+from nodeserver.core.status import SETTLED
 
 
 def lie_of(node: str, message: Any) -> str:
@@ -18,7 +20,14 @@ def lie_of(node: str, message: Any) -> str:
         return f'it sent {type(message).__name__} in the name of another node'
     if isinstance(message, JobsDone | JobsReturned) and len(set(message.ids)) < len(message.ids):
         return f'it sent {type(message).__name__} with a job in it twice'
+    if isinstance(message, JobsDone) and not _is_sound(message):
+        return 'it sent JobsDone with jobs that have not ended, or in no time that there is'
     return ''
+
+
+def _is_sound(done: JobsDone) -> bool:
+    """Whether jobs ended in ways and after times that jobs can: a NaN would spoil all reckoning."""
+    return SETTLED.issuperset(done.statuses) and all(0 <= each < inf for each in done.seconds)
 
 
 def is_own(computations: Mapping[int, Computation], peer: str, message: Any) -> bool:

@@ -49,6 +49,10 @@ class Deadlines:
             message = event.message
             if type(message) in _TIMELESS or (type(message) is SubmitJobs and not message.node):
                 return
+        self.moved()
+
+    def moved(self) -> None:
+        """Some moment has changed."""
         self._is_known = False
 
     def next(self) -> float | None:

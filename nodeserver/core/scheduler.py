@@ -176,6 +176,7 @@ class SchedulerCore:
             node.heard(now)
             hear = self._from_node.get(kind)
             if hear is not None and (lie := lie_of(node.id, event.message)):
+                self._deadlines.moved()
                 self._lose(node, f'it broke the protocol: {lie}', now)
             elif hear is not None:
                 hear(node, event.message, now)

@@ -15,6 +15,7 @@ or report that they belong to.  Both stay on one machine, and both ends are of o
 import struct
 from collections.abc import Sequence
 from io import BytesIO
+from math import inf
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -261,7 +262,7 @@ class ReportReader:
         at, end, room = 0, len(data), REPORT_HEAD.size
         while self._body is None and end - at >= room:
             kind, job, seconds, size = head = REPORT_HEAD.unpack_from(data, at)
-            if kind & ~IN_FILE not in _KINDS or size > _LARGEST:
+            if kind & ~IN_FILE not in _KINDS or size > _LARGEST or not 0 <= seconds < inf:
                 self.is_garbled = True
                 return reports
             stop = at + room + size

@@ -1,5 +1,7 @@
 """Peers with the key that lie: what belongs to others stays theirs."""
 
+import dataclasses
+from math import nan
 from typing import Any
 
 import pytest
@@ -68,8 +70,21 @@ def test_unknown_jobs_and_other_attempts_are_not_believed(
         m.JobsProvisional(7, 'b', [1], [1], [b'forged']),
         m.JobsDone(7, 'a', 1, [1, 1], [1, 1], *TWO_ENDS),
         m.JobsReturned(7, [1, 1], [1, 1], 'twice'),
+        m.JobsDone(7, 'a', 1, [1], [1], [99], [b'forged'], [''], [1.0]),
+        m.JobsDone(7, 'a', 1, [1], [1], [JobStatus.RUNNING], [b'forged'], [''], [1.0]),
+        m.JobsDone(7, 'a', 1, [1], [1], [JobStatus.FINISHED], [b'forged'], [''], [nan]),
+        m.JobsDone(7, 'a', 1, [1], [1], [JobStatus.FINISHED], [b'forged'], [''], [-1.0]),
     ],
-    ids=['letter of another', 'results of another', 'one job twice', 'returned twice'],
+    ids=[
+        'letter of another',
+        'results of another',
+        'one job twice',
+        'returned twice',
+        'unknown end',
+        'no end',
+        'no time',
+        'less than no time',
+    ],
 )
 def test_a_node_that_lies_is_let_go_and_its_jobs_go_elsewhere(message: Any) -> None:
     desk = Desk(reentrant=True)
@@ -112,5 +127,9 @@ def test_what_a_client_says_of_the_computation_of_another_is_not_heard() -> None
 def test_no_message_upsets_a_scheduler(those: list[tuple[str, Any]]) -> None:
     desk = busy_desk()
     for peer, message in those:
+        if peer == 'a' and hasattr(message, 'node'):
+            message = dataclasses.replace(message, node='a')
+        if hasattr(message, 'computation'):
+            message = dataclasses.replace(message, computation=7)
         desk.hears(peer, message)  # which checks the books
         desk.waits(1.0)
