@@ -39,6 +39,11 @@ class Outbound(Generic[T]):
         self._kept.append((self.last, size, item))
         return self.last
 
+    @property
+    def acknowledged(self) -> int:
+        """The number up to which the other side has everything."""
+        return self._kept[0][0] - 1 if self._kept else self.last
+
     def acknowledge(self, received: int) -> list[T]:
         """Forget what the other side has; answers with what was freed by this."""
         if received > self.last:

@@ -30,6 +30,10 @@ class LinkOptions:
     hello_interval: float = 1.0  # an unanswered greeting is repeated so often
     gone_after: float = 2.0  # a closed connection may come back for so long
     refused_retry: float = 5.0
+    # A peer for which more than so many bytes wait, and that takes none of them for so many
+    # seconds, is lost: what jobs write to it would fill the memory.
+    most_unread: int = 1 << 30
+    unread_patience: float = 60.0
     limits: Limits = field(default_factory=Limits)
     sink: Callable[[int], Sink] = MemorySink
     files: FileAccess | None = None

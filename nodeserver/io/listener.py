@@ -52,6 +52,7 @@ class Listener(ABC):
         self._sessions: dict[bytes, Session] = {}
         self._names: dict[str, bytes] = {}  # of the connections of peers
         self._touched: dict[bytes, Session] = {}
+        self._unread: dict[bytes, tuple[int, float]] = {}  # acknowledged until then, and when
         self._check_timer: asyncio.TimerHandle | None = None
         self._complaints = Throttle(ONE_LINE_PER, LINES_PER)
 
@@ -81,6 +82,8 @@ class Listener(ABC):
         session = self._sessions[name]
         session.send(message)
         self._flush(name, session)
+        if session.queued > self._around.options.most_unread:
+            self._look_for_reader(name, session)
 
     def forget(self, peer: str, reason: str) -> None:
         """Tell the peer that we are done with it, and drop its session."""
@@ -103,6 +106,7 @@ class Listener(ABC):
         """Forget a session; whose it was, or None if there is none."""
         session = self._sessions.pop(name, None)
         self._touched.pop(name, None)
+        self._unread.pop(name, None)
         if session is None or session.theirs is None:
             return None
         del self._names[session.theirs.peer]
@@ -121,6 +125,20 @@ class Listener(ABC):
                 session.pause()
                 self._check_later()
                 return
+
+    def _look_for_reader(self, name: bytes, session: Session) -> None:
+        """Lose a peer that does not take what waits for it, and grows."""
+        options, now = self._around.options, self._around.loop.time()
+        number, since = self._unread.setdefault(name, (session.acknowledged, now))
+        if number != session.acknowledged:
+            self._unread[name] = (session.acknowledged, now)
+        elif now - since > options.unread_patience:
+            words = (
+                f'it has taken nothing for {options.unread_patience:g} s, and '
+                f'{session.queued >> 20} MB wait for it'
+            )
+            self._transmit(name, write_refusal(words))
+            self._lose(name, words)
 
     def _received(self) -> None:
         """All that had come in was taken: who owes an acknowledgement sends it."""

@@ -39,21 +39,7 @@ from nodeserver.wire.envelope import (
     open_header,
     write_greeting,
 )
-
-MIB = 1024 * 1024
-
-
-@value
-class Limits:
-    """How much may be under way; both ends of a link should have the same."""
-
-    credit: int = 32 * MIB  # unacknowledged bytes in flight, each direction
-    unacknowledged: int = 256  # messages after which the receiver acknowledges by itself
-    bulk_above: int = 4 * MIB  # larger messages travel in parts
-    part: int = MIB
-    # Only so many parts are under way: what was handed to the socket cannot be overtaken.
-    parts_in_flight: int = 4
-    largest: int = 4 * 1024 * MIB
+from nodeserver.wire.limits import Limits as Limits
 
 
 class Greeting(Enum):
@@ -81,6 +67,7 @@ class _Large:
     kind: type[Message]
     computation: int
     after: int  # this many small messages go first
+    size: int
 
 
 # A job's provisional results arrive in their order, and all before its end (G02, G04); what was
@@ -135,6 +122,7 @@ class Session:
         self._small: deque[_Envelope] = deque()
         self._bulk: deque[_Large] = deque()
         self._small_sent = 0
+        self.queued = 0  # bytes that have not gone out yet, but for those in files
         self.is_open = False
         self.theirs: Introduction | None = None
         self._connections = 0
@@ -188,6 +176,7 @@ class Session:
             if before is not None:
                 self._small.clear()
                 self._bulk.clear()
+                self.queued = 0
                 self._start_counting()
             self.is_open = True
             self._say_opens(opens)
@@ -242,9 +231,15 @@ class Session:
             # what it must not overtake may be among the small ones, which wait for credit
             must_stay = type(message) in _STAY_BEHIND
             after = self._small_sent + len(self._small) if must_stay else 0
-            self._bulk.append(_Large(parts, type(message), computation, after))
+            self._bulk.append(_Large(parts, type(message), computation, after, size))
         else:
             self._small.append(_Envelope(Kind.MESSAGE, frames))
+        self.queued += size
+
+    @property
+    def acknowledged(self) -> int:
+        """The number up to which the other side has everything."""
+        return self._outbound.acknowledged
 
     def _must_wait(self, message: Message) -> bool:
         """Whether it must not overtake a message that is still on the bulk lane."""
@@ -278,7 +273,10 @@ class Session:
                 return
             if self._small:
                 self._small_sent += 1
-                envelopes.append(self._numbered(self._small.popleft()))
+                small = self._small.popleft()
+                if small.kind is Kind.MESSAGE:
+                    self.queued -= sum(map(len, small.frames))
+                envelopes.append(self._numbered(small))
             if has_part:
                 self._add_part(envelopes)
 
@@ -288,7 +286,7 @@ class Session:
     def _add_part(self, envelopes: list[list[Frame]]) -> None:
         following = next(self._bulk[0].parts, None)
         if following is None:
-            self._bulk.popleft()
+            self.queued -= self._bulk.popleft().size
             return
         self._parts += 1
         envelopes.append(self._numbered(_Envelope(*following)))

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -408,6 +409,35 @@ def test_no_message_rides_in_a_pulse(loop: Loop, made: Made) -> None:
     until(loop, b.lost)
     assert b.messages == []
     assert 'Farewell came in place of a pulse' in b.lost()[0].reason
+    plain.close()
+
+
+def test_a_peer_that_reads_nothing_is_lost_before_it_fills_the_memory(
+    loop: Loop, made: Made
+) -> None:
+    limits = dataclasses.replace(QUICK.limits, credit=100_000)
+    greedy = dataclasses.replace(QUICK, limits=limits, most_unread=1 << 20, unread_patience=0.3)
+    a, b, text = made(options=greedy), made.listening(options=greedy), 'x' * 10_000
+    plain = Plain(b.port)
+    plain.greet()
+    a.zmq.connect(b.name, HOST, b.port)
+    until(loop, lambda: len(b.others) == 2)
+    for _ in range(200):
+        b.zmq.send(a.name, Farewell(text))  # who reads may be sent as much
+    until(loop, lambda: len(a.messages) == 200)
+    sent = 0
+    while not b.lost():
+        b.zmq.send(plain.name, Farewell(text))
+        sent += 1
+        pass_time(loop, 0.001)
+        assert sent < 5000
+    assert sent > 100
+    assert b.lost()[0].peer == plain.name
+    assert re.fullmatch(
+        'it has taken nothing for 0.3 s, and [1-9][0-9]? MB wait for it', b.lost()[0].reason
+    )
+    works(loop, a, b)
+    works(loop, b, a)
     plain.close()
 
 
