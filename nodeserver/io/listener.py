@@ -33,6 +33,7 @@ log = logging.getLogger('nodeserver.link')
 
 ONE_LINE_PER = 60.0  # seconds, of complaints about one peer
 LINES_PER = 20  # of different peers, in that time
+LONGEST_LINE = 300  # characters of what peers may have a hand in
 
 Admits = Callable[[Introduction, 'Listener', bytes], str]
 
@@ -209,7 +210,7 @@ class Listener(ABC):
 
     def _complain(self, peer: str, words: object) -> None:
         if self._complaints.allows(peer, self._around.loop.time()):
-            log.warning('closing the link to %s: %s', peer, words)
+            log.warning('closing the link to %s: %s', peer, str(words)[:LONGEST_LINE])
 
     def _break(self, name: bytes, error: ProtocolError) -> None:
         """Close the session of a peer that sent nonsense; all others go on."""

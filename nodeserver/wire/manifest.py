@@ -7,7 +7,7 @@ be sent.  Names are bytes: a file system's names need not be text.
 
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -17,11 +17,14 @@ from nodeserver.wire.codec import MALFORMED
 DIGEST_SIZE = 16  # bytes of SHA-256: who can choose both files of a pair only harms himself
 LONGEST_NAME = 255  # bytes of one component
 MODES = 0o755  # the bits that are kept: what is private stays so, nobody else gets to write
-MOST_BYTES = 256 << 20  # of a manifest, unpacked
+MOST_BYTES = 64 << 20  # of a manifest, unpacked: 300 for each file
 MOST_FILES = 200_000
 
 # the directory of the sender below which most lie, then the columns of `FileEntry`
-_Columns = tuple[bytes, list[bytes], list[int], list[int], list[int], list[bytes], list[bytes]]
+_Bounded = msgspec.Meta(max_length=MOST_FILES)  # looked at before memory is taken for a column
+_Names = Annotated[list[bytes], _Bounded]
+_Numbers = Annotated[list[int], _Bounded]
+_Columns = tuple[bytes, _Names, _Numbers, _Numbers, _Numbers, _Names, _Names]
 _USUAL = b'*'  # in place of an origin: below the directory, where it is to lie here too
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Columns)
@@ -70,7 +73,7 @@ def decode_manifest(data: bytes) -> list[FileEntry]:
         entries = list(map(FileEntry, paths, *columns, origins))
     except (zlib.error, *MALFORMED) as error:
         raise ProtocolError(f'a malformed manifest came in: {error}') from error
-    if {*map(len, (origins, *columns))} != {len(paths)} or len(entries) > MOST_FILES:
+    if {*map(len, (origins, *columns))} != {len(paths)}:
         raise ProtocolError('a manifest with columns of unequal length came in')
     _check(entries)
     return entries
@@ -85,7 +88,7 @@ def _check(entries: Iterable[FileEntry]) -> None:
         if not why and (entry.size < 0 or len(entry.digest) not in (0, DIGEST_SIZE)):
             why = 'its size or digest is wrong'
         if why:
-            raise ProtocolError(f'file {entry.path!r}: {why}')
+            raise ProtocolError(f'file {entry.path[:LONGEST_NAME]!r}: {why}')
         seen.add(entry.path)
 
 
