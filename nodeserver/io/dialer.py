@@ -135,8 +135,11 @@ class Dialer(ABC):
             for message in self._session.receive(frames):
                 self._around.post(MessageArrived(self._peer, message))
         except ProtocolError as error:
-            log.warning('closing the link to %s: %s', self._title, error)
-            self.give_up(f'it broke the protocol: {error}')
+            self._broken(error)
+
+    def _broken(self, error: ProtocolError) -> None:
+        log.warning('closing the link to %s: %s', self._title, error)
+        self.give_up(f'it broke the protocol: {error}')
 
     # greetings
 

@@ -16,8 +16,8 @@ from itertools import accumulate, pairwise
 
 from nodeserver.core.errors import ProtocolError
 from nodeserver.wire.codec import Frame
+from nodeserver.wire.limits import MOST_FRAMES
 
-MOST_FRAMES = 4096
 LARGEST = 16 * 1024 * 1024  # bytes of a message; what is larger comes in parts
 _READ = 128 * 1024
 _READS_A_TURN = 16

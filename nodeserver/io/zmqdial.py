@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from nodeserver.core.errors import ProtocolError
 from nodeserver.io.dialer import Dialer, Target, log
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.probe import Probe
@@ -86,6 +87,9 @@ class ZmqDialer(Dialer):
         except MemoryError:
             log.warning('no memory is left for what %s sends', self._title)
             self._session.shed()
+            return
+        except ProtocolError as error:
+            self._broken(error)
             return
         self._receive([first, *rest])
 

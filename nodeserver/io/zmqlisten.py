@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
-from nodeserver.core.errors import PortBusy
+from nodeserver.core.errors import PortBusy, ProtocolError
 from nodeserver.core.events import OtherKeySeen
 from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.anteroom import Anteroom, plain
@@ -112,6 +112,9 @@ class ZmqListener(Listener):
                 whose = session.theirs.peer if session.theirs else 'a stranger'
                 log.warning('no memory is left for what %s sends', whose)
                 session.shed()
+            return
+        except ProtocolError as error:
+            self._break(name, error)
             return
         is_hello = bool(frames) and frames[0][:1] == _HELLO
         if is_hello:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
+from nodeserver.core.errors import ProtocolError
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.wire.codec import Frame
+from nodeserver.wire.limits import MOST_FRAMES
 
 DRAIN_LIMIT = 64
 _MAX_FRAME = 5 * 1024 * 1024  # messages that are not cut into parts have up to 4 MiB
@@ -82,10 +84,17 @@ class WatchedSocket:
 
 
 def receive_rest(sock: zmq.Socket[bytes]) -> list[bytes]:
-    """Receive the other frames of a message; a MemoryError leaves none of them behind."""
+    """Receive the other frames of a message; an error leaves none of them behind."""
+    frames: list[bytes] = []
     try:
-        return sock.recv_multipart()
-    except MemoryError:
+        while True:
+            frames.append(sock.recv(zmq.NOBLOCK))
+            if not sock.getsockopt(zmq.RCVMORE):
+                return frames
+            if len(frames) >= MOST_FRAMES:
+                raise ProtocolError(f'a message of more than {MOST_FRAMES} frames came in')
+    except (MemoryError, ProtocolError):
+        frames.clear()
         while sock.getsockopt(zmq.RCVMORE):
             sock.recv(zmq.NOBLOCK, copy=False)
         raise

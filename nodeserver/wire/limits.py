@@ -3,6 +3,7 @@
 from nodeserver.core.values import value
 
 MIB = 1024 * 1024
+MOST_FRAMES = 4096  # of a message: of those that are payloads, each has 32 kB or more
 
 
 @value

@@ -80,6 +80,7 @@ _STAY_BEHIND = {
 _IN_PARTS = (ShareData, FileBlocks)
 _ON_BULK_LANE = (Kind.BULK, Kind.PART)
 _NUMBERED = (Kind.MESSAGE, Kind.PART, Kind.BULK, Kind.PLACED)
+_MOST_RESENDS = 16
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _PLACES = msgspec.msgpack.Decoder(list[str])
 
@@ -138,6 +139,7 @@ class Session:
         self._owed_bytes = 0
         self._owed_messages = 0
         self._owes_now = False
+        self._resent = 0  # times, since the other side last took something
 
     # greetings
 
@@ -318,7 +320,10 @@ class Session:
         )
 
     def _acknowledged(self, received: int) -> None:
-        for envelope in self._outbound.acknowledge(received):
+        freed = self._outbound.acknowledge(received)
+        if freed:
+            self._resent = 0
+        for envelope in freed:
             if envelope.kind in _ON_BULK_LANE:
                 self._parts -= 1
 
@@ -344,6 +349,9 @@ class Session:
                 self._urgent.append([self._head(Kind.RESEND, 0)])
             return [codec.decode_pulse([memoryview(frames[0])[HEADER_SIZE:], *frames[1:]])]
         if kind == Kind.RESEND:
+            self._resent += 1
+            if self._resent > _MOST_RESENDS:  # each puts all that is under way on the wire anew
+                raise ProtocolError('it asks again and again for what it does not take')
             self._send_again()
         elif kind == Kind.OPENS:
             self._peer_opens = True

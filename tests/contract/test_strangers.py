@@ -143,6 +143,7 @@ NONSENSE = [
     [b'x'],
     [os.urandom(100)],
     [b''] * 100,
+    [head(Kind.MESSAGE, 1, 0), *[b''] * 100_000],
     [head(Kind.MESSAGE, 1, 0)],
     [head(Kind.MESSAGE, 1, 0) + b'\x02junk'],
     [head(Kind.BULK, 1, 0) + b'\x91\xcf' + b'\x7f' + b'\xff' * 7],

@@ -174,6 +174,19 @@ def test_a_lost_tail_is_noticed_by_the_next_pulse() -> None:
     assert pair.at_b == [NodePulse(None), Farewell('lost')]
 
 
+def test_asking_again_and_again_without_taking_anything_ends_the_session() -> None:
+    pair = Pair()
+    pair.greet()
+    pair.a.send(Farewell('x' * 300))
+    pair.a.due()
+    for _ in range(16):
+        pair.a.receive([head(Kind.RESEND, 0, 0)])
+        assert len(pair.a.due()) == 1
+    with pytest.raises(ProtocolError, match='again and again'):
+        pair.a.receive([head(Kind.RESEND, 0, 0)])
+    pair.a.receive([head(Kind.RESEND, 0, 1)])  # of who took it, nothing is left to be asked for
+
+
 def test_a_pulse_is_neither_kept_nor_held_up() -> None:
     pair = Pair()
     pair.a.send(NodePulse(None))
