@@ -5,10 +5,12 @@
 PYTHON ?= python3
 WORKERS ?= 2
 HOURS ?= 24
+FUZZ ?= 1000000
+FUZZ_SOCKETS ?= 20000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test quick browser screenshots check format bench bench-peers simulate clean
+.PHONY: help demo test quick browser screenshots check format bench bench-peers simulate fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +24,8 @@ help:
 	@echo '              make bench BENCH=--quick (1 minute), BENCH="lone map", BENCH=--help'
 	@echo 'make bench-peers  the same, also beside ray, dask, ipyparallel and parsl (installs them)'
 	@echo 'make simulate HOURS=24 SEED=1   simulated hours of a cluster under load and faults'
+	@echo 'make fuzz FUZZ=1000000   so many damaged inputs for each reader of foreign bytes, guided by'
+	@echo '              coverage where atheris can be installed, and FUZZ_SOCKETS=20000 for each socket'
 	@echo 'make clean    remove what was built, and .venv'
 
 $(BIN)/python:
@@ -87,6 +91,17 @@ bench-peers: .venv-bench/.done
 
 simulate: .venv/.test
 	@$(BIN)/python -m tests.simulate --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(SHRINK)
+
+# Wheels of atheris are there for few systems: without it inputs are damaged at random.
+.venv/.fuzz: .venv/.test
+	-$(PIP) install 'atheris>=2.3'
+	@touch $@
+
+fuzz: .venv/.fuzz
+	$(BIN)/python -m tests.fuzz --runs $(FUZZ)
+	$(BIN)/python -m tests.fuzz --plain --runs $(FUZZ)
+	FUZZ_INPUTS=$(FUZZ_SOCKETS) $(BIN)/python -m pytest -q -o timeout=600 \
+	    tests/features/test_fuzzed_sockets.py
 
 clean:
 	rm -rf .venv .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -81,6 +81,10 @@ class FramedSocket:
         self.is_open = False
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
+        # whoever holds this end may do so until the next collection of garbage: many that come
+        # and go would hold much of the memory
+        self._view, self._rest, self._large = memoryview(b''), b'', None
+        self._buffer = bytearray()
 
     def _write_last(self, linger: float) -> None:
         with self._sock:

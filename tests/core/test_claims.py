@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeserver.core import messages as m
-from nodeserver.core.effects import Disconnect
-from nodeserver.core.fleetmessages import CloseNode, RequestAnswered, WatchFigures
+from nodeserver.core.effects import Disconnect, Send
+from nodeserver.core.events import PeerConnected
+from nodeserver.core.filemessages import FetchFiles, PlaceFiles
+from nodeserver.core.fleetmessages import CloseNode, LimitCpus, RequestAnswered, WatchFigures
 from nodeserver.core.status import JobStatus
 from tests.core.test_absurd import messages
 from tests.support.desk import CLIENT, Desk
+from tests.support.nodebench import Bench, opening
 
 ONE_END = ([JobStatus.FINISHED], [b'forged'], [''], [1.0])
 TWO_ENDS = ([JobStatus.FINISHED] * 2, [b'forged'] * 2, [''] * 2, [1.0] * 2)
@@ -133,3 +136,35 @@ def test_no_message_upsets_a_scheduler(those: list[tuple[str, Any]]) -> None:
             message = dataclasses.replace(message, computation=7)
         desk.hears(peer, message)  # which checks the books
         desk.waits(1.0)
+
+
+def test_what_another_program_says_of_a_computation_on_a_node_changes_nothing() -> None:
+    bench = Bench()
+    bench.open()
+    bench.run(1, 2, 3)
+    bench.tell(PeerConnected('thief', ''))
+    bench.effects.clear()
+    for message in (
+        m.StopJobs(7, [1, 2, 3], [1, 1, 1]),
+        m.RecallJobs(7, 3),
+        m.CloseComputation(7),
+        m.ShareData(7, 1, b'forged'),
+        m.DropData(7, [1]),
+        m.RunJobs(7, [4], [1], [b'forged']),
+        m.OutputTaken(7, 'n'),
+        LimitCpus(7, 0),
+        PlaceFiles(7, 'n', 9, b''),
+        FetchFiles(7, 'n', 1, [0], 1000),
+        opening(),
+        m.Farewell('the holder leaves'),
+    ):
+        bench.hears(message, 'thief')
+    assert not [e for e in bench.effects if getattr(e, 'peer', 'thief') != 'thief']
+    assert {type(e) for e in bench.effects} == {Send, Disconnect}
+    bench.reported(1, 1)
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [1]), 'thief')
+    assert list(bench.core._hosted[7].letters) == [1]
+    (letter,) = bench.take(m.JobsDone)
+    assert letter.ids == [1]
+    bench.reported(2, 2)
+    assert [letter.ids for letter in bench.take(m.JobsDone)] == [[2]]
