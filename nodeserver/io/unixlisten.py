@@ -1,7 +1,6 @@
 """The listening end over local sockets: streams of programs of this user on this machine."""
 
 import asyncio
-import logging
 import os
 import socket
 import struct
@@ -21,8 +20,6 @@ from nodeserver.wire.envelope import (
     read_greeting,
     write_refusal,
 )
-
-log = logging.getLogger('nodeserver.link')
 
 MOST_UNGREETED = 64  # connections that have not greeted yet
 _BACKLOG = 128
@@ -83,7 +80,7 @@ class UnixListener(Listener):
     def _take(self, stream: _Stream, frames: list[Frame]) -> None:
         if not stream.name:
             if len(frames[0]) < HEADER_SIZE or open_header(frames[0])[0] != Kind.HELLO:
-                log.warning('closing a local connection that began without a greeting')
+                self._complain('a local program', 'it began without a greeting')
                 self._drop(stream)
                 return
             if words := objection(frames):
