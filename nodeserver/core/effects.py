@@ -2,6 +2,7 @@
 
 from dataclasses import field
 
+from nodeserver.core.diagnosis import AskDiagnosis
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.fleetmessages import RequestAnswered
 from nodeserver.core.messages import (
@@ -177,6 +178,16 @@ class MeasureAvailability:
 
 
 @value
+class Diagnose:
+    """Answer a doctor: with what the core says of the node, and with what there is to measure."""
+
+    peer: str
+    address: str  # of the peer, as this side sees it
+    ask: AskDiagnosis
+    standing: list[str]
+
+
+@value
 class Stop:
     """The program can end now."""
 
@@ -283,6 +294,7 @@ Effect = (
     | RecallFromWorker
     | ReadOutput
     | MeasureAvailability
+    | Diagnose
     | Stop
     | MarkStarted
     | MarkRequeued

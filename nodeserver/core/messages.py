@@ -41,6 +41,8 @@ from nodeserver.core.clustermessages import (
 from nodeserver.core.clustermessages import (
     Notice as Notice,
 )
+from nodeserver.core.diagnosis import AskDiagnosis as AskDiagnosis
+from nodeserver.core.diagnosis import Diagnosis as Diagnosis
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.fleetmessages import FleetMessage
 from nodeserver.core.notices import NodeNotice as NodeNotice
@@ -357,4 +359,6 @@ Message = (
     | FleetMessage
     | JobsOutput
     | OutputTaken
+    | AskDiagnosis
+    | Diagnosis
 )

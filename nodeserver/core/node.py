@@ -61,7 +61,6 @@ from nodeserver.core.messages import (
     OutputTaken,
     RecallJobs,
     RunJobs,
-    SchedulerPulse,
     ShareData,
     StopJobs,
 )
@@ -88,7 +87,7 @@ class NodeCore:
         self._departure = Departure(*shared, self._out.append, self._workplace, self._drop)
         self._shift = Shift(rules, *shared, self._workplace, self._departure, self._out.append)
         self._silence = Silence(self._peers, rules.zombie_seconds)
-        self._figures = Figures(self._out.append)
+        self._figures = Figures(self._out.append, self._peers, self.status)
         self._live_output = LiveOutput(facts.id, self._hosted, self._out.append)
         self._events = self._event_table()
         self._messages = self._message_table()
@@ -134,7 +133,7 @@ class NodeCore:
             AcknowledgeOutcomes: self._acknowledged,
             CloseComputation: self._close,
             OutputTaken: self._live_output.taken,
-            SchedulerPulse: self._figures.pulse,
+            **self._figures.messages,
             Farewell: self._farewell,
             **self._files.messages,
         }
@@ -195,7 +194,7 @@ class NodeCore:
     # schedulers that come and go
 
     def _peer_connected(self, event: PeerConnected, now: float) -> None:
-        self._peers[event.peer] = Peer(now)
+        self._peers[event.peer] = Peer(now, event.address)
         self._silence.begins(now)
         self._send(event.peer, self._facts.details(self._figures.latest))
         if self._shift.closed:

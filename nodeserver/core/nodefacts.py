@@ -49,8 +49,9 @@ AT_ALL_TIMES: Final = NodeRules()
 class Peer:
     """A scheduler that is connected to a node."""
 
-    __slots__ = ('heard_at', 'waits')
+    __slots__ = ('address', 'heard_at', 'waits')
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, address: str = '') -> None:
+        self.address = address  # as this side sees it
         self.heard_at = now
         self.waits = False  # it was refused as busy and wants to know when that ends

@@ -14,6 +14,7 @@ from nodeserver.core.departure import ORPHAN_SECONDS
 from nodeserver.core.effects import (
     CloseFiles,
     CloseTemplate,
+    Diagnose,
     Disconnect,
     ForkWorkers,
     GiveJobs,
@@ -56,6 +57,7 @@ from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_
 from nodeserver.io.standingcall import StandingCall
 from nodeserver.io.sysinfo import measure, memory_size, platform_name, python_version
 from nodeserver.io.zmqlink import ZmqLink
+from nodeserver.services.diagnosis import Examined
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import NodeContact
 
@@ -132,6 +134,8 @@ class NodeService:
         port = self._open_sockets()
         self._start_processes()
         closing.callback(self._beacon.close)
+        self._examined = Examined(self._loop, self._link.send, options.secret, options.prefix)
+        closing.push_async_callback(self._examined.aclose)
         self._fill_table()
         self._measure()
         closing.callback(self._stop_measuring)
@@ -220,6 +224,7 @@ class NodeService:
                 RecallFromWorker: procs.recall_from_worker,
                 ReadOutput: procs.read_output,
                 MeasureAvailability: lambda effect: self._tell_figures(),
+                Diagnose: self._examined.answer,
                 Stop: self._stop,
                 OpenFiles: files.open,
                 HearOfFiles: files.hear,

@@ -74,6 +74,8 @@ TAGS: dict[type[Any], int] = {
     messages.OutputTaken: 57,
     messages.NodePaused: 64,
     messages.NodeNotice: 76,
+    messages.AskDiagnosis: 88,
+    messages.Diagnosis: 89,
 }
 
 
