@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from dispy_nb.demo import add_demo_parser
+from dispy_nb.doctorcommand import add_doctor_parser
 from dispy_nb.keycommand import add_key_parser
 from nodeserver.cli.console import EXIT_USAGE, run_program, set_up_logging
 from nodeserver.cli.options import OptionParser, new_parser
@@ -11,10 +12,11 @@ from nodeserver.cli.options import OptionParser, new_parser
 
 def parser() -> OptionParser:
     """Return the parser of all subcommands; `arguments.run(arguments)` runs the chosen one."""
-    parser = new_parser('dispy', 'Try dispy-nb, and look after its keys.')
+    parser = new_parser('dispy', 'Try dispy-nb, find out what is wrong, and look after its keys.')
     parser.set_defaults(run=None, log_level='warning')  # people run these, and read the results
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND')
     add_demo_parser(subparsers)
+    add_doctor_parser(subparsers)
     add_key_parser(subparsers)
     return parser
 

@@ -37,6 +37,7 @@ FLOORS = {
     'dispy_nb.__main__': 5,
     'dispy_nb.commands': 5,
     'dispy_nb.demo': 5,
+    'dispy_nb.doctorcommand': 5,
     'dispy_nb.keycommand': 5,
 }
 # Daemons stay apart from what unpickles or runs a user's function.

@@ -117,6 +117,12 @@ def is_local_address(address: str) -> bool:
     return ip.is_loopback and _can_bind(ip)
 
 
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine has this address."""
+    ip = _parsed(address)
+    return ip is not None and ip.is_loopback
+
+
 def check_bindable(address: str) -> None:
     """Refuse an address that programs here cannot listen at (N07)."""
     ip = _parsed(address)

@@ -1,0 +1,359 @@
+"""What the facts of a node, or of a place where one should be, mean: pure."""
+
+from collections.abc import Callable
+from typing import Final
+
+from dispy_nb.doctor.facts import LinkAnswer, NodeFacts
+from dispy_nb.doctor.findings import Fault, Finding, Level, fine
+from dispy_nb.doctor.judgelocal import judge_disk, open_port
+from nodeserver.core.diagnosis import Diagnosis, Reach
+from nodeserver.core.explain import KEY_ADVICE
+
+CLOCK_SECONDS: Final = 5.0  # a difference that nobody needs to hear of
+CLOCK_MUCH: Final = 600.0
+_START: Final = 'start `dispynode` there, with the same --node_port if that was given'
+_WORDS_SHOWN: Final = 40
+
+
+def judge_node(facts: NodeFacts) -> list[Finding]:
+    """Judge a node from this side, and from its own."""
+    found = judge_reach(facts)
+    if facts.link is not None:
+        found += judge_link(facts, facts.link)
+    elif facts.udp.other_key:
+        found.append(_other_key(facts, 'it has another key'))
+    if facts.link is None and facts.udp.clock:
+        found.append(judge_difference(facts.udp.clock, where(facts)))
+    if facts.link is not None and facts.link.diagnosis is not None:
+        for judge in OF_DIAGNOSIS:
+            found += judge(facts, facts.link.diagnosis)
+    return found
+
+
+def where(facts: NodeFacts) -> str:
+    """Name the place as people know it."""
+    place = f'[{facts.address}]' if ':' in facts.address else facts.address
+    place = f'{place} port {facts.port}'
+    return place if facts.host == facts.address else f'{facts.host} ({place})'
+
+
+# the way there
+
+
+def judge_reach(facts: NodeFacts) -> list[Finding]:
+    """Judge what became of UDP pings and a TCP connection: each combination means something."""
+    udp, tcp = facts.udp, facts.tcp
+    answered = bool(udp.port) or udp.other_key
+    if Reach.PROHIBITED in (udp.reach, tcp.reach):
+        return [
+            _finding(
+                facts,
+                'way out',
+                Fault.FIREWALL,
+                "this machine's own firewall lets nothing out to it",
+                f'allow UDP and TCP to port {facts.port} in its output rules',
+            )
+        ]
+    if tcp.reach is Reach.OPEN:
+        return [_judge_udp_alone(facts, answered), _judge_open(facts)]
+    if answered:
+        return [fine(_udp_check(facts), 'answers', where(facts)), _judge_closed_tcp(facts)]
+    if facts.neighbour is False or (
+        Reach.UNREACHABLE in (udp.reach, tcp.reach) and not facts.neighbour
+    ):
+        return [
+            _finding(
+                facts,
+                'machine',
+                Fault.REACH,
+                'no machine answers for this address',
+                'check that it is switched on and connected, and what its address is: `ip addr` '
+                'there',
+            )
+        ]
+    if Reach.REFUSED in (udp.reach, tcp.reach):
+        return [_judge_nobody(facts)]
+    return [_judge_silence(facts)]
+
+
+def _judge_udp_alone(facts: NodeFacts, answered: bool) -> Finding:
+    """Judge UDP where TCP is open."""
+    check = _udp_check(facts)
+    if answered:
+        return fine(check, 'answers', where(facts))
+    if facts.tcp.words and not facts.tcp.is_zeromq:
+        return _finding(facts, check, Fault.REACH, 'nobody answers', _START)
+    return _finding(
+        facts,
+        check,
+        Fault.FIREWALL,
+        f'no answer, while TCP port {facts.tcp.port} is open: a firewall drops UDP',
+        open_port('UDP', facts.port, ' on that machine, and on what is between'),
+    )
+
+
+def _judge_open(facts: NodeFacts) -> Finding:
+    tcp = facts.tcp
+    check = f'TCP port {tcp.port}'
+    if tcp.is_zeromq or facts.udp.is_tls:
+        return fine(check, 'open', where(facts))
+    if tcp.words:
+        words = tcp.words[:_WORDS_SHOWN].decode('latin-1').strip()
+        return _finding(
+            facts,
+            check,
+            Fault.PORTS,
+            f'another program listens there (it says {words!r})',
+            'name the port of dispynode: HOST:PORT here, and node_port in JobCluster',
+        )
+    return _finding(
+        facts,
+        check,
+        Fault.REACH,
+        'takes connections and says nothing: the program there hangs, is overloaded, or speaks TLS',
+        'look at its log, start it anew; with TLS give --certfile and --keyfile here',
+    )
+
+
+def _judge_closed_tcp(facts: NodeFacts) -> Finding:
+    """Judge TCP where UDP is answered."""
+    tcp = facts.tcp
+    refused = tcp.reach is Reach.REFUSED
+    words = 'refused' if refused else 'no answer'
+    return _finding(
+        facts,
+        f'TCP port {tcp.port}',
+        Fault.FIREWALL,
+        f'{words}, while the node answers by UDP: a firewall {"rejects" if refused else "drops"} '
+        'TCP',
+        open_port('TCP', tcp.port, ' on that machine, and on what is between')
+        + '; or have the node connect to this machine: dispynode --scheduler_node',
+    )
+
+
+def _judge_nobody(facts: NodeFacts) -> Finding:
+    return _finding(
+        facts,
+        'dispynode',
+        Fault.REACH,
+        f'the machine is there, and nobody listens at port {facts.port}',
+        f'{_START}; if it runs, a firewall rejects what comes to it',
+    )
+
+
+def _judge_silence(facts: NodeFacts) -> Finding:
+    if facts.neighbour:
+        return _finding(
+            facts,
+            f'UDP and TCP port {facts.port}',
+            Fault.FIREWALL,
+            'the machine is there, and a firewall drops both',
+            open_port('UDP', facts.port, ' on that machine, and the same for tcp'),
+        )
+    return _finding(
+        facts,
+        f'UDP and TCP port {facts.port}',
+        Fault.REACH,
+        'nothing comes back: the machine is off, has another address, or a firewall there or '
+        'between drops both',
+        f'on that machine run `dispy doctor`, then {_START}; '
+        'or have it connect to this one: dispynode --scheduler_node',
+    )
+
+
+# the greeting
+
+
+def judge_link(facts: NodeFacts, link: LinkAnswer) -> list[Finding]:
+    """Judge the handshake: key, insecure, TLS, certificate, protocol."""
+    if link.connected:
+        words = 'insecure on both sides' if facts.key.kind == 'insecure' else 'the same as here'
+        found = [fine('key', words, where(facts))]
+        if link.diagnosis is None:
+            words = 'it greets, and does not say how it is'
+            advice = 'install the same release of dispy-nb there, or look at its log'
+            found.append(_finding(facts, 'versions', Fault.VERSIONS, words, advice, Level.WARNING))
+        return found
+    if not link.refusal:
+        words = 'its port is open, and it does not answer a greeting in time'
+        advice = 'look at its log; on a slow network try --timeout 10'
+        return [_finding(facts, 'greeting', Fault.REACH, words, advice)]
+    return [_judge_refusal(facts, link.refusal)]
+
+
+def _judge_refusal(facts: NodeFacts, reason: str) -> Finding:
+    if 'certificate' in reason or 'TLS' in reason:
+        advice = (
+            'give both sides the same pair: dispynode --certfile F --keyfile F, JobCluster('
+            'certfile=, keyfile=), and here --certfile and --keyfile'
+        )
+        return _finding(facts, 'certificate', Fault.KEYS, reason, advice)
+    if 'insecure' in reason:
+        advice = (
+            'both sides must be alike: leave --insecure (insecure=True) out on both, or for a '
+            'test on a network of your own give it to both'
+        )
+        return _finding(facts, 'key', Fault.KEYS, reason, advice)
+    if 'protocol version' in reason:
+        advice = 'install the same release of dispy-nb on both machines'
+        return _finding(facts, 'versions', Fault.VERSIONS, reason, advice)
+    if 'key' in reason:
+        return _other_key(facts, reason)
+    return _finding(facts, 'greeting', Fault.REACH, f'it refuses: {reason}', 'look at its log')
+
+
+def _other_key(facts: NodeFacts, reason: str) -> Finding:
+    kind = facts.key.kind
+    level = Level.PROBLEM if facts.was_named else Level.WARNING
+    advice = f'if it is yours: {KEY_ADVICE}; then start dispynode anew'
+    if kind == 'unusable':
+        reason = "a key is needed, and this machine's cannot be used"
+        advice = 'see what is said of it above'
+    elif kind == 'none yet':
+        reason = 'it has a key, and this machine has none yet'
+    return _finding(facts, 'key', Fault.KEYS, reason, advice, level)
+
+
+# what it says of itself
+
+
+def _judge_versions(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
+    ours = facts.ours
+    found = f'dispy-nb {told.version or "(not installed)"} on Python {told.python}'
+    if ours is None:
+        return [fine('versions', found, where(facts))]
+    if _minor(told.python) != _minor(ours.python):
+        return [
+            _finding(
+                facts,
+                'versions',
+                Fault.VERSIONS,
+                f'{found}, and this machine has Python {ours.python}: functions cannot travel',
+                f'start dispynode with Python {_minor(ours.python)}',
+            )
+        ]
+    if told.version != ours.package:
+        words = f'{found}, and this machine has {ours.package or "none installed"}'
+        advice = 'install the same release on both'
+        return [_finding(facts, 'versions', Fault.VERSIONS, words, advice, Level.WARNING)]
+    return [fine('versions', found, where(facts))]
+
+
+def _minor(version: str) -> str:
+    return '.'.join(version.split('.')[:2])
+
+
+def _judge_clock(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
+    difference = facts.link.clock if facts.link else 0.0
+    return [judge_difference(difference, where(facts))]
+
+
+def judge_difference(seconds: float, place: str) -> Finding:
+    """Judge how far a node's clock is from ours; no connection depends on it but TLS."""
+    if abs(seconds) <= CLOCK_SECONDS:
+        return fine('clock', 'as here', place)
+    words = f'{span_text(abs(seconds))} {"ahead of" if seconds > 0 else "behind"} this machine'
+    advice = 'set both: `timedatectl set-ntp true`'
+    if abs(seconds) < CLOCK_MUCH:
+        advice += '; jobs run all the same, times in logs and of files do not compare'
+    else:
+        advice += '; jobs run all the same, but times do not compare and certificates may seem '
+        advice += 'expired or not yet valid'
+    return Finding('clock', Level.WARNING, Fault.CLOCKS, words, advice, place)
+
+
+def span_text(seconds: float) -> str:
+    """Write a length of time for people."""
+    for size, name in ((86400, 'days'), (3600, 'hours'), (60, 'minutes')):
+        if seconds >= 2 * size:
+            return f'{seconds / size:.3g} {name}'
+    return f'{seconds:.3g} seconds'
+
+
+def _judge_disk(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
+    return [judge_disk('disk', told.directory, told.disk_free, told.files_free, where(facts))]
+
+
+def _judge_standing(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
+    lines = told.standing[:-1] or ['says nothing of itself']  # the last one counts us as well
+    return [fine('standing', '; '.join(lines[:6]), where(facts))]
+
+
+def _judge_way_back(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
+    place, port = where(facts), facts.client_port
+    found = [_judge_address(facts, told)] if told.address else []
+    is_nat = bool(told.address) and _plain(told.address) not in facts.own
+    if told.tcp_back == Reach.OPEN:
+        found.append(fine(f'way back to TCP port {port}', 'open', place))
+    elif told.tcp_back != Reach.UNTRIED:
+        words = f'the node cannot connect to this machine ({told.tcp_back})'
+        advice = (
+            'this matters for nodes with --scheduler_node only: forward the port at the gateway'
+            if is_nat
+            else 'this matters for nodes with --scheduler_node only: '
+            + open_port('TCP', port, ' here')
+        )
+        check = f'way back to TCP port {port}'
+        found.append(_finding(facts, check, Fault.FIREWALL, words, advice, Level.WARNING))
+    came = facts.link.token_came if facts.link else None
+    if came:
+        found.append(fine(f'way back to UDP port {port}', 'open', place))
+    elif came is False and told.address:
+        words = "what the node sends does not arrive: announcements of new nodes won't either"
+        advice = 'clusters find them by their own pings, some seconds later'
+        if not is_nat:
+            advice += '; ' + open_port('UDP', port, ' here')
+        check = f'way back to UDP port {port}'
+        found.append(_finding(facts, check, Fault.FIREWALL, words, advice, Level.WARNING))
+    return found
+
+
+def _judge_address(facts: NodeFacts, told: Diagnosis) -> Finding:
+    words = f'it sees this machine at {told.address}'
+    if _plain(told.address) in facts.own:
+        return fine('address', words, where(facts))
+    return fine('address', f'{words}: there is a gateway (NAT) between', where(facts))
+
+
+def _judge_its_key(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
+    return [
+        _finding(
+            facts,
+            'its key',
+            Fault.CONFIGURATION,
+            text,
+            'put that right on that machine before dispynode is started the next time',
+            Level.WARNING,
+        )
+        for text in told.warnings[:10]
+    ]
+
+
+OF_DIAGNOSIS: Final[tuple[Callable[[NodeFacts, Diagnosis], list[Finding]], ...]] = (
+    _judge_versions,
+    _judge_clock,
+    _judge_disk,
+    _judge_standing,
+    _judge_way_back,
+    _judge_its_key,
+)
+
+
+def _udp_check(facts: NodeFacts) -> str:
+    return f'UDP port {facts.port}'
+
+
+def _finding(
+    facts: NodeFacts,
+    check: str,
+    fault: Fault,
+    found: str,
+    advice: str,
+    level: Level = Level.PROBLEM,
+) -> Finding:
+    return Finding(check, level, fault, found, advice, where(facts))
+
+
+def _plain(address: str) -> str:
+    """An address without the interface that a link-local one needs."""
+    return address.partition('%')[0]
