@@ -59,6 +59,8 @@ class Examination:
         self, order: Order, basis: Basis, tell: Tell, closing: contextlib.ExitStack
     ) -> None:
         self.findings: list[Finding] = []
+        self._untold: list[list[Finding]] = []
+        self._is_here_told = False
         self._order, self._basis, self._tell = order, basis, tell
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[asyncio.Task[list[Finding]], str] = {}
@@ -91,7 +93,7 @@ class Examination:
             )
             if not done:
                 break
-            for task in sorted(done, key=lambda task: self._tasks[task] != HERE):
+            for task in done:
                 self._say(self._tasks.pop(task), task.result())
         for place in self._tasks.values():
             self._say(place, [self._unfinished(place)])
@@ -106,9 +108,16 @@ class Examination:
         self._tasks[self._loop.create_task(examining)] = place
 
     def _say(self, place: str, found: list[Finding]) -> None:
-        if found:
-            self.findings += found
-            self._tell(found[0].where, found)
+        """Tell of a place, but of none before this machine, which may explain the others."""
+        if place == HERE:
+            self._untold.insert(0, found)
+            self._is_here_told = True
+        else:
+            self._untold.append(found)
+        while self._is_here_told and self._untold:
+            if group := self._untold.pop(0):
+                self.findings += group
+                self._tell(group[0].where, group)
 
     def _unfinished(self, place: str) -> Finding:
         advice = f'give it more time: --timeout {2 * self._order.timeout:g}'

@@ -55,6 +55,8 @@ def judge_reach(facts: NodeFacts) -> list[Finding]:
             )
         ]
     if tcp.reach is Reach.OPEN:
+        if not tcp.is_zeromq and not answered:  # what UDP does says nothing about a firewall then
+            return [_judge_open(facts)]
         return [_judge_udp_alone(facts, answered), _judge_open(facts)]
     if answered:
         return [fine(_udp_check(facts), 'answers', where(facts)), _judge_closed_tcp(facts)]
@@ -81,8 +83,8 @@ def _judge_udp_alone(facts: NodeFacts, answered: bool) -> Finding:
     check = _udp_check(facts)
     if answered:
         return fine(check, 'answers', where(facts))
-    if facts.tcp.words and not facts.tcp.is_zeromq:
-        return _finding(facts, check, Fault.REACH, 'nobody answers', _START)
+    if facts.link is not None and facts.link.refusal:  # it says so once a second, to anybody
+        return fine(check, 'no answer to our key, which it refuses', where(facts))
     return _finding(
         facts,
         check,

@@ -12,7 +12,7 @@ KEY_ADVICE = (
 NOBODY = (
     'nobody answered: start `dispynode` on each machine that should run jobs; if it runs, '
     'check that it listens on that port, that no firewall drops UDP and TCP to it, and '
-    f'that both have the same key ({KEY_ADVICE})'
+    f'that both have the same key ({KEY_ADVICE}); `dispy doctor HOST` says which of these it is'
 )
 
 MOST_NAMES = 10  # of nodes that jobs wait for, in one text

@@ -144,7 +144,7 @@ def test_wrong_lines_are_answered_in_one_line(cells: Cells, line: str, said: str
         ('cluster c double --shared', 'NotYetSupported: SharedJobCluster is not yet supported'),
         ('recover file', 'NotYetSupported: %dispy recover is not yet supported by this version; '),
         ('attach', 'NotYetSupported: %dispy attach is not yet supported'),
-        ('doctor', 'NotYetSupported: %dispy doctor is not yet supported by this version; `%dispy '),
+        ('doctor bigbox:x', "UsageError: 'bigbox:x' is not HOST, HOST:PORT or [ADDRESS]:PORT"),
     ],
 )
 def test_our_own_errors_have_no_traceback(cells: Cells, line: str, said: str) -> None:

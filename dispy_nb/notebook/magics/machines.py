@@ -14,7 +14,6 @@ from dispy_nb.notebook.magics.verbs import server_lines
 from nodeserver.core.errors import NotYetSupported
 
 _MEANWHILE = {
-    'doctor': '`%dispy nodes` and `%dispy explain` say what is wrong with nodes',
     'recover': 'submit the jobs that are missing again',
     'attach': 'jobs that run when the kernel ends go on to their end on their nodes, and their '
     'results are lost: submit them again',

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dispy_nb.notebook.magics import machines, verbs
+from dispy_nb import doctorcommand
+from dispy_nb.notebook.magics import doctor, machines, verbs
 from dispy_nb.notebook.magics.arguments import LineParser, add_cluster_options, with_flags
 
 Run = Callable[[Any, argparse.Namespace], Any]
@@ -159,7 +160,12 @@ _ALL = (
     Subcommand(
         'key show|path|export|import', "this user's own key, as `dispy key`", machines.key, _key
     ),
-    Subcommand('doctor', 'what is wrong with this machine (comes later)', machines.to_come),
+    Subcommand(
+        'doctor [HOST[:PORT] ...]',
+        'what is wrong between this machine and its nodes, and what to do',
+        doctor.doctor,
+        doctorcommand.add_doctor_options,
+    ),
     Subcommand(
         'recover FILE',
         'results of a program that has crashed (comes later)',
