@@ -68,6 +68,7 @@ class Owner:
     is_ours: bool  # a dispynode, or a program that may be one of ours
     is_node: bool
     words: str
+    is_doctor: bool = False  # who is there for some seconds only
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +119,16 @@ class UdpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class TcpAnswer:
-    """What became of a connection, and whether a program with ZeroMQ is there."""
+    """What became of a connection, and whether a program with ZeroMQ is there.
+
+    `mechanism` is how that has its peers prove themselves: 'CURVE' by a key, 'NULL' not at all.
+    """
 
     reach: Reach
     port: int
     words: bytes = b''
     is_zeromq: bool = False
+    mechanism: str = ''
 
 
 @dataclass(frozen=True, slots=True)

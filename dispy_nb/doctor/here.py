@@ -70,14 +70,19 @@ async def look_at_basis(order: Order, given: machine.SecretGiven) -> Basis:
         return judgelocal.judge_ports(order, looked)
 
     check = Check('ports', Fault.PORTS, lambda: ports.look_at_ports(order), judge)
-    try:
-        look = in_thread(lambda: machine.look_at_key(given), order.timeout)
-        key, secret = await look
-    except TimeoutError:  # a home directory that does not answer
-        key = KeyState('unusable', '', 'the key file cannot be read in time: look at the disk')
-        secret = Secret(secrets.token_bytes(32))
-    findings = judgelocal.judge_key(key) + await run_check(check, order.timeout)
+    (key, secret), findings = await asyncio.gather(
+        _look_at_key(order, given), run_check(check, order.timeout)
+    )
+    findings = judgelocal.judge_key(key) + findings
     return Basis(key, secret, found, machine.own_addresses(), findings)
+
+
+async def _look_at_key(order: Order, given: machine.SecretGiven) -> tuple[KeyState, Secret]:
+    try:
+        return await in_thread(lambda: machine.look_at_key(given), order.timeout)
+    except TimeoutError:  # a home directory that does not answer
+        words = 'the key file cannot be read in time: look at the disk that it is on'
+        return KeyState('unusable', '', words), Secret(secrets.token_bytes(32))
 
 
 async def look_at_rest(order: Order, basis: Basis) -> list[Finding]:

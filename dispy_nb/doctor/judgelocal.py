@@ -227,7 +227,7 @@ def _judge_port(order: Order, port: Port) -> Finding:
     owner = port.owner
     if owner is None:
         return fine(check, 'free')
-    if owner.is_node or (owner.is_ours and not is_nodes):
+    if owner.is_node or owner.is_doctor or (owner.is_ours and not is_nodes):
         return fine(check, f'in use by {owner.words}')
     found = f'in use by {owner.words}'
     if not is_nodes:

@@ -6,6 +6,7 @@ from typing import Final
 from dispy_nb.doctor.facts import LinkAnswer, NodeFacts
 from dispy_nb.doctor.findings import Fault, Finding, Level, fine
 from dispy_nb.doctor.judgelocal import judge_disk, open_port
+from dispy_nb.doctor.judgeprogram import TAKES_NODES, is_program, judge_program
 from nodeserver.core.diagnosis import Diagnosis, Reach
 from nodeserver.core.explain import KEY_ADVICE
 
@@ -13,15 +14,28 @@ CLOCK_SECONDS: Final = 5.0  # a difference that nobody needs to hear of
 CLOCK_MUCH: Final = 600.0
 _START: Final = 'start `dispynode` there, with the same --node_port if that was given'
 _WORDS_SHOWN: Final = 40
+_SAME_PAIR: Final = (
+    'give both sides the same pair: dispynode --certfile F --keyfile F, JobCluster(certfile=, '
+    'keyfile=), and here --certfile and --keyfile'
+)
+_ASKS_FOR_KEY: Final = 'it asks for a key, and this side runs insecure, without one'
+_IS_INSECURE: Final = 'it runs insecure, without a key, and this side has one'
+_TLS_ALERT: Final = 0x15  # the first byte of what TLS answers to what is none
 
 
 def judge_node(facts: NodeFacts) -> list[Finding]:
-    """Judge a node from this side, and from its own."""
-    found = judge_reach(facts)
+    """Judge a node from this side, and from its own; or a program that waits for nodes."""
+    if is_program(facts):
+        found = [judge_program(facts, where(facts))]
+    else:
+        found = judge_reach(facts)
     if facts.link is not None:
         found += judge_link(facts, facts.link)
     elif facts.udp.other_key:
         found.append(_other_key(facts, 'it has another key'))
+    elif facts.tcp.reach is Reach.OPEN and speaks_tls(facts):
+        words = 'it speaks TLS, and no certificate was given here'
+        found.append(_finding(facts, 'certificate', Fault.KEYS, words, _SAME_PAIR))
     if facts.link is None and facts.udp.clock:
         found.append(judge_difference(facts.udp.clock, where(facts)))
     if facts.link is not None and facts.link.diagnosis is not None:
@@ -55,7 +69,8 @@ def judge_reach(facts: NodeFacts) -> list[Finding]:
             )
         ]
     if tcp.reach is Reach.OPEN:
-        if not tcp.is_zeromq and not answered:  # what UDP does says nothing about a firewall then
+        is_ours = tcp.is_zeromq or speaks_tls(facts)
+        if not is_ours and not answered:  # what UDP does says nothing about a firewall then
             return [_judge_open(facts)]
         return [_judge_udp_alone(facts, answered), _judge_open(facts)]
     if answered:
@@ -97,7 +112,7 @@ def _judge_udp_alone(facts: NodeFacts, answered: bool) -> Finding:
 def _judge_open(facts: NodeFacts) -> Finding:
     tcp = facts.tcp
     check = f'TCP port {tcp.port}'
-    if tcp.is_zeromq or facts.udp.is_tls:
+    if tcp.is_zeromq or speaks_tls(facts):
         return fine(check, 'open', where(facts))
     if tcp.words:
         words = tcp.words[:_WORDS_SHOWN].decode('latin-1').strip()
@@ -115,6 +130,11 @@ def _judge_open(facts: NodeFacts) -> Finding:
         'takes connections and says nothing: the program there hangs, is overloaded, or speaks TLS',
         'look at its log, start it anew; with TLS give --certfile and --keyfile here',
     )
+
+
+def speaks_tls(facts: NodeFacts) -> bool:
+    """Whether the node says so, or its port answers as TLS does to what is none."""
+    return facts.udp.is_tls or facts.tcp.words[:1] == bytes((_TLS_ALERT,))
 
 
 def _judge_closed_tcp(facts: NodeFacts) -> Finding:
@@ -183,13 +203,20 @@ def judge_link(facts: NodeFacts, link: LinkAnswer) -> list[Finding]:
     return [_judge_refusal(facts, link.refusal)]
 
 
+def _mismatch(facts: NodeFacts) -> str:
+    """Say whether only one side is insecure: a refusal does not always tell."""
+    if facts.key.kind == 'insecure':
+        return _ASKS_FOR_KEY if facts.tcp.mechanism == 'CURVE' else ''
+    return _IS_INSECURE if facts.tcp.mechanism == 'NULL' else ''
+
+
 def _judge_refusal(facts: NodeFacts, reason: str) -> Finding:
-    if 'certificate' in reason or 'TLS' in reason:
-        advice = (
-            'give both sides the same pair: dispynode --certfile F --keyfile F, JobCluster('
-            'certfile=, keyfile=), and here --certfile and --keyfile'
-        )
-        return _finding(facts, 'certificate', Fault.KEYS, reason, advice)
+    reason = _mismatch(facts) or reason
+    if TAKES_NODES in reason:
+        words = 'the same as here; a program waits there for nodes to connect'
+        return fine('key', words, where(facts))
+    if any(word in reason for word in ('certificate', 'SSL', 'TLS')):
+        return _finding(facts, 'certificate', Fault.KEYS, reason, _SAME_PAIR)
     if 'insecure' in reason:
         advice = (
             'both sides must be alike: leave --insecure (insecure=True) out on both, or for a '

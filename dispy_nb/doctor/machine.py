@@ -73,7 +73,7 @@ def look_at_key(given: SecretGiven) -> tuple[KeyState, Secret]:
     nodes can be pinged, which then answer that they have another.
     """
     path = str(keys.key_path())
-    stand_in = keys.from_passphrase(os.urandom(16).hex())
+    stand_in = Secret(os.urandom(32))
     try:
         is_own = not (given.insecure or given.secret or given.secret_file)
         is_own = is_own and not os.environ.get(keys.SECRET_VARIABLE)

@@ -2,26 +2,36 @@
 
 import contextlib
 import errno
+import functools
 import os
+import secrets
 import socket
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import Any, Final
 
 from dispy_nb.doctor.facts import Order, Owner, Port
 from nodeserver.io.reaching import is_zeromq
 from nodeserver.io.sysinfo import psutil
+from nodeserver.wire import beacon
 
 _KINDS: Final = {'TCP': socket.SOCK_STREAM, 'UDP': socket.SOCK_DGRAM}
-_GREETING_SECONDS: Final = 0.3
+_ANSWER_SECONDS: Final = 0.3
 _LONGEST_WORDS: Final = 60
-_NODE_WORDS: Final = ('dispynode', 'nodeserver.cli.dispynode')
+_NODE_WORDS: Final = ('dispynode', 'dispynode.py', 'nodeserver.cli.dispynode')
+_LOOPBACK: Final = '127.0.0.1'
 
 
 def look_at_ports(order: Order) -> list[Port]:
     """Look at the ports of nodes and of clusters, each for TCP and UDP."""
+    numbers = dict.fromkeys((order.node_port, order.port))
+    every = [(number, kind) for number in numbers for kind in _KINDS]
+    taken = [place for place in every if not is_free(*place)]
+    sockets = _sockets() if taken else []
+    is_node = functools.cache(_answers_as_node)  # it says so once a second
     return [
-        Port(number, kind, None if is_free(number, kind) else owner_of(number, kind))
-        for number in dict.fromkeys((order.node_port, order.port))
-        for kind in _KINDS
+        Port(*place, owner_of(*place, sockets, is_node) if place in taken else None)
+        for place in every
     ]
 
 
@@ -44,46 +54,71 @@ def is_free(number: int, kind: str) -> bool:
     return True
 
 
-def owner_of(number: int, kind: str) -> Owner:
-    """Say who has a port, as far as this user may know."""
-    process = _process_of(number, kind)
+def owner_of(
+    number: int, kind: str, sockets: Sequence[Any], answers_as_node: Callable[[int], bool]
+) -> Owner | None:
+    """Say who has a port, as far as this user may know: if not by name, by how it answers."""
+    process = _process_of(number, kind, sockets)
     speaks = kind == 'TCP' and _greets_as_zeromq(number)
-    if process is None:
-        words = 'a program with ZeroMQ' if speaks else 'another program'
-        return Owner(speaks, False, f'{words} (root could see which: sudo ss -lpn)')
-    pid, name, command, user = process
-    is_node = any(word in command for word in _NODE_WORDS)
-    is_python = 'python' in os.path.basename(name).lower()  # noqa: PTH119 - a name, no path
-    words = 'dispynode' if is_node else _short(command) or name
-    return Owner(
-        is_node or speaks or (kind == 'UDP' and is_python),
-        is_node,
-        f'{words} (process {pid} of {user})',
-    )
-
-
-def _process_of(number: int, kind: str) -> tuple[int, str, str, str] | None:
-    """Find the process that listens: its id, name, command line and user."""
-    if psutil is None:
+    if process is not None:
+        pid, command, user = process
+        is_node = any(PurePath(word).name in _NODE_WORDS for word in command)
+        is_doctor = 'doctor' in command and any('dispy' in word for word in command)
+        is_ours = is_node or speaks or is_doctor or (kind == 'UDP' and _is_python(command))
+        words = 'dispynode' if is_node else program_words(command)
+        return Owner(is_ours, is_node, f'{words} (process {pid} of {user})', is_doctor)
+    if is_free(number, kind):  # it has just ended
         return None
-    with contextlib.suppress(psutil.Error, OSError):
-        for each in psutil.net_connections(kind.lower()):
-            if each.laddr and each.laddr.port == number and _listens(each, kind) and each.pid:
-                process = psutil.Process(each.pid)
-                command = ' '.join(process.cmdline())
-                return each.pid, process.name(), command, process.username()
+    is_node = (speaks or kind == 'UDP') and answers_as_node(number)
+    words = 'dispynode of another user' if is_node else 'another program'
+    if speaks and not is_node:
+        words = 'a program with ZeroMQ'
+    return Owner(speaks or is_node, is_node, f'{words} (root can see which: sudo ss -lnp)')
+
+
+def program_words(command: Sequence[str]) -> str:
+    """Name a program by its file, and the script or module that Python runs; no arguments.
+
+    These belong to whoever started it, and a secret may be among them.
+    """
+    if not command:
+        return 'another program'
+    words = [PurePath(command[0]).name]
+    if _is_python(command):
+        named = [word for word in command[1:3] if not word.startswith('-')]
+        is_script = bool(named) and not command[1].startswith('-')
+        if is_script or command[1:2] == ['-m']:
+            words += [PurePath(word).name for word in named[:1]]
+    return ' '.join(words)[:_LONGEST_WORDS]
+
+
+def _is_python(command: Sequence[str]) -> bool:
+    return bool(command) and 'python' in PurePath(command[0]).name.lower()
+
+
+def _sockets() -> list[Any]:
+    """List all sockets of the internet that this user may know of."""
+    if psutil is not None:
+        with contextlib.suppress(psutil.Error, OSError):
+            return list(psutil.net_connections('inet'))
+    return []
+
+
+def _process_of(
+    number: int, kind: str, sockets: Sequence[Any]
+) -> tuple[int, list[str], str] | None:
+    """Find the process that listens: its id, command line and user."""
+    for each in sockets:
+        if each.type != _KINDS[kind] or not each.laddr or each.laddr.port != number or not each.pid:
+            continue
+        if kind == 'TCP' and each.status != psutil.CONN_LISTEN:
+            continue
+        if kind == 'UDP' and each.pid == os.getpid():
+            continue
+        with contextlib.suppress(psutil.Error, OSError):  # it has just ended
+            process = psutil.Process(each.pid)
+            return each.pid, process.cmdline() or [process.name()], process.username()
     return None
-
-
-def _listens(connection: Any, kind: str) -> bool:
-    return kind == 'UDP' or connection.status == psutil.CONN_LISTEN
-
-
-def _short(command: str) -> str:
-    """Cut a command line, whose arguments may be long; a secret may be among them."""
-    words = command.split()
-    kept = [word for word in words[:3] if not word.startswith('-')]
-    return ' '.join(kept)[:_LONGEST_WORDS]
 
 
 def _greets_as_zeromq(number: int) -> bool:
@@ -91,9 +126,20 @@ def _greets_as_zeromq(number: int) -> bool:
     said = b''
     with (
         contextlib.suppress(OSError),
-        socket.create_connection(('127.0.0.1', number), _GREETING_SECONDS) as sock,
+        socket.create_connection((_LOOPBACK, number), _ANSWER_SECONDS) as sock,
     ):
-        sock.settimeout(_GREETING_SECONDS)
+        sock.settimeout(_ANSWER_SECONDS)
         while len(said) < 10 and (more := sock.recv(64)):
             said += more
     return is_zeromq(said)
+
+
+def _answers_as_node(number: int) -> bool:
+    """Ask under a key that nobody has: a node says that it has another one."""
+    asker = beacon.Asker(secrets.token_hex(16), beacon.Role.CLIENT)
+    nonce, key = secrets.token_bytes(beacon.NONCE_SIZE), secrets.token_bytes(32)
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(_ANSWER_SECONDS)
+        sock.sendto(beacon.encode_ping(nonce, asker, key), (_LOOPBACK, number))
+        return sock.recv(beacon.PADDED_SIZE) == beacon.OTHER_KEY_PACKET
+    return False

@@ -14,7 +14,7 @@ from dispy_nb.doctor.probing import Ears, Prober
 from dispy_nb.doctor.visiting import Visitor
 from nodeserver.core.diagnosis import TOKEN_SIZE, AskDiagnosis, Reach
 from nodeserver.io.dialer import Target
-from nodeserver.io.reaching import is_zeromq, try_tcp
+from nodeserver.io.reaching import is_zeromq, mechanism, try_tcp
 
 _FIRST_WORDS_SECONDS: Final = 0.5
 MOST_AT_ONCE: Final = 16
@@ -58,7 +58,7 @@ class Examiner:
 
     async def _try_tcp(self, address: str, port: int) -> TcpAnswer:
         reach, words = await try_tcp(address, port, self._order.timeout, _FIRST_WORDS_SECONDS)
-        return TcpAnswer(reach, port, words, is_zeromq(words))
+        return TcpAnswer(reach, port, words, is_zeromq(words), mechanism(words))
 
     async def _greet(self, facts: NodeFacts) -> NodeFacts:
         """Go on to the link, where somebody is there who understands a greeting."""

@@ -8,8 +8,10 @@ from typing import Final
 from nodeserver.core.diagnosis import Reach
 from nodeserver.io.datagrams import bind_address, family_of
 
-# what ZeroMQ says as soon as somebody connects (ZMTP 3): a signature of ten bytes
+# ZMTP 3: a signature of ten bytes, said at once; to whoever says as much and the version, the rest
+GREETING: Final = b'\xff' + bytes(8) + b'\x7f\x03'
 _SIGNATURE_SIZE: Final = 10
+_MECHANISM: Final = slice(12, 32)
 _FIRST_WORDS: Final = 64
 _REACHES: Final = {
     errno.ECONNREFUSED: Reach.REFUSED,
@@ -28,7 +30,11 @@ def reach_of(error: OSError) -> Reach:
 async def try_tcp(
     address: str, port: int, timeout: float, patience: float = 0.0
 ) -> tuple[Reach, bytes]:
-    """Connect to a numeric address; with `patience` seconds, also hear what it says first."""
+    """Connect to a numeric address; with `patience` seconds, also hear what it says first.
+
+    It is greeted with the beginning of ZeroMQ's greeting, after which no key is judged yet: so
+    who is there tells what it is, and finds nothing to complain about.
+    """
     loop = asyncio.get_running_loop()
     with socket.socket(family_of(address), socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
@@ -39,16 +45,29 @@ async def try_tcp(
             return (reach_of(error) if error.errno else Reach.SILENT), b''
         except OSError as error:
             return reach_of(error), b''
-        words = b''
-        try:
-            async with asyncio.timeout(patience):
-                while len(words) < _SIGNATURE_SIZE and (
-                    more := await loop.sock_recv(sock, _FIRST_WORDS)
-                ):
-                    words += more
-        except OSError:  # it says nothing, or has closed the connection
-            pass
-        return Reach.OPEN, words
+        return Reach.OPEN, await _first_words(sock, patience) if patience else b''
+
+
+async def _first_words(sock: socket.socket, patience: float) -> bytes:
+    loop = asyncio.get_running_loop()
+    words = b''
+    try:
+        async with asyncio.timeout(patience):
+            await loop.sock_sendall(sock, GREETING)
+            while more := await loop.sock_recv(sock, _FIRST_WORDS):
+                words += more
+                if len(words) >= (_FIRST_WORDS if is_zeromq(words) else _SIGNATURE_SIZE):
+                    break
+    except OSError:  # it says nothing (more), or has closed the connection
+        pass
+    return words
+
+
+def mechanism(words: bytes) -> str:
+    """Return how a program with ZeroMQ has its peers prove themselves: 'CURVE', 'NULL', or ''."""
+    if not is_zeromq(words):
+        return ''
+    return words[_MECHANISM].rstrip(b'\0').decode('ascii', 'replace')
 
 
 def is_zeromq(words: bytes) -> bool:

@@ -26,7 +26,7 @@ from nodeserver.io.reaching import try_tcp
 from nodeserver.io.sysinfo import platform_name
 
 WAY_BACK_SECONDS: Final = 1.0
-MOST_AT_ONCE: Final = 16  # of doctors; more are not answered, and say so themselves
+MOST_AT_ONCE: Final = 16  # of ways back that are tried; for more doctors there is no try
 
 
 class Examined:
@@ -44,10 +44,12 @@ class Examined:
 
     def answer(self, effect: Diagnose) -> None:
         """Look at everything, and send what was found."""
-        if len(self._tasks) < MOST_AT_ONCE:
-            task = self._loop.create_task(self._answer(effect))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if len(self._tasks) >= MOST_AT_ONCE:
+            self._send(effect.peer, self._diagnosis(effect, Reach.UNTRIED))
+            return
+        task = self._loop.create_task(self._answer(effect))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def aclose(self) -> None:
         """Leave unanswered what is not answered yet."""

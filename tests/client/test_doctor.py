@@ -30,6 +30,7 @@ from dispy_nb.doctor.firewall import Ruleset
 from dispy_nb.doctor.here import Check, run_check
 from dispy_nb.doctor.judgenetwork import Around, judge_network
 from dispy_nb.doctor.judgenode import judge_difference, judge_node
+from dispy_nb.doctor.ports import program_words
 from dispy_nb.doctor.visiting import Visitor
 from dispy_nb.doctorcommand import target_of
 from nodeserver.core.diagnosis import AskDiagnosis, Diagnosis, Reach
@@ -120,11 +121,61 @@ def test_each_refusal_is_of_its_kind(refusal: str, fault: str, check: str) -> No
     assert bad(found) == [('PROBLEM', fault, check)]
 
 
+@pytest.mark.parametrize(
+    'there',
+    [
+        {'udp': replace(ANSWERED, is_tls=True), 'tcp': TcpAnswer(Reach.OPEN, 51348)},
+        {'udp': SILENT, 'tcp': TcpAnswer(Reach.OPEN, 51348, b'\x15\x03\x03\0\2\2\x46')},
+    ],
+)
+def test_a_node_that_speaks_tls_is_known_and_asks_for_a_certificate(there: dict[str, Any]) -> None:
+    found = judge_node(facts_of(link=None, **there))
+    assert ('PROBLEM', 'KEYS', 'certificate') in bad(found)
+    assert '--certfile' in found[-1].advice
+
+
+@pytest.mark.parametrize(
+    ('ours', 'theirs', 'said'),
+    [
+        ('own', 'NULL', 'it runs insecure'),
+        ('insecure', 'CURVE', 'it asks for a key'),
+        ('own', 'CURVE', 'it has another key, or none'),
+    ],
+)
+def test_what_a_greeting_shows_is_surer_than_a_refusal(ours: str, theirs: str, said: str) -> None:
+    link = LinkAnswer(refusal='it has another key, or none')
+    there = facts_of(key=KeyState(ours), tcp=replace(OPEN, mechanism=theirs), link=link)
+    (problem,) = [each for each in judge_node(there) if each.level is Level.PROBLEM]
+    assert said in problem.found
+
+
 def test_another_key_where_a_broadcast_found_it_is_no_problem_of_ours() -> None:
     stranger = facts_of(udp=UdpAnswer(Reach.OPEN, other_key=True), link=None, was_named=False)
     assert bad(judge_node(stranger)) == [('WARNING', 'KEYS', 'key')]
     found = judge_node(replace(stranger, key=KeyState('unusable')))
     assert "this machine's cannot be used" in found[-1].found
+
+
+# a place where a program should wait for nodes
+
+
+@pytest.mark.parametrize(
+    ('reach', 'neighbour', 'fault', 'said'),
+    [
+        (Reach.REFUSED, True, 'REACH', 'no program listens there now'),
+        (Reach.SILENT, True, 'FIREWALL', 'nothing comes back: a firewall there drops it'),
+        (Reach.SILENT, None, 'REACH', 'or the machine is off'),
+        (Reach.SILENT, False, 'REACH', 'no machine answers for this address'),
+        (Reach.UNREACHABLE, None, 'REACH', 'no machine answers for this address'),
+    ],
+)
+def test_the_port_of_programs_is_judged_by_tcp_alone(
+    reach: Reach, neighbour: bool | None, fault: str, said: str
+) -> None:
+    there = facts_of(port=51347, udp=SILENT, tcp=tcp(reach), link=None, neighbour=neighbour)
+    (problem,) = judge_node(there)
+    assert problem.fault.name == fault
+    assert said in problem.found and problem.advice
 
 
 # what a node says of itself
@@ -242,12 +293,31 @@ WEB = Owner(False, False, 'nginx')
 
 
 @pytest.mark.parametrize(
+    ('command', 'words'),
+    [
+        (['/usr/sbin/nginx', '-g', 'daemon off;'], 'nginx'),
+        (['/opt/bin/server', 'hunter22', '--token', 'hunter22'], 'server'),
+        (['/usr/bin/python3', '/home/ann/study.py', 'hunter22'], 'python3 study.py'),
+        (['python3', '-m', 'ipykernel_launcher', '-f', 'hunter22'], 'python3 ipykernel_launcher'),
+        (['python3', '-c', 'print("hunter22")'], 'python3'),
+        (['python3', '-W', 'error', 'hunter22'], 'python3'),
+        ([], 'another program'),
+    ],
+)
+def test_a_program_that_has_a_port_is_named_without_its_arguments(
+    command: list[str], words: str
+) -> None:
+    assert program_words(command) == words
+
+
+@pytest.mark.parametrize(
     ('number', 'owner', 'level'),
     [
         (51348, None, 'OK'),
         (51348, NODE, 'OK'),
         (51348, NOTEBOOK, 'WARNING'),
         (51348, WEB, 'PROBLEM'),
+        (51348, Owner(True, False, 'dispy', is_doctor=True), 'OK'),
         (51347, NOTEBOOK, 'OK'),
         (51347, WEB, 'WARNING'),
     ],

@@ -1,6 +1,8 @@
 """`dispy doctor`: each broken set-up, really made, has its line, its advice and its exit status."""
 
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.doctor import ELSEWHERE, Examined, examined
+from tests.support.doctor import Examined, examined, share_key
 from tests.support.machines import Machine, machines
 from tests.support.netns import Lan, TwoLans
 from tests.support.programs import at_once
@@ -31,9 +33,12 @@ while True:
 """
 
 
+ELSEWHERE = itertools.count(40000)  # ports at which a broadcast finds nobody
+
+
 def named(machine: Machine, host: str, *words: object) -> Examined:
     """Examine one host, which a broadcast does not find as well."""
-    return examined(machine, f'{host}:{PORT}', '--node_port', ELSEWHERE, *words)
+    return examined(machine, f'{host}:{PORT}', '--node_port', next(ELSEWHERE), *words)
 
 
 # two machines that work
@@ -87,10 +92,15 @@ def test_a_sound_network_has_no_problem_and_a_busy_node_answers_undisturbed() ->
         assert 'held by ' in standing and 'holder.py' in standing
         assert found.one('the local network', 'broadcast')['found'].startswith('2 nodes')
         assert 'in use by' in found.one('this machine', 'TCP port 51347')['found']
+        waits = f'{client.ip} port 51347'  # for nodes with --scheduler_node
+        found = examined(busy, f'{client.ip}:51347', '--node_port', next(ELSEWHERE))
+        assert (found.status, found.problems()) == (0, []), found.text
+        assert 'a program waits there for nodes' in found.one(waits, 'key')['found']
         gate.touch()
         holder.wait_for_log('undisturbed 1')
         assert holder.wait() == 0
-        assert 'gone' not in node.log()
+        for program in (holder, node):  # nobody was a stranger to them
+            assert 'another key' not in program.log() and 'gone' not in program.log()
 
 
 # the way there
@@ -99,7 +109,9 @@ def test_a_sound_network_has_no_problem_and_a_busy_node_answers_undisturbed() ->
 @pytest.mark.row('Z07')
 def test_what_a_firewall_drops_is_told_apart_from_nobody_being_there() -> None:
     hosts = ('udp', 'tcp', 'both', 'rejecting', 'silent', 'empty', 'stranger')
-    with Lan(len(hosts) + 1) as lan, machines(*lan) as (client, *others), ExitStack() as stack:
+    with Lan(len(hosts) + 1) as lan, ExitStack() as stack:
+        client, *others = stack.enter_context(machines(*lan, same_key=False))
+        share_key(client, *others)
         place = dict(zip(hosts, others, strict=True))
         rules = {
             'udp': f'udp dport {PORT} drop',
@@ -141,7 +153,7 @@ def test_a_node_that_hangs_and_a_name_that_nobody_knows() -> None:
         node.signal(signal.SIGSTOP)
         try:
             began = time.monotonic()
-            found = named(client, machine.ip)
+            found = named(client, machine.ip, '--timeout', 1.5)
             seconds = time.monotonic() - began
         finally:
             node.signal(signal.SIGCONT)
@@ -329,9 +341,8 @@ def test_what_is_wrong_with_this_machine_has_its_line_and_status() -> None:
             act, option, status, check, said, advice = BROKEN[number]
             machine = Machine(host, Path(root, str(number)))
             act(machine)
-            port = 40000 + 10 * number  # each has ports of its own
-            words = (f'{sound.ip}:{PORT}', '--port', port, '--node_port', port + 1, option)
-            found = examined(machine, *filter(None, words))
+            ports = ('--port', next(ELSEWHERE), '--node_port', next(ELSEWHERE))
+            found = examined(machine, f'{sound.ip}:{PORT}', *ports, *filter(None, [option]))
             problem = found.one('this machine', check)
             assert said in problem['found'] and advice in problem['advice'], found.text
             assert problem['level'] == 'problem'
@@ -377,6 +388,27 @@ def test_who_has_a_port_of_this_machine_and_what_a_node_says_of_its_own() -> Non
         other.trust(Machine(other.host, other.home / 'another'))
         own = named(client, other.ip).one(other.ip, 'its key')
         assert 'has been replaced since it was started: start it anew' in own['found']
+
+
+@pytest.mark.row('Z07')
+def test_a_node_whose_tcp_port_was_taken_is_found_and_one_of_another_user_is_known() -> None:
+    with Lan(2) as lan, machines(*lan) as (client, other), ExitStack() as stack:
+        taker = (sys.executable, '-c', STRANGER, PORT)
+        stack.enter_context(other.program(*taker, ready='ready'))
+        node = stack.enter_context(other.node('-c', 1))
+        port = re.search(r'serving at \*:(\d+)', node.log())
+        assert port is not None
+        found = named(client, other.ip)
+        assert (found.status, found.problems()) == (0, []), found.text
+        assert found.one(other.ip, f'TCP port {port[1]}')['found'] == 'open'
+        stack.enter_context(client.node('-c', 1))
+        # as to a user who may not see the processes of others
+        client.within += ['unshare', '--pid', '--fork', '--mount-proc']
+        found = named(client, other.ip, '--node_port', PORT)
+        for kind in ('TCP', 'UDP'):
+            owner = found.one('this machine', f'{kind} port {PORT}')
+            assert owner['level'] == 'ok'
+            assert 'in use by dispynode of another user' in owner['found']
 
 
 # how it is told

@@ -1,13 +1,14 @@
 """`dispy doctor` for tests: what it found, by place and check."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 
 from tests.support.machines import Machine, subprocess_environment
 
-ELSEWHERE = 50999  # a port at which a broadcast finds nobody
+PATIENCE = 4  # seconds, on a machine with much else to do; what answers is not waited for
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,16 @@ class Examined:
         return [each for each in self.at(place) if each['level'] != 'ok']
 
 
+def share_key(first: Machine, *others: Machine) -> None:
+    """Give machines one key, as one home directory that they share would."""
+    key = first.home / '.config' / 'dispy-nb' / 'key'
+    first.dispy('key', 'export')
+    for other in others:
+        place = other.home / '.config' / 'dispy-nb'
+        place.mkdir(mode=0o700)
+        shutil.copy(key, place)  # and its mode
+
+
 def read(done: 'subprocess.CompletedProcess[str]') -> Examined:
     """Read the object that `dispy doctor --json` has written."""
     assert done.stderr == '', done.stderr
@@ -47,11 +58,11 @@ def read(done: 'subprocess.CompletedProcess[str]') -> Examined:
 
 
 def examined(machine: Machine, *words: object) -> Examined:
-    """Run `dispy doctor` on a machine."""
+    """Run `dispy doctor` on a machine; a `--timeout` among the words goes before ours."""
     command = (*machine.within, sys.executable, '-m', 'dispy_nb', 'doctor', '--json')
     return read(
         subprocess.run(
-            [*command, *map(str, words)],
+            [*command, '--timeout', str(PATIENCE), *map(str, words)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
