@@ -21,7 +21,7 @@ from dispy_nb.doctor.there import Examiner
 from nodeserver.core.errors import DispyError
 from nodeserver.core.events import Event, NodeFound, OtherKeySeen
 from nodeserver.io import netif
-from nodeserver.io.udp import ClientBeacon
+from nodeserver.io.clientbeacon import ClientBeacon, ClientPlace
 from nodeserver.wire.beacon import Asker, Role
 
 Tell = Callable[[str, Sequence[Finding]], None]
@@ -74,7 +74,8 @@ class Examination:
         closing.callback(self._ears.close)
         self._prober = Prober(self._loop, basis.secret, asker)
         closing.callback(self._prober.close)
-        self._beacon = ClientBeacon(self._loop, self._heard, basis.secret, asker, port=0)
+        place = ClientPlace(port=0)
+        self._beacon = ClientBeacon(self._loop, self._heard, basis.secret, asker, place)
         closing.callback(self._beacon.close)
         self._examiner = Examiner(order, basis, self._prober, self._ears)
 
@@ -168,7 +169,8 @@ class Examination:
         await asyncio.gather(self._names_known.wait(), asyncio.sleep(_PING_GAPS[1] / 2))
         found = self._around.nodes[node]
         port = found.asked_port or found.port
-        if {(found.address, port), (found.address, found.port)} & self._named:
+        places = {(found.address, port), (found.address, found.port), (found.asked, port)}
+        if places & self._named:
             return []
         _, findings = await self._examiner.examine(found.address, found.address, port, False)
         return findings

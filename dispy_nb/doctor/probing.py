@@ -83,7 +83,7 @@ class Prober:
         family = family_of(address)
         if family not in self._sockets:
             here = '::' if family == socket.AF_INET6 else ''
-            self._sockets[family] = DatagramSocket(self._loop, self._received, here)
+            self._sockets[family] = DatagramSocket(self._loop, self._received, (here, 0))
         return self._sockets[family]
 
     async def _hear_errors(
@@ -174,7 +174,7 @@ class Ears:
             if address and not socket.has_ipv6:
                 continue
             with contextlib.suppress(OSError):  # there is no IPv6, or somebody has just taken it
-                sock = DatagramSocket(self._loop, received, address, port, shared=True)
+                sock = DatagramSocket(self._loop, received, (address, port), shared=True)
                 self._closing.callback(sock.close)
 
     def _token_came(self, sock: DatagramSocket, data: bytes, source: SocketAddress) -> None:

@@ -71,7 +71,7 @@ class Examined:
             return
         with contextlib.suppress(OSError):  # no descriptor is left: it does not arrive
             here = '::' if family_of(address) == socket.AF_INET6 else ''
-            sock = DatagramSocket(self._loop, lambda *what: None, here)
+            sock = DatagramSocket(self._loop, lambda *what: None, (here, 0))
             try:
                 sock.send(token, bind_address(address, port))
             finally:
