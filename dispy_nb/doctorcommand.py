@@ -25,7 +25,13 @@ from dispy_nb.doctor.findings import (
     summary,
 )
 from dispy_nb.doctor.machine import SecretGiven
-from nodeserver.cli.options import add_option, add_secret_options, port_to_dial, seconds
+from nodeserver.cli.options import (
+    add_option,
+    add_secret_options,
+    hint_at_secret_file,
+    port_to_dial,
+    seconds,
+)
 from nodeserver.core.errors import UsageError
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 
@@ -89,6 +95,7 @@ def add_doctor_options(parser: argparse.ArgumentParser) -> None:
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Examine everything, write what was found, and answer the exit status."""
     order = order_of(arguments)
+    hint_at_secret_file(arguments)
     tell = _keep_quiet if arguments.json else Printer(_width())
     findings = asyncio.run(examine(order, secret_of(arguments), tell))
     if arguments.json:
