@@ -64,7 +64,7 @@ class Examination:
         self._order, self._basis, self._tell = order, basis, tell
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[asyncio.Task[list[Finding]], str] = {}
-        self._named: set[tuple[str, int]] = set()  # addresses and ports
+        self._named: dict[str, list[asyncio.Future[str]]] = {}  # by address: which node it was
         self._names_left = len(order.targets)
         self._names_known = asyncio.Event()
         self._around = Around(bool(order.targets), order.node_port)
@@ -148,7 +148,7 @@ class Examination:
             await asyncio.sleep(gap)
             self._beacon.ping([], self._order.node_port)
         await asyncio.sleep(DISCOVERY_SECONDS - sum(_PING_GAPS))
-        return judge_network(self._around, {address for address, _ in self._named})
+        return judge_network(self._around, self._named)
 
     def _heard(self, event: Event) -> None:
         if isinstance(event, OtherKeySeen):
@@ -168,12 +168,11 @@ class Examination:
         """Examine a node that answered; one of this machine at the address that others use."""
         await asyncio.gather(self._names_known.wait(), asyncio.sleep(_PING_GAPS[1] / 2))
         found = self._around.nodes[node]
-        port = found.asked_port or found.port
-        places = {(found.address, port), (found.address, found.port), (found.asked, port)}
-        if places & self._named:
-            return []
-        _, findings = await self._examiner.examine(found.address, found.address, port, False)
-        return findings
+        for address in {found.address, found.asked} & self._named.keys():
+            await asyncio.wait(self._named[address])
+            if any(named.result() == node for named in self._named[address]):
+                return []
+        return (await self._examiner.examine_found(found))[1]
 
     # hosts that were named
 
@@ -182,7 +181,8 @@ class Examination:
         try:
             addresses = await self._resolve(host)
             address = next((each for each in addresses if ':' not in each), addresses[0])
-            self._named.add((address, port))
+            met = self._loop.create_future()
+            self._named.setdefault(address, []).append(met)
         except (TimeoutError, DispyError, OSError) as error:
             late = isinstance(error, TimeoutError)
             words = 'the name server does not answer in time' if late else 'no such host is known'
@@ -192,7 +192,12 @@ class Examination:
             self._names_left -= 1
             if not self._names_left:
                 self._names_known.set()
-        _, found = await self._examiner.examine(host, address, port, True)
+        try:
+            facts, found = await self._examiner.examine_named(host, address, port)
+            met.set_result(facts.udp.node)
+        finally:
+            if not met.done():
+                met.set_result('')
         if host != address:
             found.insert(0, fine('name', f'{host} is {", ".join(addresses)}', found[0].where))
         return found

@@ -115,6 +115,7 @@ class UdpAnswer:
     is_tls: bool = False
     clock: float = 0.0  # of the node, minus ours; 0.0 where it tells none
     other_key: bool = False
+    node: str = ''  # its id
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ class Prober:
 def _answer_of(contact: beacon.NodeContact) -> UdpAnswer:
     clock = contact.clock - time.time() if contact.clock else 0.0
     is_tls = bool(contact.flags & beacon.Flag.TLS)
-    return UdpAnswer(Reach.OPEN, contact.port, is_tls, clock)
+    return UdpAnswer(Reach.OPEN, contact.port, is_tls, clock, node=contact.node)
 
 
 class Ears:

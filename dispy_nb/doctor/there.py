@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Final
 
 from dispy_nb.doctor import machine
-from dispy_nb.doctor.facts import NodeFacts, Order, TcpAnswer
+from dispy_nb.doctor.facts import NodeFacts, Order, TcpAnswer, UdpAnswer
 from dispy_nb.doctor.findings import Finding
 from dispy_nb.doctor.here import Basis
 from dispy_nb.doctor.judgenode import judge_node
 from dispy_nb.doctor.probing import Ears, Prober
 from dispy_nb.doctor.visiting import Visitor
 from nodeserver.core.diagnosis import TOKEN_SIZE, AskDiagnosis, Reach
+from nodeserver.core.events import NodeFound
 from nodeserver.io.dialer import Target
 from nodeserver.io.reaching import is_zeromq, mechanism, try_tcp
 
@@ -28,10 +29,10 @@ class Examiner:
         self._room = asyncio.Semaphore(MOST_AT_ONCE)
         self._versions = machine.look_at_versions()
 
-    async def examine(
-        self, host: str, address: str, port: int, was_named: bool
+    async def examine_named(
+        self, host: str, address: str, port: int
     ) -> tuple[NodeFacts, list[Finding]]:
-        """Find out all about one place, and judge it."""
+        """Find out all about a place where a node should be."""
         async with self._room:
             udp, tcp = await asyncio.gather(
                 self._prober.ping(address, port, self._order.timeout),
@@ -39,21 +40,36 @@ class Examiner:
             )
             if udp.port and udp.port != port:  # that one was in use when the node started
                 tcp = await self._try_tcp(address, udp.port)
-            basis = self._basis
-            facts = NodeFacts(
-                host,
-                address,
-                port,
-                was_named,
-                udp,
-                tcp,
-                neighbour=machine.neighbour(address),
-                key=basis.key,
-                own=basis.own,
-                ours=self._versions,
-                client_port=self._order.port,
+            return await self._go_on((host, address, port), udp, tcp, was_named=True)
+
+    async def examine_found(self, node: NodeFound) -> tuple[NodeFacts, list[Finding]]:
+        """Find out all about a node that has answered; others may share its UDP port."""
+        address, port = node.address, node.asked_port or node.port
+        async with self._room:
+            udp, tcp = await asyncio.gather(
+                self._prober.ping(address, port, self._order.timeout),
+                self._try_tcp(address, node.port),
             )
-            facts = await self._greet(facts)
+            if udp.node != node.node:
+                udp, port = UdpAnswer(Reach.OPEN, node.port, node.is_tls, node=node.node), node.port
+            return await self._go_on((address, address, port), udp, tcp, was_named=False)
+
+    async def _go_on(
+        self, place: tuple[str, str, int], udp: UdpAnswer, tcp: TcpAnswer, *, was_named: bool
+    ) -> tuple[NodeFacts, list[Finding]]:
+        basis = self._basis
+        facts = NodeFacts(
+            *place,
+            was_named,
+            udp,
+            tcp,
+            neighbour=machine.neighbour(place[1]),
+            key=basis.key,
+            own=basis.own,
+            ours=self._versions,
+            client_port=self._order.port,
+        )
+        facts = await self._greet(facts)
         return facts, judge_node(facts)
 
     async def _try_tcp(self, address: str, port: int) -> TcpAnswer:

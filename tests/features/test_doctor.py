@@ -401,6 +401,12 @@ def test_a_node_whose_tcp_port_was_taken_is_found_and_one_of_another_user_is_kno
         found = named(client, other.ip)
         assert (found.status, found.problems()) == (0, []), found.text
         assert found.one(other.ip, f'TCP port {port[1]}')['found'] == 'open'
+        second = stack.enter_context(other.node('-c', 1, '--name', 'second'))
+        assert 'serving' in second.log()
+        found = examined(client, other.ip)  # it shares the UDP port, and only one is named by it
+        standings = [each['found'] for each in found.at(other.ip) if each['check'] == 'standing']
+        assert (found.status, found.problems()) == (0, []), found.text
+        assert sorted(text.partition(':')[0] for text in standings) == ['h1', 'second']
         stack.enter_context(client.node('-c', 1))
         # as to a user who may not see the processes of others
         client.within += ['unshare', '--pid', '--fork', '--mount-proc']
