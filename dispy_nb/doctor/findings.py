@@ -40,6 +40,7 @@ class Fault(Enum):
 
 
 HERE: Final = 'this machine'
+LONGEST: Final = 1000  # characters of what is told
 _SEVERITY: Final = {fault: number for number, fault in enumerate(Fault)}
 
 
@@ -113,8 +114,8 @@ def as_json(findings: Sequence[Finding], strict: bool = False) -> dict[str, Any]
 
 
 def printable(text: str) -> str:
-    """Keep a terminal safe from what a peer says."""
-    return ''.join(char if char.isprintable() else '?' for char in text)
+    """Keep a terminal safe from what a peer says, and a line a line."""
+    return ''.join(char if char.isprintable() else '?' for char in text[:LONGEST])
 
 
 def _count(number: int, thing: str) -> str:

@@ -225,6 +225,10 @@ def test_what_a_node_says_cannot_write_to_the_terminal() -> None:
     found = judge_node(facts_of(link=LinkAnswer(True, '', told, 0.0, True)))
     (line,) = [each.line() for each in found if each.check == 'standing']
     assert '\x1b' not in line and '\n' not in line
+    told = replace(TOLD, warnings=['x' * 10**6] * 10**4, clock=float('nan'), tcp_back='\0' * 10**6)
+    found = judge_node(facts_of(link=LinkAnswer(True, '', told, float('nan'), True)))
+    assert len(found) < 30
+    assert max(len(each.line()) for each in found) < 1100
 
 
 # the local network

@@ -318,5 +318,6 @@ def test_where_no_node_is_found_it_is_told_where_they_were_looked_for() -> None:
     text = desk.explained()
     assert 'looked for nodes at: 10.0.0.9 (port 51348), the local network by broadcast' in text
     assert 'nobody answered: start `dispynode`' in text
+    assert '`dispy doctor HOST` says which of these it is' in text
     ask(desk, f.AddNodes, [m.NodeSpec('10.0.0.8', 51348, 0, False)])
     assert 'looked for nodes at: 10.0.0.8 (port 51348), 10.0.0.9' in desk.explained()
