@@ -18,7 +18,7 @@ from dispy_nb.nodes import DispyNode, NodeAllocate
 from nodeserver.core.errors import NotYetSupported, UsageError
 from nodeserver.core.recruiting import PULSE_INTERVAL
 from nodeserver.core.values import Resources
-from nodeserver.io.netif import resolve
+from nodeserver.io.netif import own_addresses
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.io.workdir import check_dest_path
 
@@ -223,7 +223,7 @@ def _addresses(value: Any) -> list[str] | None:
         raise UsageError(f'ip_addr must be a string or a list of strings, not {value!r}')
     if not given:
         raise UsageError('ip_addr is empty: leave it out to use every interface')
-    return list(dict.fromkeys(resolve(address)[0] for address in given))
+    return list(dict.fromkeys(own for address in given for own in own_addresses(address)))
 
 
 def _port(name: str, value: Any, default: int) -> int:

@@ -73,6 +73,7 @@ class Discovery:
             return
         node.address, node.port, node.local_path = event.address, event.port, event.local_path
         node.asked_port, node.asked_address = event.asked_port, event.asked
+        node.heard(now)  # whom nobody wants is remembered as long as it answers
         self._connect_if_wanted(node, now)
 
     def _connect_if_wanted(self, node: NodeRecord, now: float) -> None:

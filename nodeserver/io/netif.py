@@ -102,6 +102,12 @@ def resolve(host: str) -> list[str]:
     return list(dict.fromkeys(_plain(printable(entry[4])) for entry in found))
 
 
+def own_addresses(host: str) -> list[str]:
+    """Return the addresses of a host name that are this machine's; else what is to be refused."""
+    found = resolve(host)
+    return [address for address in found if is_local_address(address)] or found[:1]
+
+
 def is_address(text: str) -> bool:
     """Tell whether a text is a numeric address."""
     return _parsed(text) is not None

@@ -34,7 +34,9 @@ from nodeserver.io.udp import (
 )
 from nodeserver.wire import beacon
 
-_FIRST_GAPS: Final = (0.0, 0.2, 0.4, 0.8, 1.6, 2.0)
+# close to each other: each is answered by one ping at the most, so that nobody is made to send
+# more than he gets, and of these three packets in a row each may be lost
+_FIRST_GAPS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 1.0, 2.0)
 _ANNOUNCE_INTERVAL: Final = 5.0  # after these, for clients that have not heard them
 _SERIES: Final = sum(_FIRST_GAPS) + NONCE_LIFETIME
 _REPLAY_WINDOW: Final = 60.0

@@ -22,6 +22,7 @@ from nodeserver.io.udp import NONCE_LIFETIME
 
 IPV4_GRACE: Final = 0.5  # people know nodes by their IPv4 addresses, which others then match
 _SAME_INTERVAL: Final = 0.1  # an answer like the last one is nothing new; recordings are many
+_UNWANTED_INTERVAL: Final = 15.0  # in which a node that nobody wants is asked once
 _TRIES: Final = (0.1, 0.2, 0.3, 0.4)  # seconds after which the other address is asked again
 _UNREACHED_LIFETIME: Final = 60.0
 _MOST_NODES: Final = 16384
@@ -40,6 +41,7 @@ class _Known:
 
     addresses: set[tuple[str, int]] = field(default_factory=set)
     ipv4_at: float = float('-inf')
+    is_wanted: bool = False
     latest: tuple[str, int] = ('', 0)  # where it answered last, and when
     latest_at: float = float('-inf')
     unreached_at: float = float('-inf')  # its other address, when that was tried last
@@ -73,17 +75,28 @@ class Sightings:
         self._resolver = Resolver(loop)
         self._told = Throttle(_TELL_INTERVAL, _MOST_TOLD)
 
+    def wanted(self, node: str) -> None:
+        """It is connected to: whenever it is not, its announcements are of interest."""
+        if node in self._known:
+            self._known[node].is_wanted = True
+
     def is_settled(self, node: str, address: str, port: int) -> bool:
-        """Whether a word from this node at this address is nothing new."""
+        """Whether an announcement of this node from this address is nothing new."""
         known = self._known.get(node)
-        return known is not None and (address, port) in known.addresses and self.is_connected(node)
+        if known is None or (address, port) not in known.addresses:
+            return False
+        if known.is_wanted:
+            return self.is_connected(node)
+        return self._loop.time() - known.latest_at < _UNWANTED_INTERVAL
 
     def seen(self, found: NodeFound, ext_host: str, is_named: bool) -> None:
         """A node answered; `is_named`: it was asked by its address, and not with all others."""
         now = self._loop.time()
-        settled = self.is_settled(found.node, found.address, found.asked_port)
-        known = self._remember(found)
         place = found.address, found.asked_port
+        before = self._known.get(found.node)
+        is_old = before is not None and place in before.addresses
+        settled = is_old and self.is_connected(found.node)
+        known = self._remember(found)
         again = known.latest == place and now - known.latest_at < _SAME_INTERVAL
         if not again:
             known.latest, known.latest_at = place, now

@@ -148,6 +148,7 @@ class SchedulerService:
         self._beacon.ping(effect.targets, effect.broadcast_port)
 
     def _connect(self, effect: Connect) -> None:
+        self._beacon.sightings.wanted(effect.node)
         self._nodes.connect(effect.node, effect.address, effect.port, effect.local_path)
 
     def _disconnect(self, effect: Disconnect) -> None:

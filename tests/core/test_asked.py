@@ -36,3 +36,18 @@ def test_a_node_that_nobody_wanted_at_one_address_is_taken_at_another() -> None:
     assert connects(desk) == [(INSIDE, 51348)]
     desk.tell(NodeFound('n', 'fe80::1%eth0', 51348, '', 51348))
     assert connects(desk) == []  # it stays where it is
+
+
+def test_a_node_that_nobody_wants_is_known_as_long_as_it_answers() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.78.*', 51348, 0, False)])
+
+    def is_known() -> bool:
+        return any(row.address == INSIDE for row in desk.core.list_nodes(desk.now).rows)
+
+    for _ in range(12):
+        desk.tell(NodeFound('n', INSIDE, 51348, '', 51348))
+        desk.waits(5.0)
+    assert is_known()
+    for _ in range(6):
+        desk.waits(5.0)
+    assert not is_known()

@@ -43,6 +43,20 @@ def test_a_cluster_over_the_ipv6_loopback_address_completes_jobs(own_home: Path)
         assert f'serving at ::1:{port} ' in node.log()
 
 
+@pytest.mark.slow
+@pytest.mark.row('A18')
+@pytest.mark.parametrize('given', ['localhost', ['localhost', '127.0.0.9']])
+def test_a_host_name_stands_for_all_its_addresses(given: str | list[str], own_home: Path) -> None:
+    port = free_port()
+    with (
+        node_program('-i', '127.0.0.7', '-p', port, '-c', 1),
+        dispy.JobCluster(host_name, ['127.0.0.7'], ip_addr=given, port=0, node_port=port) as it,
+    ):
+        job = it.submit()
+        assert job.wait(LIMIT), it.explain()
+        assert job.ip_addr == '127.0.0.7'
+
+
 @pytest.mark.row('N07')
 def test_an_address_of_another_machine_is_refused_in_words(own_home: Path) -> None:
     words = rf"ip_addr='{re.escape(FOREIGN)}' is not an address of this machine.*--ext_ip_addr"

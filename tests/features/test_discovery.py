@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeserver.io.multicast import IPV6_GROUP
 from nodeserver.io.udp import NODE_PORT
 from tests.support.capture import Capture
 from tests.support.netns import Lan, TwoLans
@@ -38,12 +39,13 @@ def test_a_cluster_asks_the_local_network_by_broadcast_and_nodes_answer() -> Non
         done = client_program(source, within=lan[2].command([]))
         asked = seen.datagrams(NODE_PORT)
         answers = [d for d in seen.datagrams() if d.source_port == NODE_PORT]
-        client, node = lan[2].ip, lan[0].ip
+        client, node, ll6 = lan[2].ip, lan[0].ip, (lan[2].ll6, lan[0].ll6)
     assert done.stdout.endswith(f"['{node}', '{lan[1].ip}']\n")
-    pairs = {(d.source, d.target) for d in asked}
+    pairs = {(d.source, d.target) for d in asked if '.' in d.source}
     assert (client, lan.broadcast) in pairs
     # a node that is just announcing itself is asked back
     assert pairs <= {(client, lan.broadcast), (client, node)}
+    assert {d.target for d in asked if d.source == ll6[0]} <= {IPV6_GROUP, ll6[1]}
     assert (node, client) in {(d.source, d.target) for d in answers}
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.discovery import measure_start
 from nodeserver.io.multicast import IPV4_GROUP, IPV6_GROUP
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
-from tests.support.capture import Capture, Datagram
+from tests.support.capture import Capture
 from tests.support.netns import Host, Lan, TwoLans
 from tests.support.programs import client_program, eventually, node_program, program
 
@@ -138,9 +139,11 @@ def test_ipv6_addresses_beyond_a_router_name_nodes() -> None:
         assert find(client, 1, (node.ip6,)) == f"r0 ['{node.ip6}']"
 
 
-def spoken(seen: Capture, *own: str) -> list[Datagram]:
-    """Answer what a client said to others from its addresses (not a node here)."""
-    return [d for d in seen.datagrams() if d.source in own and d.source_port != NODE_PORT]
+@pytest.mark.netns(nat=True)
+@pytest.mark.parametrize('is_client_first', [True, False])
+def test_where_a_third_of_the_datagrams_is_lost_all_nodes_are_found(is_client_first: bool) -> None:
+    found, _ = measure_start(30, is_client_first, nodes=3)
+    assert found < 10
 
 
 @pytest.mark.row('A18')

@@ -93,6 +93,7 @@ def test_who_announces_itself_and_is_connected_is_not_asked() -> None:
             question, port = await asked_by(forger)
             forger.send(beacon.encode_pong(question.nonce, contact('a'), key), port)
             await heard.until(bool)
+            asking.sightings.wanted('a' * 32)
             asking.sightings.is_connected = lambda node: node == 'a' * 32
             for digit in 'aaab':
                 forger.send(beacon.encode_here(bytes(16), contact(digit), key), asking.port)

@@ -39,6 +39,24 @@ def test_foreign_address_is_refused_naming_ext_ip_addr() -> None:
         netif.check_bindable('203.0.113.7')
 
 
+def test_a_name_of_this_machine_is_all_its_addresses_here() -> None:
+    assert '127.0.0.1' in netif.own_addresses('localhost')
+    assert netif.own_addresses('127.0.0.9') == ['127.0.0.9']
+    assert netif.own_addresses('203.0.113.7') == ['203.0.113.7']  # to be refused by who binds it
+    assert netif.resolve('::ffff:127.0.0.9') == ['127.0.0.9']
+
+
+def test_a_link_local_address_is_on_the_network_of_its_own_interface_only() -> None:
+    here = netif._interface('eth0', 'fe80::1%eth0', 'ffff:ffff:ffff:ffff::')
+    assert here.reaches('fe80::2%eth0')
+    assert not here.reaches('fe80::2%eth1')
+
+
+def test_only_addresses_that_are_there_are_present() -> None:
+    present = netif.present_interfaces(['127.0.0.1', '203.0.113.7'])
+    assert [interface.address for interface in present or []] == ['127.0.0.1']
+
+
 def test_unknown_host_is_refused_by_name() -> None:
     assert '127.0.0.1' in netif.resolve('localhost')
     assert netif.resolve('127.0.0.9') == ['127.0.0.9']

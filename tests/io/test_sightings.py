@@ -97,12 +97,29 @@ def test_a_node_that_is_connected_is_not_told_again_but_for_a_new_address() -> N
     story.answer(V4)
     story.sightings.is_connected = lambda node: node == NODE
     story.answer(V4)
-    assert story.sightings.is_settled(NODE, V4, 51348)
     story.answer('10.77.1.20')
     assert story.places() == [(V4, ''), ('10.77.1.20', '')]
     story.sightings.is_connected = lambda node: False  # it was lost
     story.answer(V4)
     assert story.places() == [(V4, '')]
+
+
+def test_announcements_are_news_of_wanted_nodes_without_link_and_else_now_and_then() -> None:
+    story = Story()
+    connected: set[str] = set()
+    story.sightings.is_connected = connected.__contains__
+    assert not story.sightings.is_settled(NODE, V4, 51348)
+    story.answer(V4)
+    assert story.sightings.is_settled(NODE, V4, 51348)  # nobody has asked for a connection
+    assert not story.sightings.is_settled(NODE, V4, 51350)
+    story.sightings.wanted(NODE)
+    assert not story.sightings.is_settled(NODE, V4, 51348)
+    connected.add(NODE)
+    assert story.sightings.is_settled(NODE, V4, 51348)
+    story = Story()
+    story.answer(V4)
+    story.loop.advance(15)
+    assert not story.sightings.is_settled(NODE, V4, 51348)
 
 
 def test_a_node_is_used_at_its_other_address_once_it_has_answered_there() -> None:
