@@ -126,7 +126,7 @@ async def announce(address: str, broadcast: str) -> None:
 def role(host: Host, *words: str) -> Iterator[subprocess.Popen[str]]:
     """Run this module on a host in another role; its words come line by line."""
     with tempfile.TemporaryDirectory() as home:
-        process = host.popen(
+        process = host.popen(  # type: ignore[no-untyped-call]
             [sys.executable, '-m', 'benchmarks.discovery', *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -165,7 +165,7 @@ def start_nodes(hosts: list[Host], stack: ExitStack) -> float:
     for host in hosts:
         home = stack.enter_context(tempfile.TemporaryDirectory())
         ready, told = os.pipe()
-        host.popen(
+        host.popen(  # type: ignore[no-untyped-call]
             [
                 *(sys.executable, '-m', 'nodeserver.cli.dispynode', '-c', '1', '--daemon'),
                 *('--ready_fd', str(told), '--dest_path_prefix', f'{home}/files'),
@@ -189,7 +189,8 @@ def start_nodes(hosts: list[Host], stack: ExitStack) -> float:
 
 def measure_start(loss: int, is_client_first: bool, nodes: int = NODES) -> tuple[float, float]:
     """Seconds until so many nodes are found, and until they are met."""
-    with Lan(nodes + 1) as lan, ExitStack() as stack:
+    with ExitStack() as stack:
+        lan = stack.enter_context(Lan(nodes + 1))  # type: ignore[no-untyped-call]
         client, *hosts = lan
         if loss:
             for host in lan:
@@ -208,7 +209,8 @@ def measure_start(loss: int, is_client_first: bool, nodes: int = NODES) -> tuple
 
 def measure_many() -> tuple[float, int]:
     """Share of a processor that a thousand nodes cost a program, and how many it knows."""
-    with Lan(2) as lan, ExitStack() as stack:
+    with ExitStack() as stack:
+        lan = stack.enter_context(Lan(2))  # type: ignore[no-untyped-call]
         client, far = lan
         hearing = stack.enter_context(role(client, 'listen'))
         line(hearing)
