@@ -267,8 +267,7 @@ class ClientBeacon:
             contact.port,
             self._local_path(contact),
             port,
-            asked if asked != address else '',
-            bool(contact.flags & beacon.Flag.TLS),
+            is_tls=bool(contact.flags & beacon.Flag.TLS),
         )
         self.sightings.seen(found, contact.ext_host, is_named=bool(asked))
 

@@ -192,7 +192,7 @@ class Sightings:
         if aside is not None:
             if aside.timer is not None:
                 aside.timer.cancel()
-            found = _at(found, aside.found.asked or aside.found.address)
+            found = _at(found, aside.found.address)
         self._post(found)
 
     def _fall_back(self, found: NodeFound, host: str, why: str, address: str = '') -> None:

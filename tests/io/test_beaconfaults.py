@@ -250,3 +250,14 @@ def test_a_burst_of_thousands_of_answers_passes() -> None:
             assert len({e.node for e in heard.events if isinstance(e, NodeFound)}) == 4000
 
     asyncio.run(story())
+
+
+def test_who_answers_for_another_address_does_not_go_by_it() -> None:
+    async def story() -> None:
+        heard = Heard()
+        with node('a', '127.0.0.2') as a, client(heard) as asking:
+            asking.ping([('127.0.0.3', a.port)], 0)  # which its socket for broadcasts hears
+            (event,) = await heard.until(bool)
+            assert event == NodeFound('a' * 32, '127.0.0.2', 51348, '', a.port)
+
+    asyncio.run(story())

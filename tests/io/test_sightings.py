@@ -60,10 +60,8 @@ class Story:
         )
         self.sightings.ipv4_names = frozenset(['eth0'])
 
-    def answer(
-        self, address: str, ext_host: str = '', *, asked: str = '', named: bool = False
-    ) -> None:
-        found = NodeFound(NODE, address, 51348, '', 51348, asked)
+    def answer(self, address: str, ext_host: str = '', *, named: bool = False) -> None:
+        found = NodeFound(NODE, address, 51348, '', 51348)
         self.sightings.seen(found, ext_host, named)
 
     def places(self) -> list[tuple[str, str]]:
