@@ -68,7 +68,8 @@ class Dialer(ABC):
         self.target = target
         self._gone = gone
         self._met = met
-        self._session = new_session(around, bool(target.local_path))
+        self._name = around.name_for(peer if met is None else '')
+        self._session = new_session(around, bool(target.local_path), self._name)
         self._told_refusal = False
         self.has_answered = False  # well or not
         self._hello_timer: asyncio.TimerHandle | None = None

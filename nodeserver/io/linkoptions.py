@@ -67,18 +67,28 @@ class Surroundings:
     options: LinkOptions
     seed: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
-    def routing_id(self, listener: str) -> bytes:
+    def name_for(self, listener: str) -> str:
         """Our name for the connections to a listener, which it and nobody else gets to know.
 
         Whoever connects under the name of another takes its place: a name that could be found
         out, as peer ids can, would do for that.
         """
-        digest = hashlib.blake2b(listener.encode(), digest_size=16, key=self.seed)
-        return digest.hexdigest().encode()
+        both = f'{self.us[0]} {listener}'.encode()
+        return hashlib.blake2b(both, digest_size=16, key=self.seed).hexdigest()
 
 
-def new_session(around: Surroundings, is_local: bool) -> Session:
-    """Make a session; large payloads go as files over a local socket (D7)."""
+def new_session(around: Surroundings, is_local: bool, name: str = '') -> Session:
+    """Make a session, on the connecting side with the name of its connections.
+
+    Large payloads go as files over a local socket (D7).
+    """
     options = around.options
     files = options.files if is_local else None
-    return Session(around.us, secrets.token_hex(8), options.limits, sink=options.sink, files=files)
+    return Session(
+        around.us,
+        secrets.token_hex(8),
+        options.limits,
+        sink=options.sink,
+        files=files,
+        name=name,
+    )

@@ -94,7 +94,8 @@ class UnixListener(Listener):
     def _name(self, stream: _Stream, frames: list[Frame]) -> None:
         """A stream is its peer's from the greeting on; one that it had before is dead."""
         self._forget(stream)
-        stream.name = read_greeting(frames)[0].peer.encode()
+        theirs, _ = read_greeting(frames)
+        stream.name = (theirs.name or theirs.peer).encode()
         before = self._streams.get(stream.name)
         self._streams[stream.name] = stream
         if before is not None and before.socket is not None:

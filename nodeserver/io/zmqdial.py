@@ -42,14 +42,13 @@ class ZmqDialer(Dialer):
     ) -> None:
         self._failures = 0
         self._probe: Probe | None = None
-        self._name = around.routing_id(peer if met is None else '')
         super().__init__(around, peer, target, gone, met)
 
     def _open(self) -> None:
         around, target = self._around, self.target
         self._retry_timer = None
         sock = self._sock = make_socket(around, zmq.DEALER)
-        sock.setsockopt(zmq.ROUTING_ID, self._name)
+        sock.setsockopt(zmq.ROUTING_ID, self._name.encode())
         # Without heartbeats a cut wire is never noticed, and sends "succeed".
         sock.setsockopt(zmq.HEARTBEAT_IVL, int(around.options.heartbeat_interval * 1000))
         sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(around.options.heartbeat_timeout * 1000))

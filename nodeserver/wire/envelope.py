@@ -17,7 +17,7 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import msgspec
@@ -62,6 +62,9 @@ class Introduction:
     incarnation: str
     knows: str
     connection: int  # counts the connecting side's connections; a WELCOME has its HELLO's
+    # The connecting side's name for its connections to the other one, which nobody else knows:
+    # only who knows it can take up what was begun under the same peer id.
+    name: str = field(default='', repr=False)
     probe: str = ''  # the place of a file of ours: whoever can open it, can open the others
 
 
@@ -99,7 +102,8 @@ def read_greeting(frames: Sequence[Frame]) -> tuple[Introduction, int]:
         introduction = _INTRODUCTION.decode(memoryview(frames[0])[HEADER_SIZE:])
     except MALFORMED as error:
         raise ProtocolError(f'a malformed greeting: {error}') from error
-    if not introduction.incarnation or not is_peer_id(introduction.peer):
+    named = all(map(is_peer_id, (introduction.peer, introduction.name or introduction.peer)))
+    if not introduction.incarnation or not named:
         raise ProtocolError('a greeting without a proper name')
     return introduction, received
 

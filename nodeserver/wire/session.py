@@ -114,9 +114,11 @@ class Session:
         *,
         sink: Callable[[int], bulk.Sink] = bulk.MemorySink,
         files: bulk.FileAccess | None = None,
+        name: str = '',
     ) -> None:
         self._peer_id, self._role = us
         self._incarnation = incarnation
+        self._name = name
         self._limits = limits
         self._sink = sink
         self._files = files
@@ -157,6 +159,7 @@ class Session:
             incarnation=self._incarnation,
             knows=theirs.incarnation if theirs else '',
             connection=self._connections,
+            name=self._name,
             probe=self._files.probe if self._files else '',
         )
         return write_greeting(kind, introduction, self._inbound.received)

@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 
 import pytest
@@ -399,6 +400,23 @@ def _heard(plain: Plain, answers: list[list[bytes]]) -> bool:
     if answer is not None:
         answers.append(answer)
     return answer is not None
+
+
+def test_claiming_to_be_a_local_program_is_refused_too(loop: Loop, made: Made) -> None:
+    with tempfile.TemporaryDirectory(dir='/tmp') as directory:
+        a, b = made(), made()
+        b.zmq.listen_local(f'{directory}/s')
+        a.zmq.connect(b.name, '', 0, f'{directory}/s')
+        works(loop, a, b)
+        thief = made(name=a.name)
+        thief.zmq.connect(b.name, '', 0, f'{directory}/s')
+        until(loop, thief.refused)
+        assert thief.refused()[0].reason == 'a program with this id is connected already'
+        b.send(a, Farewell('not for the thief'))
+        until(loop, lambda: a.messages)
+        works(loop, a, b)
+        assert not thief.messages
+        assert len(a.others) == len(b.others) == 1
 
 
 def test_no_message_rides_in_a_pulse(loop: Loop, made: Made) -> None:

@@ -25,7 +25,7 @@ from tests.wire.test_codec import _example
 ME, YOU = 'a' * 32, 'b' * 32
 KEY = bytes(range(32))
 LARGEST = 1 << 20  # bytes that a message may have here
-_GREETING = Introduction(YOU, 'test', '3.11', 'theirs', '', 1, '/tmp/probe')
+_GREETING = Introduction(YOU, 'test', '3.11', 'theirs', '', 1, 'c' * 32, '/tmp/probe')
 _SIZE = struct.Struct('<H')
 
 
