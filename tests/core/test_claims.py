@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nodeserver.core import messages as m
 from nodeserver.core.effects import Disconnect, Send
-from nodeserver.core.events import PeerConnected
+from nodeserver.core.events import NodeFound, PeerConnected
 from nodeserver.core.filemessages import FetchFiles, PlaceFiles
 from nodeserver.core.fleetmessages import CloseNode, LimitCpus, RequestAnswered, WatchFigures
 from nodeserver.core.status import JobStatus
@@ -102,6 +102,24 @@ def test_a_node_that_lies_is_let_go_and_its_jobs_go_elsewhere(message: Any) -> N
     assert sorted(jobs_of(desk, 'b')) == [1, 2]
     (notice,) = desk.sent(m.Notice, CLIENT)
     assert 'it broke the protocol: it sent Jobs' in notice.text
+
+
+@pytest.mark.parametrize(
+    'details',
+    [
+        m.NodeDetails('a', -1, 'Linux', '3.11', None),
+        m.NodeDetails('a', 1 << 40, 'Linux', '3.11', None),
+        m.NodeDetails('a' * 1_000_000, 1, 'Linux', '3.11', None),
+    ],
+    ids=['no cpus', 'too many cpus', 'a long name'],
+)
+def test_a_node_that_cannot_be_is_not_used(details: m.NodeDetails) -> None:
+    desk = Desk()
+    desk.tell(NodeFound('a', '10.0.0.1', 51348, ''))
+    desk.tell(PeerConnected('a', '10.0.0.1'))
+    desk.hears('a', details)
+    assert Disconnect('a') in desk.effects
+    assert not desk.sent(m.OpenComputation)
 
 
 def test_what_a_client_says_of_the_computation_of_another_is_not_heard() -> None:

@@ -50,7 +50,7 @@ def run_apart(name: str, runs: int, seed: int, guided: bool) -> int:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - begun
     crashed = done.returncode != 0
-    memory = '' if crashed else done.stdout.rsplit('\n', 2)[-2]
+    memory = next((line for line in done.stdout.splitlines() if line.endswith(' MB')), '')
     print(f'{name:<14}{seconds:>8.0f}{int(crashed):>9}{memory:>9}', flush=True)
     if crashed:
         print(done.stdout[-3000:] + done.stderr[-3000:], flush=True)
