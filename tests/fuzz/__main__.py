@@ -49,12 +49,13 @@ def run_apart(name: str, runs: int, seed: int, guided: bool) -> int:
     begun = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - begun
-    crashed = done.returncode != 0
     memory = next((line for line in done.stdout.splitlines() if line.endswith(' MB')), '')
+    crashed = not memory  # it is written after the last input
     print(f'{name:<14}{seconds:>8.0f}{int(crashed):>9}{memory:>9}', flush=True)
-    if crashed:
+    if done.returncode:
+        print(f'exit status {done.returncode}')
         print(done.stdout[-3000:] + done.stderr[-3000:], flush=True)
-    return int(crashed)
+    return int(done.returncode != 0)
 
 
 def run_here(name: str, runs: int, seed: int) -> None:
