@@ -272,7 +272,7 @@ class Insider:
 
     def misbehave(self, frames: list[bytes]) -> None:
         """Greet correctly, then speak nonsense."""
-        us = Introduction(self.name, 'client', '3.11', 'mine', '', 1)
+        us = Introduction(self.name, 'scheduler', '3.11', 'mine', '', 1)
         self._sock.send_multipart(write_greeting(Kind.HELLO, us, 0))
         self._sock.send_multipart(frames)
         self._sock.poll(20)
@@ -293,7 +293,7 @@ class LocalInsider:
 
     def misbehave(self, frames: list[bytes]) -> None:
         """Greet correctly, then speak nonsense."""
-        us = Introduction(self.name, 'client', '3.11', 'mine', '', 1)
+        us = Introduction(self.name, 'scheduler', '3.11', 'mine', '', 1)
         for message in (write_greeting(Kind.HELLO, us, 0), frames):
             sizes = [len(frame) for frame in message]
             self._sock.sendall(struct.pack(f'<{1 + len(sizes)}I', len(sizes), *sizes))
