@@ -49,10 +49,12 @@ from nodeserver.core.hours import ServiceHours, service_hours
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
 from nodeserver.io import gpus, gpuvariables, netif
 from nodeserver.io.clock import second_of_day
+from nodeserver.io.deputy import OWN_USER, Owner, owner_of
 from nodeserver.io.keys import choose_secret
 from nodeserver.io.limits import raise_file_limit
 from nodeserver.io.linkoptions import MSG_TIMEOUT
 from nodeserver.io.prefix import choose_prefix, clean, leave
+from nodeserver.io.privileges import JobUser, separate_users
 from nodeserver.io.sysinfo import processor_count
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.services.node import NodeOptions, NodeService
@@ -169,7 +171,7 @@ def cpus_to_offer(wanted: int, present: int) -> int:
     return wanted if wanted > 0 else present + wanted
 
 
-def options_of(arguments: argparse.Namespace, prefix: Path) -> NodeOptions:
+def options_of(arguments: argparse.Namespace, prefix: Path, owner: Owner = OWN_USER) -> NodeOptions:
     """Check the command line's values and gather them."""
     address = ''
     if arguments.ip_addr:
@@ -192,6 +194,7 @@ def options_of(arguments: argparse.Namespace, prefix: Path) -> NodeOptions:
         _scheduler(arguments),
         _outside_host(arguments.ext_ip_addr),
         arguments.ipv4_udp_multicast,
+        owner=owner,
     )
 
 
@@ -288,6 +291,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(made: argparse.ArgumentParser, given: dict[str, Any], defaults: dict[str, Any]) -> int:
     """Find out what the options are, with those of a configuration file, and do as they say."""
+    job_user = separate_users()  # before any file is read or made
     file = given.get('config')
     configured = {} if file is None else read_configuration(made, file)
     options = merged(given, configured)
@@ -297,7 +301,7 @@ def _main(made: argparse.ArgumentParser, given: dict[str, Any], defaults: dict[s
             return _save(arguments, options)
         set_up_logging(arguments.log_level, arguments.log_format, arguments.debug, sys.stdout)
         hint_at_secret_file(argparse.Namespace(secret=given.get('secret')))
-        return _run(arguments)
+        return _run(arguments, job_user)
     except UsageError as error:
         if _is_of_file(str(error), {k: v for k, v in configured.items() if k not in given}):
             raise ConfigurationError(f'--config {file}: {error}') from error
@@ -327,20 +331,23 @@ def _save(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
     return EXIT_FINE
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, job_user: JobUser | None) -> int:
     if arguments.daemon:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
     raise_file_limit()
-    prefix, lock = choose_prefix(arguments.dest_path_prefix, _port(arguments))
+    prefix, lock = choose_prefix(arguments.dest_path_prefix, _port(arguments), job_user)
+    owner = OWN_USER
     try:
+        owner = owner_of(job_user, prefix)
         if arguments.clean or not arguments.serve:
-            clean(prefix, lock)
+            clean(prefix, lock, owner.directories(prefix))
         if not arguments.serve:
             return EXIT_FINE
-        return asyncio.run(serve(options_of(arguments, prefix), arguments.ready_fd))
+        return asyncio.run(serve(options_of(arguments, prefix, owner), arguments.ready_fd))
     finally:
+        owner.close()
         leave(prefix, lock)
 
 

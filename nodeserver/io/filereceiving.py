@@ -101,12 +101,16 @@ class FileReceiver:
         self._fetchings = count(1)
 
     def place(
-        self, key: Key, root: Path, entries: Sequence[FileEntry], elsewhere: Elsewhere
+        self,
+        key: Key,
+        root: Path,
+        entries: Sequence[FileEntry],
+        elsewhere: Elsewhere,
+        base: Path | None = None,
     ) -> None:
-        """Have these files in a directory; `placed` is told."""
-        arrival = _Arrival(
-            next(self._fetchings), FileTree(root, self._makes_roots), entries, elsewhere
-        )
+        """Have these files in a directory; `placed` is told.  `FileTree` says what `base` is."""
+        tree = FileTree(root, self._makes_roots, base)
+        arrival = _Arrival(next(self._fetchings), tree, entries, elsewhere)
         self._arrivals[key] = arrival
         self._run(arrival.look, lambda wanted: self._looked(key, arrival, wanted), key, arrival)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nodeserver.core.errors import FileRefused
+from nodeserver.io import below
 from nodeserver.wire.digest import digest_of, new_digest
 from nodeserver.wire.manifest import MODES, FileEntry
 
@@ -30,16 +31,20 @@ def _flags(*names: str) -> int:
 _DIRECTORY = _flags('DIRECTORY', 'NOFOLLOW', 'CLOEXEC')
 _NEW = _flags('WRONLY', 'CREAT', 'EXCL', 'NOFOLLOW', 'CLOEXEC')
 _OLD = _flags('NOFOLLOW', 'NONBLOCK', 'CLOEXEC')
+_SHARED = 0o2770  # the mode of a directory in which two users work, by their group
 _LINK = (errno.ELOOP, errno.ENOTDIR)
 
 
 class NewFile:
     """A file that is being written."""
 
-    __slots__ = ('_digest', '_directory', '_entry', '_fd', '_name')
+    __slots__ = ('_digest', '_directory', '_entry', '_fd', '_mode', '_name')
 
-    def __init__(self, directory: int, name: str, entry: FileEntry, fd: int = -1) -> None:
+    def __init__(
+        self, directory: int, name: str, entry: FileEntry, mode: int, fd: int = -1
+    ) -> None:
         self._directory, self._name, self._entry = directory, name, entry
+        self._mode = mode  # in the end
         self._digest = new_digest() if entry.digest else None
         self._fd = fd if fd >= 0 else os.open(name, _NEW, 0o600, dir_fd=directory)
 
@@ -56,9 +61,9 @@ class NewFile:
         entry = self._entry
         if self._digest is not None and digest_of(self._digest) != entry.digest:
             raise FileRefused(f'{shown(entry.path)} has changed while it was sent')
-        mode, name = entry.mode & MODES, os.fsdecode(entry.path.rpartition(b'/')[2])
-        if stat.S_IMODE(os.fstat(self._fd).st_mode) != mode:
-            os.fchmod(self._fd, mode)
+        name = os.fsdecode(entry.path.rpartition(b'/')[2])
+        if stat.S_IMODE(os.fstat(self._fd).st_mode) != self._mode:
+            os.fchmod(self._fd, self._mode)
         os.utime(self._fd, ns=(entry.mtime, entry.mtime))
         fd, self._fd = self._fd, -1
         os.close(fd)
@@ -78,9 +83,14 @@ class NewFile:
 class FileTree:
     """One directory that gets files; called from one thread at a time."""
 
-    def __init__(self, root: Path, makes_root: bool = False) -> None:
+    def __init__(self, root: Path, makes_root: bool = False, base: Path | None = None) -> None:
+        """With a `base` at or above the root, another user's jobs may replace what is below it.
+
+        They do what they like with the files too, as a group that both users have.
+        """
         self.root = root
         self._makes_root = makes_root  # again, where a job has removed it
+        self._base = base
         self._directories: dict[bytes, int] = {}
         self._part_name = PART_NAME + secrets.token_hex(8)
 
@@ -89,7 +99,7 @@ class FileTree:
         if len(self._directories) > _MOST_OPEN:
             self.close()
         directory = self._directory(entry.path.rpartition(b'/')[0], make=True)
-        return NewFile(directory, self._part_name, entry)
+        return NewFile(directory, self._part_name, entry, self._mode(entry))
 
     def has(self, entry: FileEntry) -> bool:
         """Whether this very content lies there already; then it gets the time and mode."""
@@ -106,8 +116,8 @@ class FileTree:
                 return False
             if not entry.digest or _digest_of_file(fd) != entry.digest:
                 return False
-            if stat.S_IMODE(found.st_mode) != entry.mode & MODES:
-                os.fchmod(fd, entry.mode & MODES)
+            if stat.S_IMODE(found.st_mode) != self._mode(entry):
+                os.fchmod(fd, self._mode(entry))
             if found.st_mtime_ns != entry.mtime:
                 os.utime(fd, ns=(entry.mtime, entry.mtime))
         except OSError:
@@ -123,13 +133,13 @@ class FileTree:
         if len(self._directories) > _MOST_OPEN:
             self.close()
         parent, _, name = entry.path.rpartition(b'/')
-        directory, mode = self._directory(parent, make=True), entry.mode & MODES
+        directory, mode = self._directory(parent, make=True), self._mode(entry)
         try:
             fd = os.open(name, _NEW, mode, dir_fd=directory)
         except FileExistsError:
-            new = NewFile(directory, self._part_name, entry._replace(digest=b''))
+            new = NewFile(directory, self._part_name, entry._replace(digest=b''), mode)
         else:
-            new = NewFile(directory, os.fsdecode(name), entry._replace(digest=b''), fd)
+            new = NewFile(directory, os.fsdecode(name), entry._replace(digest=b''), mode, fd)
         try:
             new.write(content)
             new.finish()
@@ -188,6 +198,11 @@ class FileTree:
             os.close(fd)
         self._directories.clear()
 
+    def _mode(self, entry: FileEntry) -> int:
+        """Return the mode of a file; a group that shares it has what its owner has."""
+        mode = entry.mode & MODES
+        return mode if self._base is None else mode & 0o700 | (mode & 0o700) >> 3
+
     def _directory(self, path: bytes, make: bool) -> int:
         """Open a directory below the root, and make it and those above if they are to be."""
         fd = self._directories.get(path, -1)
@@ -198,14 +213,26 @@ class FileTree:
         else:
             above, _, name = path.rpartition(b'/')
             parent = self._directory(above, make)
-            if make:
-                with suppress(FileExistsError):
-                    os.mkdir(name, 0o700, dir_fd=parent)
+            made = make and self._make_directory(name, parent)
             fd = _open_directory(name, parent, path)
+            if made and self._base is not None:
+                with suppress(PermissionError):  # it was replaced by whoever may do so
+                    os.fchmod(fd, _SHARED)
         self._directories[path] = fd
         return fd
 
+    def _make_directory(self, name: bytes, parent: int) -> bool:
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            return False
+        return True
+
     def _open_root(self, make: bool) -> int:
+        if self._base is not None:
+            parts = self.root.relative_to(self._base).parts
+            with below.opened(self._base, parts, _SHARED if make else None) as fd:
+                return os.dup(fd)
         try:
             return os.open(self.root, _DIRECTORY)
         except FileNotFoundError:

@@ -26,7 +26,7 @@ from nodeserver.core.filemessages import (
     FilesPlaced,
     PlaceFiles,
 )
-from nodeserver.io import workdir
+from nodeserver.io.directories import Directories
 from nodeserver.io.filereceiving import FileReceiver, refusal
 from nodeserver.io.filesending import FileSender, Key
 from nodeserver.io.filetree import FileTree, open_origin, shown
@@ -50,8 +50,8 @@ class _Lying:
 class _Place:
     """A computation's directory, and the files that were put into it."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, base: Path | None) -> None:
+        self.root, self.base = root, base  # the one above that `FileTree` may trust
         self.files: dict[bytes, _Lying] = {}
         self._used: dict[int, list[_Lying]] = {}  # by each transfer
         self.waiting: deque[tuple[Key, list[FileEntry]]] = deque()
@@ -104,12 +104,12 @@ class NodeFiles:
         self,
         loop: asyncio.AbstractEventLoop,
         post: Callable[[Event], None],
-        prefix: Path,
+        directories: Directories,
         node_id: str,
         limit: int,  # bytes of a file; 0: none
     ) -> None:
         self._loop, self._post = loop, post
-        self._prefix, self._node_id, self._limit = prefix, node_id, limit
+        self._directories, self._node_id, self._limit = directories, node_id, limit
         self._places: dict[int, _Place] = {}
         self._offers: dict[tuple[int, int], OfferedFile] = {}  # computation, transfer
         self._numbers = count(1)
@@ -129,13 +129,12 @@ class NodeFiles:
         """Make the computation's directory, and have its own files put there."""
         key = (effect.computation, self._node_id, OWN_FILES)
         try:
-            root = workdir.make_directory(
-                self._prefix, effect.computation, effect.name, effect.dest_path
-            )
+            root = self._directories.make(effect.computation, effect.name, effect.dest_path)
         except (OSError, UsageError) as error:
             self._placed(key, f'no directory for it: {error}')
             return
-        self._places[effect.computation] = _Place(root)
+        base = self._directories.base(root) if self._directories.is_shared else None
+        self._places[effect.computation] = _Place(root, base)
         self._place(PlaceFiles(*key, effect.manifest))
 
     def hear(self, effect: HearOfFiles) -> None:
@@ -156,7 +155,7 @@ class NodeFiles:
         """Remove what only these transfers have put there."""
         unused = [path for transfer in transfers for path in place.leave(transfer)]
         if unused:
-            removed = self._receiver.then(lambda: _remove(place.root, unused))
+            removed = self._receiver.then(lambda: _remove(place, unused))
             removed.add_done_callback(lambda _: self._go_on(place))
 
     def close_computation(self, effect: CloseFiles) -> None:
@@ -168,8 +167,9 @@ class NodeFiles:
         for offer in [offer for offer in self._offers if offer[0] == computation]:
             self._pop_offer(offer).answer('the client is gone, or has closed the cluster')
         if place is not None and effect.removes:
-            paths, prefix = place.leave(OWN_FILES), self._prefix
-            self._receiver.then(lambda: _remove_all(place.root, paths, prefix))
+            paths, directories = place.leave(OWN_FILES), self._directories
+            self._receiver.then(lambda: _remove_all(place, paths, directories))
+            directories.leave(computation)
 
     def offer(self, computation: int, worker: int, fd: int) -> None:
         """A job waits at the other end of a socket for a file to be sent."""
@@ -228,7 +228,7 @@ class NodeFiles:
         def elsewhere(entry: FileEntry) -> int:
             return _open_copy(others, entry)
 
-        self._receiver.place(key, place.root, entries, elsewhere)
+        self._receiver.place(key, place.root, entries, elsewhere, place.base)
 
     def _placed(self, key: Key, reason: str) -> None:
         place = self._places.get(key[0])
@@ -286,7 +286,7 @@ def _open_copy(places: Sequence[_Place], entry: FileEntry) -> int:
     for place in places:
         lying = place.files.get(entry.path)
         if lying is not None and lying.is_here and lying.entry.digest == entry.digest:
-            tree = FileTree(place.root)
+            tree = FileTree(place.root, base=place.base)
             try:
                 return tree.open(entry.path)
             except OSError:
@@ -296,9 +296,9 @@ def _open_copy(places: Sequence[_Place], entry: FileEntry) -> int:
     return -1
 
 
-def _remove(root: Path, paths: Sequence[bytes]) -> None:
+def _remove(place: _Place, paths: Sequence[bytes]) -> None:
     try:
-        tree = FileTree(root)
+        tree = FileTree(place.root, base=place.base)
         for path in paths:
             tree.remove(path)
         tree.close()
@@ -306,6 +306,6 @@ def _remove(root: Path, paths: Sequence[bytes]) -> None:
         return
 
 
-def _remove_all(root: Path, paths: Sequence[bytes], prefix: Path) -> None:
-    _remove(root, paths)
-    workdir.remove_empty(root, prefix)
+def _remove_all(place: _Place, paths: Sequence[bytes], directories: Directories) -> None:
+    _remove(place, paths)
+    directories.remove_empty(place.root)

@@ -4,12 +4,13 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.events import Event
 from nodeserver.io.memorykills import MemoryKills
+from nodeserver.io.signals import Signals
 from nodeserver.io.watcher import Watcher
 
 _KILLED = -int(signal.SIGKILL)
@@ -33,6 +34,7 @@ class Shared:
     worker_ids: 'count[int]'
     memory_kills: MemoryKills
     offer_file: OfferFile = refuse_file
+    signals: Signals = field(default_factory=Signals)
 
     def memory_kill(self, exit_status: int | None) -> MemoryKill:
         """Whether the out-of-memory killer ended a process that ended just now."""

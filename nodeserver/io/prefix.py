@@ -10,13 +10,17 @@ import stat
 from pathlib import Path
 
 from nodeserver.core.errors import UsageError
-from nodeserver.io.workdir import default_prefix, refuse_open, remove_directory
+from nodeserver.io.directories import Directories, share_prefix
+from nodeserver.io.privileges import JobUser
+from nodeserver.io.workdir import default_prefix, refuse_open
 
 MARK = '.dispynode'
 MOST_NODES_PER_PORT = 100
 
 
-def choose_prefix(given: Path | None, port: int) -> tuple[Path, int]:
+def choose_prefix(
+    given: Path | None, port: int, job_user: JobUser | None = None
+) -> tuple[Path, int]:
     """Return the directory to use, and a descriptor that claims it as long as it is open.
 
     Raises
@@ -25,12 +29,18 @@ def choose_prefix(given: Path | None, port: int) -> tuple[Path, int]:
         The directory cannot be made, or is no directory.
     """
     if given is not None:
-        return own(given), claim(given)
+        prefix = own(given)
+        if job_user is not None:
+            share_prefix(prefix, job_user)
+        return prefix, claim(given)
     for number in range(MOST_NODES_PER_PORT):
-        default = default_prefix(port)
+        default = default_prefix(port, job_user is not None)
         prefix = own(default.with_name(f'{default.name}.{number}') if number else default)
         lock = claim(prefix)
         if lock >= 0:
+            if job_user is not None:
+                share_prefix(prefix.parent, job_user)
+                share_prefix(prefix, job_user)
             return prefix, lock
     raise UsageError(f'{MOST_NODES_PER_PORT} nodes run on port {port}: give --dest_path_prefix')
 
@@ -74,7 +84,7 @@ def leave(prefix: Path, lock: int) -> None:
         os.close(lock)
 
 
-def clean(prefix: Path, lock: int) -> None:
+def clean(prefix: Path, lock: int, directories: Directories) -> None:
     """Remove what earlier runs have left (L22).
 
     Raises
@@ -93,4 +103,4 @@ def clean(prefix: Path, lock: int) -> None:
         if entry.is_symlink() or not entry.is_dir():
             entry.unlink()
         else:
-            remove_directory(entry.resolve(), prefix)
+            directories.remove([directories.prefix.resolve() / entry.name])

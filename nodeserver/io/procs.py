@@ -26,10 +26,12 @@ from nodeserver.core.effects import (
 )
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, TemplateClosed, TemplateFailed
-from nodeserver.io import workdir
+from nodeserver.io.deputy import OWN_USER, Owner
+from nodeserver.io.directories import Directories
 from nodeserver.io.memorykills import MemoryKills
 from nodeserver.io.memorywatch import MemoryWatch, Watched
 from nodeserver.io.nodeprocesses import Shared, refuse_file
+from nodeserver.io.strays import Strays
 from nodeserver.io.templateend import CLEANUP_SECONDS, TemplateEnd
 from nodeserver.io.watcher import Watcher
 from nodeserver.io.workerend import WorkerEnd
@@ -57,19 +59,26 @@ class Processes:
         self,
         loop: asyncio.AbstractEventLoop,
         post: Callable[[Event], None],
-        prefix: Path,
-        node_name: str,
-        node_address: str,
+        directories: Directories,
+        names: tuple[str, str],  # of the node, and its address
         posted: Callable[[], None] = _nothing,
+        owner: Owner = OWN_USER,
     ) -> None:
         self._loop, self._post, self._posted = loop, post, posted
-        self._prefix = prefix
-        self._names = (node_name, node_address)
+        self._directories, self._owner = directories, owner
+        self._names = names
         self._watcher = Watcher(loop, self._after_look)
         self.offer_file = refuse_file  # called with the socket of a job that sends a file
         self._shared = Shared(
-            loop, self._watcher, post, count(1), MemoryKills(), lambda *file: self.offer_file(*file)
+            loop,
+            self._watcher,
+            post,
+            count(1),
+            MemoryKills(),
+            lambda *file: self.offer_file(*file),
+            owner.signals,
         )
+        self._strays = Strays(owner.signals, self._ours)
         self._templates: dict[int, TemplateEnd] = {}
         self._to_remove: set[Path] = set()  # once nobody uses them any more
         self._zygote: Zygote | None = None
@@ -89,9 +98,7 @@ class Processes:
         """Make a directory and a template in it; `TemplateReady` or `TemplateFailed` follows."""
         computation = effect.computation
         try:
-            directory = workdir.make_directory(
-                self._prefix, computation, effect.name, effect.dest_path
-            )
+            directory = self._directories.make(computation, effect.name, effect.dest_path)
         except (OSError, UsageError) as error:
             self._post(TemplateFailed(computation, f'no directory for it: {error}'))
             return
@@ -198,7 +205,11 @@ class Processes:
             self._zygote.close()
         self._watcher.close()
         self._to_remove |= {end.directory for end in self._templates.values() if end.cleanup}
-        workdir.remove_directories(self._to_remove, self._prefix)
+        if self._owner.adopts_orphans:
+            self._strays.end()
+        self._directories.remove(self._to_remove)
+        for computation in self._templates:
+            self._directories.leave(computation)
         self._templates.clear()
 
     # inside
@@ -209,8 +220,9 @@ class Processes:
 
     def _living_zygote(self) -> Zygote:
         if self._zygote is None or not self._zygote.alive:
-            self._prefix.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._zygote = Zygote(self._prefix, self._watcher, self._zygote_exited)
+            prefix = self._directories.prefix
+            prefix.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._zygote = Zygote(prefix, self._watcher, self._zygote_exited, self._owner)
         return self._zygote
 
     def _zygote_exited(self) -> None:
@@ -225,6 +237,7 @@ class Processes:
 
     def _template_gone(self, template: TemplateEnd, status: int) -> None:
         template.gone = True
+        self._sweep()
         died = describe_death(status, self._shared.memory_kill(status), 'its template')
         if template.closing:
             template.tell_of_cleanup(status, died)
@@ -254,9 +267,7 @@ class Processes:
         free = [path for path in self._to_remove if not _is_at_or_above(path, used)]
         self._to_remove.difference_update(free)
         if free:
-            removal = self._loop.run_in_executor(
-                None, workdir.remove_directories, free, self._prefix
-            )
+            removal = self._loop.run_in_executor(None, self._directories.remove, free)
             removal.add_done_callback(lambda done: self._removed(template, done.exception()))
         else:
             self._removed(template, None)
@@ -265,6 +276,7 @@ class Processes:
         if error is not None:
             logger.warning('%s was not removed: %s', template.directory, error)
         self._templates.pop(template.computation, None)
+        self._directories.leave(template.computation)
         if not self._closed:
             self._post(TemplateClosed(template.computation))
             self._look_for_end()
@@ -287,7 +299,18 @@ class Processes:
         for template in self._templates.values():
             template.look()
         self._memory_watch.look(self._demanding())
+        self._sweep()
         self._look_timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
+
+    def _sweep(self) -> None:
+        """End what has lost its parents; the zygote sees to that as long as it lives."""
+        if self._owner.adopts_orphans:
+            self._strays.sweep()
+
+    def _ours(self) -> set[int]:
+        """Say which children of this process it has started itself."""
+        deputy, zygote = self._owner.deputy, self._zygote
+        return {deputy.pid if deputy is not None else 0, zygote.pid if zygote is not None else 0}
 
     def _demanding(self) -> list[Watched]:
         """Workers whose jobs have asked for so much memory and no more."""

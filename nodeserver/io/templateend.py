@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from nodeserver.core import levels
@@ -327,8 +326,7 @@ class TemplateEnd:
 
     def _send_signal(self, number: int) -> None:
         if self._pidfd >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, number)
+            self._shared.signals.to_process(self._pidfd, number)
 
     def _process_exited(self, mask: int) -> None:
         self._exited = True

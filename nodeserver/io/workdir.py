@@ -9,18 +9,23 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from nodeserver.core.errors import UsageError
+from nodeserver.io.below import unlock
 from nodeserver.wire.manifest import LONGEST_NAME
 
 _MODE = 0o700
 
 
-def default_prefix(port: int) -> Path:
-    """Make the directory below which a node keeps its files when no other is given."""
-    own = Path(tempfile.gettempdir()) / f'dispy-nb-{os.getuid()}'
+def default_prefix(port: int, is_shared: bool = False) -> Path:
+    """Make the directory below which a node keeps its files when no other is given.
+
+    Where the user that computations have passes through it, it is another one than that of
+    sockets and of nodes that need no such user.
+    """
+    own = Path(tempfile.gettempdir()) / f'dispy-nb-{os.getuid()}{"-shared" if is_shared else ""}'
     prefix = own / f'node-{port}'
     for directory in (own, prefix):
-        _make_own(directory)
-        if stat.S_IMODE(directory.lstat().st_mode) & 0o077:
+        make_own(directory)
+        if stat.S_IMODE(directory.lstat().st_mode) & (0o067 if is_shared else 0o077):
             raise UsageError(f'{directory} is open to other users: chmod 700 it, or remove it')
     return prefix
 
@@ -29,15 +34,18 @@ def make_directory(prefix: Path, computation: int, name: str, dest_path: str) ->
     """Make a computation's directory: its own, or the `dest_path` that it asked for."""
     prefix = prefix.resolve()
     prefix.mkdir(mode=_MODE, parents=True, exist_ok=True)
-    if not dest_path:
-        safe_name = re.sub(r'[^A-Za-z0-9_.-]+', '_', name).lstrip('.')[:40] or 'computation'
-        dest_path = f'{safe_name}_{computation:x}'
     directory = prefix
-    for part in check_dest_path(dest_path).parts:
+    for part in check_dest_path(dest_path or own_name(computation, name)).parts:
         directory /= part
-        _make_own(directory)
+        make_own(directory)
         refuse_open(directory, directory.lstat().st_mode)
     return directory
+
+
+def own_name(computation: int, name: str) -> str:
+    """Name the directory of a computation that has asked for none."""
+    safe_name = re.sub(r'[^A-Za-z0-9_.-]+', '_', name).lstrip('.')[:40] or 'computation'
+    return f'{safe_name}_{computation:x}'
 
 
 def check_dest_path(dest_path: str) -> PurePosixPath:
@@ -91,7 +99,7 @@ def refuse_open(directory: Path, mode: int) -> None:
         raise UsageError(f'{directory} can be written by others: chmod go-w {directory}')
 
 
-def _make_own(directory: Path) -> None:
+def make_own(directory: Path) -> None:
     """Make a directory, or take one that exists if it is really ours."""
     try:
         directory.mkdir(mode=_MODE)
@@ -104,10 +112,9 @@ def _make_own(directory: Path) -> None:
 
 
 def _remove_tree(directory: Path) -> None:
-    """Remove it with what a job has left without write permission; links are never followed."""
+    """Remove it with what a job has left without permission; links are never followed."""
     try:
         shutil.rmtree(directory)
     except PermissionError:
-        for path, _, _ in os.walk(directory):
-            Path(path).chmod(_MODE)
+        unlock(directory, _MODE)
         shutil.rmtree(directory)

@@ -10,7 +10,6 @@ import termios
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -330,11 +329,7 @@ class WorkerEnd:
         if self.exited:
             return
         for each in (number, signal.SIGCONT):
-            try:
-                os.killpg(self.pid, each)
-            except ProcessLookupError:  # not a group of its own yet
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._pidfd, each)
+            self._shared.signals.to_group(self.pid, self._pidfd, each)
 
     def interrupt(self, number: int) -> None:
         """Interrupt one job; a lasting worker that is in the next one by now goes on."""
@@ -342,9 +337,8 @@ class WorkerEnd:
             self.signal(signal.SIGINT)
         elif not self.exited:
             self._page.interrupt(number)
-            with suppress(ProcessLookupError):
-                for each in (signal.SIGINT, signal.SIGCONT):  # it may be stopped
-                    signal.pidfd_send_signal(self._pidfd, each)
+            for each in (signal.SIGINT, signal.SIGCONT):  # it may be stopped
+                self._shared.signals.to_process(self._pidfd, each)
 
     def leftover(self) -> bytes:
         """Make an outcome of what the process printed in a job that it did not end."""

@@ -1,6 +1,8 @@
 """The node's end of the zygote, the warm interpreter that templates are forked from (D5)."""
 
+import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -8,10 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-import nodeserver
 from nodeserver.io import limits, memfile
 from nodeserver.io.control import Control
-from nodeserver.io.keys import SECRET_VARIABLE
+from nodeserver.io.deputy import OWN_USER, Owner
+from nodeserver.io.interpreter import environment
 from nodeserver.io.watcher import Watcher
 from nodeserver.wire import lane
 from nodeserver.wire.lane import Ended, TemplateSettings
@@ -20,24 +22,35 @@ from nodeserver.wire.lane import Ended, TemplateSettings
 _COMMAND = ('-P', '-m', 'nodeserver.worker')
 _END_SECONDS = 10.0
 
+_log = logging.getLogger(__name__)
+
 
 class Zygote:
     """Started by exec; forks templates and reaps them.  It ends when `close` is called."""
 
-    def __init__(self, directory: Path, watcher: Watcher, on_exit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        watcher: Watcher,
+        on_exit: Callable[[], None],
+        owner: Owner = OWN_USER,
+    ) -> None:
         self._watcher, self._on_exit = watcher, on_exit
+        self._signals = owner.signals
         self._waiting: deque[Callable[[int, int], None]] = deque()
         self._reaped: dict[int, Callable[[int], None]] = {}
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        file_limit = str(limits.file_limit_before())
+        user = owner.job_user
+        numbers = far.fileno(), os.getpid(), limits.file_limit_before()
+        rights = [] if user is None else [f'{user.uid}:{user.gid}']
         with far:
             self._process = subprocess.Popen(
-                [sys.executable, *_COMMAND, str(far.fileno()), str(os.getpid()), file_limit],
+                [sys.executable, *_COMMAND, *map(str, numbers), *rights],
                 pass_fds=[far.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 cwd=directory,
-                env=_environment(),
+                env=environment(user),
                 start_new_session=True,
             )
         self.alive = True
@@ -58,24 +71,42 @@ class Zygote:
             files.append(memfile.file_of(setup_args, 'setup_args'))
         self._waiting.append(forked)
         self._control.send(lane.encode_open(settings), files)
+        self._signal(signal.SIGCONT)  # a job may have stopped it
 
     def reap(self, pid: int, reaped: Callable[[int], None]) -> None:
         """Take the exit status of a template that has ended, and sweep up what it left."""
         self._reaped[pid] = reaped
         self._control.send(lane.encode_work(0, [pid]))
+        self._signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End it with everything that came from it, and wait for that."""
         self.alive = False
         self._control.close()
+        self._signal(signal.SIGCONT)
+        if not self._has_ended(_END_SECONDS):
+            self._signal(signal.SIGKILL)
+            if not self._has_ended(_END_SECONDS):
+                _log.warning('process %d of computations cannot be ended', self.pid)
         if self._pidfd >= 0:
             self._watcher.close_fd(self._pidfd)
             self._pidfd = -1
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    def _has_ended(self, patience: float) -> bool:
         try:
-            self._process.wait(_END_SECONDS)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            return False
+        return True
+
+    def _signal(self, number: int) -> None:
+        if self._pidfd >= 0:
+            self._signals.to_process(self._pidfd, number)
 
     def _message(self, message: bytes, fds: list[int]) -> None:
         kind = message[:1]
@@ -102,15 +133,3 @@ class Zygote:
         while self._reaped:
             self._reaped.popitem()[1](status)
         self._on_exit()
-
-
-def _environment() -> dict[str, str]:
-    """Have the zygote import what this process would, but for the directory it stands in."""
-    here = {'', str(Path.cwd())} - {str(Path(nodeserver.__file__).parent.parent)}
-    before = os.environ.get('PYTHONPATH')
-    path = os.pathsep.join(entry for entry in sys.path if entry not in here)
-    environ = {**os.environ, 'PYTHONPATH': path, **({lane.PYTHONPATH: before} if before else {})}
-    # else each fork looks up anew where the functions of C libraries are, and copies ten pages
-    environ.setdefault(*lane.BIND_NOW)
-    environ.pop(SECRET_VARIABLE, None)  # jobs are not told the secret (D7)
-    return environ

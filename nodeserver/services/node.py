@@ -46,6 +46,7 @@ from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules
 from nodeserver.core.values import NODE_ROLE, Availability
 from nodeserver.io import netif
 from nodeserver.io.clock import second_of_day
+from nodeserver.io.deputy import OWN_USER, Owner
 from nodeserver.io.driver import Driver
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
@@ -89,6 +90,7 @@ class NodeOptions:
     scheduler: tuple[str, int] | None = None  # to be connected to; others find the node
     ext_host: str = ''  # where it is to be connected to, if not at the address that answers
     ipv4_multicast: bool = False  # in place of broadcast
+    owner: Owner = OWN_USER  # of computations
 
 
 class NodeService:
@@ -178,10 +180,13 @@ class NodeService:
         return port
 
     def _start_processes(self) -> None:
-        options, around = self._options, (self._loop, self._seat.post, self._options.prefix)
+        options, owner = self._options, self._options.owner
+        around = self._loop, self._seat.post, owner.directories(options.prefix)
         self._files = NodeFiles(*around, options.peer_id, options.max_file_size)
         self._closing.callback(self._files.close)
-        self._procs = Processes(*around, options.name, options.address, self._driver.turn_if_idle)
+        self._procs = Processes(
+            *around, (options.name, options.address), self._driver.turn_if_idle, owner
+        )
         self._procs.offer_file = self._files.offer
         self._closing.push_async_callback(self._procs.aclose)
         self._procs.start()

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 
+from nodeserver.io.privileges import JobUser, become_job_user
 from nodeserver.wire import lane
 from nodeserver.worker import ancestry, fresh, portion, template
 
@@ -25,6 +26,9 @@ def main() -> None:
         fresh.serve(arguments[1:])
     control = socket.socket(fileno=int(sys.argv[1]))
     parent, file_limit = map(int, sys.argv[2:4])
+    has_own_user = len(sys.argv) > 4
+    if has_own_user:  # before all else: what follows is asked of the kernel as that user
+        become_job_user(JobUser(*map(int, sys.argv[4].split(':'))))
     # the node has raised its own limit; programs that use `select` break beyond 1,024
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (file_limit, most))
@@ -34,7 +38,7 @@ def main() -> None:
     gc.freeze()
     children: set[int] = set()
     try:
-        _serve(control, children)
+        _serve(control, children, has_own_user)
     finally:
         ancestry.kill_all(children)
 
@@ -61,13 +65,16 @@ def prepare(parent: int) -> None:
     faulthandler.enable(2)  # the number: whatever a worker's standard error will be
 
 
-def _serve(control: socket.socket, children: set[int]) -> None:
+def _serve(control: socket.socket, children: set[int], has_own_user: bool) -> None:
     while True:
         data, fds, _, _ = socket.recv_fds(control, lane.MAX_MESSAGE, 2)
         if not data:
             return
         if data[:1] == lane.OPEN:
-            _fork_template(control, lane.decode_open(data), fds, children)
+            settings = lane.decode_open(data)
+            if has_own_user:  # its own home may not exist; forks have this one
+                os.environ['HOME'] = settings.directory
+            _fork_template(control, settings, fds, children)
             continue
         _, reaps = lane.decode_work(data)
         control.send(lane.encode_ended(ancestry.reap(reaps, children, 0)))

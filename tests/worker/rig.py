@@ -17,6 +17,7 @@ from nodeserver.core.events import (
     WorkerEnded,
     WorkerForked,
 )
+from nodeserver.io.directories import Directories
 from nodeserver.io.procs import Processes
 from nodeserver.io.sealedfile import SealedFile
 from nodeserver.payload import dump_call, dump_package, load_result
@@ -58,7 +59,7 @@ class Bench:
         self.prefix = prefix
         self.isolation = 'job'
         self.processes = Processes(
-            asyncio.get_running_loop(), self._post, prefix, 'node-a', '10.0.0.1'
+            asyncio.get_running_loop(), self._post, Directories(prefix), ('node-a', '10.0.0.1')
         )
         self._next_job = 0
 
