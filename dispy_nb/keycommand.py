@@ -1,4 +1,4 @@
-"""`dispy key`: show, export and import this user's own key."""
+"""`dispy key`: show, export, import and change this user's own key."""
 
 import argparse
 import sys
@@ -8,11 +8,18 @@ from nodeserver.cli.options import add_option
 from nodeserver.core.errors import UsageError
 from nodeserver.io import keys
 
+_ROTATED = (
+    'Programs that run keep the old key until they end: start nodes and schedulers again.',
+    'Other machines need the new key: run `dispy key export` here and, on each of them, the line',
+    'it prints with --replace (`dispy key import --replace dnk1-...`).',
+    'The old key is in {old}: remove that file once no machine has it any more.',
+)
+
 
 def add_key_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     """Add `key` to the `dispy` command; the chosen action is `arguments.run(arguments)`."""
     parser = subparsers.add_parser(
-        'key', help="this user's own key: show, path, export, import", description=__doc__
+        'key', help="this user's own key: show, path, export, import, rotate", description=__doc__
     )
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     show = actions.add_parser('show', help='where the key is, and its fingerprint (not the key)')
@@ -32,6 +39,10 @@ def add_key_parser(subparsers: 'argparse._SubParsersAction[Any]') -> None:
     )
     add_option(take, '--replace', action='store_true', help='overwrite a different key')
     take.set_defaults(run=run_import)
+    rotate = actions.add_parser(
+        'rotate', help='make a new key, as when the old one may be known to others'
+    )
+    rotate.set_defaults(run=run_rotate)
 
 
 def run_show(arguments: argparse.Namespace) -> int:
@@ -66,6 +77,17 @@ def run_import(arguments: argparse.Namespace) -> int:
     # the whole exported line is as good as the key at its end
     keys.import_key(words[-1], replace=arguments.replace)
     _say(f'fingerprint: {keys.key_fingerprint()}')
+    return 0
+
+
+def run_rotate(arguments: argparse.Namespace) -> int:
+    """Make a new key, and say what that means for other programs and machines."""
+    had = keys.key_path().exists()
+    keys.rotate_key()
+    _say(f'fingerprint: {keys.key_fingerprint()}')
+    if had:
+        for line in _ROTATED:
+            _say(line.format(old=keys.old_key_path()))
     return 0
 
 

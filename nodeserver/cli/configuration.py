@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from nodeserver.cli.options import add_option
 from nodeserver.core.errors import ConfigurationError, KeyFileError, UsageError
-from nodeserver.io.keys import check_private
+from nodeserver.io.privatefiles import check_private
 
 STANDARD_OUTPUT: Final = '-'
 _SECTION = configparser.DEFAULTSECT

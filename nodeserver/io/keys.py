@@ -15,7 +15,6 @@ import hmac
 import logging
 import os
 import secrets
-import stat
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +24,8 @@ import platformdirs
 import zmq
 from zmq.utils import z85
 
-from nodeserver.core.errors import KeyFileError, UsageError, WrongType
+from nodeserver.core.errors import ConfigurationError, KeyFileError, UsageError, WrongType
+from nodeserver.io.privatefiles import check_directory, read_private, write_private
 from nodeserver.wire.beacon import INSECURE_KEY
 from nodeserver.wire.linkkeys import LinkKeys
 
@@ -37,7 +37,6 @@ LONGEST_PASSPHRASE: Final = 1000  # it has to fit into an environment variable
 _KEY_SIZE = 32
 _CHECK_SIZE = 3  # with it a key is 56 characters without padding
 _TEXT_SIZE = 56
-_LARGEST_FILE = 4096
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +106,8 @@ def choose_secret(
     ------
     UsageError
         A passphrase is too short, a key malformed, or `insecure` contradicts a secret.
+    ConfigurationError
+        DISPY_SECRET is set, and is no good.
     KeyFileError
         A file cannot be used: missing, malformed, or open to other users.
     WrongType
@@ -124,9 +125,22 @@ def choose_secret(
         return from_passphrase(secret, 'secret')
     if secret_file is not None:
         return from_file(secret_file)
-    if environ.get(SECRET_VARIABLE):
-        return from_passphrase(environ[SECRET_VARIABLE], SECRET_VARIABLE)
+    if SECRET_VARIABLE in environ:
+        return _from_environment(environ[SECRET_VARIABLE])
     return own_key()
+
+
+def _from_environment(text: str) -> Secret:
+    """Return the secret of the variable; an empty one was meant to be something."""
+    if not text:
+        raise ConfigurationError(
+            f"{SECRET_VARIABLE} is set, but empty: unset it to use this user's own key, or give "
+            f'the passphrase that all machines share'
+        )
+    try:
+        return from_passphrase(text, SECRET_VARIABLE)
+    except UsageError as exc:
+        raise ConfigurationError(str(exc)) from exc
 
 
 def own_key() -> Secret:
@@ -161,7 +175,11 @@ def _is_encodable(text: str) -> bool:
 
 def from_file(path: str | os.PathLike[str]) -> Secret:
     """Return the secret in the one line of a file that only its owner can read."""
-    return from_passphrase(_read_private(Path(path)), f'the secret in {os.fspath(path)}')
+    text = read_private(Path(path))
+    try:
+        return from_passphrase(text, f'the secret in {os.fspath(path)}')
+    except UsageError as exc:
+        raise KeyFileError(str(exc)) from exc
 
 
 def export_key() -> str:
@@ -182,9 +200,25 @@ def import_key(text: str, replace: bool = False) -> None:
         )
 
 
+def rotate_key() -> None:
+    """Make a new key this user's own, whatever there was; `old_key_path` has that then."""
+    _publish(secrets.token_bytes(_KEY_SIZE), replace=True)
+
+
 def key_path() -> Path:
     """Return where this user's own key is kept."""
-    return Path(platformdirs.user_config_dir('dispy-nb')) / 'key'
+    path = Path(platformdirs.user_config_dir('dispy-nb')) / 'key'
+    if not path.is_absolute():  # a number without an account, as in many containers
+        raise KeyFileError(
+            f'this user has no home directory for a key file: set HOME, or {SECRET_VARIABLE}, or '
+            'give a --secret-file'
+        )
+    return path
+
+
+def old_key_path() -> Path:
+    """Return where the key is kept that was replaced last."""
+    return key_path().with_name('key.old')
 
 
 def key_fingerprint() -> str:
@@ -214,11 +248,16 @@ def _own_root() -> bytes:
 
 def _existing_root() -> bytes | None:
     path = key_path()
-    if not path.exists():
-        return None
-    _check_directory(path.parent)
     try:
-        return _parse_key(_read_private(path), f'the key in {path}')
+        if not path.exists():
+            return None
+        check_directory(path.parent)
+    except KeyFileError:
+        raise
+    except OSError as exc:
+        raise KeyFileError(f'the key file {path} cannot be reached: {exc.strerror}') from exc
+    try:
+        return _parse_key(read_private(path), f'the key in {path}')
     except UsageError as exc:
         raise KeyFileError(f'{exc}. Remove the file to have a new key made: rm {path}') from exc
 
@@ -229,8 +268,8 @@ def _publish(root: bytes, *, replace: bool) -> bool:
     fresh = path.with_name(f'key.{os.getpid()}.{secrets.token_hex(4)}')
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_directory(path.parent)
-        _write_private(fresh, _format_key(root) + '\n')
+        check_directory(path.parent)
+        write_private(fresh, _format_key(root) + '\n')
         try:
             return _put_in_place(fresh, path, replace)
         finally:
@@ -239,13 +278,17 @@ def _publish(root: bytes, *, replace: bool) -> bool:
         raise
     except OSError as exc:
         raise KeyFileError(
-            f'the key file {path} cannot be made ({exc.strerror}): set {SECRET_VARIABLE}, or '
-            f'give a --secret-file, to do without one'
+            f'the key file {path} cannot be made ({exc.filename}: {exc.strerror}): set '
+            f'{SECRET_VARIABLE}, or give a --secret-file, to do without one'
         ) from exc
 
 
 def _put_in_place(fresh: Path, path: Path, replace: bool) -> bool:
     if replace:
+        if path.exists():
+            kept = fresh.with_name(f'{fresh.name}.old')
+            kept.hardlink_to(path)  # at every moment there is a key
+            kept.replace(old_key_path())
         fresh.replace(path)
         return True
     try:
@@ -253,61 +296,6 @@ def _put_in_place(fresh: Path, path: Path, replace: bool) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, 'w', encoding='ascii') as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _read_private(path: Path) -> str:
-    """Read a file of one line, if nobody but its owner, which is us, can read or change it."""
-    try:
-        with path.open('rb') as file:
-            check_private(path, os.fstat(file.fileno()))
-            text = file.read(_LARGEST_FILE + 1).decode()
-    except KeyFileError:
-        raise
-    except UnicodeDecodeError as exc:
-        raise KeyFileError(f'{path} is not a text file of one line') from exc
-    except OSError as exc:
-        raise KeyFileError(f'{path} cannot be read: {exc.strerror}') from exc
-    lines = text.splitlines()
-    if len(lines) != 1 or len(text) > _LARGEST_FILE:
-        raise KeyFileError(f'{path} must hold one line and nothing else')
-    return lines[0]
-
-
-def check_private(path: Path, facts: os.stat_result) -> None:
-    """Raise `KeyFileError` for a file that is not ours, or that others could read."""
-    if not stat.S_ISREG(facts.st_mode):
-        raise KeyFileError(f'{path} is not a regular file')
-    _check_owner(path, facts)
-    if hasattr(os, 'getuid') and facts.st_mode & 0o077:
-        mode = stat.S_IMODE(facts.st_mode)
-        raise KeyFileError(f'{path} is open to other users (mode {mode:04o}): chmod 600 {path}')
-
-
-def _check_directory(path: Path) -> None:
-    """Refuse a directory in which others could put a file of theirs in place of ours."""
-    facts = path.stat()
-    _check_owner(path, facts)
-    if hasattr(os, 'getuid') and facts.st_mode & 0o022:
-        mode = stat.S_IMODE(facts.st_mode)
-        raise KeyFileError(
-            f'{path} can be written by other users (mode {mode:04o}): chmod 700 {path}'
-        )
-
-
-def _check_owner(path: Path, facts: os.stat_result) -> None:
-    if hasattr(os, 'geteuid') and facts.st_uid != os.geteuid():
-        raise KeyFileError(
-            f'{path} belongs to user {facts.st_uid}, and this program runs as user '
-            f'{os.geteuid()}: run it as the other one, or: chown {os.geteuid()} {path}'
-        )
 
 
 # texts and derived keys

@@ -46,7 +46,6 @@ class JobUser:
 # what tells programs of places that belong to the user who started the node
 PERSONAL: Final = (
     *('HOME', 'USER', 'LOGNAME', 'USERNAME', 'SHELL', 'MAIL', 'TMPDIR', 'OLDPWD', 'PWD'),
-    *('XDG_CACHE_HOME', 'XDG_CONFIG_HOME', 'XDG_DATA_HOME', 'XDG_RUNTIME_DIR', 'XDG_STATE_HOME'),
     *('DBUS_SESSION_BUS_ADDRESS', 'GNUPGHOME', 'GPG_AGENT_INFO', 'KRB5CCNAME', 'SSH_AGENT_PID'),
     *('SSH_AUTH_SOCK', 'SUDO_COMMAND', 'SUDO_GID', 'SUDO_UID', 'SUDO_USER', 'XAUTHORITY'),
 )
@@ -165,5 +164,9 @@ def _group_name(group: int) -> str:
 
 def environment_of(job_user: JobUser, environ: dict[str, str], home: str) -> dict[str, str]:
     """Return an environment that does not lead to the places of whoever started the node."""
-    kept = {name: value for name, value in environ.items() if name not in PERSONAL}
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name not in PERSONAL and not name.startswith('XDG_')
+    }
     return {**kept, 'HOME': home, 'USER': job_user.name, 'LOGNAME': job_user.name}

@@ -28,7 +28,7 @@ from dispy_nb.joblib_backend import DispyBackend
 from dispy_nb.snapshot import JobSnapshot, NodeSnapshot, ProvisionalSnapshot, Snapshot
 from nodeserver.cli import configuration, console, dispynode
 from nodeserver.core import computation, departure, discovery, outputpace
-from nodeserver.io import keys, limits, memfile, templateend
+from nodeserver.io import keys, limits, memfile, privatefiles, templateend
 from nodeserver.wire import manifest, packed
 from nodeserver.worker import helpers
 from tests.support import pages
@@ -239,7 +239,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f'| {templateend.CLEANUP_SECONDS:g} s |',
         f'{computation.NOTICE_DELAY:g} s, and again at most every {computation.NOTICE_INTERVAL:g}',
         f'at least {limits.LEAST_FILES} ',
-        f'{configuration._LARGEST_FILE >> 10} KiB, {keys._LARGEST_FILE >> 10} KiB',
+        f'{configuration._LARGEST_FILE >> 10} KiB, {privatefiles._LARGEST_FILE >> 10} KiB',
     ):
         assert words in text
     parameters = pages.section(PAGE, 'JobCluster')
