@@ -152,7 +152,7 @@ def from_passphrase(text: str, name: str = 'secret') -> Secret:
     """Return the secret of a shared passphrase, or of a key's text; `name` is for errors."""
     if text.startswith(KEY_PREFIX):
         root = _parse_key(text, name)
-        return Secret(root, is_own=root == _existing_root())
+        return Secret(root, is_own=_is_own(root))
     if len(text) > LONGEST_PASSPHRASE or '\0' in text or not _is_encodable(text):
         raise UsageError(
             f'{name} must be text of at most {LONGEST_PASSPHRASE} characters, without NUL'
@@ -163,6 +163,14 @@ def from_passphrase(text: str, name: str = 'secret') -> Secret:
             f"at all to use this user's own key (`dispy key export` copies that one)"
         )
     return Secret(_stretched(text))
+
+
+def _is_own(root: bytes) -> bool:
+    """Whether this is this user's own key; one that cannot be read is not asked for here."""
+    try:
+        return root == _existing_root()
+    except KeyFileError:
+        return False
 
 
 def _is_encodable(text: str) -> bool:

@@ -71,6 +71,7 @@ _KEY_ACTIONS = {
     'show': keycommand.run_show,
     'path': keycommand.run_path,
     'export': keycommand.run_export,
+    'rotate': keycommand.run_rotate,
 }
 KEY_ACTIONS = (*_KEY_ACTIONS, 'import')
 

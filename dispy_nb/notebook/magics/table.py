@@ -158,7 +158,10 @@ _ALL = (
         'plot [NAME] X Y', 'a live chart of provisional results', verbs.plot, _words('NAME X Y')
     ),
     Subcommand(
-        'key show|path|export|import', "this user's own key, as `dispy key`", machines.key, _key
+        'key show|path|export|import|rotate',
+        "this user's own key, as `dispy key`",
+        machines.key,
+        _key,
     ),
     Subcommand(
         'doctor [HOST[:PORT] ...]',
