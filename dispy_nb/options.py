@@ -51,7 +51,7 @@ class ClusterOptions:
     pulse_interval: float | None = None
     ping_interval: float | None = None
     reentrant: bool = False
-    secret: str = ''
+    secret: str = field(default='', repr=False)  # in no log and no traceback
     keyfile: str | None = None
     certfile: str | None = None
     isolation: str = 'job'

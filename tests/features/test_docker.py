@@ -102,7 +102,10 @@ def members(node: Program) -> dict[int, str]:
     """Processes of the container, by their pid out here, with their state and name."""
     found = {}
     for child in _below(node.pid):
-        status = Path(f'/proc/{child}/status').read_text()
+        try:
+            status = Path(f'/proc/{child}/status').read_text()
+        except OSError:  # it has ended
+            continue
         numbers = re.search(r'^NSpid:\t(.*)$', status, re.MULTILINE)
         if numbers and len(numbers[1].split()) > 1:
             state = re.search(r'^State:\t(\w)', status, re.MULTILINE)
@@ -114,7 +117,8 @@ def _below(pid: int) -> list[int]:
     found = [pid]
     for each in found:
         for file in Path(f'/proc/{each}/task').glob('*/children'):
-            found += map(int, file.read_text().split())
+            with suppress(OSError):  # it has ended
+                found += map(int, file.read_text().split())
     return found
 
 
