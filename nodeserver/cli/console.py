@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -37,6 +38,9 @@ _STATUSES: Final[dict[type[DispyError], int]] = {
     NodesNotStarted: EXIT_UNREACHABLE,
     PeerRefused: EXIT_UNREACHABLE,
 }
+
+# but for ends of lines and tabs: controls, separators of lines, directions of text, surrogates
+_HARMFUL = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 
 Main = Callable[[], int | None] | Coroutine[Any, Any, int | None]
 
@@ -86,6 +90,10 @@ class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__('%(asctime)s %(levelname)s %(message)s', '%Y-%m-%d %H:%M:%S')
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text that does nothing to a terminal."""
+        return harmless(super().format(record))
+
 
 class JsonFormatter(logging.Formatter):
     """Writes one JSON object a line: what a collector of logs reads."""
@@ -102,7 +110,15 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line['traceback'] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return harmless(json.dumps(line, ensure_ascii=False))
+
+
+def harmless(text: str) -> str:
+    """Write out what would steer a terminal, hide text, or cannot be encoded; lines stay lines.
+
+    Names of files, nodes and programs come from others, who may put anything into them.
+    """
+    return _HARMFUL.sub(lambda found: ascii(found[0])[1:-1].replace('\\x', '\\u00'), text)
 
 
 def run_program(main: Main, *, debug: bool = False) -> int:
@@ -143,7 +159,7 @@ def report_error(error: BaseException, *, debug: bool) -> None:
     text = ' '.join(str(error).split()) or type(error).__name__
     if debug:
         text += '\n' + ''.join(traceback.format_exception(error)).rstrip()
-    sys.stderr.write(f'{Path(sys.argv[0]).name}: {text}\n')
+    sys.stderr.write(f'{Path(sys.argv[0]).name}: {harmless(text)}\n')
     sys.stderr.flush()
 
 

@@ -1,6 +1,7 @@
 """Programs end with the status that says why, and with one line for people."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -187,3 +188,20 @@ def test_json_log_has_one_object_a_line() -> None:
     assert (entry['level'], entry['message']) == ('warning', 'two\nlines of text')
     assert entry['logger'] == 'nodeserver.io'
     assert 'ZeroDivisionError' in entry['traceback']
+
+
+@pytest.mark.parametrize('log_format', ['text', 'json'])
+def test_what_would_steer_a_terminal_is_written_out(log_format: str) -> None:
+    name = 'a\x1b]0;title\x07\x9b2J\x7f\u202egpj.exe\udcff\rover'
+    code = (
+        'import sys\nfrom nodeserver.cli import console\nimport logging\n'
+        f'console.set_up_logging(log_format={log_format!r}, ordinary=sys.stdout)\n'
+        f"logging.getLogger('nodeserver').info('file %s is here', {name!a})\n"
+        f'console.report_error(ValueError({name!a}), debug=False)\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, check=True)
+    for written in (done.stdout, done.stderr):
+        assert re.fullmatch(rb'[\x20-\x7e\n]+', written), written
+        assert rb'\u001b]0;title\u0007\u009b2J\u007f\u202egpj.exe\udcff' in written
+    if log_format == 'json':
+        assert json.loads(done.stdout)['message'] == f'file {name} is here'
