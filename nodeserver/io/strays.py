@@ -21,7 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class Strays:
-    """Kills and reaps children that are not ours."""
+    """Kills and reaps children that are not ours.
+
+    Whatever came from the zygote is in another session than this process, and cannot come back
+    to it; what this process starts for a moment, in any of its threads, stays in it.
+    """
 
     def __init__(self, signals: Signals, ours: Callable[[], Collection[int]]) -> None:
         self._signals, self._ours = signals, ours
@@ -30,7 +34,7 @@ class Strays:
         """Kill them, and reap those that have ended; which are left."""
         left = set()
         for pid in children().difference(self._ours()):
-            if _has_ended(pid):
+            if _is_of_our_session(pid) or _has_ended(pid):
                 continue
             left.add(pid)
             with suppress(OSError):  # it ends just now
@@ -56,6 +60,13 @@ def children() -> set[int]:
         with suppress(OSError):  # that thread has ended
             found.update(map(int, file.read_text().split()))
     return found
+
+
+def _is_of_our_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == os.getsid(0)
+    except ProcessLookupError:  # it was reaped just now
+        return True
 
 
 def _has_ended(pid: int) -> bool:

@@ -6,6 +6,7 @@ follows the Dockerfile line by line, and has a `docker run`.
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -215,3 +216,35 @@ def test_the_loop_of_the_guide_gives_each_client_a_new_container(engine: Docker)
             assert ask(lan[0], lan[1], LEAVES) == '[]\n'
             eventually(lambda: node.log().count('ended: ') > client)  # noqa: B023 - at once
         assert node.process.poll() is None
+
+
+USERS = (ROOT / 'docs' / 'separate-users.md').read_text(encoding='utf-8')
+WHO = """
+def work():
+    import grp, os, pwd
+    ids = {*os.getresuid(), *os.getresgid()}
+    return [pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name, len(ids)]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.netns
+@pytest.mark.row('K08')
+@needs_containers
+def test_the_guide_to_separate_users_works_as_it_stands(engine: Docker) -> None:
+    """A container of the local stand-in is the machine: accounts are made in there."""
+    set_up, start = re.findall(r'^```sh\n(.*?)^```$', USERS, re.MULTILINE | re.DOTALL)[:2]
+    # the package is there already, as nothing can be fetched
+    made, installed, rest = set_up.split('\n', 2)
+    assert 'python3 -m venv /opt/dispy-nb' in made
+    assert '/opt/dispy-nb/bin/pip install dispy-nb' in installed
+    script = (
+        'set -e; sudo() { "$@"; }; ln -s python /opt/dispy-nb; userdel dispy; useradd -m user\n'
+        f'{rest}\ncd / && exec setpriv --reuid=user --regid=user --init-groups env HOME=/home/user '
+        f'{start}'
+    )
+    command = f'docker run --net=host --user 0:0 -e DISPY_SECRET dispy sh -c {shlex.quote(script)}'
+    with Lan(2) as lan, run(engine, lan[1], f'exec {command}') as node:
+        node.wait_for_log('serving at *:51348', 20)
+        assert 'computations run as dispy, not as ' in node.output()
+        assert ask(lan[0], lan[1], WHO).startswith("['dispy', 'hpc', ")
