@@ -75,11 +75,15 @@ class SharedDirectories(Directories):
         wanted = dest_path or workdir.own_name(computation, name)
         first, *parts = workdir.check_dest_path(wanted).parts
         gate = self.prefix / first
-        self._open(gate, computation)
-        with below.opened(gate, [_FILES], _CLOSED) as files:
-            self._share(files, _SHARED)
-        with below.opened(gate / _FILES, parts, _SHARED):
-            return gate.joinpath(_FILES, *parts)
+        try:
+            self._open(gate, computation)
+            with below.opened(gate, [_FILES], _CLOSED) as files:
+                self._share(files, _SHARED)
+            with below.opened(gate / _FILES, parts, _SHARED):
+                return gate.joinpath(_FILES, *parts)
+        except (OSError, UsageError):
+            self.leave(computation)
+            raise
 
     def base(self, directory: Path) -> Path:
         """Return the directory behind the gate: jobs can replace each of those below it."""

@@ -59,7 +59,9 @@ def separate_users() -> JobUser | None:
     ConfigurationError
         The bits are there by half, have no effect, or would give computations root's rights.
     """
-    if not hasattr(os, 'getresuid'):
+    if sys.platform != 'linux':
+        if sys.platform != 'win32' and os.getuid() != os.geteuid():
+            raise ConfigurationError('computations of a user of their own need Linux')
         return None
     user, effective, _ = os.getresuid()
     group, effective_group, _ = os.getresgid()
