@@ -82,17 +82,23 @@ class Deputy(Signals):
 
     def _order(self, message: bytes, fd: int) -> None:
         for _ in range(_TRIES):
-            if self._socket is None:
-                self._start()
-            assert self._socket is not None
             try:
-                socket.send_fds(self._socket, [message], [fd])
+                socket.send_fds(self._living(), [message], [fd])
             except (BrokenPipeError, ConnectionResetError):  # a job has killed it
                 self.close()
                 continue
+            except ConfigurationError as error:  # it could be started when the node was
+                log.error('%s', error)
+                return
             self._wake()
             return
         log.warning('what runs as %s cannot be reached', self.job_user.name)
+
+    def _living(self) -> socket.socket:
+        if self._socket is None:
+            self._start()
+        assert self._socket is not None
+        return self._socket
 
     def _wake(self) -> None:
         """Have it go on if a job has stopped it: in one session, that needs no other rights."""

@@ -10,8 +10,10 @@ gates: directories of the node's user, which only he can pass but while a comput
 import fcntl
 import os
 import stat
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -66,6 +68,8 @@ class SharedDirectories(Directories):
     def __init__(self, prefix: Path, job_user: JobUser, remover: Remover) -> None:
         super().__init__(prefix.resolve())
         self._job_user, self._remover = job_user, remover
+        self._removals = count(-1, -1)  # each stands for a computation, whose numbers are positive
+        self._changing = threading.Lock()  # removals are in threads of their own
         self._gates: dict[Path, tuple[int, set[int]]] = {}  # open ones: their lock, their users
         for entry in self.prefix.iterdir():  # a node that was killed could not close them
             self._close(entry)
@@ -91,12 +95,13 @@ class SharedDirectories(Directories):
 
     def leave(self, computation: int) -> None:
         """Close the gates that nobody uses any more."""
-        for gate, (lock, users) in list(self._gates.items()):
-            users.discard(computation)
-            if not users:
-                del self._gates[gate]
-                os.close(lock)
-                self._close(gate)
+        with self._changing:
+            for gate, (lock, users) in list(self._gates.items()):
+                users.discard(computation)
+                if not users:
+                    del self._gates[gate]
+                    os.close(lock)
+                    self._close(gate)
 
     def remove(self, directories: Iterable[Path]) -> None:
         """Remove these: each user what the other one cannot."""
@@ -105,13 +110,23 @@ class SharedDirectories(Directories):
             try:
                 below.remove_tree(base, parts)
             except PermissionError:
-                self._remover.remove(directory)
+                self._have_removed(parts)
                 below.remove_tree(base, parts)
             below.remove_empty(self.prefix, directory.relative_to(self.prefix).parts[:-1])
 
     def remove_empty(self, directory: Path) -> None:
         """Remove a directory and those above it, as far as they are empty."""
         below.remove_empty(self.prefix, directory.relative_to(self.prefix).parts)
+
+    def _have_removed(self, parts: tuple[str, ...]) -> None:
+        """Have the other user remove what is in a directory, behind a gate that is open for it."""
+        gate, inside = self.prefix / parts[0], parts[1:] or (_FILES,)
+        removal = next(self._removals)
+        self._open(gate, removal)
+        try:
+            self._remover.remove(gate.joinpath(*inside))
+        finally:
+            self.leave(removal)
 
     def _place(self, directory: Path) -> tuple[Path, tuple[str, ...]]:
         parts = directory.relative_to(self.prefix).parts
@@ -121,13 +136,14 @@ class SharedDirectories(Directories):
 
     def _open(self, gate: Path, computation: int) -> None:
         """Let the other user pass; a lock says so to other nodes that use this prefix."""
-        if gate not in self._gates:
-            workdir.make_own(gate)
-            lock = os.open(gate, below.DIRECTORY)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            self._share(lock, _OPEN)
-            self._gates[gate] = lock, set()
-        self._gates[gate][1].add(computation)
+        with self._changing:
+            if gate not in self._gates:
+                workdir.make_own(gate)
+                lock = os.open(gate, below.DIRECTORY)
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                self._gates[gate] = lock, set()
+                self._share(lock, _OPEN)
+            self._gates[gate][1].add(computation)
 
     def _close(self, gate: Path) -> None:
         """Let nobody pass, unless another node says that its computations do."""

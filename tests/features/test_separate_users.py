@@ -339,6 +339,38 @@ def test_files_cancelling_and_large_results_work_for_two_users(place: Place) -> 
     eventually(lambda: [path.name for path in place.machine.prefix.iterdir()] == ['.dispynode'])
 
 
+PRIVATE = """
+def leave():
+    import os
+    os.makedirs('closed/in', 0o700)
+    open('closed/in/file', 'w').close()
+    os.chmod('closed', 0)
+    big = bytearray(300_000_000)
+    return len(big)
+
+with cluster_of(leave, cleanup=False) as cluster:
+    print(json.dumps(result(cluster)))
+with cluster_of(leave, memory='100 MB') as cluster:
+    job = cluster.submit()
+    job()
+    assert job.status == dispy.DispyJob.Terminated or job.result, job.status
+"""
+
+
+@pytest.mark.slow
+def test_clean_removes_what_computations_of_another_user_have_left(machine: OtherUsers) -> None:
+    port, prefix = free_port(), machine.prefix.with_name('own')
+    with machine.node('-i', ADDRESS, '-p', port, '-c', 2, prefix=prefix) as node:
+        assert Place(machine, node, port).script(PRIVATE) == 300_000_000
+    assert [path.name[:5] for path in prefix.iterdir() if path.is_dir()] == ['leave']
+    command = machine.node_command('--clean', '--serve', 0, prefix=prefix)
+    env = {**os.environ, **machine.env}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, env=env, check=False, timeout=30, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count('Error')) == (0, 0), done.stderr
+    assert [path.name for path in prefix.iterdir()] == []
+
+
 STOPS = """
 def stop_all():
     import os, signal, time
@@ -363,6 +395,7 @@ print(json.dumps('closed'))
 """
 
 
+@pytest.mark.slow
 def test_a_job_that_stops_all_of_its_user_does_not_hold_the_node(own_place: Place) -> None:
     assert own_place.script(STOPS) == 'closed'
     leave = LEAVES.format(node=0, out='')
