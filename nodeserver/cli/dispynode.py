@@ -49,8 +49,9 @@ from nodeserver.core.hours import ServiceHours, service_hours
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
 from nodeserver.io import gpus, gpuvariables, netif
 from nodeserver.io.clock import second_of_day
+from nodeserver.io.concealing import conceal_variable
 from nodeserver.io.deputy import OWN_USER, Owner, owner_of
-from nodeserver.io.keys import choose_secret
+from nodeserver.io.keys import SECRET_VARIABLE, choose_secret
 from nodeserver.io.limits import raise_file_limit
 from nodeserver.io.linkoptions import MSG_TIMEOUT
 from nodeserver.io.prefix import choose_prefix, clean, leave
@@ -345,7 +346,9 @@ def _run(arguments: argparse.Namespace, job_user: JobUser | None) -> int:
             clean(prefix, lock, owner.directories(prefix))
         if not arguments.serve:
             return EXIT_FINE
-        return asyncio.run(serve(options_of(arguments, prefix, owner), arguments.ready_fd))
+        options = options_of(arguments, prefix, owner)
+        conceal_variable(SECRET_VARIABLE)
+        return asyncio.run(serve(options, arguments.ready_fd))
     finally:
         owner.close()
         leave(prefix, lock)

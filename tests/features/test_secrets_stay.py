@@ -115,6 +115,8 @@ def check_processes(node: Program, client: Program, wanted: list[bytes]) -> None
             assert not any(found_in(piece, wanted) for piece in memory_of(pid)), pid
             seen += 1
     assert seen >= 3  # zygote, template, the job that waits
+    # the node was given the variable by whoever started it, and has wiped it out
+    assert not found_in(Path(f'/proc/{node.pid}/environ').read_bytes(), wanted)
     for pid in (node.pid, client.pid, *below(client.pid)):
         assert not found_in(Path(f'/proc/{pid}/cmdline').read_bytes(), wanted)
 
@@ -124,7 +126,7 @@ def check_processes(node: Program, client: Program, wanted: list[bytes]) -> None
 def test_a_secret_is_nowhere_but_where_it_was_given(
     kind: str, own_home: Path, tmp_path: Path
 ) -> None:
-    """The node has DISPY_SECRET in its environment, as whoever started it has put it there."""
+    """The client has DISPY_SECRET in its environment, as whoever started it has put it there."""
     go, script, port = tmp_path / 'go', tmp_path / 'script.py', free_port()
     script.write_text(CLIENT.format(address=ADDRESS, port=port, go=str(go)))
     prefix = tmp_path / 'node'
