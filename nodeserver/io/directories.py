@@ -104,15 +104,24 @@ class SharedDirectories(Directories):
                     self._close(gate)
 
     def remove(self, directories: Iterable[Path]) -> None:
-        """Remove these: each user what the other one cannot."""
+        """Remove these: each user what the other one cannot; OSError if one is still there."""
+        failed: OSError | None = None
         for directory in directories:
-            base, parts = self._place(directory)
             try:
-                below.remove_tree(base, parts)
-            except PermissionError:
-                self._have_removed(parts)
-                below.remove_tree(base, parts)
-            below.remove_empty(self.prefix, directory.relative_to(self.prefix).parts[:-1])
+                self._remove(directory)
+            except OSError as error:  # a job may have put something in its way: the others go
+                failed = error
+        if failed is not None:
+            raise failed
+
+    def _remove(self, directory: Path) -> None:
+        parts = self._parts(directory)
+        try:
+            below.remove_tree(self.prefix, parts)
+        except PermissionError:
+            self._have_removed(parts)
+            below.remove_tree(self.prefix, parts)
+        below.remove_empty(self.prefix, parts[:-1])
 
     def remove_empty(self, directory: Path) -> None:
         """Remove a directory and those above it, as far as they are empty."""
@@ -128,11 +137,11 @@ class SharedDirectories(Directories):
         finally:
             self.leave(removal)
 
-    def _place(self, directory: Path) -> tuple[Path, tuple[str, ...]]:
+    def _parts(self, directory: Path) -> tuple[str, ...]:
         parts = directory.relative_to(self.prefix).parts
         if not parts or '..' in parts:
             raise UsageError(f'{directory} is not below {self.prefix}')
-        return self.prefix, parts
+        return parts
 
     def _open(self, gate: Path, computation: int) -> None:
         """Let the other user pass; a lock says so to other nodes that use this prefix."""

@@ -207,7 +207,10 @@ class Processes:
         self._to_remove |= {end.directory for end in self._templates.values() if end.cleanup}
         if self._owner.adopts_orphans:
             self._strays.end()
-        self._directories.remove(self._to_remove)
+        try:
+            self._directories.remove(self._to_remove)
+        except OSError as error:
+            logger.warning('not all that computations have left was removed: %s', error)
         for computation in self._templates:
             self._directories.leave(computation)
         self._templates.clear()
