@@ -1,4 +1,4 @@
-"""The listening end over local sockets: streams of programs of this user on this machine."""
+"""The listening end over streams; of local sockets, those of this user on this machine."""
 
 import asyncio
 import os
@@ -23,49 +23,30 @@ from nodeserver.wire.envelope import (
 
 MOST_UNGREETED = 64  # connections that have not greeted yet
 _BACKLOG = 128
-_LAST_WORDS = 1.0  # seconds that a refusal may take
+LAST_WORDS = 1.0  # seconds that a refusal may take
 _credentials = struct.Struct('3i')
 
 
 class _Stream:
     """A connection, and whose it is once it has greeted."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
         self.name = b''
+        self.address = address
         self.socket: FramedSocket | None = None
         self.timer: asyncio.TimerHandle | None = None
 
 
-class UnixListener(Listener):
-    """Holds the local socket that programs of this user connect to, and their streams."""
+class StreamListener(Listener):
+    """Holds the streams that peers have made, however they were accepted."""
 
-    is_local = True
-
-    def __init__(self, around: Surroundings, admits: Admits, path: str) -> None:
+    def __init__(self, around: Surroundings, admits: Admits) -> None:
         super().__init__(around, admits)
         self._streams: dict[bytes, _Stream] = {}
         self._ungreeted: set[_Stream] = set()
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._sock.setblocking(False)
-        try:
-            self._sock.bind(path)
-            self._sock.listen(_BACKLOG)
-        except OSError:
-            self._sock.close()
-            raise
-        around.loop.add_reader(self._sock, self._accept)
 
-    def _accept(self) -> None:
-        with suppress(BlockingIOError):
-            while True:
-                sock, _ = self._sock.accept()
-                if len(self._ungreeted) >= MOST_UNGREETED or not _is_ours(sock):
-                    sock.close()
-                else:
-                    self._take_stream(sock)
-
-    def _take_stream(self, sock: socket.socket) -> None:
-        stream, loop = _Stream(), self._around.loop
+    def _take_stream(self, sock: socket.socket, address: str) -> None:
+        stream, loop = _Stream(address), self._around.loop
         stream.socket = FramedSocket(
             loop,
             sock,
@@ -80,16 +61,16 @@ class UnixListener(Listener):
     def _take(self, stream: _Stream, frames: list[Frame]) -> None:
         if not stream.name:
             if len(frames[0]) < HEADER_SIZE or open_header(frames[0])[0] != Kind.HELLO:
-                self._complain('a local program', 'it began without a greeting')
+                self._complain('a stranger', 'it began without a greeting')
                 self._drop(stream)
                 return
             if words := objection(frames):
                 assert stream.socket is not None
                 stream.socket.send(write_refusal(words))
-                self._drop(stream, _LAST_WORDS)
+                self._drop(stream, LAST_WORDS)
                 return
             self._name(stream, frames)
-        self._receive(stream.name, frames, str)
+        self._receive(stream.name, frames, lambda: stream.address)
 
     def _name(self, stream: _Stream, frames: list[Frame]) -> None:
         """A stream is its peer's from the greeting on; one that it had before is dead."""
@@ -127,12 +108,42 @@ class UnixListener(Listener):
             stream.timer = None
 
     def _shut(self, linger: float) -> None:
-        self._around.loop.remove_reader(self._sock)
-        self._sock.close()
         for stream in [*self._ungreeted, *self._streams.values()]:
             self._forget(stream)
             if stream.socket is not None:
                 stream.socket.close(linger)
+
+
+class UnixListener(StreamListener):
+    """Holds the local socket that programs of this user connect to, and their streams."""
+
+    _is_local = True
+
+    def __init__(self, around: Surroundings, admits: Admits, path: str) -> None:
+        super().__init__(around, admits)
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.setblocking(False)
+        try:
+            self._sock.bind(path)
+            self._sock.listen(_BACKLOG)
+        except OSError:
+            self._sock.close()
+            raise
+        around.loop.add_reader(self._sock, self._accept)
+
+    def _accept(self) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                sock, _ = self._sock.accept()
+                if len(self._ungreeted) >= MOST_UNGREETED or not _is_ours(sock):
+                    sock.close()
+                else:
+                    self._take_stream(sock, '')
+
+    def _shut(self, linger: float) -> None:
+        self._around.loop.remove_reader(self._sock)
+        self._sock.close()
+        super()._shut(linger)
 
 
 def _is_ours(sock: socket.socket) -> bool:
