@@ -28,6 +28,7 @@ from nodeserver.cli.console import EXIT_FINE, StopSignals, run_program, set_up_l
 from nodeserver.cli.options import (
     Joined,
     add_alias,
+    add_certificate_options,
     add_option,
     add_secret_options,
     clients,
@@ -48,6 +49,7 @@ from nodeserver.core.errors import ConfigurationError, UsageError
 from nodeserver.core.hours import ServiceHours, service_hours
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
 from nodeserver.io import gpus, gpuvariables, netif
+from nodeserver.io.certificate import choose_certificate
 from nodeserver.io.clock import second_of_day
 from nodeserver.io.keys import choose_secret
 from nodeserver.io.limits import raise_file_limit
@@ -104,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(parser, '--ready_fd', type=open_descriptor, default=-1, help=argparse.SUPPRESS)
     _add_service_options(parser)
     add_secret_options(parser)
+    add_certificate_options(parser)
     add_configuration_options(parser)
     return parser
 
@@ -192,6 +195,7 @@ def options_of(arguments: argparse.Namespace, prefix: Path) -> NodeOptions:
         _scheduler(arguments),
         _outside_host(arguments.ext_ip_addr),
         arguments.ipv4_udp_multicast,
+        choose_certificate(arguments.certfile, arguments.keyfile, arguments.insecure),
     )
 
 

@@ -215,12 +215,12 @@ def first_certificate(path: Path) -> str:
     return f'{_BEGIN}{body}{_END}\n'
 
 
-class _Encrypted(Exception):
+class _EncryptedError(Exception):
     """The key asks for a password; OpenSSL would ask on the terminal."""
 
 
 def _no_password() -> str:
-    raise _Encrypted
+    raise _EncryptedError
 
 
 def _context(is_server: bool, text: str, certfile: Path, keyfile: Path) -> ssl.SSLContext:
@@ -233,7 +233,7 @@ def _context(is_server: bool, text: str, certfile: Path, keyfile: Path) -> ssl.S
     try:
         context.load_cert_chain(certfile, keyfile, password=_no_password)
         context.load_verify_locations(cadata=text)
-    except _Encrypted:
+    except _EncryptedError:
         raise CertificateError(
             f'the key in {keyfile} is encrypted, and a program that starts by itself cannot ask '
             f'for its password: openssl pkey -in {keyfile} -out plainkey.pem writes it without'

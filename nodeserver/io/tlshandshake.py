@@ -9,6 +9,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from nodeserver.core.errors import PeerRefused
@@ -57,8 +58,8 @@ class TlsStream:
     async def read(self, size: int) -> bytes:
         """Receive so many bytes."""
         data = b''
-        while len(data) < size:
-            more = await self._do(lambda: self.sock.recv(size - len(data)))
+        while left := size - len(data):
+            more = await self._do(partial(self.sock.recv, left))
             if not more:
                 raise ConnectionResetError('the connection was closed while it was made')
             data += more

@@ -55,7 +55,9 @@ def read_certificate(der: bytes) -> CertificateFacts:
         raise ValueError('a certificate of too few fields')
     begins, ends = _validity(fields[3][1])
     extensions = next((content for tag, content in fields[6:] if tag == _EXTENSIONS), b'')
-    return CertificateFacts(_name(fields[4][1]), _name(fields[2][1]), begins, ends, _uses(extensions))
+    return CertificateFacts(
+        _name(fields[4][1]), _name(fields[2][1]), begins, ends, _uses(extensions)
+    )
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
