@@ -237,7 +237,7 @@ def acquire(options: ClusterOptions) -> Runtime:
     """
     secret = choose_secret(options.secret, None, options.insecure)
     certificate = choose_certificate(options.certfile, options.keyfile, options.insecure)
-    trust = Trust(secret, certificate and certificate.names)
+    trust = Trust(secret, certificate.names if certificate else None)
     if secret.is_insecure:
         _log.warning(
             'INSECURE: nothing is encrypted; who reaches the network can read the jobs, pretend '

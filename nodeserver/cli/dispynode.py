@@ -49,7 +49,7 @@ from nodeserver.core.errors import ConfigurationError, UsageError
 from nodeserver.core.hours import ServiceHours, service_hours
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
 from nodeserver.io import gpus, gpuvariables, netif
-from nodeserver.io.certificate import choose_certificate
+from nodeserver.io.certificate import choose_certificate, words_of_facts
 from nodeserver.io.clock import second_of_day
 from nodeserver.io.keys import choose_secret
 from nodeserver.io.limits import raise_file_limit
@@ -274,6 +274,9 @@ def _tell_start(options: NodeOptions, address: str, port: int, ready_fd: int) ->
         with contextlib.suppress(BrokenPipeError):  # whoever waits is gone: `owner_fd` tells
             os.write(ready_fd, b'%d' % port)
         os.close(ready_fd)
+    if options.certificate is not None:
+        facts = options.certificate.pair().facts
+        _log.info('all connections use SSL; the certificate is of %s', words_of_facts(facts))
     if options.secret.is_insecure:
         _log.warning('INSECURE: whoever reaches this port can run programs as this user')
     elif options.secret.is_own:

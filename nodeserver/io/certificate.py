@@ -187,6 +187,11 @@ def expiry_words(facts: CertificateFacts, now: float, name: str) -> str:
     return f'the certificate in {name} {when}; replace it on all machines (docs/ssl.md)'
 
 
+def words_of_facts(facts: CertificateFacts) -> str:
+    """Say in few words which certificate this is."""
+    return f'{facts.subject}, until {day(facts.ends)}'
+
+
 def day(moment: float) -> str:
     """Write a moment as a certificate's dates are written."""
     return datetime.fromtimestamp(moment, UTC).strftime('%Y-%m-%d %H:%M UTC')
