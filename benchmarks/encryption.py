@@ -17,9 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import zmq
 from zmq.utils import z85
@@ -168,11 +169,10 @@ def answer_raw(kind: str, name: str, place: Path) -> None:
             sock.send_multipart([peer, b''])
 
 
-def _in_thread(serving: object) -> int:
+def _in_thread(serving: Coroutine[Any, Any, int | None]) -> int:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
-    answer = asyncio.run_coroutine_threadsafe(serving, loop).result()  # type: ignore[arg-type]
-    return int(answer or 0)
+    return asyncio.run_coroutine_threadsafe(serving, loop).result() or 0
 
 
 def measure_raw(kind: str, place: Path) -> float:

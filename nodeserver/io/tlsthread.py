@@ -174,6 +174,7 @@ class TlsThread:
             address = plain_address(name)
             few = self._unproven[address] < MOST_UNPROVEN_OF_ONE
             if few and self._unproven.total() < MOST_UNPROVEN:
+                self._unproven[address] += 1
                 self.start(self._admit(sock, address, peer, stranger))
             else:
                 sock.close()
@@ -185,7 +186,6 @@ class TlsThread:
     async def _admit(
         self, sock: socket.socket, address: str, peer: Peer, stranger: Stranger
     ) -> None:
-        self._unproven[address] += 1
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
