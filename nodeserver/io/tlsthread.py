@@ -13,6 +13,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from nodeserver.core.errors import PeerRefused
@@ -175,7 +176,8 @@ class TlsThread:
             few = self._unproven[address] < MOST_UNPROVEN_OF_ONE
             if few and self._unproven.total() < MOST_UNPROVEN:
                 self._unproven[address] += 1
-                self.start(self._admit(sock, address, peer, stranger))
+                task = self.start(self._admit(sock, address, peer, stranger))
+                task.add_done_callback(partial(self._judged, sock, address))
             else:
                 sock.close()
 
@@ -200,10 +202,12 @@ class TlsThread:
             pass
         else:
             self._hand_over(proven, lambda near: peer(near, address))
-        finally:
-            self._unproven[address] -= 1
-            if not self._unproven[address]:
-                del self._unproven[address]
+
+    def _judged(self, sock: socket.socket, address: str, task: object) -> None:
+        sock.close()  # only if nobody has taken it over: a task may be cancelled before it begins
+        self._unproven[address] -= 1
+        if not self._unproven[address]:
+            del self._unproven[address]
 
     async def _dial(
         self, where: tuple[str, int], keepalive: tuple[float, float], attempt: Attempt

@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,7 @@ def _ended(loop: Loop, tls: ssl.SSLSocket) -> str:
 
 
 @pytest.mark.parametrize(
-    ('ours', 'theirs', 'keys', 'words'),
+    'case',
     [
         (TLS, OTHER_SECRET, (None, None), 'it has the same certificate and another secret'),
         (TLS, QUICK, (None, our_keys()), 'it does not use SSL, and this side was given a cert'),
@@ -113,20 +114,15 @@ def _ended(loop: Loop, tls: ssl.SSLSocket) -> str:
     ],
 )
 def test_whoever_is_refused_is_told_why(
-    loop: Loop,
-    made: Made,
-    caplog: pytest.LogCaptureFixture,
-    ours: LinkOptions,
-    theirs: LinkOptions,
-    keys: tuple[object, object],
-    words: str,
+    loop: Loop, made: Made, caplog: pytest.LogCaptureFixture, case: tuple[Any, ...]
 ) -> None:
-    a, b = made(keys[0], ours), made.listening(keys[1], theirs)  # type: ignore[arg-type]
+    ours, theirs, keys, words = case
+    a, b = made(keys[0], ours), made.listening(keys[1], theirs)
     a.zmq.connect(b.name, HOST, b.port)
     a.send(b, Farewell('secret'))
     until(loop, a.refused, limit=5)
     assert words in a.refused()[0].reason
-    if theirs.tls or keys[1]:
+    if theirs.tls:
         until(loop, lambda: 'tried to connect' in caplog.text, limit=2)
     pass_time(loop, 0.5)
     lines = [record for record in caplog.records if 'tried to connect' in record.message]
