@@ -133,7 +133,7 @@ def load_pair(certfile: Path, keyfile: Path) -> Pair:
     facts, der = facts_of(text, certfile)
     pair = Pair(
         facts,
-        hashlib.sha256(der).digest(),
+        fingerprint_of(der),
         _context(True, text, certfile, keyfile),
         _context(False, text, certfile, keyfile),
     )
@@ -157,6 +157,11 @@ def facts_of(text: str, certfile: Path) -> tuple[CertificateFacts, bytes]:
         return read_certificate(der), der
     except ValueError as error:
         raise CertificateError(f'the certificate in {certfile} is damaged: {error}') from error
+
+
+def fingerprint_of(der: bytes) -> bytes:
+    """Return what tells a certificate from all others."""
+    return hashlib.sha256(der).digest()
 
 
 def unfitness(facts: CertificateFacts, now: float) -> str:
