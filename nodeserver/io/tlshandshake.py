@@ -206,7 +206,7 @@ def _judged(error: ssl.SSLError) -> PeerRefused | OSError:
         for part, words in _ALERTS.items():
             if reason.endswith(part):
                 return PeerRefused(words)
-        return PeerRefused('it does not accept our certificate: it has another one')
+        return PeerRefused('it has another certificate, and does not accept ours')
     return PeerRefused(f'no SSL connection can be made with it ({reason or error})')
 
 

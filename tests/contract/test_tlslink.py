@@ -68,7 +68,9 @@ def test_another_pair_of_the_same_ca_is_refused_also_where_the_file_holds_the_ca
     theirs.write_text(theirs.read_text() + (tmp_path / 'ca.pem').read_text())
     a = connected(loop, made, with_pair(ours), with_pair(theirs))
     assert [event.reason for event in a.refused()] == ['it has another certificate']
-    until(loop, lambda: 'it has another one' in caplog.text, limit=2)
+    until(
+        loop, lambda: 'it has another certificate, and does not accept ours' in caplog.text, limit=2
+    )
     assert a.other.events == []  # type: ignore[attr-defined]
 
 
