@@ -79,7 +79,7 @@ class SchedulerCore:
 
     def __init__(self, is_tls: bool = False) -> None:
         self._out: list[Effect] = []
-        self._fleet = Recruiting(self._out.append, self._node_changed)
+        self._fleet = Recruiting(self._out.append, self._node_changed, is_tls)
         self._dispatch = Dispatch(self._fleet, self._out.append)
         self._endings = Endings(self._dispatch, self._out.append)
         self._steering = Steering(self._fleet, self._dispatch, self._endings, self._out.append)
@@ -88,7 +88,6 @@ class SchedulerCore:
         self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations, self._watching)
         self._files = FileRoutes(self._fleet, self._out.append)
         discovery = self._fleet.discovery
-        discovery.is_tls = is_tls
         self._expiry = Expiry(self._fleet.computations, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
@@ -120,12 +119,10 @@ class SchedulerCore:
             ComputationRefused: self._node_refused,
             NodeFree: self._fleet.node_free,
             JobsDone: self._jobs_done,
-            JobsProvisional: passing.to_client,
-            JobsOutput: passing.to_client,
+            **dict.fromkeys((JobsProvisional, JobsOutput), passing.to_client),
             JobsReturned: self._jobs_returned,
             ComputationClosed: self._computation_closed,
-            NodeEnding: self._fleet.ending,
-            NodePaused: self._fleet.ending,
+            **dict.fromkeys((NodeEnding, NodePaused), self._fleet.ending),
             NodeNotice: self._fleet.noted,
             Farewell: self._farewell,
             **self._files.from_node,

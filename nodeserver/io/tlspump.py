@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 SCRATCH_SIZE: Final = 256 * 1024
+_SEND_BUFFER = 1024 * 1024  # of the socket pair, as far as the system allows
 _LAST_WORDS = 1.0  # seconds in which the far end may read what was sent last
 _PATIENCE = 30.0  # seconds that a peer which stopped reading has for what the link has left
 
@@ -37,6 +38,7 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self.is_open = True
         near.setblocking(False)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         loop.add_reader(far, self._far_readable)
         loop.add_reader(near, self._near_readable)
         loop.call_soon(self._far_readable)  # OpenSSL may hold what came with the handshake
