@@ -36,6 +36,7 @@ class TlsDialer(Dialer):
         self._stream: FramedSocket | None = None
         self._attempt: Attempt | None = None
         self._tries = self._closes = 0
+        self._name = around.routing_id(peer if met is None else '')
         super().__init__(around, peer, target, gone, met)
 
     def _open(self) -> None:
@@ -53,6 +54,7 @@ class TlsDialer(Dialer):
         self._attempt, self._closes = None, 0
         loop = self._around.loop
         self._stream = FramedSocket(loop, sock, self._receive, self._closed, self._received)
+        self._stream.send([self._name])
         self._on_connected()
 
     def _failed(self, error: PeerRefused | OSError) -> None:

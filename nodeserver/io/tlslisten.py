@@ -10,8 +10,10 @@ from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.datagrams import Throttle
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.listener import LINES_PER, ONE_LINE_PER, Admits
-from nodeserver.io.unixlisten import LAST_WORDS, MOST_UNGREETED, StreamListener
+from nodeserver.io.unixlisten import LAST_WORDS, MOST_UNGREETED, Stream, StreamListener
 from nodeserver.io.zmqlisten import open_listening, stop_keeping_from_forks
+from nodeserver.wire.codec import Frame
+from nodeserver.wire.envelope import is_peer_id
 
 log = logging.getLogger('nodeserver.link')
 
@@ -39,8 +41,8 @@ class TlsListener(StreamListener):
 
     def forget(self, peer: str, reason: str) -> None:
         """Tell the peer that we are done with it, and end its connection."""
+        stream = self._streams.get(self.name_of(peer))
         super().forget(peer, reason)
-        stream = self._streams.get(peer.encode())
         if stream is not None:
             self._drop(stream, LAST_WORDS)
 
@@ -49,6 +51,18 @@ class TlsListener(StreamListener):
             sock.close()
         else:
             self._take_stream(sock, address)
+
+    def _take(self, stream: Stream, frames: list[Frame]) -> None:
+        """A connection begins with its name, which only its two ends know."""
+        if stream.said_name:
+            super()._take(stream, frames)
+            return
+        name = bytes(frames[0])
+        if len(frames) == 1 and is_peer_id(name.decode('latin-1')):
+            stream.said_name = name
+        else:
+            self._complain('a stranger', 'it began without a name')
+            self._drop(stream)
 
     def _refused(self, address: str, words: str) -> None:
         """Say in the log, seldom, who tries to connect and is not one of ours."""

@@ -27,11 +27,12 @@ LAST_WORDS = 1.0  # seconds that a refusal may take
 _credentials = struct.Struct('3i')
 
 
-class _Stream:
+class Stream:
     """A connection, and whose it is once it has greeted."""
 
     def __init__(self, address: str) -> None:
         self.name = b''
+        self.said_name = b''  # by its connecting end, before it greets
         self.address = address
         self.socket: FramedSocket | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -42,11 +43,11 @@ class StreamListener(Listener):
 
     def __init__(self, around: Surroundings, admits: Admits) -> None:
         super().__init__(around, admits)
-        self._streams: dict[bytes, _Stream] = {}
-        self._ungreeted: set[_Stream] = set()
+        self._streams: dict[bytes, Stream] = {}
+        self._ungreeted: set[Stream] = set()
 
     def _take_stream(self, sock: socket.socket, address: str) -> None:
-        stream, loop = _Stream(address), self._around.loop
+        stream, loop = Stream(address), self._around.loop
         stream.socket = FramedSocket(
             loop,
             sock,
@@ -58,7 +59,7 @@ class StreamListener(Listener):
         stream.timer = loop.call_later(patience, self._drop, stream)
         self._ungreeted.add(stream)
 
-    def _take(self, stream: _Stream, frames: list[Frame]) -> None:
+    def _take(self, stream: Stream, frames: list[Frame]) -> None:
         if not stream.name:
             if len(frames[0]) < HEADER_SIZE or open_header(frames[0])[0] != Kind.HELLO:
                 self._complain('a stranger', 'it began without a greeting')
@@ -72,10 +73,10 @@ class StreamListener(Listener):
             self._name(stream, frames)
         self._receive(stream.name, frames, lambda: stream.address)
 
-    def _name(self, stream: _Stream, frames: list[Frame]) -> None:
+    def _name(self, stream: Stream, frames: list[Frame]) -> None:
         """A stream is its peer's from the greeting on; one that it had before is dead."""
         self._forget(stream)
-        stream.name = read_greeting(frames)[0].peer.encode()
+        stream.name = stream.said_name or read_greeting(frames)[0].peer.encode()
         before = self._streams.get(stream.name)
         self._streams[stream.name] = stream
         if before is not None and before.socket is not None:
@@ -88,7 +89,7 @@ class StreamListener(Listener):
         stream.socket.send(frames)
         return True
 
-    def _closed(self, stream: _Stream, reason: str) -> None:
+    def _closed(self, stream: Stream, reason: str) -> None:
         self._forget(stream)
         if self._streams.get(stream.name) is stream:
             del self._streams[stream.name]
@@ -96,12 +97,12 @@ class StreamListener(Listener):
                 self._sessions[stream.name].pause()
                 self._check_later()
 
-    def _drop(self, stream: _Stream, linger: float = 0) -> None:
+    def _drop(self, stream: Stream, linger: float = 0) -> None:
         self._forget(stream)
         if stream.socket is not None:
             stream.socket.close(linger)
 
-    def _forget(self, stream: _Stream) -> None:
+    def _forget(self, stream: Stream) -> None:
         self._ungreeted.discard(stream)
         if stream.timer is not None:
             stream.timer.cancel()

@@ -336,3 +336,16 @@ def test_keys_and_certificates_have_nothing_to_show(loop: Loop) -> None:
     assert 'x' * 32 not in shown
     assert 'proof_key' not in shown
     assert make_keys() != our_keys()
+
+
+def test_nobody_takes_the_place_of_a_peer_whose_id_it_knows(loop: Loop, made: Made) -> None:
+    a, b = made(None, TLS), made.listening(None, TLS)
+    a.zmq.connect(b.name, HOST, b.port)
+    until(loop, lambda: a.connected() and b.connected())
+    liar = made(None, TLS, a.name)
+    liar.zmq.connect(b.name, HOST, b.port)
+    until(loop, liar.refused, limit=5)
+    assert 'a program with this id is connected already' in liar.refused()[0].reason
+    works(loop, a, b)
+    works(loop, b, a)
+    assert b.lost() == []
