@@ -194,8 +194,8 @@ def read_batch(stream: ByteStream) -> list[Order]:
     if len(head) < _one_job.size:
         return []
     count, job, attempt, size, files = _one_job.unpack(head)
-    if not 0 < count <= _MOST_JOBS or size > _LARGEST:
-        return []
+    if not 0 < count <= _MOST_JOBS or (count == 1 and size > _LARGEST):
+        return []  # of more jobs than one, these bytes are other columns
     if count == 1:  # the common case of a fork that has all this to learn anew
         payload = stream.read(size)
         return [_order(job, attempt, payload, files)] if len(payload) == size else []
