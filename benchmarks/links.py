@@ -37,7 +37,7 @@ class Answerer:
     """The other process: swallows messages, answers those that ask for it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, path: str) -> None:
-        keys = _keys_from(sys.stdin.readline().split())
+        keys = keys_from(sys.stdin.readline().split())
         self._link = ZmqLink(loop, self._on, (name, 'answerer'), keys)
         self._link.listen_local(path)
         print(self._link.listen(_HOST, 0), flush=True)
@@ -51,7 +51,8 @@ class Answerer:
                 self._link.send(event.peer, Notice(0, 0, ''))
 
 
-def _keys_from(words: list[str]) -> LinkKeys | None:
+def keys_from(words: list[str]) -> LinkKeys | None:
+    """Read the two secret keys that make all four."""
     if not words:
         return None
     server, client = (word.encode() for word in words)
@@ -78,7 +79,7 @@ class Meter:
         assert self._process.stdin is not None and self._process.stdout is not None
         print(secret, file=self._process.stdin, flush=True)
         port = int(self._process.stdout.readline())
-        keys = _keys_from(secret.split())
+        keys = keys_from(secret.split())
         self._link = ZmqLink(loop, self._on, (secrets.token_hex(16), 'meter'), keys)
         self._link.connect(self._peer, _HOST, port, path if kind == 'ipc' else '')
 

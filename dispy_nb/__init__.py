@@ -24,6 +24,7 @@ from dispy_nb.olderverbs import ClusterStatus
 from dispy_nb.shareddata import Shared
 from dispy_nb.tocome import SharedJobCluster, recover_jobs
 from nodeserver.core.errors import (
+    CertificateError,
     ClusterClosed,
     DispyError,
     JobFailed,
@@ -38,6 +39,7 @@ from nodeserver.core.errors import (
 )
 
 __all__ = [
+    'CertificateError',
     'ClusterClosed',
     'ClusterStatus',
     'ClusterView',

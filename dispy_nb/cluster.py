@@ -98,8 +98,9 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
     UsageError
         An argument has a wrong value.
     NotYetSupported
-        An argument asks for what this version cannot do: `recover_file`, `ext_ip_addr`,
-        `keyfile`, `certfile`.
+        An argument asks for what this version cannot do: `recover_file`, `ext_ip_addr`.
+    CertificateError
+        `certfile` or `keyfile` cannot be used: the text says which, why, and what to do.
     PicklingFailed
         The function refers to something that cannot travel.
     """

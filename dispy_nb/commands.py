@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from dispy_nb.certcommand import add_cert_parser
 from dispy_nb.demo import add_demo_parser
 from dispy_nb.doctorcommand import add_doctor_parser
 from dispy_nb.keycommand import add_key_parser
@@ -12,12 +13,14 @@ from nodeserver.cli.options import OptionParser, new_parser
 
 def parser() -> OptionParser:
     """Return the parser of all subcommands; `arguments.run(arguments)` runs the chosen one."""
-    parser = new_parser('dispy', 'Try dispy-nb, find out what is wrong, and look after its keys.')
+    words = 'Try dispy-nb, find out what is wrong, and look after its keys and certificates.'
+    parser = new_parser('dispy', words)
     parser.set_defaults(run=None, log_level='warning')  # people run these, and read the results
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND')
     add_demo_parser(subparsers)
     add_doctor_parser(subparsers)
     add_key_parser(subparsers)
+    add_cert_parser(subparsers)
     return parser
 
 

@@ -93,6 +93,8 @@ class ClusterOptions:
                 raise UsageError(f'{name} must be True or False, not {getattr(self, name)!r}')
         if self.isolation not in ISOLATIONS:
             raise UsageError(f"isolation must be 'job' or 'worker', not {self.isolation!r}")
+        self.certfile = _path('certfile', self.certfile)
+        self.keyfile = _path('keyfile', self.keyfile)
         _check_dest_path(self.dest_path)
         if self.progress is not None and not isinstance(self.progress, bool):
             raise UsageError(f'progress must be a bool or None, not {self.progress!r}')
@@ -113,7 +115,7 @@ class ClusterOptions:
         return Resources(cpus, bytes_of(self.memory), _whole('gpus', self.gpus, 0))
 
     def _check_supported(self) -> None:
-        for name in ('ext_ip_addr', 'recover_file', 'keyfile', 'certfile'):
+        for name in ('ext_ip_addr', 'recover_file'):
             if getattr(self, name):
                 raise NotYetSupported(f'{name}={getattr(self, name)!r}')
 
@@ -156,6 +158,17 @@ def _check_level(level: Any) -> None:
             f'loglevel must be one of dispy.logger.DEBUG, INFO, WARNING, ERROR and CRITICAL, or '
             f'a number from 0 to {MOST_LEVEL}, not {level!r}'
         )
+
+
+def _path(name: str, path: Any) -> str | None:
+    """Return the path of a file as text; what can be done with it is found out later."""
+    if path is None or path == '':
+        return None
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise UsageError(f'{name} must be the path of a file or None, not {path!r}')
+    if '\0' in os.fspath(path):
+        raise UsageError(f'{name} must be the path of a file or None, not {path!r}')
+    return os.fspath(path)
 
 
 def _check_dest_path(path: Any) -> None:

@@ -2,7 +2,8 @@
 
     user's threads ── outbox, wake-up ──▶ loop thread: ClusterCore, SchedulerCore ──▶ nodes
 
-One runtime for each secret; it starts with the first cluster and ends with the last.
+One runtime for each pair of secret and certificate (D2); it starts with the first cluster and ends
+with the last.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.cells import name_cells
@@ -24,6 +25,7 @@ from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, JobsSubmitted
 from nodeserver.core.listing import NodeList
 from nodeserver.core.messages import DeclareComputation, JobOptions, Message
+from nodeserver.io.certificate import Certificate, choose_certificate
 from nodeserver.io.driver import Driver, Seat
 from nodeserver.io.keys import Secret, choose_secret
 from nodeserver.io.udp import CLIENT_PORT
@@ -36,7 +38,7 @@ Result = TypeVar('Result')
 MOST_PER_TURN = 4096  # jobs taken from the outbox at once
 
 CALLBACKS = CallbackThread()
-_runtimes: dict[Secret, 'Runtime'] = {}
+_runtimes: dict['Trust', 'Runtime'] = {}
 _registry = threading.Lock()
 
 
@@ -44,11 +46,25 @@ _registry = threading.Lock()
 Entry = tuple[Seat, ClusterShell, str, int, bytes, JobOptions, list[int], bytes]
 
 
+class Trust(NamedTuple):
+    """Whom a cluster works with: the secret, and the certificate's files."""
+
+    secret: Secret
+    files: tuple[str, str] | None
+
+
 class Runtime:
     """One loop thread with a scheduler on it."""
 
-    def __init__(self, secret: Secret, options: ClusterOptions, taken: Iterable[int] = ()) -> None:
-        self.secret = secret
+    def __init__(
+        self,
+        trust: Trust,
+        certificate: Certificate | None,
+        options: ClusterOptions,
+        taken: Iterable[int] = (),
+    ) -> None:
+        self.trust = trust
+        self._certificate = certificate
         self.ip_addr = options.ip_addr
         self.port = options.port or 0
         self._is_port_given = self.port not in (0, CLIENT_PORT, *taken)
@@ -146,7 +162,8 @@ class Runtime:
         try:
             self._driver = Driver(loop)
             place = self.ip_addr, self.port, self._is_port_given, self.ipv4_udp_multicast
-            options = SchedulerOptions(secrets.token_hex(16), self.secret, *place)
+            name, certificate = secrets.token_hex(16), self._certificate
+            options = SchedulerOptions(name, self.trust.secret, *place, certificate=certificate)
             self._service = SchedulerService(self._driver, options)
             loop.add_reader(self._wake_read, self._woken)
         except BaseException as exc:  # noqa: BLE001
@@ -211,7 +228,7 @@ class Runtime:
 
 
 def acquire(options: ClusterOptions) -> Runtime:
-    """Return the runtime for a new cluster, starting it if there is none for its secret.
+    """Return the runtime for a new cluster, starting it if there is none for whom it trusts.
 
     Raises
     ------
@@ -219,16 +236,18 @@ def acquire(options: ClusterOptions) -> Runtime:
         Open clusters of this program use another `ip_addr`, `port` or `ipv4_udp_multicast`.
     """
     secret = choose_secret(options.secret, None, options.insecure)
+    certificate = choose_certificate(options.certfile, options.keyfile, options.insecure)
+    trust = Trust(secret, certificate.names if certificate else None)
     if secret.is_insecure:
         _log.warning(
             'INSECURE: nothing is encrypted; who reaches the network can read the jobs, pretend '
             'to be a node, and run programs as this user'
         )
     with _registry:
-        runtime = _runtimes.get(secret)
+        runtime = _runtimes.get(trust)
         if runtime is None:
             ports = [other.port for other in _runtimes.values()]  # of which each has another key
-            runtime = _runtimes[secret] = Runtime(secret, options, ports)
+            runtime = _runtimes[trust] = Runtime(trust, certificate, options, ports)
         else:
             _check_same_place(runtime, options)
         runtime.clusters += 1
@@ -241,7 +260,7 @@ def release(runtime: Runtime) -> None:
         runtime.clusters -= 1
         if runtime.clusters:
             return
-        del _runtimes[runtime.secret]
+        del _runtimes[runtime.trust]
         runtime.stop()
         last = not _runtimes
     if last:

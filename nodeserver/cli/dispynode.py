@@ -28,6 +28,7 @@ from nodeserver.cli.console import EXIT_FINE, StopSignals, run_program, set_up_l
 from nodeserver.cli.options import (
     Joined,
     add_alias,
+    add_certificate_options,
     add_option,
     add_secret_options,
     clients,
@@ -48,6 +49,7 @@ from nodeserver.core.errors import ConfigurationError, UsageError
 from nodeserver.core.hours import ServiceHours, service_hours
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
 from nodeserver.io import gpus, gpuvariables, netif
+from nodeserver.io.certificate import choose_certificate, words_of_facts
 from nodeserver.io.clock import second_of_day
 from nodeserver.io.concealing import conceal_variable
 from nodeserver.io.deputy import OWN_USER, Owner, owner_of
@@ -107,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(parser, '--ready_fd', type=open_descriptor, default=-1, help=argparse.SUPPRESS)
     _add_service_options(parser)
     add_secret_options(parser)
+    add_certificate_options(parser)
     add_configuration_options(parser)
     return parser
 
@@ -195,6 +198,7 @@ def options_of(arguments: argparse.Namespace, prefix: Path, owner: Owner = OWN_U
         _scheduler(arguments),
         _outside_host(arguments.ext_ip_addr),
         arguments.ipv4_udp_multicast,
+        choose_certificate(arguments.certfile, arguments.keyfile, arguments.insecure),
         owner=owner,
     )
 
@@ -274,6 +278,9 @@ def _tell_start(options: NodeOptions, address: str, port: int, ready_fd: int) ->
         with contextlib.suppress(BrokenPipeError):  # whoever waits is gone: `owner_fd` tells
             os.write(ready_fd, b'%d' % port)
         os.close(ready_fd)
+    if options.certificate is not None:
+        facts = options.certificate.pair().facts
+        _log.info('all connections use SSL; the certificate is of %s', words_of_facts(facts))
     if options.secret.is_insecure:
         _log.warning('INSECURE: whoever reaches this port can run programs as this user')
     elif options.secret.is_own:

@@ -108,6 +108,23 @@ def add_secret_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_certificate_options(parser: argparse.ArgumentParser) -> None:
+    """Add the files with which all connections are made over SSL."""
+    group = parser.add_argument_group('SSL', 'the same files on all machines (docs/ssl.md)')
+    add_option(
+        group,
+        '--certfile',
+        metavar='FILE',
+        help='certificate in PEM, with which all connections use TLS 1.3 (see `dispy cert new`)',
+    )
+    add_option(
+        group,
+        '--keyfile',
+        metavar='FILE',
+        help='its private key in PEM (default: the key is in --certfile)',
+    )
+
+
 def add_alias(parser: argparse._ActionsContainer, *names: str, **details: Any) -> None:
     """Add other names of an option (`dest`), which the help does not show."""
     add_option(parser, *names, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **details)

@@ -15,6 +15,14 @@ FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get
 LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
 MOST_NODES = 10_000
 MOST_STRANGERS = 1_000
+NODE_HAS_TLS = (
+    'it uses SSL, and this side was given no certificate: give certfile (and keyfile), the same '
+    'as at the node'
+)
+NODE_LACKS_TLS = (
+    'it does not use SSL, and this side was given a certificate: start it with --certfile (and '
+    '--keyfile), or give none here'
+)
 
 
 class Discovery:
@@ -29,6 +37,7 @@ class Discovery:
         self._nodes = nodes
         self._computations = computations
         self._emit = emit
+        self.is_tls = False  # whether we were given a certificate
         self.other_keys: dict[str, float] = {}  # address -> when it was seen last
         self.refusals: dict[str, str] = {}  # address -> why no link could be made
 
@@ -74,13 +83,16 @@ class Discovery:
         node.address, node.port, node.local_path = event.address, event.port, event.local_path
         node.asked_port, node.asked_address = event.asked_port, event.asked
         node.heard(now)  # whom nobody wants is remembered as long as it answers
+        node.refusal = ''
+        if event.is_tls is not self.is_tls:  # found out without asking for a connection
+            node.refusal = NODE_HAS_TLS if event.is_tls else NODE_LACKS_TLS
         self._connect_if_wanted(node, now)
 
     def _connect_if_wanted(self, node: NodeRecord, now: float) -> None:
         wanted = any(
             matching_spec(comp.specs, node) is not None for comp in self._computations.values()
         )
-        if wanted and not node.asked:
+        if wanted and not node.asked and not node.refusal:
             node.asked = True
             node.heard(now)
             self._emit(Connect(node.id, node.address, node.port, node.local_path))

@@ -91,6 +91,10 @@ class KeyFileError(DispyError, OSError):
     """The key file is missing, malformed, or open to other users."""
 
 
+class CertificateError(KeyFileError):
+    """A certificate or its key cannot be used; the text names the file and what to do."""
+
+
 class FileRefused(DispyError, OSError):  # noqa: N818
     """A file may not be put, or cannot be taken, where it was asked for."""
 

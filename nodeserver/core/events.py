@@ -68,6 +68,13 @@ class OtherKeySeen:
     address: str
 
 
+@value
+class CertificateExpiring:
+    """Our certificate ends soon, or has ended; `text` says when, and what to do."""
+
+    text: str
+
+
 # time
 
 
@@ -321,6 +328,7 @@ Event = (
     | PeerRefusedUs
     | NodeFound
     | OtherKeySeen
+    | CertificateExpiring
     | DeadlinePassed
     | TemplateReady
     | TemplateFailed

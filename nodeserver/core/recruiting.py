@@ -47,10 +47,12 @@ class Recruiting:
         self,
         emit: Callable[[Effect], None],
         use_changed: Callable[[NodeRecord], None],
+        is_tls: bool = False,
     ) -> None:
         self.nodes: dict[str, NodeRecord] = {}
         self.computations: dict[int, Computation] = {}
         self.discovery = Discovery(self.nodes, self.computations, emit)
+        self.discovery.is_tls = is_tls
         self._emit = emit
         self._use_changed = use_changed
 

@@ -18,6 +18,7 @@ from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Disconnect, Effect, Send
 from nodeserver.core.endings import Endings
 from nodeserver.core.events import (
+    CertificateExpiring,
     DeadlinePassed,
     Event,
     MessageArrived,
@@ -28,6 +29,7 @@ from nodeserver.core.events import (
     PeerRefusedUs,
     StopAsked,
 )
+from nodeserver.core.expiry import Expiry
 from nodeserver.core.explain import explain, notice
 from nodeserver.core.fileroutes import FileRoutes
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
@@ -75,9 +77,9 @@ CLOSE_TIMEOUT = 10.0  # how long a node may take to tidy up before its client st
 class SchedulerCore:
     """Jobs of many computations on many nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_tls: bool = False) -> None:
         self._out: list[Effect] = []
-        self._fleet = Recruiting(self._out.append, self._node_changed)
+        self._fleet = Recruiting(self._out.append, self._node_changed, is_tls)
         self._dispatch = Dispatch(self._fleet, self._out.append)
         self._endings = Endings(self._dispatch, self._out.append)
         self._steering = Steering(self._fleet, self._dispatch, self._endings, self._out.append)
@@ -86,10 +88,12 @@ class SchedulerCore:
         self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations, self._watching)
         self._files = FileRoutes(self._fleet, self._out.append)
         discovery = self._fleet.discovery
+        self._expiry = Expiry(self._fleet.computations, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             NodeFound: discovery.found,
             OtherKeySeen: discovery.other_key,
+            CertificateExpiring: self._expiry.warned,
             PeerConnected: discovery.connected,
             PeerRefusedUs: discovery.refused,
             PeerLost: self._peer_lost,
@@ -115,12 +119,10 @@ class SchedulerCore:
             ComputationRefused: self._node_refused,
             NodeFree: self._fleet.node_free,
             JobsDone: self._jobs_done,
-            JobsProvisional: passing.to_client,
-            JobsOutput: passing.to_client,
+            **dict.fromkeys((JobsProvisional, JobsOutput), passing.to_client),
             JobsReturned: self._jobs_returned,
             ComputationClosed: self._computation_closed,
-            NodeEnding: self._fleet.ending,
-            NodePaused: self._fleet.ending,
+            **dict.fromkeys((NodeEnding, NodePaused), self._fleet.ending),
             NodeNotice: self._fleet.noted,
             Farewell: self._farewell,
             **self._files.from_node,
@@ -190,6 +192,7 @@ class SchedulerCore:
     def _declare(self, peer: str, message: DeclareComputation, now: float) -> None:
         self._deadlines.pulse_by(now + message.pulse_interval)
         self._fleet.declare(Computation(peer, message, now), now)
+        self._expiry.declared(self._fleet.computations[message.computation])
 
     def _submit(self, peer: str, message: SubmitJobs, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)

@@ -21,6 +21,7 @@ from nodeserver.wire.limits import MOST_FRAMES
 LARGEST = 16 * 1024 * 1024  # bytes of a message; what is larger comes in parts
 _READ = 128 * 1024
 _READS_A_TURN = 16
+_SEND_BUFFER = 1024 * 1024  # as far as the system allows: each time it is full costs a wake-up
 _JOINED = 64 * 1024  # frames of up to so many bytes together are joined: quicker than a table
 _number = struct.Struct('<I')
 _one_size = struct.Struct('<II')  # the head of a message of one frame, as nearly all are
@@ -48,6 +49,7 @@ class FramedSocket:
         self._large_filled = 0
         self.is_open = True
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         loop.add_reader(sock, self._readable)
 
     def send(self, frames: Sequence[Frame]) -> None:

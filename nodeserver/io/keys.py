@@ -1,7 +1,7 @@
 """Whom we trust: this user's own key, passphrases, and the keys that are derived from them.
 
     own key file ──┐                          ┌─▶ link keys (CURVE, both roles)
-                   ├─▶ Secret (32-byte root) ─┤
+                   ├─▶ Secret (32-byte root) ─┼─▶ proof key (inside TLS)
     passphrase ────┘  (scrypt, 0.1 s, once)   └─▶ beacon key (authenticates UDP packets)
 
 No secret has a `repr`, a log line or a place in an error's text (D7).
@@ -62,6 +62,12 @@ class Secret:
     def beacon_key(self) -> bytes:
         """Return the key that authenticates UDP packets; a public one when insecure."""
         return INSECURE_KEY if self._root is None else _expand(self._root, b'beacon')
+
+    def proof_key(self) -> bytes:
+        """Return the key with which the secret is proven inside TLS; there has to be one."""
+        if self._root is None:
+            raise UsageError('there is no secret to be proven: insecure was given')
+        return _expand(self._root, b'tls proof')
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 import zmq
 
 from nodeserver.core.events import Event
+from nodeserver.io.certificate import TlsIdentity
+from nodeserver.io.tlsthread import TlsThread
 from nodeserver.wire.bulk import FileAccess, MemorySink, Sink
 from nodeserver.wire.linkkeys import LinkKeys
 from nodeserver.wire.session import Limits, Session
@@ -22,6 +24,7 @@ class LinkOptions:
 
     `sink` says what large payloads are gathered in: memory, or files for other processes;
     `files` opens those of peers on this machine, so that nothing has to be gathered.
+    With `tls` all connections are made over TLS.
     """
 
     heartbeat_interval: float = 5.0
@@ -37,6 +40,7 @@ class LinkOptions:
     limits: Limits = field(default_factory=Limits)
     sink: Callable[[int], Sink] = MemorySink
     files: FileAccess | None = None
+    tls: TlsIdentity | None = None
 
 
 def patient_options(msg_timeout: float) -> LinkOptions:
@@ -65,6 +69,7 @@ class Surroundings:
     us: tuple[str, str]  # peer id and role
     keys: LinkKeys | None
     options: LinkOptions
+    tls: TlsThread | None = None  # carries the connections, where they are made over TLS
     seed: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def name_for(self, listener: str) -> str:

@@ -124,9 +124,9 @@ class ZmqDialer(Dialer):
             if self._failures < 2 or self.is_greeted:
                 return
             words = (
-                'it has another key, or none'
+                'it has another key, or none, or uses SSL'
                 if self._around.keys
-                else 'it asks for a key, or is another program; this side runs insecure'
+                else 'it asks for a key or uses SSL, or is another program; this side runs insecure'
             )
         elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == _MECHANISM_MISMATCH:
             words = (

@@ -4,6 +4,8 @@
             ├─ Listener (ROUTER, many peers)            ─┼─▶ post(event)
             └─ Doorkeeper (who may connect)             ─┘
 
+With a certificate, and over local sockets, streams take the place of DEALER and ROUTER.
+
 A peer id is 16 random bytes written as 32 hex characters; this text is also its routing id.
 """
 
@@ -18,6 +20,9 @@ from nodeserver.core.values import NODE_ROLE, SCHEDULER_ROLE
 from nodeserver.io.dialer import OTHER_WAY_ROUND, Dialer, Target, log
 from nodeserver.io.linkoptions import LinkOptions, Surroundings
 from nodeserver.io.listener import Listener
+from nodeserver.io.tlsdial import TlsDialer
+from nodeserver.io.tlslisten import TlsListener
+from nodeserver.io.tlsthread import TlsThread
 from nodeserver.io.unixdial import UnixDialer
 from nodeserver.io.unixlisten import UnixListener
 from nodeserver.io.zap import Doorkeeper
@@ -52,8 +57,11 @@ class ZmqLink:
         # The library's own limit of 1023 sockets would end at 500 peers.
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
-        self._around = Surroundings(loop, context, post, posted, us, keys, options or LinkOptions())
-        self._doorkeeper = Doorkeeper(self._around, keys) if keys else None
+        options = options or LinkOptions()
+        self._tls = TlsThread(loop, options.tls) if options.tls else None
+        self._around = Surroundings(loop, context, post, posted, us, keys, options, self._tls)
+        self._doorkeeper = Doorkeeper(self._around, keys) if keys and not self._tls else None
+        self._dialer_kind: type[ZmqDialer] | type[TlsDialer] = TlsDialer if self._tls else ZmqDialer
         self._dialers: dict[str, Dialer] = {}
         self._listeners: list[Listener] = []
 
@@ -62,7 +70,8 @@ class ZmqLink:
 
         Raises `PortBusy`, which names `option`, when another program has the port.
         """
-        listener = ZmqListener(self._around, self._admits)
+        kind = TlsListener if self._tls else ZmqListener
+        listener = kind(self._around, self._admits)
         try:
             bound = listener.bind(address, port, option)
         except (OSError, zmq.ZMQError):
@@ -83,7 +92,7 @@ class ZmqLink:
             return
         self.disconnect(peer)
         self._give_up_predecessors(target)
-        kind = UnixDialer if local_path else ZmqDialer
+        kind = UnixDialer if local_path else self._dialer_kind
         self._dialers[peer] = kind(self._around, peer, target, self._on_gone)
 
     def dial(self, target: Target, met: Callable[[], None] = _nothing) -> None:
@@ -94,7 +103,7 @@ class ZmqLink:
             self._met(called, peer)
             met()
 
-        self._dialers[called] = ZmqDialer(self._around, called, target, self._on_gone, meet)
+        self._dialers[called] = self._dialer_kind(self._around, called, target, self._on_gone, meet)
 
     def has_answered(self, target: Target) -> bool | None:
         """Whether who is dialled there has ever answered; None where nobody is being dialled."""
@@ -140,6 +149,8 @@ class ZmqLink:
         if self._doorkeeper is not None:
             self._doorkeeper.close()
             self._doorkeeper = None
+        if self._tls is not None:
+            self._tls.close(linger)
         if self._around.options.files is not None:
             self._around.options.files.close()
         self._around.context.term()

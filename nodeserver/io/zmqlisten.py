@@ -66,7 +66,7 @@ class ZmqListener(Listener):
             sock.curve_publickey, sock.curve_secretkey = keys.server_public, keys.server_secret
             sock.zap_domain = ZAP_DOMAIN
         try:
-            self._fd, bound = _listening(address, port)
+            self._fd, bound = open_listening(address, port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise PortBusy(port, address, option) from error
@@ -169,8 +169,8 @@ class ZmqListener(Listener):
             self._spare_fd = os.open(os.devnull, os.O_RDONLY)
 
 
-def _listening(address: str, port: int) -> tuple[int, int]:
-    """Open the socket that ZeroMQ is to listen with: it would not tell us which one that is."""
+def open_listening(address: str, port: int) -> tuple[int, int]:
+    """Open the socket to listen with, which forks close; ZeroMQ would not tell which one it is."""
     with _bound(address, port) as sock:
         sock.setblocking(False)
         sock.listen(_BACKLOG)
@@ -178,6 +178,11 @@ def _listening(address: str, port: int) -> tuple[int, int]:
         fd = sock.detach()
     _not_for_forks.add(fd)
     return fd, bound
+
+
+def stop_keeping_from_forks(fd: int) -> None:
+    """Forget a socket that is about to be closed."""
+    _not_for_forks.discard(fd)
 
 
 def _bound(address: str, port: int) -> socket.socket:

@@ -45,9 +45,11 @@ from nodeserver.core.node import NodeCore
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules
 from nodeserver.core.values import NODE_ROLE, Availability
 from nodeserver.io import netif
+from nodeserver.io.certificate import Certificate, TlsIdentity
 from nodeserver.io.clock import second_of_day
 from nodeserver.io.deputy import OWN_USER, Owner
 from nodeserver.io.driver import Driver
+from nodeserver.io.expirywatch import ExpiryWatch
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
 from nodeserver.io.linkoptions import MSG_TIMEOUT, patient_options
@@ -60,7 +62,7 @@ from nodeserver.io.sysinfo import measure, memory_size, platform_name, python_ve
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.diagnosis import Examined
 from nodeserver.services.report import write_report
-from nodeserver.wire.beacon import NodeContact
+from nodeserver.wire.beacon import Flag, NodeContact
 
 MEASURE_INTERVAL = 5.0
 CLOCK_INTERVAL = 30.0  # at the latest: a clock that was set, or a machine that has slept
@@ -90,7 +92,13 @@ class NodeOptions:
     scheduler: tuple[str, int] | None = None  # to be connected to; others find the node
     ext_host: str = ''  # where it is to be connected to, if not at the address that answers
     ipv4_multicast: bool = False  # in place of broadcast
+    certificate: Certificate | None = None  # all connections are made over TLS
     owner: Owner = OWN_USER  # of computations
+
+
+def _warn(text: str) -> None:
+    if text:
+        _log.warning('%s', text)
 
 
 class NodeService:
@@ -160,13 +168,15 @@ class NodeService:
                 patient_options(options.msg_timeout),
                 sink=payload_sink,
                 files=FileExchange(for_other_processes),
+                tls=self._tls_identity(),
             ),
             self._driver.turn_if_idle,
         )
         self._closing.callback(self._link.close)
         port = self._listen()
         who = options.peer_id, port, netif.host_fingerprint(), self._listen_local()
-        contact = NodeContact(*who, options.ext_host)
+        flags = Flag.TLS if options.certificate else Flag.NONE
+        contact = NodeContact(*who, options.ext_host, flags)
         if options.scheduler is not None:
             self._call = StandingCall(self._loop, self._link, *options.scheduler)
             self._closing.callback(self._hang_up)
@@ -251,7 +261,7 @@ class NodeService:
 
     def _listen_local(self) -> str:
         """Open the socket for this user's programs on this machine, where D7 allows it."""
-        if not self._options.secret.is_own:
+        if not self._options.secret.is_own or self._options.certificate is not None:
             return ''
         name = f'node-{self._options.peer_id[:16]}'
         directory = netif.runtime_directory()
@@ -259,6 +269,14 @@ class NodeService:
         self._local_path = directory / name
         self._link.listen_local(str(self._local_path))
         return name
+
+    def _tls_identity(self) -> TlsIdentity | None:
+        certificate = self._options.certificate
+        if certificate is None:
+            return None
+        watch = ExpiryWatch(self._loop, certificate, _warn)
+        self._closing.callback(watch.close)
+        return TlsIdentity(certificate, self._options.secret.proof_key())
 
     def _measure(self) -> None:
         """Have figures for whoever comes; pulses measure for themselves."""

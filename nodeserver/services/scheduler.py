@@ -16,13 +16,15 @@ from typing import Any
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.effects import Connect, Disconnect, Ping, Report, Send
 from nodeserver.core.errors import PortBusy
-from nodeserver.core.events import StopAsked
+from nodeserver.core.events import CertificateExpiring, StopAsked
 from nodeserver.core.listing import NodeList
 from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.values import SCHEDULER_ROLE
+from nodeserver.io.certificate import Certificate, TlsIdentity
 from nodeserver.io.clientbeacon import ClientBeacon, ClientPlace
 from nodeserver.io.driver import Driver, Performers, Seat
+from nodeserver.io.expirywatch import ExpiryWatch
 from nodeserver.io.keys import Secret
 from nodeserver.io.link import Link
 from nodeserver.io.linkoptions import LinkOptions
@@ -47,6 +49,7 @@ class SchedulerOptions:
     port: int
     is_port_given: bool  # else a free one will do where it is taken
     ipv4_multicast: bool = False  # in place of broadcast
+    certificate: Certificate | None = None  # all connections are made over TLS
 
 
 class SchedulerService:
@@ -54,7 +57,8 @@ class SchedulerService:
 
     def __init__(self, driver: Driver, options: SchedulerOptions) -> None:
         self._driver = driver
-        self._core = SchedulerCore()
+        self._is_tls = options.certificate is not None
+        self._core = SchedulerCore(is_tls=self._is_tls)
         self._seat = driver.add(
             self._core,
             {
@@ -66,15 +70,15 @@ class SchedulerService:
             },
         )
         self._local: dict[str, LocalLink] = {}
+        self._closing = contextlib.ExitStack()
         self._nodes = ZmqLink(
             driver.loop,
             self._seat.post,
             (options.peer_id, SCHEDULER_ROLE),
             options.secret.link_keys(),
-            LinkOptions(files=FileExchange(for_this_process)),
+            LinkOptions(files=FileExchange(for_this_process), tls=self._tls_identity(options)),
             driver.turn_if_idle,
         )
-        self._closing = contextlib.ExitStack()
         self._closing.callback(self._nodes.close)
         try:
             self._open(options)
@@ -111,6 +115,18 @@ class SchedulerService:
         self._driver.turn()
         self._closing.close()
         self._seat.leave()
+
+    def _tls_identity(self, options: SchedulerOptions) -> TlsIdentity | None:
+        certificate = options.certificate
+        if certificate is None:
+            return None
+
+        def warn(text: str) -> None:
+            self._seat.post(CertificateExpiring(text))
+
+        watch = ExpiryWatch(self._driver.loop, certificate, warn)
+        self._closing.callback(watch.close)
+        return TlsIdentity(certificate, options.secret.proof_key())
 
     def _open(self, options: SchedulerOptions) -> None:
         """Listen at the port for announcements, and for nodes that call (A21)."""
@@ -149,7 +165,8 @@ class SchedulerService:
 
     def _connect(self, effect: Connect) -> None:
         self._beacon.sightings.wanted(effect.node)
-        self._nodes.connect(effect.node, effect.address, effect.port, effect.local_path)
+        local_path = '' if self._is_tls else effect.local_path  # a certificate is asked of all (D7)
+        self._nodes.connect(effect.node, effect.address, effect.port, local_path)
 
     def _disconnect(self, effect: Disconnect) -> None:
         self._nodes.disconnect(effect.peer)

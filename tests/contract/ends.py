@@ -141,10 +141,13 @@ def local_pair(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[End, End]]:
 
 @contextmanager
 def zmq_pair(
-    loop: asyncio.AbstractEventLoop, keys: LinkKeys | None, is_local: bool
+    loop: asyncio.AbstractEventLoop,
+    keys: LinkKeys | None,
+    is_local: bool,
+    options: LinkOptions = QUICK,
 ) -> Iterator[tuple[End, End]]:
-    """Connect two ends over ZeroMQ; the first one dials."""
-    a, b = ZmqEnd(loop, keys), ZmqEnd(loop, keys)
+    """Connect two ends over ZeroMQ, or as `options` say; the first one dials."""
+    a, b = ZmqEnd(loop, keys, options), ZmqEnd(loop, keys, options)
     with tempfile.TemporaryDirectory(dir='/tmp') as directory:
         try:
             if is_local:

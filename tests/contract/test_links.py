@@ -3,21 +3,27 @@
 import asyncio
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from nodeserver.core.events import MessageArrived, PeerConnected
 from nodeserver.core.messages import Farewell, NodePulse, SubmitJobs
-from tests.contract.ends import End, local_pair, our_keys, until, zmq_pair
+from tests.contract.ends import QUICK, End, local_pair, our_keys, until, zmq_pair
+from tests.support.certificates import our_identity
 
 Ends = tuple[End, End]
 
 
-@pytest.fixture(params=['local', 'tcp with CURVE', 'ipc'])
+@pytest.fixture(params=['local', 'tcp with CURVE', 'TLS', 'ipc'])
 def ends(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> Iterator[Ends]:
     """Connect two ends by each kind of link."""
     if request.param == 'local':
         with local_pair(loop) as pair:
+            yield pair
+    elif request.param == 'TLS':
+        options = replace(QUICK, tls=our_identity())
+        with zmq_pair(loop, None, is_local=False, options=options) as pair:
             yield pair
     else:
         with zmq_pair(loop, our_keys(), is_local=request.param == 'ipc') as pair:

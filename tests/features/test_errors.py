@@ -107,6 +107,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ('reentrant', 1, 'must be True or False, not 1'),
     ('reentrant', 'False', "must be True or False, not 'False'"),
     ('secret', 'short', 'secret has 5 characters: give 8 or more'),
+    ('certfile', 5, 'certfile must be the path of a file or None, not 5'),
+    ('keyfile', ['key.pem'], r"keyfile must be the path of a file or None, not \['key.pem'\]"),
+    ('keyfile', 'key.pem', "keyfile='key.pem' is the key of a certfile, which is missing"),
     ('isolation', 'process', "must be 'job' or 'worker', not 'process'"),
     ('isolation', None, "must be 'job' or 'worker', not None"),
     ('insecure', 'no', "must be True or False, not 'no'"),
@@ -149,8 +152,6 @@ def test_a_wrong_secret_is_not_repeated() -> None:
 TO_COME: list[tuple[str, Any]] = [
     ('recover_file', 'journal'),
     ('ext_ip_addr', '127.0.0.9'),
-    ('keyfile', 'key.pem'),
-    ('certfile', 'cert.pem'),
 ]
 
 

@@ -1,0 +1,101 @@
+"""The connecting end over TLS: a stream to one peer, carried by the link's `TlsThread`.
+
+connect, handshake, proof ─▶ greeting
+end of the stream ─▶ session paused, connect again ─ refused ─▶ PeerLost
+another certificate, another secret, no SSL there ─▶ PeerRefusedUs once, again after a pause
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Sequence
+
+from nodeserver.core.errors import PeerRefused
+from nodeserver.io.dialer import Dialer, Target
+from nodeserver.io.framedsocket import FramedSocket
+from nodeserver.io.linkoptions import Surroundings
+from nodeserver.io.tlsthread import Attempt
+from nodeserver.wire.codec import Frame
+
+_PAUSES = (0.1, 0.3, 1.0, 2.0)  # between tries to connect, in seconds
+_CLOSES = 2  # one connection may be closed by a peer that dies; not each one
+_CLOSING = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
+
+
+class TlsDialer(Dialer):
+    """Holds the stream to one peer."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        peer: str,
+        target: Target,
+        gone: Callable[[str], None],
+        met: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._stream: FramedSocket | None = None
+        self._attempt: Attempt | None = None
+        self._tries = self._closes = 0
+        super().__init__(around, peer, target, gone, met)
+
+    def _open(self) -> None:
+        self._retry_timer = None
+        around, options = self._around, self._around.options
+        assert around.tls is not None
+        self._attempt = around.tls.connect(
+            (self.target.address, self.target.port),
+            (options.heartbeat_interval, options.heartbeat_timeout),
+            self._up,
+            self._failed,
+        )
+
+    def _up(self, sock: socket.socket) -> None:
+        self._attempt, self._closes = None, 0
+        loop = self._around.loop
+        self._stream = FramedSocket(loop, sock, self._receive, self._closed, self._received)
+        self._on_connected()
+
+    def _failed(self, error: PeerRefused | OSError) -> None:
+        self._attempt = None
+        if isinstance(error, PeerRefused):
+            self._refused(str(error))
+        elif self.is_greeted and error.errno == errno.ECONNREFUSED:
+            self.give_up(os.strerror(errno.ECONNREFUSED).lower())
+        elif self._closes_each_time(error):
+            self._refused('it closes each connection at once: is it another program?')
+        else:
+            self._open_later()
+
+    def _closes_each_time(self, error: OSError) -> bool:
+        if error.errno in _CLOSING or isinstance(error, ConnectionResetError):
+            self._closes += 1
+        return self._closes >= _CLOSES and not self.is_greeted
+
+    def _refused(self, words: str) -> None:
+        self._closes = 0
+        super()._refused(words)
+
+    def _open_later(self) -> None:
+        self._open_after(_PAUSES[min(self._tries, len(_PAUSES) - 1)])
+        self._tries += 1
+
+    def _shut(self, linger: float) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+            self._attempt = None
+        if self._stream is not None:
+            self._stream.close(linger)
+            self._stream = None
+
+    def _transmit(self, frames: Sequence[Frame]) -> None:
+        if self._stream is not None:
+            self._stream.send(frames)
+
+    def _on_welcome(self, frames: Sequence[Frame]) -> None:
+        self._tries = 0
+        super()._on_welcome(frames)
+
+    def _closed(self, reason: str) -> None:
+        self._stream = None
+        self._on_disconnected()
+        self._open_later()
