@@ -84,3 +84,16 @@ def test_gpus_are_read_as_they_were_written_and_nothing_of_what_follows() -> Non
     assert lane.read_gpus(stream) == 'GPU-1,0'
     assert stream.read() == b'rest'
     assert lane.read_gpus(io.BytesIO(b'\x01')) == ''
+
+
+def test_batches_of_any_number_of_any_jobs_are_read_as_they_were_written() -> None:
+    choice = random.Random(3)
+    for count in (1, 2, 3, 7, 100):
+        ids = [choice.getrandbits(64) for _ in range(count)]
+        attempts = [choice.getrandbits(32) for _ in range(count)]
+        payloads = [choice.randbytes(choice.randrange(50)) for _ in range(count)]
+        stream = io.BytesIO(b''.join(lane.encode_batch(ids, attempts, payloads)))
+        orders = lane.read_batch(stream)
+        assert [(one.job, one.attempt, one.payload) for one in orders] == list(
+            zip(ids, attempts, payloads, strict=True)
+        )
