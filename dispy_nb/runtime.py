@@ -50,6 +50,7 @@ class Runtime:
     def __init__(self, secret: Secret, options: ClusterOptions, taken: Iterable[int] = ()) -> None:
         self.secret = secret
         self.ip_addr = options.ip_addr
+        self.ext_ip_addr = options.ext_ip_addr
         self.port = options.port or 0
         self._is_port_given = self.port not in (0, CLIENT_PORT, *taken)
         self.ipv4_udp_multicast = options.ipv4_udp_multicast
@@ -146,7 +147,9 @@ class Runtime:
         try:
             self._driver = Driver(loop)
             place = self.ip_addr, self.port, self._is_port_given, self.ipv4_udp_multicast
-            options = SchedulerOptions(secrets.token_hex(16), self.secret, *place)
+            options = SchedulerOptions(
+                secrets.token_hex(16), self.secret, *place, tuple(self.ext_ip_addr or ())
+            )
             self._service = SchedulerService(self._driver, options)
             loop.add_reader(self._wake_read, self._woken)
         except BaseException as exc:  # noqa: BLE001
@@ -216,7 +219,8 @@ def acquire(options: ClusterOptions) -> Runtime:
     Raises
     ------
     UsageError
-        Open clusters of this program use another `ip_addr`, `port` or `ipv4_udp_multicast`.
+        Open clusters of this program use another `ip_addr`, `ext_ip_addr`, `port` or
+        `ipv4_udp_multicast`.
     """
     secret = choose_secret(options.secret, None, options.insecure)
     if secret.is_insecure:
@@ -265,6 +269,7 @@ def _check_same_place(runtime: Runtime, options: ClusterOptions) -> None:
         ('ip_addr', runtime.ip_addr, options.ip_addr),
         ('port', runtime.port, port or runtime.port),
         ('ipv4_udp_multicast', runtime.ipv4_udp_multicast, options.ipv4_udp_multicast),
+        ('ext_ip_addr', runtime.ext_ip_addr, options.ext_ip_addr or runtime.ext_ip_addr),
     ):
         if wanted != ours:
             raise UsageError(

@@ -20,6 +20,9 @@ from nodeserver.core.endings import Endings
 from nodeserver.core.events import (
     DeadlinePassed,
     Event,
+    KnockFailed,
+    LinkBroken,
+    LinkMended,
     MessageArrived,
     NodeFound,
     OtherKeySeen,
@@ -89,6 +92,9 @@ class SchedulerCore:
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
             NodeFound: discovery.found,
+            LinkBroken: discovery.broken,
+            LinkMended: discovery.mended,
+            KnockFailed: discovery.knocking.failed,
             OtherKeySeen: discovery.other_key,
             PeerConnected: discovery.connected,
             PeerRefusedUs: discovery.refused,
@@ -357,7 +363,7 @@ class SchedulerCore:
             self._pulse(now)
         self._watching.ask(now)
         for comp in list(self._fleet.computations.values()):
-            self._fleet.discovery.ping_due(comp, now)
+            self._fleet.discovery.due(comp, now)
             self._notice_due(comp, now)
             if self._deadlines.closing.get(comp.id, now + 1) <= now:
                 self._finish_close(comp)

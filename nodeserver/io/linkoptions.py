@@ -24,11 +24,13 @@ class LinkOptions:
     `files` opens those of peers on this machine, so that nothing has to be gathered.
     """
 
-    heartbeat_interval: float = 5.0
+    heartbeat_interval: float = 2.0
     heartbeat_timeout: float = 15.0
     handshake_timeout: float = 5.0
+    connect_timeout: float = 2.0
+    unacknowledged_timeout: float = 3.0  # what was sent, and the other system has not got
     hello_interval: float = 1.0  # an unanswered greeting is repeated so often
-    gone_after: float = 2.0  # a closed connection may come back for so long
+    gone_after: float = 4.0  # a closed connection may come back for so long
     refused_retry: float = 5.0
     # A peer for which more than so many bytes wait, and that takes none of them for so many
     # seconds, is lost: what jobs write to it would fill the memory.
@@ -50,6 +52,8 @@ def patient_options(msg_timeout: float) -> LinkOptions:
         handshake_timeout=usual.handshake_timeout * scale,
         heartbeat_interval=usual.heartbeat_interval * scale,
         heartbeat_timeout=usual.heartbeat_timeout * scale,
+        connect_timeout=usual.connect_timeout * scale,
+        unacknowledged_timeout=usual.unacknowledged_timeout * scale,
         gone_after=usual.gone_after * scale,
     )
 
