@@ -27,7 +27,7 @@ from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import objection, read_greeting
 
 CONNECT_LIMIT = 3.0  # seconds; within that lost packets are sent again twice
-GREETING_LIMIT = 10.0
+GREETING_LIMIT = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 MOST_AT_ONCE = 100  # of a thousand places that nobody answers at: each holds a descriptor
 

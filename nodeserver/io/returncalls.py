@@ -99,6 +99,11 @@ class _Call:
         look_up(self._loop, self._hosts.pop(0), self._call)
 
     def _call(self, addresses: list[str]) -> None:
-        if addresses and not self._is_closed and not self._link.is_linked(self._peer):
+        if self._is_closed or self._link.is_linked(self._peer):
+            return
+        if addresses:
             self._target = Target(addresses[0], self._callback.port)
             self._link.connect(self._peer, self._target.address, self._target.port)
+        else:
+            self._timer.cancel()
+            self._next()

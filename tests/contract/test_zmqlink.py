@@ -424,7 +424,9 @@ def test_a_scheduler_goes_on_with_its_broken_connection_although_the_node_calls(
     proxy.let_go()
     until(loop, lambda: node.messages)
     works(loop, node, scheduler)
-    assert len(node.others) == len(scheduler.others) == 1
+    assert len(node.connected()) == len(scheduler.connected()) == 1
+    assert not node.lost()
+    assert not scheduler.lost()
     proxy.close()
 
 
