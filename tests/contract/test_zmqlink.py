@@ -30,7 +30,9 @@ from tests.contract.ends import (
 )
 
 Loop = asyncio.AbstractEventLoop
-PATIENT = dataclasses.replace(QUICK, gone_after=10.0)  # for cuts in quick succession
+PATIENT = dataclasses.replace(
+    QUICK, gone_after=10.0, local_gone_after=10.0
+)  # for cuts in quick succession
 
 # cuts
 

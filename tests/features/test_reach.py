@@ -106,13 +106,15 @@ def test_no_other_ports_than_the_documented_ones_are_listened_at_or_needed() -> 
 
 @pytest.mark.row('N10')
 def test_a_plain_connection_to_a_node_is_accepted_and_learns_nothing(own_home: Path) -> None:
-    port = free_port()
+    port, signature = free_port(), b'\xff\0\0\0\0\0\0\0\1\x7f'
     with node_program('-i', '127.0.0.1', '-p', port, '--name', 'confidential') as node:
         with socket.create_connection(('127.0.0.1', port), LIMIT) as sock:
-            first = sock.recv(100)
-            sock.sendall(b'\xff\0\0\0\0\0\0\0\1\x7f\3')  # the beginning of a greeting
-            rest = sock.recv(100)
-        assert first + rest == b'\xff\0\0\0\0\0\0\0\1\x7f\3'  # and no more than that of its own
+            answer = sock.recv(1000)
+            assert answer == signature
+            sock.sendall(signature + b'\3\0CURVE'.ljust(54, b'\0'))
+            while len(answer) < 64:
+                answer += sock.recv(1000)
+        assert answer == signature + b'\3\1CURVE'.ljust(54, b'\0')  # a protocol, and a kind of key
         with dispy.JobCluster(abs, ['127.0.0.1'], ip_addr='127.0.0.1', port=0, node_port=port) as c:
             assert c.submit(-3)() == 3
         assert 'confidential' in node.log()

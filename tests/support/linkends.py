@@ -256,6 +256,7 @@ class SimulatedListener:
         self._connections: dict[str, Connection] = {}
         self._names: dict[Connection, str] = {}
         self._check_due = False
+        self._missing: dict[str, float] = {}
 
     # what the link calls
 
@@ -360,13 +361,19 @@ class SimulatedListener:
     def _check_later(self) -> None:
         if not self._check_due:
             self._check_due = True
-            self._around.later(OPTIONS.gone_after, self._check)
+            self._around.later(OPTIONS.gone_after / 8, self._check)
 
     def _check(self) -> None:
-        """Find who is unreachable."""
+        """Find who is unreachable, and who has been so for too long."""
         self._check_due = False
+        now = self._around.network.agenda.now
         for peer, session in list(self.sessions.items()):
-            if not self._transmit(peer, session.acknowledgement()):
+            if self._transmit(peer, session.acknowledgement()):
+                self._missing.pop(peer, None)
+            elif now - self._missing.setdefault(peer, now) >= OPTIONS.gone_after:
                 del self.sessions[peer]
                 reason = 'its connection closed and did not come back'
                 self._around.post(PeerLost(peer, reason))
+        self._missing = {peer: at for peer, at in self._missing.items() if peer in self.sessions}
+        if self._missing:
+            self._check_later()
