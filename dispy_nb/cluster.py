@@ -98,8 +98,7 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
     UsageError
         An argument has a wrong value.
     NotYetSupported
-        An argument asks for what this version cannot do: `recover_file`, `ext_ip_addr`,
-        `keyfile`, `certfile`.
+        An argument asks for what this version cannot do: `recover_file`, `keyfile`, `certfile`.
     PicklingFailed
         The function refers to something that cannot travel.
     """

@@ -148,7 +148,6 @@ def test_a_wrong_secret_is_not_repeated() -> None:
 
 TO_COME: list[tuple[str, Any]] = [
     ('recover_file', 'journal'),
-    ('ext_ip_addr', '127.0.0.9'),
     ('keyfile', 'key.pem'),
     ('certfile', 'cert.pem'),
 ]
