@@ -4,10 +4,12 @@ Ping ──▶ NodeFound ──▶ Connect ──▶ PeerConnected        a node
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Connect, Disconnect, Effect, Ping
 from nodeserver.core.events import (
+    KnockFailed,
     LinkBroken,
     LinkMended,
     NodeFound,
@@ -41,6 +43,15 @@ class Discovery:
         self.knocking = Knocking(nodes, computations, emit)
         self.other_keys: dict[str, float] = {}  # address -> when it was seen last
         self.refusals: dict[str, str] = {}  # address -> why no link could be made
+        self.events: dict[type[Any], Callable[[Any, float], None]] = {
+            NodeFound: self.found,
+            KnockFailed: self.knocking.failed,
+            OtherKeySeen: self.other_key,
+            PeerConnected: self.connected,
+            PeerRefusedUs: self.refused,
+            LinkBroken: self.broken,
+            LinkMended: self.mended,
+        }
 
     def look(self, comp: Computation, now: float) -> None:
         """Look for the nodes that a computation may use, as at its beginning."""

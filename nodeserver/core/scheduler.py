@@ -20,15 +20,8 @@ from nodeserver.core.endings import Endings
 from nodeserver.core.events import (
     DeadlinePassed,
     Event,
-    KnockFailed,
-    LinkBroken,
-    LinkMended,
     MessageArrived,
-    NodeFound,
-    OtherKeySeen,
-    PeerConnected,
     PeerLost,
-    PeerRefusedUs,
     StopAsked,
 )
 from nodeserver.core.explain import explain, notice
@@ -85,19 +78,13 @@ class SchedulerCore:
         self._endings = Endings(self._dispatch, self._out.append)
         self._steering = Steering(self._fleet, self._dispatch, self._endings, self._out.append)
         passing = Passing(self._fleet, self._out.append)
+        discovery = self._fleet.discovery
         self._watching = Watching(self._fleet, self._out.append)
         self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations, self._watching)
         self._files = FileRoutes(self._fleet, self._out.append)
-        discovery = self._fleet.discovery
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
-            NodeFound: discovery.found,
-            LinkBroken: discovery.broken,
-            LinkMended: discovery.mended,
-            KnockFailed: discovery.knocking.failed,
-            OtherKeySeen: discovery.other_key,
-            PeerConnected: discovery.connected,
-            PeerRefusedUs: discovery.refused,
+            **discovery.events,
             PeerLost: self._peer_lost,
             DeadlinePassed: self._deadline_passed,
             StopAsked: self._stop_asked,
