@@ -31,7 +31,7 @@ GREETING_LIMIT = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 MOST_AT_ONCE = 100  # of a thousand places that nobody answers at: each holds a descriptor
 
-_UNDER_WAY = (0, errno.EINPROGRESS, errno.EAGAIN)
+_UNDER_WAY = (0, errno.EINPROGRESS, errno.EAGAIN, errno.EWOULDBLOCK)  # the last on Windows
 
 Ask = Callable[[Target, Callable[[str], None], Callable[[str], None]], Dialer]
 

@@ -59,8 +59,8 @@ def patient_options(msg_timeout: float) -> LinkOptions:
         handshake_timeout=usual.handshake_timeout * scale,
         heartbeat_interval=usual.heartbeat_interval * scale,
         heartbeat_timeout=usual.heartbeat_timeout * scale,
-        connect_timeout=usual.connect_timeout * scale,
-        unacknowledged_timeout=usual.unacknowledged_timeout * scale,
+        connect_timeout=usual.connect_timeout * max(1.0, scale),
+        unacknowledged_timeout=usual.unacknowledged_timeout * max(1.0, scale),
         gone_after=usual.gone_after * scale,
         local_gone_after=usual.local_gone_after * scale,
     )

@@ -125,17 +125,18 @@ def test_a_plain_connection_to_a_node_is_accepted_and_learns_nothing(own_home: P
 
 @pytest.mark.netns(nat=True)
 @pytest.mark.slow
-@pytest.mark.row('N08', 'N09')
+@pytest.mark.row('N08', 'N09', 'U11')
 def test_a_cloud_node_with_three_tcp_ports_open_is_used_by_its_public_name_beside_local_ones() -> (
     None
 ):
     """The cloud is a host on another network with such a firewall."""
     with two_networks(2, 1) as (_, (client, local, cloud)), ExitStack() as stack:
         cloud.host.filter_rules(FIREWALL.format('tcp dport 51347-51349 accept'))
-        for node in (local, cloud):
-            stack.enter_context(node.node('-c', 1))
-        client.knows(**{'ec2.example.com': cloud.ip})
-        told = use(client, ['ec2.example.com', '*'], count=2)
+        name = 'ec2.example.com'
+        stack.enter_context(local.node('-c', 1))
+        stack.enter_context(cloud.node('-c', 1, '--ext_ip_addr', name))
+        client.knows(**{name: cloud.ip})
+        told = use(client, [name, '*'], count=2)
     assert told == used(['l1', 'r0'], [local.ip, cloud.ip])
 
 
@@ -196,7 +197,8 @@ def test_two_nodes_behind_one_gateway_are_used_each_at_its_forwarded_port() -> N
         for node, port in ((one, 51348), (other, 51350)):
             for kind in ('tcp', 'udp'):
                 net.forward_port(kind, port, node.host)
-            stack.enter_context(node.node('-c', 1, '-i', node.ip, '-p', port))
+            call = ['-c', 1, '-i', node.ip, '--ext_ip_addr', gateway, '-p', port]
+            stack.enter_context(node.node(*call))
         told = use(client, [(gateway, 51348), (gateway, 51350)], count=2)
     assert told == used(['l0', 'l1'], [gateway, gateway])
 
