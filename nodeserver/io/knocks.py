@@ -31,6 +31,7 @@ GREETING_LIMIT = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 MOST_AT_ONCE = 100  # of a thousand places that nobody answers at: each holds a descriptor
 
+_GOOD_BYE_LINGER = 1.0
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EAGAIN, errno.EWOULDBLOCK)  # the last on Windows
 
 Ask = Callable[[Target, Callable[[str], None], Callable[[str], None]], Dialer]
@@ -48,7 +49,8 @@ class KnockDialer(ZmqDialer):
     ) -> None:
         self._answered, self._failed = answered, failed
         us = secrets.token_hex(16), around.us[1]
-        super().__init__(replace(around, us=us), '', target, lambda peer: None)
+        alone = replace(around, us=us, seed=secrets.token_bytes(32))  # under a name of its own, too
+        super().__init__(alone, '', target, lambda peer: None)
 
     def _on_welcome(self, frames: Sequence[Frame]) -> None:
         if text := objection(frames):
@@ -169,7 +171,7 @@ class _Knocking:
             self._sock.close()
             self._sock = None
         if self._dialer is not None:
-            self._dialer.close(0, 'it only asked who is there')
+            self._dialer.close(_GOOD_BYE_LINGER, 'it only asked who is there')
             self._dialer = None
 
     def _writable(self) -> None:
