@@ -98,7 +98,7 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
     UsageError
         An argument has a wrong value.
     NotYetSupported
-        An argument asks for what this version cannot do: `recover_file`, `ext_ip_addr`.
+        An argument asks for what this version cannot do: `recover_file`.
     CertificateError
         `certfile` or `keyfile` cannot be used: the text says which, why, and what to do.
     PicklingFailed

@@ -21,12 +21,14 @@ from nodeserver.core.values import Resources
 from nodeserver.io.netif import own_addresses
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.io.workdir import check_dest_path
+from nodeserver.wire.beacon import NONCE_SIZE, Asker, Callback, Role, encode_ping
 
 ISOLATIONS = ('job', 'worker')
 LONGEST_NAME = 200
 MOST_WHOLE = 1_000_000
 MOST_MEMORY = 1 << 60
 _AMOUNT = re.compile(r'(\d{1,20}(?:\.\d{1,9})?)\s*([bkmgtp]?)(?:i?b)?')
+MOST_OF_HOSTS = 190
 MOST_LEVEL = 100  # above CRITICAL, for those who want to hear nothing
 
 
@@ -40,7 +42,7 @@ class ClusterOptions:
     callback: Callable[..., Any] | None = None
     cluster_status: Callable[..., Any] | None = None
     ip_addr: str | list[str] | None = None
-    ext_ip_addr: str | list[str] | None = None
+    ext_ip_addr: str | Sequence[str] | None = None
     port: int | None = CLIENT_PORT
     node_port: int | None = NODE_PORT
     recover_file: str | None = None
@@ -102,6 +104,7 @@ class ClusterOptions:
         _check_level(self.loglevel)
         self.resources()
         self.ip_addr = _addresses(self.ip_addr)
+        self.ext_ip_addr = _external(self.ext_ip_addr)
         self.allocations = [as_allocation(element) for element in _elements(self.nodes)]
 
     @property
@@ -115,7 +118,7 @@ class ClusterOptions:
         return Resources(cpus, bytes_of(self.memory), _whole('gpus', self.gpus, 0))
 
     def _check_supported(self) -> None:
-        for name in ('ext_ip_addr', 'recover_file'):
+        for name in ('recover_file',):
             if getattr(self, name):
                 raise NotYetSupported(f'{name}={getattr(self, name)!r}')
 
@@ -237,6 +240,27 @@ def _addresses(value: Any) -> list[str] | None:
     if not given:
         raise UsageError('ip_addr is empty: leave it out to use every interface')
     return list(dict.fromkeys(own for address in given for own in own_addresses(address)))
+
+
+def _external(value: Any) -> tuple[str, ...] | None:
+    """Check where nodes are told to connect to (A20); what a name means is for them to find out."""
+    if value is None:
+        return None
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(a, str) for a in given):
+        raise UsageError(f'ext_ip_addr must be a string or a list of strings, not {value!r}')
+    if not given:
+        raise UsageError('ext_ip_addr is empty: leave it out, or give the address of your gateway')
+    hosts = tuple(dict.fromkeys(given))
+    asker = Asker('0' * 32, Role.CLIENT)
+    try:
+        encode_ping(bytes(NONCE_SIZE), asker, bytes(32), Callback(hosts, CLIENT_PORT))
+    except ValueError as exc:
+        raise UsageError(
+            f'ext_ip_addr must be a host name or an IP address, or some of them with at most '
+            f'{MOST_OF_HOSTS} characters together, not {reprlib.repr(value)}'
+        ) from exc
+    return hosts
 
 
 def _port(name: str, value: Any, default: int) -> int:

@@ -66,6 +66,7 @@ class Runtime:
         self.trust = trust
         self._certificate = certificate
         self.ip_addr = options.ip_addr
+        self.ext_ip_addr = options.ext_ip_addr
         self.port = options.port or 0
         self._is_port_given = self.port not in (0, CLIENT_PORT, *taken)
         self.ipv4_udp_multicast = options.ipv4_udp_multicast
@@ -163,7 +164,8 @@ class Runtime:
             self._driver = Driver(loop)
             place = self.ip_addr, self.port, self._is_port_given, self.ipv4_udp_multicast
             name, certificate = secrets.token_hex(16), self._certificate
-            options = SchedulerOptions(name, self.trust.secret, *place, certificate=certificate)
+            hosts = tuple(self.ext_ip_addr or ())
+            options = SchedulerOptions(name, self.trust.secret, *place, certificate, hosts)
             self._service = SchedulerService(self._driver, options)
             loop.add_reader(self._wake_read, self._woken)
         except BaseException as exc:  # noqa: BLE001
@@ -233,7 +235,8 @@ def acquire(options: ClusterOptions) -> Runtime:
     Raises
     ------
     UsageError
-        Open clusters of this program use another `ip_addr`, `port` or `ipv4_udp_multicast`.
+        Open clusters of this program use another `ip_addr`, `ext_ip_addr`, `port` or
+        `ipv4_udp_multicast`.
     """
     secret = choose_secret(options.secret, None, options.insecure)
     certificate = choose_certificate(options.certfile, options.keyfile, options.insecure)
@@ -284,6 +287,7 @@ def _check_same_place(runtime: Runtime, options: ClusterOptions) -> None:
         ('ip_addr', runtime.ip_addr, options.ip_addr),
         ('port', runtime.port, port or runtime.port),
         ('ipv4_udp_multicast', runtime.ipv4_udp_multicast, options.ipv4_udp_multicast),
+        ('ext_ip_addr', runtime.ext_ip_addr, options.ext_ip_addr or runtime.ext_ip_addr),
     ):
         if wanted != ours:
             raise UsageError(

@@ -223,11 +223,10 @@ def _scheduler(arguments: argparse.Namespace) -> tuple[str, int] | None:
             raise UsageError('--scheduler_port is that of --scheduler_node, which is missing')
         return None
     try:
-        addresses = netif.resolve(arguments.scheduler_node)
+        netif.check_host(arguments.scheduler_node)
     except UsageError as error:
         raise UsageError(f'--scheduler_node: {error}') from error
-    plain = next((address for address in addresses if ':' not in address), addresses[0])
-    return plain, arguments.scheduler_port or CLIENT_PORT
+    return arguments.scheduler_node, arguments.scheduler_port or CLIENT_PORT
 
 
 def _hours(arguments: argparse.Namespace) -> ServiceHours | None:

@@ -75,6 +75,7 @@ class Computation:
         'id',
         'is_told_figures',
         'jobs',
+        'knock_at',
         'needs_more',
         'notice_at',
         'noticed_at',
@@ -116,6 +117,7 @@ class Computation:
         self.noticed_at = float('-inf')  # when its user was told last why jobs wait
         self.ping_at = now
         self.pings = 0
+        self.knock_at = inf  # when those that have not answered them are asked by TCP
         self.remarks: set[str] = set()  # of nodes on their packages, that its user was told
         self.specs = list(declared.specs)  # the latest that were added come first
         self.dismissed: dict[str, str] = {}  # nodes that are not to be used, and why, in words

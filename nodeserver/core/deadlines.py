@@ -68,7 +68,7 @@ class Deadlines:
 
     def _earliest(self) -> float | None:
         comps = [comp for comp in self._computations.values() if not comp.closing]
-        times = [*(comp.ping_at for comp in comps), *(comp.notice_at for comp in comps)]
+        times = [at for comp in comps for at in (comp.ping_at, comp.knock_at, comp.notice_at)]
         times += self.closing.values()
         if self._nodes:
             times += self.pulse_at, self._watching.due_at

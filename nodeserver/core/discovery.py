@@ -4,15 +4,26 @@ Ping ──▶ NodeFound ──▶ Connect ──▶ PeerConnected        a node
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Connect, Disconnect, Effect, Ping
-from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
+from nodeserver.core.events import (
+    KnockFailed,
+    LinkBroken,
+    LinkMended,
+    NodeFound,
+    OtherKeySeen,
+    PeerConnected,
+    PeerRefusedUs,
+)
 from nodeserver.core.fleet import NodeRecord, matching_spec
+from nodeserver.core.knocking import Knocking
 from nodeserver.core.values import NODE_ROLE
 
 FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
-LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
+LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node, or misses one
+BROKEN_PING_DELAY = 0.5  # most links that break are back sooner
 MOST_NODES = 10_000
 MOST_STRANGERS = 1_000
 NODE_HAS_TLS = (
@@ -38,8 +49,18 @@ class Discovery:
         self._computations = computations
         self._emit = emit
         self.is_tls = False  # whether we were given a certificate
+        self.knocking = Knocking(nodes, computations, emit)
         self.other_keys: dict[str, float] = {}  # address -> when it was seen last
         self.refusals: dict[str, str] = {}  # address -> why no link could be made
+        self.events: dict[type[Any], Callable[[Any, float], None]] = {
+            NodeFound: self.found,
+            KnockFailed: self.knocking.failed,
+            OtherKeySeen: self.other_key,
+            PeerConnected: self.connected,
+            PeerRefusedUs: self.refused,
+            LinkBroken: self.broken,
+            LinkMended: self.mended,
+        }
 
     def look(self, comp: Computation, now: float) -> None:
         """Look for the nodes that a computation may use, as at its beginning."""
@@ -47,6 +68,11 @@ class Discovery:
             if not node.details:
                 self._connect_if_wanted(node, now)
         comp.pings, comp.ping_at = 0, now
+        self.due(comp, now)
+
+    def due(self, comp: Computation, now: float) -> None:
+        """Do what is due to find nodes for a computation."""
+        self.knocking.due(comp, now)
         self.ping_due(comp, now)
 
     def ping_due(self, comp: Computation, now: float) -> None:
@@ -59,12 +85,20 @@ class Discovery:
         self._emit(Ping(targets, declared.node_port if wild else 0))
         comp.ping_at = now + self._ping_pause(comp)
         comp.pings += 1
+        self.knocking.pinged(comp, now)
 
     def _ping_pause(self, comp: Computation) -> float:
         if comp.pings < len(FIRST_PINGS):
             return FIRST_PINGS[comp.pings]
         wanted = comp.declared.ping_interval or float('inf')
-        return wanted if self.ready_count(comp) else min(wanted, LONELY_PING_INTERVAL)
+        is_content = self.ready_count(comp) and not self._misses_some(comp)
+        return wanted if is_content else min(wanted, LONELY_PING_INTERVAL)
+
+    def _misses_some(self, comp: Computation) -> bool:
+        """Whether the link to one of its nodes is broken, which may have moved."""
+        return any(
+            node.broken_at is not None and comp.id in node.uses for node in self._nodes.values()
+        )
 
     def ready_count(self, comp: Computation) -> int:
         """How many nodes can run this computation's jobs now."""
@@ -79,6 +113,9 @@ class Discovery:
             node = NodeRecord(event.node, event.address, event.port, event.local_path, now)
             self._nodes[event.node] = node
         elif node.asked:
+            if node.broken_at is not None and not node.has_called:
+                self._moved(node, event)
+            self.knocking.found(event)
             return
         node.address, node.port, node.local_path = event.address, event.port, event.local_path
         node.asked_port, node.asked_address = event.asked_port, event.asked
@@ -87,6 +124,32 @@ class Discovery:
         if event.is_tls is not self.is_tls:  # found out without asking for a connection
             node.refusal = NODE_HAS_TLS if event.is_tls else NODE_LACKS_TLS
         self._connect_if_wanted(node, now)
+        self.knocking.found(event)
+
+    def _moved(self, node: NodeRecord, event: NodeFound) -> None:
+        """The link to a node broke, and it answers: from another address, it is linked to there."""
+        place = event.address, event.port
+        if place != (node.address, node.port):
+            node.address, node.port = place
+            node.asked_port, node.asked_address = event.asked_port, event.asked
+            node.local_path = event.local_path
+            self._emit(Connect(node.id, *place, node.local_path))
+
+    def broken(self, event: LinkBroken, now: float) -> None:
+        """The link to a node broke: it makes itself anew, but the node may be elsewhere now."""
+        node = self._nodes.get(event.peer)
+        if node is None:
+            return
+        node.broken_at = now
+        for computation in node.uses:
+            comp = self._computations[computation]
+            comp.ping_at = min(comp.ping_at, now + BROKEN_PING_DELAY)
+
+    def mended(self, event: LinkMended, now: float) -> None:
+        """The link to a node stands again."""
+        node = self._nodes.get(event.peer)
+        if node is not None:
+            node.broken_at = None
 
     def _connect_if_wanted(self, node: NodeRecord, now: float) -> None:
         wanted = any(
@@ -129,4 +192,7 @@ class Discovery:
         if node is None:
             node = self._nodes[event.peer] = NodeRecord(event.peer, event.address, 0, '', now)
         node.asked = True
-        node.address, node.port, node.asked_port = event.address, 0, 0
+        if not node.places:  # else its address is where it answers, and not that of some tunnel
+            node.address = event.address
+        node.port = node.asked_port = 0
+        self.knocking.connected(node)

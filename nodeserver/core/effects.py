@@ -90,6 +90,22 @@ class Ping:
 
 
 @value
+class Knock:
+    """See by TCP whether a node is there, again and again, until one is or it is withdrawn."""
+
+    address: str
+    port: int
+
+
+@value
+class StopKnocking:
+    """Withdraw a `Knock`; one that has been answered is over already."""
+
+    address: str
+    port: int
+
+
+@value
 class Connect:
     """Open a connection to a node that was found; `local_path` wins where it is given."""
 
@@ -285,6 +301,8 @@ Effect = (
     | ReleaseFiles
     | CloseFiles
     | Ping
+    | Knock
+    | StopKnocking
     | Connect
     | OpenTemplate
     | CloseTemplate

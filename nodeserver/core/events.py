@@ -28,6 +28,20 @@ class PeerConnected:
 
 
 @value
+class LinkBroken:
+    """The connection to a node broke and is being made anew; nothing is lost so far."""
+
+    peer: str
+
+
+@value
+class LinkMended:
+    """The connection to a node stands again, and nothing was lost."""
+
+    peer: str
+
+
+@value
 class PeerLost:
     """The peer is certainly gone: its port refuses, or it came back as another incarnation."""
 
@@ -49,7 +63,7 @@ class PeerRefusedUs:
 
 @value
 class NodeFound:
-    """A node answered a ping under our key; `local_path` is its ipc socket if we may use it."""
+    """A node answered a ping or a knock; `local_path` is its ipc socket if we may use it."""
 
     node: str
     address: str
@@ -59,6 +73,15 @@ class NodeFound:
     asked: str = ''  # the address that was asked, where the node wants another to be used (L10)
     is_tls: bool = False
     via: str = ''  # the relay that carries connections to it, by peer id
+
+
+@value
+class KnockFailed:
+    """No node could be met by TCP at that place, which is tried again."""
+
+    address: str
+    port: int
+    reason: str
 
 
 @value
@@ -324,9 +347,12 @@ class OwnerGone:
 Event = (
     MessageArrived
     | PeerConnected
+    | LinkBroken
+    | LinkMended
     | PeerLost
     | PeerRefusedUs
     | NodeFound
+    | KnockFailed
     | OtherKeySeen
     | CertificateExpiring
     | DeadlinePassed

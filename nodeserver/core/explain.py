@@ -33,6 +33,7 @@ def explain(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
     lines += [_node_line(node, comp, now) for node in fleet.nodes.values()]
     lines += [f'{address}: uses another key; {KEY_ADVICE}' for address in strangers]
     lines += [f'{address}: {reason}' for address, reason in fleet.discovery.refusals.items()]
+    lines += fleet.discovery.knocking.words(comp)[:MOST_NAMES]
     if not ready:
         lines += _advice(comp, anybody=bool(fleet.nodes or strangers))
     return lines
@@ -154,6 +155,9 @@ def _node_line(node: NodeRecord, comp: Computation, now: float) -> str:
 
 def standing(node: NodeRecord, comp: Computation, now: float) -> str:
     """Say how a node stands with a computation: what it is doing for it, or why it is not used."""
+    if node.broken_at is not None and node.details is not None:
+        seconds = round(now - node.broken_at)
+        return f'its connection broke {seconds} s ago, and is being made anew'
     use = node.uses.get(comp.id)
     if node.ending:
         return f'takes no more jobs: {node.ending}'

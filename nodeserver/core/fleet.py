@@ -69,6 +69,7 @@ class NodeRecord:
         'asked_address',
         'asked_port',
         'availability',
+        'broken_at',
         'bucket',
         'connected',
         'cpus',
@@ -85,6 +86,7 @@ class NodeRecord:
         'needs',
         'opened_at',
         'owes_pulse',
+        'places',
         'port',
         'refusal',
         'setup_args',
@@ -101,6 +103,7 @@ class NodeRecord:
         self.local_path = local_path
         self.asked_port = 0  # where its beacon answers, if that was told
         self.asked_address = ''  # by which it was asked, or goes too, if that is another one (L10)
+        self.places: frozenset[tuple[str, int]] = frozenset()  # where it has answered
         self.asked = False  # a connection was asked for
         self.connected = False
         self.ending = ''  # why it takes no more jobs, for now or for good, in words
@@ -128,6 +131,7 @@ class NodeRecord:
         """It gave a sign of life, or somebody begins to wait for one."""
         self.heard_at = now
         self.unanswered = 0  # pulses since then
+        self.broken_at: float | None = None  # when its link broke, if nothing was heard since
 
     def room(self, computation: int, rounds: int, among: Iterable[int] | None = None) -> int:
         """How many more jobs of a computation it may hold, with so many for each cpu.

@@ -279,6 +279,7 @@ class Recruiting:
     def close(self, comp: Computation) -> bool:
         """Have every node forget a computation; True when none has anything of it."""
         comp.closing = True
+        self.discovery.knocking.unwanted()
         for node in self.nodes.values():
             use = node.uses.get(comp.id)
             if use is None:

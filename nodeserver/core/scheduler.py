@@ -22,11 +22,7 @@ from nodeserver.core.events import (
     DeadlinePassed,
     Event,
     MessageArrived,
-    NodeFound,
-    OtherKeySeen,
-    PeerConnected,
     PeerLost,
-    PeerRefusedUs,
     StopAsked,
 )
 from nodeserver.core.expiry import Expiry
@@ -84,18 +80,15 @@ class SchedulerCore:
         self._endings = Endings(self._dispatch, self._out.append)
         self._steering = Steering(self._fleet, self._dispatch, self._endings, self._out.append)
         passing = Passing(self._fleet, self._out.append)
+        discovery = self._fleet.discovery
         self._watching = Watching(self._fleet, self._out.append)
         self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations, self._watching)
         self._files = FileRoutes(self._fleet, self._out.append)
-        discovery = self._fleet.discovery
         self._expiry = Expiry(self._fleet.computations, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
-            NodeFound: discovery.found,
-            OtherKeySeen: discovery.other_key,
+            **discovery.events,
             CertificateExpiring: self._expiry.warned,
-            PeerConnected: discovery.connected,
-            PeerRefusedUs: discovery.refused,
             PeerLost: self._peer_lost,
             DeadlinePassed: self._deadline_passed,
             StopAsked: self._stop_asked,
@@ -360,7 +353,7 @@ class SchedulerCore:
             self._pulse(now)
         self._watching.ask(now)
         for comp in list(self._fleet.computations.values()):
-            self._fleet.discovery.ping_due(comp, now)
+            self._fleet.discovery.due(comp, now)
             self._notice_due(comp, now)
             if self._deadlines.closing.get(comp.id, now + 1) <= now:
                 self._finish_close(comp)

@@ -13,8 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nodeserver.core.errors import ProtocolError
-from nodeserver.core.events import MessageArrived, PeerConnected, PeerLost, PeerRefusedUs
+from nodeserver.core.events import (
+    LinkBroken,
+    LinkMended,
+    MessageArrived,
+    PeerConnected,
+    PeerLost,
+    PeerRefusedUs,
+)
 from nodeserver.core.messages import Message
+from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.linkoptions import Surroundings, new_session
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
@@ -104,6 +112,12 @@ class Dialer(ABC):
         self._session.send(message)
         self._flush()
 
+    def redirect(self, target: Target) -> None:
+        """Go on with the same session where the peer is now; for one that is not connected."""
+        self._stop(0)
+        self.target = target
+        self._open()
+
     def close(self, linger: float, good_bye: str) -> None:
         """Say good-bye and close; what is under way has `linger` seconds."""
         if self.is_up:
@@ -170,6 +184,8 @@ class Dialer(ABC):
             self._around.post(PeerLost(self._peer, 'its connection was lost and taken up anew'))
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(self._peer, str(self.target)))
+        elif self._around.us[1] == SCHEDULER_ROLE:
+            self._around.post(LinkMended(self._peer))
 
     def _on_refusal(self, frames: Sequence[Frame]) -> None:
         self._stop_hello()
@@ -195,6 +211,10 @@ class Dialer(ABC):
         self.is_up = False
         self._session.pause()
         self._stop_hello()
+        if self.is_greeted:
+            log.info('the connection to %s broke; it is being made anew', self._title)
+            if self._around.us[1] == SCHEDULER_ROLE:  # a node has no other place to look
+                self._around.post(LinkBroken(self._peer))
 
     def _open_after(self, seconds: float) -> None:
         self._retry_timer = self._around.loop.call_later(seconds, self._open)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,9 @@ from nodeserver.wire.linkkeys import LinkKeys
 from nodeserver.wire.session import Limits, Session
 
 MSG_TIMEOUT = 5.0  # seconds
+# Where the system itself notices that a wire is cut (`unacknowledged_timeout`), this is for peers
+# that hang; an answer may be long in coming, behind a message of megabytes on a slow link.
+_HEARTBEAT_TIMEOUT = 25.0 if sys.platform in ('linux', 'win32') else 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +31,16 @@ class LinkOptions:
     With `tls` all connections are made over TLS.
     """
 
-    heartbeat_interval: float = 5.0
-    heartbeat_timeout: float = 15.0
+    heartbeat_interval: float = 2.0
+    heartbeat_timeout: float = _HEARTBEAT_TIMEOUT
     handshake_timeout: float = 5.0
+    connect_timeout: float = 2.0
+    unacknowledged_timeout: float = 3.0  # what was sent, and the other system has not got
     hello_interval: float = 1.0  # an unanswered greeting is repeated so often
-    gone_after: float = 2.0  # a closed connection may come back for so long
+    # A closed connection may come back for so long.  A gateway that has forgotten it refuses what
+    # the listening side sends, and the other side finds out by its next heartbeat at the earliest.
+    gone_after: float = 8.0
+    local_gone_after: float = 2.0  # where the system tells both at once
     refused_retry: float = 5.0
     # A peer for which more than so many bytes wait, and that takes none of them for so many
     # seconds, is lost: what jobs write to it would fill the memory.
@@ -54,7 +63,10 @@ def patient_options(msg_timeout: float) -> LinkOptions:
         handshake_timeout=usual.handshake_timeout * scale,
         heartbeat_interval=usual.heartbeat_interval * scale,
         heartbeat_timeout=usual.heartbeat_timeout * scale,
+        connect_timeout=usual.connect_timeout * max(1.0, scale),
+        unacknowledged_timeout=usual.unacknowledged_timeout * max(1.0, scale),
         gone_after=usual.gone_after * scale,
+        local_gone_after=usual.local_gone_after * scale,
     )
 
 

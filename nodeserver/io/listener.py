@@ -1,7 +1,7 @@
 """The listening end of a link: the sessions of the peers that connect to one address.
 
 HELLO ─▶ session made or resumed ─▶ WELCOME ─▶ messages
-a connection closed ─▶ a while later an ACK to every peer ─ unreachable ─▶ PeerLost
+a connection closed ─▶ an ACK to every peer ─ unreachable for a while ─▶ PeerLost
 
 This end sends no heartbeats, and only answers them: a peer that is silent may be a program that
 was suspended, which goes on later where it was (D17).  How long to wait is for the core to say.
@@ -34,6 +34,7 @@ log = logging.getLogger('nodeserver.link')
 ONE_LINE_PER = 60.0  # seconds, of complaints about one peer
 LINES_PER = 20  # of different peers, in that time
 LONGEST_LINE = 300  # characters of what peers may have a hand in
+_LOOKS = 8  # at who is missing, until it is given up
 
 Admits = Callable[[Introduction, 'Listener', bytes], str]
 
@@ -55,6 +56,8 @@ class Listener(ABC):
         self._touched: dict[bytes, Session] = {}
         self._unread: dict[bytes, tuple[int, float]] = {}  # acknowledged until then, and when
         self._check_timer: asyncio.TimerHandle | None = None
+        self._has_closed = False  # some connection, since the last look
+        self._missing: dict[bytes, float] = {}  # who cannot be reached, and since when
         self._complaints = Throttle(ONE_LINE_PER, LINES_PER)
 
     # what a kind of connection has to do
@@ -223,13 +226,32 @@ class Listener(ABC):
     # connections
 
     def _check_later(self) -> None:
+        """A connection has closed: look soon whose it was, which the library does not say."""
+        self._has_closed = True
+        self._look_later()
+
+    def _look_later(self) -> None:
         if self._check_timer is None:
-            pause = self._around.options.gone_after
+            pause = self._gone_after / _LOOKS
             self._check_timer = self._around.loop.call_later(pause, self._check)
 
     def _check(self) -> None:
-        """Find who is unreachable: the library does not say whose connection it was."""
+        """Find who is unreachable, and who has been so for too long."""
         self._check_timer = None
-        for name, session in list(self._sessions.items()):
-            if not self._transmit(name, session.acknowledgement()):
+        now = self._around.loop.time()
+        names = list(self._sessions) if self._has_closed else list(self._missing)
+        self._has_closed = False
+        for name in names:
+            session = self._sessions.get(name)
+            if session is None or self._transmit(name, session.acknowledgement()):
+                self._missing.pop(name, None)
+            elif now - self._missing.setdefault(name, now) >= self._gone_after:
+                del self._missing[name]
                 self._lose(name, 'its connection closed and did not come back')
+        if self._missing:
+            self._look_later()
+
+    @property
+    def _gone_after(self) -> float:
+        options = self._around.options
+        return options.local_gone_after if self.is_local else options.gone_after

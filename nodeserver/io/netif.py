@@ -5,6 +5,7 @@ import hashlib
 import ipaddress
 import logging
 import os
+import re
 import socket
 import stat
 import tempfile
@@ -19,6 +20,7 @@ from nodeserver.io.interfaces import addresses, boot_time
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LONGEST_HOST = 255  # RFC 1035
+_HOST = re.compile(r'\w[\w.-]*|[0-9a-fA-F:.]+(%[\w.-]+)?')
 # 107 characters are the longest ipc path; this leaves 50 for the names of sockets
 _LONGEST_DIRECTORY = 57
 
@@ -111,6 +113,12 @@ def own_addresses(host: str) -> list[str]:
 def is_address(text: str) -> bool:
     """Tell whether a text is a numeric address."""
     return _parsed(text) is not None
+
+
+def check_host(host: str) -> None:
+    """Refuse what can be neither a host name nor an address; a name may be unknown as yet."""
+    if len(host) > LONGEST_HOST or not _HOST.fullmatch(host):
+        raise UsageError(f'host {host[:LONGEST_HOST]!r} is neither a host name nor an IP address')
 
 
 def is_local_address(address: str) -> bool:

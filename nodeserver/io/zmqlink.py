@@ -18,6 +18,7 @@ from nodeserver.core.events import Event, PeerLost
 from nodeserver.core.messages import Message
 from nodeserver.core.values import NODE_ROLE, SCHEDULER_ROLE
 from nodeserver.io.dialer import OTHER_WAY_ROUND, Dialer, Target, log
+from nodeserver.io.knocks import TlsKnock, ZmqKnock
 from nodeserver.io.linkoptions import LinkOptions, Surroundings
 from nodeserver.io.listener import Listener
 from nodeserver.io.tlsdial import TlsDialer
@@ -88,11 +89,15 @@ class ZmqLink:
         """Connect to a peer, and keep at it until it is lost or `disconnect` is called."""
         target = Target(address, port, local_path)
         dialer = self._dialers.get(peer)
-        if self._listener_of(peer) or (dialer and dialer.target == target):
+        if self._listener_of(peer) or (dialer and (dialer.target == target or dialer.is_up)):
+            return
+        kind = UnixDialer if local_path else self._dialer_kind
+        if dialer is not None and dialer.is_greeted and isinstance(dialer, kind):
+            self._give_up_predecessors(target)
+            dialer.redirect(target)  # it has moved: nothing is lost with its session
             return
         self.disconnect(peer)
         self._give_up_predecessors(target)
-        kind = UnixDialer if local_path else self._dialer_kind
         self._dialers[peer] = kind(self._around, peer, target, self._on_gone)
 
     def dial(self, target: Target, met: Callable[[], None] = _nothing) -> None:
@@ -104,6 +109,13 @@ class ZmqLink:
             met()
 
         self._dialers[called] = self._dialer_kind(self._around, called, target, self._on_gone, meet)
+
+    def ask(
+        self, target: Target, answered: Callable[[str], None], failed: Callable[[str], None]
+    ) -> Dialer:
+        """Ask who listens there, beside all links; whoever asks closes what this answers."""
+        kind = TlsKnock if self._tls else ZmqKnock
+        return kind(self._around, target, answered, failed)
 
     def has_answered(self, target: Target) -> bool | None:
         """Whether who is dialled there has ever answered; None where nobody is being dialled."""
@@ -118,6 +130,26 @@ class ZmqLink:
         if dialer is not None:
             return dialer.is_up and dialer.is_greeted
         return self._listener_of(peer) is not None
+
+    def is_linked(self, peer: str) -> bool:
+        """Whether there is a connection with this peer, or was, and is being made anew."""
+        dialer = self._dialers.get(peer)
+        return (dialer is not None and dialer.is_greeted) or self._listener_of(peer) is not None
+
+    def withdraw(self, target: Target) -> None:
+        """Dial a place no more where nobody has welcomed us."""
+        for called, dialer in list(self._dialers.items()):
+            if dialer.target == target and not dialer.is_greeted:
+                del self._dialers[called]
+                dialer.close(0, 'it connects elsewhere')
+
+    def redirect(self, target: Target, other: Target) -> Target:
+        """Go on elsewhere with a link that is broken; where it is then."""
+        for dialer in self._dialers.values():
+            if dialer.target == target and not dialer.is_up:
+                dialer.redirect(other)
+                return other
+        return target
 
     def send(self, peer: str, message: Message) -> None:
         """Hand the message over; one for a peer that is not known any more is dropped."""

@@ -56,6 +56,7 @@ from nodeserver.io.linkoptions import MSG_TIMEOUT, patient_options
 from nodeserver.io.nodebeacon import BeaconPlace, NodeBeacon
 from nodeserver.io.nodefiles import NodeFiles
 from nodeserver.io.procs import Processes
+from nodeserver.io.returncalls import ReturnCalls
 from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
 from nodeserver.io.standingcall import StandingCall
 from nodeserver.io.sysinfo import measure, memory_size, platform_name, python_version
@@ -187,6 +188,9 @@ class NodeService:
             own_port=port,
         )
         self._beacon = NodeBeacon(self._loop, options.secret, contact, place)
+        calls = ReturnCalls(self._loop, self._link)
+        self._closing.callback(calls.close)
+        self._beacon.called = calls.asked
         return port
 
     def _start_processes(self) -> None:

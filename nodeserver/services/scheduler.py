@@ -14,7 +14,15 @@ from functools import partial
 from typing import Any
 
 from nodeserver.core.cluster import ClusterCore
-from nodeserver.core.effects import Connect, Disconnect, Ping, Report, Send
+from nodeserver.core.effects import (
+    Connect,
+    Disconnect,
+    Knock,
+    Ping,
+    Report,
+    Send,
+    StopKnocking,
+)
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import CertificateExpiring, StopAsked
 from nodeserver.core.listing import NodeList
@@ -26,13 +34,14 @@ from nodeserver.io.clientbeacon import ClientBeacon, ClientPlace
 from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.expirywatch import ExpiryWatch
 from nodeserver.io.keys import Secret
+from nodeserver.io.knocks import Knocks
 from nodeserver.io.link import Link
 from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.locallink import LocalLink
 from nodeserver.io.sealedfile import FileExchange, for_this_process
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.report import write_report
-from nodeserver.wire.beacon import Asker, Role
+from nodeserver.wire.beacon import Asker, Callback, Role
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +59,7 @@ class SchedulerOptions:
     is_port_given: bool  # else a free one will do where it is taken
     ipv4_multicast: bool = False  # in place of broadcast
     certificate: Certificate | None = None  # all connections are made over TLS
+    ext_ip_addr: tuple[str, ...] = ()  # where nodes are told to connect to it (A20)
 
 
 class SchedulerService:
@@ -64,6 +74,8 @@ class SchedulerService:
             {
                 Send: self._send,
                 Ping: self._ping,
+                Knock: lambda effect: self._knocks.knock(effect),
+                StopKnocking: lambda effect: self._knocks.stop(effect),
                 Connect: self._connect,
                 Disconnect: self._disconnect,
                 Report: write_report,
@@ -79,7 +91,9 @@ class SchedulerService:
             LinkOptions(files=FileExchange(for_this_process), tls=self._tls_identity(options)),
             driver.turn_if_idle,
         )
+        self._knocks = Knocks(driver.loop, self._nodes.ask, self._seat.post, self._is_tls)
         self._closing.callback(self._nodes.close)
+        self._closing.callback(self._knocks.close)
         try:
             self._open(options)
         except BaseException:
@@ -144,17 +158,21 @@ class SchedulerService:
         self._at_port('UDP', options, hear)
         options = replace(options, port=self._beacon.port)  # one number for both
         for address in [given] if isinstance(given, str) else given or ['']:
-            self._at_port('TCP', options, partial(self._nodes.listen, address, option='port'))
+            listen = partial(self._nodes.listen, address, option='port')
+            port = self._at_port('TCP', options, listen)
+        if options.ext_ip_addr:
+            self._beacon.callback = Callback(options.ext_ip_addr, port)
 
-    def _at_port(self, kind: str, options: SchedulerOptions, listen: Callable[[int], int]) -> None:
+    def _at_port(self, kind: str, options: SchedulerOptions, listen: Callable[[int], int]) -> int:
         """Listen at the port, or at a free one where it is taken and nobody insists on it (D2)."""
         try:
-            listen(options.port)
+            return listen(options.port)
         except PortBusy:
             if options.is_port_given:
                 raise
             other = listen(0)
             _log.info('%s port %d is in use: port %d was taken instead', kind, options.port, other)
+            return other
 
     def _send(self, effect: Send) -> None:
         link: Link = self._local.get(effect.peer) or self._nodes

@@ -28,6 +28,7 @@ QUICK = LinkOptions(
     handshake_timeout=1.0,
     hello_interval=0.2,
     gone_after=0.5,
+    local_gone_after=0.5,
     refused_retry=0.2,
 )
 

@@ -30,7 +30,9 @@ from tests.contract.ends import (
 )
 
 Loop = asyncio.AbstractEventLoop
-PATIENT = dataclasses.replace(QUICK, gone_after=10.0)  # for cuts in quick succession
+PATIENT = dataclasses.replace(
+    QUICK, gone_after=10.0, local_gone_after=10.0
+)  # for cuts in quick succession
 
 # cuts
 
@@ -424,7 +426,9 @@ def test_a_scheduler_goes_on_with_its_broken_connection_although_the_node_calls(
     proxy.let_go()
     until(loop, lambda: node.messages)
     works(loop, node, scheduler)
-    assert len(node.others) == len(scheduler.others) == 1
+    assert len(node.connected()) == len(scheduler.connected()) == 1
+    assert not node.lost()
+    assert not scheduler.lost()
     proxy.close()
 
 

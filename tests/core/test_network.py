@@ -109,9 +109,9 @@ def test_what_comes_to_a_closed_way_waits_and_goes_on_in_its_order() -> None:
 def test_a_way_that_is_closed_for_long_costs_the_connection_at_the_end_that_dialled() -> None:
     pair = Pair()
     pair.network.close(pair.b.end)
-    pair.agenda.run(14.0)
+    pair.agenda.run(2.9)
     assert pair.a.words == []
-    pair.agenda.run(10.0)
+    pair.agenda.run(2.2)
     assert (pair.a.words, pair.b.words) == (['disconnected'], [])
     pair.network.open(pair.b.end)
     pair.send(100)

@@ -63,6 +63,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ('ip_addr', 4, 'must be a string or a list of strings, not 4'),
     ('ip_addr', ['127.0.0.1', None], 'must be a string or a list of strings'),
     ('ip_addr', 'no such host', "'no such host' is unknown"),
+    ('ext_ip_addr', [], 'ext_ip_addr is empty: leave it out'),
+    ('ext_ip_addr', 'no such host', "must be a host name or an IP address, .*, not 'no such host'"),
     ('port', 'http', "must be a number from 0 to 65535, not 'http'"),
     ('port', 65536, 'must be a number from 0 to 65535, not 65536'),
     ('port', -1, 'must be a number from 0 to 65535, not -1'),
@@ -151,7 +153,6 @@ def test_a_wrong_secret_is_not_repeated() -> None:
 
 TO_COME: list[tuple[str, Any]] = [
     ('recover_file', 'journal'),
-    ('ext_ip_addr', '127.0.0.9'),
 ]
 
 

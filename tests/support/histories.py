@@ -32,6 +32,7 @@ class History:
     cpus: tuple[int, ...] = (2, 2)
     operations: tuple[Operation, ...] = ()
     callers: int = 0  # of the machines, the last ones, whose nodes connect by themselves
+    deaf: int = 0  # of the machines, the first ones, which no ping reaches
 
     @classmethod
     def of_seed(cls, seed: int, length: int = 60) -> 'History':
@@ -44,6 +45,7 @@ class History:
             tuple(rng.choices((1, 2, 4), k=rng.randint(1, 5))),
             tuple(draw(rng) for _ in range(length)),
             rng.choice((0, 0, 1, 2)),
+            rng.choice((0, 0, 1, 2)),
         )
 
     def with_only(self, operations: Iterable[Operation]) -> 'History':
@@ -54,7 +56,8 @@ class History:
         """Make the world as it is at the beginning."""
         world = World(self.seed, NETWORKS[self.network], LIMITS[self.limits], check_every)
         for number, cpus in enumerate(self.cpus, 1):
-            world.add_machine(cpus, calls=len(self.cpus) - number < self.callers)
+            calls = len(self.cpus) - number < self.callers
+            world.add_machine(cpus, calls, is_deaf=not calls and number <= self.deaf)
         return world
 
     def play(self, check_every: int = 1) -> World:
@@ -95,6 +98,7 @@ def strategy(longest: int = 30) -> st.SearchStrategy[History]:
         cpus=st.lists(st.sampled_from((1, 2, 4)), min_size=1, max_size=4).map(tuple),
         operations=st.lists(one, max_size=longest).map(tuple),
         callers=st.integers(0, 2),
+        deaf=st.integers(0, 2),
     )
 
 

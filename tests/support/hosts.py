@@ -42,6 +42,7 @@ _MOST_WAKES = 20  # of one program at one moment
 _AVAILABILITY = Availability(50.0, 1 << 30, 1 << 40, 90.0)
 _CLOSE_SLACK = 0.5
 CALL_INTERVAL = 2.0
+KNOCK_INTERVAL = 5.0
 # what a scheduler knows of nodes: which there are, what was asked of them, why some refused
 _OF_NODES = (
     '._fleet.nodes',
@@ -65,6 +66,7 @@ class Surroundings:
         self.manifests = Manifests()
         self.mishaps = mishaps
         self.discover: Callable[[ClientProgram], None] = lambda program: None
+        self.knock: Callable[[ClientProgram, str], None] = lambda program, address: None
         self.who_is_called: Callable[[], ClientProgram | None] = lambda: None
 
 
@@ -379,11 +381,14 @@ class ClientProgram(LoopProgram):
         self.listener = SimulatedListener(self._link)  # of nodes that call
         self.door = Door(self)
         self._local: dict[str, LocalLink] = {}
+        self._knocks: set[tuple[str, int]] = set()
         self.seat(
             self.scheduler,
             {
                 do.Send: lambda e: self._send(e.peer, e.message),
                 do.Ping: lambda e: around.discover(self),
+                do.Knock: lambda e: self._begin_to_knock((e.address, e.port)),
+                do.StopKnocking: lambda e: self._knocks.discard((e.address, e.port)),
                 do.Connect: lambda e: self._connect(e.node),
                 do.Disconnect: lambda e: self._disconnect(e.peer),
                 do.Report: lambda e: None,
@@ -516,6 +521,28 @@ class ClientProgram(LoopProgram):
             self.dialers[peer].send(message)
         else:
             self.listener.send(peer, message)
+
+    def _begin_to_knock(self, place: tuple[str, int]) -> None:
+        if place in self._knocks:
+            broken(Promise.PROTOCOL, f'{self.name} knocks twice at {place}')
+        self._knocks.add(place)
+        self._knock(place)
+
+    def _knock(self, place: tuple[str, int]) -> None:
+        """Ask by TCP whether a node is there, as `io/knocks.py` does."""
+        if place in self._knocks:
+            self._around.knock(self, place[0])
+            self._agenda.later(KNOCK_INTERVAL, self, self._knock, place)
+
+    def knocked(self, found: seen.NodeFound | None, place: tuple[str, int]) -> None:
+        """A node answered a knock, or nobody did."""
+        if place not in self._knocks:
+            return
+        if found is None:
+            self.tell(seen.KnockFailed(*place, 'no answer'))
+        else:
+            self._knocks.remove(place)
+            self.tell(found)
 
     def _connect(self, peer: str) -> None:
         place = self._place_of(peer)

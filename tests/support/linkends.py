@@ -8,8 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from nodeserver.core.errors import ProtocolError
-from nodeserver.core.events import Event, MessageArrived, PeerConnected, PeerLost, PeerRefusedUs
+from nodeserver.core.events import (
+    Event,
+    LinkBroken,
+    LinkMended,
+    MessageArrived,
+    PeerConnected,
+    PeerLost,
+    PeerRefusedUs,
+)
 from nodeserver.core.messages import Message
+from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import Kind, read_greeting, read_refusal, write_refusal
@@ -19,7 +28,7 @@ from tests.support.network import Connection, End, Listening, Network
 from tests.support.promises import Promise, broken
 
 OPTIONS = LinkOptions()
-_RECONNECT_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0)
+_RECONNECT_PAUSES = (0.1, 0.2, 0.4, 0.5)
 _PROBE_PAUSES = (0.1, 0.3, 1.0, 3.0, 5.0)
 _OTHER_PROGRAM = 'another program answers at its address now'
 _STARTED_ANEW = 'its connection was lost and taken up anew'
@@ -144,6 +153,8 @@ class SimulatedDialer:
         self._hellos += 1
         self._around.later(_RECONNECT_PAUSES[0], self._dial)
         if self.is_greeted:
+            if self._around.us[1] == SCHEDULER_ROLE:
+                self._around.post(LinkBroken(self.peer))
             self._probes += 1
             self._probe(self._probes, 0)
 
@@ -208,6 +219,8 @@ class SimulatedDialer:
             self._around.post(PeerLost(self.peer, _STARTED_ANEW))
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(self.peer, self.place.end.name))
+        elif self._around.us[1] == SCHEDULER_ROLE:
+            self._around.post(LinkMended(self.peer))
 
     def _on_refusal(self, frames: Sequence[Frame]) -> None:
         self._hellos += 1
@@ -243,6 +256,7 @@ class SimulatedListener:
         self._connections: dict[str, Connection] = {}
         self._names: dict[Connection, str] = {}
         self._check_due = False
+        self._missing: dict[str, float] = {}
 
     # what the link calls
 
@@ -347,13 +361,19 @@ class SimulatedListener:
     def _check_later(self) -> None:
         if not self._check_due:
             self._check_due = True
-            self._around.later(OPTIONS.gone_after, self._check)
+            self._around.later(OPTIONS.gone_after / 8, self._check)
 
     def _check(self) -> None:
-        """Find who is unreachable."""
+        """Find who is unreachable, and who has been so for too long."""
         self._check_due = False
+        now = self._around.network.agenda.now
         for peer, session in list(self.sessions.items()):
-            if not self._transmit(peer, session.acknowledgement()):
+            if self._transmit(peer, session.acknowledgement()):
+                self._missing.pop(peer, None)
+            elif now - self._missing.setdefault(peer, now) >= OPTIONS.gone_after:
                 del self.sessions[peer]
                 reason = 'its connection closed and did not come back'
                 self._around.post(PeerLost(peer, reason))
+        self._missing = {peer: at for peer, at in self._missing.items() if peer in self.sessions}
+        if self._missing:
+            self._check_later()

@@ -26,7 +26,24 @@ class Machine:
             'XDG_RUNTIME_DIR': str(home / 'run'),
             'TMPDIR': str(home / 'tmp'),
         }
-        self.within = host.command([])
+
+    @property
+    def within(self) -> list[str]:
+        """Words that run a command there."""
+        return list(self.host.command([]))
+
+    def knows(self, **names: str) -> None:
+        """Give programs there these host names, each with its address, and no others.
+
+        Those that run already see a change, if the host knew some names when they were started.
+        """
+        lines = ['127.0.0.1 localhost', *(f'{address} {name}' for name, address in names.items())]
+        directory = self.home / 'etc'
+        directory.mkdir(exist_ok=True)
+        (directory / 'hosts').write_text('\n'.join(lines) + '\n', encoding='ascii')
+        # nobody answers there, at once: other names are unknown without waiting for a server
+        (directory / 'resolv.conf').write_text('nameserver 127.0.0.1\n', encoding='ascii')
+        self.host.names = str(directory)
 
     @property
     def ip(self) -> str:

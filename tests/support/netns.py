@@ -32,6 +32,7 @@ import os
 import random
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -43,6 +44,7 @@ import time
 from pathlib import Path
 
 PREFIX = 'dnbt'  # names: dnbt.<pid>.<serial>.<host>
+_MOUNT_NAMES = 'for f in *; do mount --bind "$f" "/etc/$f" || exit; done;'
 _CLONE_NEWNET = 0x40000000
 _NETNS_DIR = '/run/netns'
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -283,6 +285,7 @@ class Host:
         self.procs = []
         self.plugs = []  # (switch, port): one for each interface
         self._wire = None
+        self.names = ''  # a directory whose files programs here see in /etc, if it is given
 
     def __repr__(self):
         return f'<Host {self.label} {self.ip}>'
@@ -318,10 +321,28 @@ class Host:
             '--uts',
             'sh',
             '-c',
-            'echo "$0" >/proc/sys/kernel/hostname && exec "$@"',
+            f'{self._mounts()}echo "$0" >/proc/sys/kernel/hostname && exec "$@"',
             self.label,
             *list(cmd),
         ]
+
+    def _mounts(self):
+        if not self.names:
+            return ''
+        # seen by this command alone: `ip netns exec` has made a mount namespace for it
+        return f'cd {shlex.quote(self.names)} && {{ {_MOUNT_NAMES} cd "$OLDPWD"; }} && '
+
+    def move(self, address):
+        """Give the host another IPv4 address of its network, and take away the one it has."""
+        self.sysctl(f'net.ipv4.conf.{self.ifname}.promote_secondaries', 1)  # else both go
+        _ip(
+            self.name,
+            [
+                f'addr add {address}/24 broadcast + dev {self.ifname}',
+                f'addr del {self.ip}/24 dev {self.ifname}',
+            ],
+        )
+        self.ip = address
 
     def popen(self, cmd, own_sys=True, **kwargs):
         """A process on this host; .pid is that of cmd itself."""

@@ -284,7 +284,7 @@ class Network:
         end.closings += 1
         for connection in self._of(end):
             if connection.dialer_up:
-                timeout = _OPTIONS.heartbeat_timeout + self._random.uniform(
+                timeout = _OPTIONS.unacknowledged_timeout + self._random.uniform(
                     0.0, _OPTIONS.heartbeat_interval
                 )
                 dialling = connection.dialer.program

@@ -9,7 +9,7 @@ happen to a world.  Nothing is kept on disks: where cores will keep something, a
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nodeserver.core import events as seen
@@ -66,10 +66,11 @@ ALONE = Needs()
 class Machine:
     """A machine that may run a node."""
 
-    def __init__(self, address: str, cpus: int, calls: bool) -> None:
+    def __init__(self, address: str, cpus: int, calls: bool, is_deaf: bool) -> None:
         self.end = End(address)
         self.cpus = cpus
         self.calls = calls  # its node is not found, and connects to the first program
+        self.is_deaf = is_deaf  # to pings: its node is named, and found by TCP alone
         self.troubles = Troubles()
         self.node: NodeProgram | None = None
 
@@ -99,6 +100,7 @@ class World:
             self.agenda, self.network, limits or Limits(), check_every, self._mishaps
         )
         self.around.discover = self._discover
+        self.around.knock = self._knock
         self.around.who_is_called = lambda: next(iter(self.living()), None)
         self.witness = self.around.witness
         self.machines: list[Machine] = []
@@ -112,9 +114,9 @@ class World:
 
     # nodes
 
-    def add_machine(self, cpus: int = 2, calls: bool = False) -> Machine:
+    def add_machine(self, cpus: int = 2, calls: bool = False, is_deaf: bool = False) -> Machine:
         """Put a machine on the network and start a node there."""
-        machine = Machine(f'10.0.0.{len(self.machines) + 1}', cpus, calls)
+        machine = Machine(f'10.0.0.{len(self.machines) + 1}', cpus, calls, is_deaf)
         self.machines.append(machine)
         self.start_node(machine)
         return machine
@@ -166,9 +168,21 @@ class World:
 
     def _answer(self, machine: Machine, program: ClientProgram) -> None:
         node = machine.node
-        if node is not None and not node.is_ending and not machine.calls:
+        if node is None or node.is_ending:
+            return
+        if not machine.calls and not machine.is_deaf:
             found = seen.NodeFound(node.peer, machine.end.name, 51348, '')
             self.network.datagram(machine.end, program.end, program.tell_if_alive, found)
+
+    def _knock(self, program: ClientProgram, address: str) -> None:
+        """A client connects to an address, and asks who is there."""
+        machine = next(m for m in self.machines if m.end.name == address)
+        node, place = machine.node, (address, 51348)
+        if node is not None and self.network.is_open(program.end, machine.end):
+            answer = seen.NodeFound(node.peer, *place, '') if not node.is_ending else None
+        else:
+            answer = None
+        self.agenda.later(0.01, program, program.knocked, answer, place)
 
     # programs
 
@@ -192,6 +206,10 @@ class World:
         """Make a cluster, in a program of its own unless one is given."""
         self._names += 1
         owner = program or self.add_program()
+        specs = changes.get('specs') or declaration().specs
+        deaf = [machine.end.name for machine in self.machines if machine.is_deaf]
+        named = [replace(specs[-1], pattern=name) for name in deaf]
+        changes['specs'] = [*named, *specs]
         return owner.make_cluster(declaration(self._names, owner=owner.name, **changes))
 
     def submit(

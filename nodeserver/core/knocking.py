@@ -1,0 +1,99 @@
+"""Nodes that are named and answer no ping: asked by TCP, which firewalls open more often (N09).
+
+    Ping ── a second without an answer ──▶ Knock ──▶ KnockFailed, whenever the reason is another
+                                             └─────▶ NodeFound, as if a ping had been answered
+
+It goes on until a node is found there, or nobody looks for one there any more.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from math import inf
+
+from nodeserver.core.computation import Computation
+from nodeserver.core.effects import Effect, Knock, StopKnocking
+from nodeserver.core.events import KnockFailed, NodeFound
+from nodeserver.core.fleet import NodeRecord
+
+KNOCK_AFTER = 1.0  # seconds after a ping: an answer takes milliseconds
+MOST_PLACES_OF_A_NODE = 8
+
+Place = tuple[str, int]  # address and port
+
+
+class Knocking:
+    """Knows at which places nobody has answered yet, and what came of knocking there."""
+
+    def __init__(
+        self,
+        nodes: Mapping[str, NodeRecord],
+        computations: Mapping[int, Computation],
+        emit: Callable[[Effect], None],
+    ) -> None:
+        self._nodes = nodes
+        self._computations = computations
+        self._emit = emit
+        self._tried: dict[Place, str] = {}  # where it is knocked, and why the last try failed
+
+    def pinged(self, comp: Computation, now: float) -> None:
+        """Nodes were asked by UDP; those that a computation names are missed from now on."""
+        if comp.knock_at == inf and next(_named(comp), None) is not None:
+            comp.knock_at = now + KNOCK_AFTER
+
+    def due(self, comp: Computation, now: float) -> None:
+        """Knock at the places from which no answer has come in time."""
+        if now < comp.knock_at or comp.closing:
+            return
+        comp.knock_at = inf
+        known = {place for node in self._nodes.values() for place in node.places}
+        called = {node.address for node in self._nodes.values() if node.has_called}
+        for place in _named(comp):
+            if place not in known and place[0] not in called and place not in self._tried:
+                self._tried[place] = ''
+                self._emit(Knock(*place))
+
+    def found(self, event: NodeFound) -> None:
+        """A node is there: note where, and knock no more at these places."""
+        node = self._nodes.get(event.node)
+        for address in {event.address, event.asked} - {''}:
+            for port in {event.port, event.asked_port} - {0}:
+                place = address, port
+                if node is not None and len(node.places) < MOST_PLACES_OF_A_NODE:
+                    node.places |= {place}
+                self._stop(place)
+
+    def connected(self, node: NodeRecord) -> None:
+        """A node has connected by itself, perhaps because nobody can connect to it."""
+        for place in [place for place in self._tried if place[0] == node.address]:
+            self._stop(place)
+
+    def failed(self, event: KnockFailed, now: float) -> None:
+        """Nobody there, or nobody of use: kept for `explain()`."""
+        place = event.address, event.port
+        if place in self._tried:
+            self._tried[place] = event.reason
+
+    def unwanted(self) -> None:
+        """A computation is closed: knock no more where no other one looks for nodes."""
+        open_ones = (comp for comp in self._computations.values() if not comp.closing)
+        wanted = {place for comp in open_ones for place in _named(comp)}
+        for place in self._tried.keys() - wanted:
+            self._stop(place)
+
+    def words(self, comp: Computation) -> list[str]:
+        """Say what was tried in vain, a line for each place."""
+        times = f'{comp.pings} time' if comp.pings == 1 else f'{comp.pings} times'
+        return [
+            f'{address} port {port}: asked by UDP {times} without an answer, and connected to by '
+            f'TCP: {self._tried[address, port] or "no answer yet"}'
+            for address, port in dict.fromkeys(_named(comp))
+            if (address, port) in self._tried
+        ]
+
+    def _stop(self, place: Place) -> None:
+        if self._tried.pop(place, None) is not None:
+            self._emit(StopKnocking(*place))
+
+
+def _named(comp: Computation) -> Iterator[Place]:
+    """Where a computation looks for one node each, and not for any that is there."""
+    return ((spec.pattern, spec.port) for spec in comp.specs if '*' not in spec.pattern)
