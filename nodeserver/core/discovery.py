@@ -4,14 +4,17 @@ Ping ──▶ NodeFound ──▶ Connect ──▶ PeerConnected        a node
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Connect, Disconnect, Effect, Ping
-from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
+from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs, RelayFound
 from nodeserver.core.fleet import NodeRecord, matching_spec
-from nodeserver.core.values import NODE_ROLE
+from nodeserver.core.relays import Relays
+from nodeserver.core.values import NODE_ROLE, RELAY_ROLE
 
 FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
+RELAY_PORT = 51346  # UDP and TCP (D15)
 LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node
 MOST_NODES = 10_000
 MOST_STRANGERS = 1_000
@@ -29,8 +32,16 @@ class Discovery:
         self._nodes = nodes
         self._computations = computations
         self._emit = emit
+        self.relays = Relays(nodes, computations, emit, self.found)
         self.other_keys: dict[str, float] = {}  # address -> when it was seen last
         self.refusals: dict[str, str] = {}  # address -> why no link could be made
+        self.events: dict[type[Any], Callable[[Any, float], None]] = {
+            NodeFound: self.found,
+            RelayFound: self.relays.found,
+            OtherKeySeen: self.other_key,
+            PeerConnected: self.connected,
+            PeerRefusedUs: self.refused,
+        }
 
     def look(self, comp: Computation, now: float) -> None:
         """Look for the nodes that a computation may use, as at its beginning."""
@@ -38,6 +49,7 @@ class Discovery:
             if not node.details:
                 self._connect_if_wanted(node, now)
         comp.pings, comp.ping_at = 0, now
+        self.relays.look(now)
         self.ping_due(comp, now)
 
     def ping_due(self, comp: Computation, now: float) -> None:
@@ -45,7 +57,10 @@ class Discovery:
         if now < comp.ping_at or comp.closing:
             return
         declared = comp.declared
-        targets = [(s.pattern, s.port) for s in comp.specs if '*' not in s.pattern]
+        named = [spec for spec in comp.specs if '*' not in spec.pattern]
+        targets = [(spec.pattern, spec.port) for spec in named]
+        # a machine that is named may be a relay's, which listens beside a node of the machine
+        targets += [(s.pattern, RELAY_PORT) for s in named if s.port == declared.node_port]
         wild = any('*' in s.pattern for s in comp.specs)
         self._emit(Ping(targets, declared.node_port if wild else 0))
         comp.ping_at = now + self._ping_pause(comp)
@@ -69,10 +84,14 @@ class Discovery:
                 return
             node = NodeRecord(event.node, event.address, event.port, event.local_path, now)
             self._nodes[event.node] = node
+        elif self.relays.reroute(node, event, now):
+            self._connect(node)
+            return
         elif node.asked:
             return
         node.address, node.port, node.local_path = event.address, event.port, event.local_path
         node.asked_port, node.asked_address = event.asked_port, event.asked
+        node.via = event.via
         self._connect_if_wanted(node, now)
 
     def _connect_if_wanted(self, node: NodeRecord, now: float) -> None:
@@ -82,7 +101,10 @@ class Discovery:
         if wanted and not node.asked:
             node.asked = True
             node.heard(now)
-            self._emit(Connect(node.id, node.address, node.port, node.local_path))
+            self._connect(node)
+
+    def _connect(self, node: NodeRecord) -> None:
+        self._emit(Connect(node.id, node.address, node.port, node.local_path, node.via))
 
     def other_key(self, event: OtherKeySeen, now: float) -> None:
         """Somebody there has another key: remembered for `explain()`."""
@@ -92,13 +114,21 @@ class Discovery:
     def refused(self, event: PeerRefusedUs, now: float) -> None:
         """No link can be made to that address, for a reason that people should read."""
         node = self._nodes.get(event.peer)
-        if node is not None:
+        if event.peer in self.relays:
+            self.relays.refused(event.peer, event.reason)
+        elif node is not None:
             node.refusal = event.reason
         elif len(self.refusals) < MOST_STRANGERS:
             self.refusals[event.address] = event.reason
 
     def connected(self, event: PeerConnected, now: float) -> None:
         """The link stands; the node's details follow by themselves."""
+        if event.caller == RELAY_ROLE:
+            self.relays.called(event, now)
+            return
+        if event.peer in self.relays:
+            self.relays.connected(event, now)
+            return
         if event.caller == NODE_ROLE:
             self._called(event, now)
         node = self._nodes.get(event.peer)

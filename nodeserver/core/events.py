@@ -68,6 +68,15 @@ class OtherKeySeen:
     address: str
 
 
+@value
+class RelayFound:
+    """A relay answered a ping under our key."""
+
+    relay: str
+    address: str
+    port: int
+
+
 # time
 
 
@@ -265,6 +274,16 @@ class CloseAsked:
     """
 
 
+# a relay
+
+
+@value
+class CarriedChanged:
+    """So many connections are carried now."""
+
+    count: int
+
+
 # a node as a whole
 
 
@@ -320,6 +339,8 @@ Event = (
     | PeerLost
     | PeerRefusedUs
     | NodeFound
+    | RelayFound
+    | CarriedChanged
     | OtherKeySeen
     | DeadlinePassed
     | TemplateReady

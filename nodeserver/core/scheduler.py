@@ -21,11 +21,7 @@ from nodeserver.core.events import (
     DeadlinePassed,
     Event,
     MessageArrived,
-    NodeFound,
-    OtherKeySeen,
-    PeerConnected,
     PeerLost,
-    PeerRefusedUs,
     StopAsked,
 )
 from nodeserver.core.explain import explain, notice
@@ -82,16 +78,13 @@ class SchedulerCore:
         self._endings = Endings(self._dispatch, self._out.append)
         self._steering = Steering(self._fleet, self._dispatch, self._endings, self._out.append)
         passing = Passing(self._fleet, self._out.append)
-        self._watching = Watching(self._fleet, self._out.append)
-        self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations, self._watching)
-        self._files = FileRoutes(self._fleet, self._out.append)
         discovery = self._fleet.discovery
+        self._watching = Watching(self._fleet, self._out.append)
+        self._deadlines = Deadlines(self._fleet, self._watching)
+        self._files = FileRoutes(self._fleet, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
             MessageArrived: self._message_arrived,
-            NodeFound: discovery.found,
-            OtherKeySeen: discovery.other_key,
-            PeerConnected: discovery.connected,
-            PeerRefusedUs: discovery.refused,
+            **discovery.events,
             PeerLost: self._peer_lost,
             DeadlinePassed: self._deadline_passed,
             StopAsked: self._stop_asked,
@@ -180,6 +173,8 @@ class SchedulerCore:
                 self._lose(node, f'it broke the protocol: {lie}', now)
             elif hear is not None:
                 hear(node, event.message, now)
+        elif event.peer in self._fleet.discovery.relays:
+            self._fleet.discovery.relays.hear(event, now)
         elif kind in self._from_client and is_own(
             self._fleet.computations, event.peer, event.message
         ):
@@ -319,6 +314,8 @@ class SchedulerCore:
         node = self._fleet.nodes.get(event.peer)
         if node is not None:
             self._lose(node, event.reason, now, is_gone=node.has_called)
+        elif event.peer in self._fleet.discovery.relays:
+            self._fleet.discovery.relays.lost(event, now)
 
     def _lose(self, node: NodeRecord, reason: str, now: float, *, is_gone: bool = False) -> None:
         """A node is gone: its jobs go elsewhere or end, and its clients are told.
@@ -356,6 +353,7 @@ class SchedulerCore:
         if self._fleet.nodes and now >= self._deadlines.pulse_at:
             self._pulse(now)
         self._watching.ask(now)
+        self._fleet.discovery.relays.due(now)
         for comp in list(self._fleet.computations.values()):
             self._fleet.discovery.ping_due(comp, now)
             self._notice_due(comp, now)
