@@ -37,6 +37,8 @@ class LinkOptions:
     limits: Limits = field(default_factory=Limits)
     sink: Callable[[int], Sink] = MemorySink
     files: FileAccess | None = None
+    # who is behind an address that a connection comes from, where others are joined to our own
+    origin: Callable[[str], str] = str
 
 
 def patient_options(msg_timeout: float) -> LinkOptions:

@@ -8,16 +8,20 @@ import pytest
 
 from nodeserver.core.events import MessageArrived, PeerConnected
 from nodeserver.core.messages import Farewell, NodePulse, SubmitJobs
+from tests.contract.carried import carried_pair
 from tests.contract.ends import End, local_pair, our_keys, until, zmq_pair
 
 Ends = tuple[End, End]
 
 
-@pytest.fixture(params=['local', 'tcp with CURVE', 'ipc'])
+@pytest.fixture(params=['local', 'tcp with CURVE', 'ipc', 'carried'])
 def ends(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> Iterator[Ends]:
     """Connect two ends by each kind of link."""
     if request.param == 'local':
         with local_pair(loop) as pair:
+            yield pair
+    elif request.param == 'carried':
+        with carried_pair(loop, our_keys()) as pair:
             yield pair
     else:
         with zmq_pair(loop, our_keys(), is_local=request.param == 'ipc') as pair:
