@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from nodeserver.core.cluster import ClusterCore
-from nodeserver.core.effects import Connect, Disconnect, Ping, Report, Send
+from nodeserver.core.effects import Connect, Disconnect, Ping, Report, Send, UseRelay
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import StopAsked
 from nodeserver.core.listing import NodeList
@@ -62,6 +62,7 @@ class SchedulerService:
                 Ping: self._ping,
                 Connect: self._connect,
                 Disconnect: self._disconnect,
+                UseRelay: self._use_relay,
                 Report: write_report,
             },
         )
@@ -148,7 +149,10 @@ class SchedulerService:
         self._beacon.ping(effect.targets, effect.broadcast_port)
 
     def _connect(self, effect: Connect) -> None:
-        self._nodes.connect(effect.node, effect.address, effect.port, effect.local_path)
+        self._nodes.connect(effect.node, effect.address, effect.port, effect.local_path, effect.via)
 
     def _disconnect(self, effect: Disconnect) -> None:
         self._nodes.disconnect(effect.peer)
+
+    def _use_relay(self, effect: UseRelay) -> None:
+        self._nodes.use_relay(effect.relay, effect.host, effect.port)
