@@ -78,9 +78,10 @@ class Meter:
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         print(secret, file=self._process.stdin, flush=True)
-        port = int(self._process.stdout.readline())
-        keys = keys_from(secret.split())
-        self._link = ZmqLink(loop, self._on, (secrets.token_hex(16), 'meter'), keys)
+        self._port = port = int(self._process.stdout.readline())
+        self._keys = keys = keys_from(secret.split())
+        self._link_name = secrets.token_hex(16)
+        self._link = ZmqLink(loop, self._on, (self._link_name, 'meter'), keys)
         self._link.connect(self._peer, _HOST, port, path if kind == 'ipc' else '')
 
     def _on(self, event: Event) -> None:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from nodeserver.core.errors import UsageError
-from nodeserver.core.events import CloseAsked, CpusChosen, PauseAsked, ReleaseAsked
+from nodeserver.core.events import (
+    CloseAsked,
+)
+from nodeserver.core.nodeevents import (
+    CpusChosen,
+    PauseAsked,
+    ReleaseAsked,
+)
 from nodeserver.services.node import NodeService
 
 BACKGROUND_PAUSE: Final = 1.0  # seconds between looks at a terminal that is somebody else's now

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nodeserver.cli.options import add_option
+from nodeserver.cli.options import Repeated, add_option
 from nodeserver.core.errors import ConfigurationError, KeyFileError, UsageError
 from nodeserver.io.privatefiles import check_private
 
@@ -151,6 +151,13 @@ def _fault(error: configparser.Error) -> str:
 
 def _value(action: argparse.Action, text: str) -> Any:
     """Read an option's text as the command line would."""
+    if isinstance(action, Repeated):
+        words = [word.strip() for word in text.split(',')]
+        return [_single_value(action, word) for word in words if word]
+    return _single_value(action, text)
+
+
+def _single_value(action: argparse.Action, text: str) -> Any:
     if action.nargs == 0:
         states = configparser.RawConfigParser.BOOLEAN_STATES
         if text.lower() not in states:
@@ -183,7 +190,7 @@ def save_configuration(given: Mapping[str, Any], target: str) -> None:
     OSError
         The file cannot be written.
     """
-    pairs = {name: str(value) for name, value in given.items() if name not in _NEVER}
+    pairs = {name: _text(value) for name, value in given.items() if name not in _NEVER}
     has_secret = bool(pairs.get('secret'))
     if target == STANDARD_OUTPUT:
         if has_secret:
@@ -198,6 +205,10 @@ def save_configuration(given: Mapping[str, Any], target: str) -> None:
             os.fchmod(output.fileno(), 0o600)
         output.truncate(0)
         output.write(text)
+
+
+def _text(value: Any) -> str:
+    return ', '.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _written(pairs: dict[str, str]) -> str:

@@ -14,17 +14,10 @@ import secrets
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 from nodeserver.cli.commands import LineReader, NodeCommands, can_have_commands
-from nodeserver.cli.configuration import (
-    add_configuration_options,
-    given_options,
-    merged,
-    read_configuration,
-    save_configuration,
-)
-from nodeserver.cli.console import EXIT_FINE, StopSignals, run_program, set_up_logging
+from nodeserver.cli.configuration import add_configuration_options
+from nodeserver.cli.console import EXIT_FINE, StopSignals
 from nodeserver.cli.options import (
     Joined,
     add_alias,
@@ -33,7 +26,6 @@ from nodeserver.cli.options import (
     add_secret_options,
     clients,
     file_size,
-    hint_at_secret_file,
     new_parser,
     node_name,
     open_descriptor,
@@ -45,7 +37,8 @@ from nodeserver.cli.options import (
     seconds,
     time_of_day,
 )
-from nodeserver.core.errors import ConfigurationError, UsageError
+from nodeserver.cli.server import no_terminal, run_server
+from nodeserver.core.errors import UsageError
 from nodeserver.core.hours import ServiceHours, service_hours
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
 from nodeserver.io import gpus, gpuvariables, netif
@@ -291,58 +284,19 @@ def _tell_start(options: NodeOptions, address: str, port: int, ready_fd: int) ->
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; its exit status (D13)."""
-    made = parser()
-    given, defaults = given_options(made, argv)
-    return run_program(lambda: _main(made, given, defaults), debug=given.get('debug', False))
+    return run_server(parser(), argv, separate_users, _run, _check)
 
 
-def _main(made: argparse.ArgumentParser, given: dict[str, Any], defaults: dict[str, Any]) -> int:
-    """Find out what the options are, with those of a configuration file, and do as they say."""
-    job_user = separate_users()  # before any file is read or made
-    file = given.get('config')
-    configured = {} if file is None else read_configuration(made, file)
-    options = merged(given, configured)
-    arguments = argparse.Namespace(**defaults | options)
-    try:
-        if 'save_config' in given:
-            return _save(arguments, options)
-        set_up_logging(arguments.log_level, arguments.log_format, arguments.debug, sys.stdout)
-        hint_at_secret_file(argparse.Namespace(secret=given.get('secret')))
-        return _run(arguments, job_user)
-    except UsageError as error:
-        if _is_of_file(str(error), {k: v for k, v in configured.items() if k not in given}):
-            raise ConfigurationError(f'--config {file}: {error}') from error
-        raise
-
-
-def _is_of_file(text: str, configured: dict[str, Any]) -> bool:
-    """Whether an error speaks of an option that only the configuration file gives."""
-    return any(
-        f'--{name}' in text
-        or f'{name}=' in text
-        or text.startswith(f'{name} ')
-        or repr(str(value)) in text
-        for name, value in configured.items()
-    )
-
-
-def _save(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
-    """Write the options; what no machine could start with is refused here already."""
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what no machine could start with; for options that are to be saved."""
     _hours(arguments)
     if arguments.secret:
         choose_secret(arguments.secret)
-    try:
-        save_configuration(options, arguments.save_config)
-    except OSError as error:
-        raise UsageError(f'--save_config {arguments.save_config}: {error.strerror}') from error
-    return EXIT_FINE
 
 
 def _run(arguments: argparse.Namespace, job_user: JobUser | None) -> int:
     if arguments.daemon:
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
+        no_terminal()
     raise_file_limit()
     prefix, lock = choose_prefix(arguments.dest_path_prefix, _port(arguments), job_user)
     owner = OWN_USER

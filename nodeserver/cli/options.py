@@ -36,6 +36,21 @@ class OptionParser(argparse.ArgumentParser):
         self.exit(2, f'{self.prog}: {message} (`{self.prog} -h` lists the options)\n')
 
 
+class Repeated(argparse.Action):
+    """An option that may be given several times; in a configuration file, commas are between."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add a value to those that were given before."""
+        before = getattr(namespace, self.dest, None)
+        setattr(namespace, self.dest, [*(before if isinstance(before, list) else ()), values])
+
+
 def add_option(group: argparse._ActionsContainer, *names: str, **details: Any) -> argparse.Action:
     """Add an option under its names and, unseen in the help, under their other spellings."""
     action = group.add_argument(*names, *_other_spellings(names), **details)

@@ -1,8 +1,5 @@
 """When the scheduler's core is to be woken: asked for in each turn, and seldom changed."""
 
-from collections.abc import Mapping
-
-from nodeserver.core.computation import Computation
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import Event, MessageArrived
 from nodeserver.core.messages import (
@@ -14,6 +11,7 @@ from nodeserver.core.messages import (
     OutputTaken,
     SubmitJobs,
 )
+from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.watching import Watching
 
 # what comes with jobs moves no deadline, but for jobs that are for one node
@@ -25,17 +23,11 @@ _TIMELESS = frozenset(
 class Deadlines:
     """The moments at which something is due, and the earliest of them, kept until one may move."""
 
-    def __init__(
-        self,
-        nodes: Mapping[str, object],
-        computations: Mapping[int, Computation],
-        watching: Watching,
-    ) -> None:
+    def __init__(self, fleet: Recruiting, watching: Watching) -> None:
         self.pulse_at = 0.0
         self.closing: dict[int, float] = {}  # computation -> when its client stops waiting
-        self._nodes = nodes
-        self._computations = computations
-        self._watching = watching
+        self._nodes, self._computations = fleet.nodes, fleet.computations
+        self._watching, self._relays = watching, fleet.discovery.relays
         self._next: float | None = None
         self._is_known = False
 
@@ -70,6 +62,7 @@ class Deadlines:
         comps = [comp for comp in self._computations.values() if not comp.closing]
         times = [at for comp in comps for at in (comp.ping_at, comp.knock_at, comp.notice_at)]
         times += self.closing.values()
+        times.append(self._relays.due_at)
         if self._nodes:
             times += self.pulse_at, self._watching.due_at
         return min((t for t in times if t != float('inf')), default=None)

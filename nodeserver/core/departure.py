@@ -5,9 +5,14 @@ from math import inf
 
 from nodeserver.core import levels
 from nodeserver.core.effects import Effect, Report, Send, Stop
-from nodeserver.core.events import OwnerGone, StopAsked
+from nodeserver.core.events import (
+    StopAsked,
+)
 from nodeserver.core.hosted import Hosted
 from nodeserver.core.messages import Farewell, NodeEnding
+from nodeserver.core.nodeevents import (
+    OwnerGone,
+)
 from nodeserver.core.nodefacts import Peer
 from nodeserver.core.workplace import Workplace
 

@@ -16,10 +16,12 @@ from nodeserver.core.events import (
     OtherKeySeen,
     PeerConnected,
     PeerRefusedUs,
+    RelayFound,
 )
 from nodeserver.core.fleet import NodeRecord, matching_spec
-from nodeserver.core.knocking import Knocking
-from nodeserver.core.values import NODE_ROLE
+from nodeserver.core.knocking import RELAY_PORT, Knocking
+from nodeserver.core.relays import Relays
+from nodeserver.core.values import NODE_ROLE, RELAY_ROLE
 
 FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
 LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node, or misses one
@@ -49,11 +51,13 @@ class Discovery:
         self._computations = computations
         self._emit = emit
         self.is_tls = False  # whether we were given a certificate
+        self.relays = Relays(nodes, computations, emit, self.found)
         self.knocking = Knocking(nodes, computations, emit)
         self.other_keys: dict[str, float] = {}  # address -> when it was seen last
         self.refusals: dict[str, str] = {}  # address -> why no link could be made
         self.events: dict[type[Any], Callable[[Any, float], None]] = {
             NodeFound: self.found,
+            RelayFound: self.relay_found,
             KnockFailed: self.knocking.failed,
             OtherKeySeen: self.other_key,
             PeerConnected: self.connected,
@@ -68,6 +72,7 @@ class Discovery:
             if not node.details:
                 self._connect_if_wanted(node, now)
         comp.pings, comp.ping_at = 0, now
+        self.relays.look(now)
         self.due(comp, now)
 
     def due(self, comp: Computation, now: float) -> None:
@@ -80,7 +85,10 @@ class Discovery:
         if now < comp.ping_at or comp.closing:
             return
         declared = comp.declared
-        targets = [(s.pattern, s.port) for s in comp.specs if '*' not in s.pattern]
+        named = [spec for spec in comp.specs if '*' not in spec.pattern]
+        targets = [(spec.pattern, spec.port) for spec in named]
+        # a machine that is named may be a relay's, which listens beside a node of the machine
+        targets += [(s.pattern, RELAY_PORT) for s in named if s.port == declared.node_port]
         wild = any('*' in s.pattern for s in comp.specs)
         self._emit(Ping(targets, declared.node_port if wild else 0))
         comp.ping_at = now + self._ping_pause(comp)
@@ -112,19 +120,30 @@ class Discovery:
                 return
             node = NodeRecord(event.node, event.address, event.port, event.local_path, now)
             self._nodes[event.node] = node
-        elif node.asked:
-            if node.broken_at is not None and not node.has_called:
-                self._moved(node, event)
-            self.knocking.found(event)
-            return
+            self._place(node, event, now)
+        elif self.relays.reroute(node, event, now):
+            self._connect(node)
+        elif not node.asked:
+            self._place(node, event, now)
+        elif node.broken_at is not None and not node.has_called and event.via == node.via:
+            self._moved(node, event)
+        self.knocking.found(event)
+
+    def _place(self, node: NodeRecord, event: NodeFound, now: float) -> None:
+        """Note where a node is, and connect to it there if some computation may want it."""
         node.address, node.port, node.local_path = event.address, event.port, event.local_path
         node.asked_port, node.asked_address = event.asked_port, event.asked
+        node.via = event.via
         node.heard(now)  # whom nobody wants is remembered as long as it answers
         node.refusal = ''
         if event.is_tls is not self.is_tls:  # found out without asking for a connection
             node.refusal = NODE_HAS_TLS if event.is_tls else NODE_LACKS_TLS
         self._connect_if_wanted(node, now)
-        self.knocking.found(event)
+
+    def relay_found(self, event: RelayFound, now: float) -> None:
+        """A relay answered: it is asked for nodes."""
+        self.relays.found(event, now)
+        self.knocking.relay_found(event)
 
     def _moved(self, node: NodeRecord, event: NodeFound) -> None:
         """The link to a node broke, and it answers: from another address, it is linked to there."""
@@ -133,7 +152,7 @@ class Discovery:
             node.address, node.port = place
             node.asked_port, node.asked_address = event.asked_port, event.asked
             node.local_path = event.local_path
-            self._emit(Connect(node.id, *place, node.local_path))
+            self._connect(node)
 
     def broken(self, event: LinkBroken, now: float) -> None:
         """The link to a node broke: it makes itself anew, but the node may be elsewhere now."""
@@ -158,7 +177,10 @@ class Discovery:
         if wanted and not node.asked and not node.refusal:
             node.asked = True
             node.heard(now)
-            self._emit(Connect(node.id, node.address, node.port, node.local_path))
+            self._connect(node)
+
+    def _connect(self, node: NodeRecord) -> None:
+        self._emit(Connect(node.id, node.address, node.port, node.local_path, node.via))
 
     def other_key(self, event: OtherKeySeen, now: float) -> None:
         """Somebody there has another key: remembered for `explain()`."""
@@ -168,13 +190,21 @@ class Discovery:
     def refused(self, event: PeerRefusedUs, now: float) -> None:
         """No link can be made to that address, for a reason that people should read."""
         node = self._nodes.get(event.peer)
-        if node is not None:
+        if event.peer in self.relays:
+            self.relays.refused(event.peer, event.reason)
+        elif node is not None:
             node.refusal = event.reason
         elif len(self.refusals) < MOST_STRANGERS:
             self.refusals[event.address] = event.reason
 
     def connected(self, event: PeerConnected, now: float) -> None:
         """The link stands; the node's details follow by themselves."""
+        if event.caller == RELAY_ROLE:
+            self.relays.called(event, now)
+            return
+        if event.peer in self.relays:
+            self.relays.connected(event, now)
+            return
         if event.caller == NODE_ROLE:
             self._called(event, now)
         node = self._nodes.get(event.peer)

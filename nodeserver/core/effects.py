@@ -116,6 +116,51 @@ class Connect:
     via: str = ''  # the relay that carries the connection, by peer id
 
 
+@value
+class UseRelay:
+    """Connections that a relay carries are asked for at this host and TCP port of it.
+
+    Port 0: it carries none any more.
+    """
+
+    relay: str
+    host: str
+    port: int
+
+
+# relay
+
+
+@value
+class OpenWay:
+    """Connections to this node may be carried, which go to this address and port."""
+
+    node: str
+    address: str
+    port: int
+
+
+@value
+class CloseWay:
+    """No more connections to this node are carried; those that stand go on."""
+
+    node: str
+
+
+@value
+class AdmitProgram:
+    """Connections of this program may be carried."""
+
+    peer: str
+
+
+@value
+class DismissProgram:
+    """No more connections of this program are carried; those that stand end with it."""
+
+    peer: str
+
+
 # node
 
 
@@ -303,6 +348,11 @@ Effect = (
     | Ping
     | Knock
     | StopKnocking
+    | UseRelay
+    | OpenWay
+    | CloseWay
+    | AdmitProgram
+    | DismissProgram
     | Connect
     | OpenTemplate
     | CloseTemplate

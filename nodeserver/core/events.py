@@ -5,6 +5,13 @@ from dataclasses import field
 from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
+from nodeserver.core.nodeevents import (
+    ClockRead,
+    CpusChosen,
+    OwnerGone,
+    PauseAsked,
+    ReleaseAsked,
+)
 from nodeserver.core.values import value
 
 # links
@@ -96,6 +103,15 @@ class CertificateExpiring:
     """Our certificate ends soon, or has ended; `text` says when, and what to do."""
 
     text: str
+
+
+@value
+class RelayFound:
+    """A relay answered a ping under our key."""
+
+    relay: str
+    address: str
+    port: int
 
 
 # time
@@ -295,6 +311,16 @@ class CloseAsked:
     """
 
 
+# a relay
+
+
+@value
+class CarriedChanged:
+    """So many connections are carried now."""
+
+    count: int
+
+
 # a node as a whole
 
 
@@ -313,37 +339,6 @@ class StopAsked:
     reason: str
 
 
-@value
-class ClockRead:
-    """The clock on the wall shows this second of the day; read often enough, as people set it."""
-
-    second: float
-
-
-@value
-class CpusChosen:
-    """So many cpus are to be offered from now on."""
-
-    cpus: int
-
-
-@value
-class PauseAsked:
-    """The node is to take no jobs until further notice, or (`ends`) to take them again."""
-
-    ends: bool = False
-
-
-@value
-class ReleaseAsked:
-    """The client that holds the node is to lose it once its running jobs have ended."""
-
-
-@value
-class OwnerGone:
-    """The program that started this node for itself has ended."""
-
-
 Event = (
     MessageArrived
     | PeerConnected
@@ -353,6 +348,8 @@ Event = (
     | PeerRefusedUs
     | NodeFound
     | KnockFailed
+    | RelayFound
+    | CarriedChanged
     | OtherKeySeen
     | CertificateExpiring
     | DeadlinePassed

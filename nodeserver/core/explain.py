@@ -31,6 +31,7 @@ def explain(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
     lines = [_jobs_line(fleet, comp, ready), *_priority_lines(comp)]
     lines += _pinned_lines(fleet, comp, list(comp.pinned_nodes()), now)
     lines += [_node_line(node, comp, now) for node in fleet.nodes.values()]
+    lines += fleet.discovery.relays.words()
     lines += [f'{address}: uses another key; {KEY_ADVICE}' for address in strangers]
     lines += [f'{address}: {reason}' for address, reason in fleet.discovery.refusals.items()]
     lines += fleet.discovery.knocking.words(comp)[:MOST_NAMES]

@@ -93,6 +93,7 @@ class NodeRecord:
         'shared',
         'unanswered',
         'uses',
+        'via',
         'wishes',
     )
 
@@ -101,6 +102,7 @@ class NodeRecord:
         self.address = address
         self.port = port  # 0: it connected to us, and where it listens is of no use
         self.local_path = local_path
+        self.via = ''  # the relay that carries the connection, if one does
         self.asked_port = 0  # where its beacon answers, if that was told
         self.asked_address = ''  # by which it was asked, or goes too, if that is another one (L10)
         self.places: frozenset[tuple[str, int]] = frozenset()  # where it has answered

@@ -11,11 +11,13 @@ from math import inf
 
 from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Effect, Knock, StopKnocking
-from nodeserver.core.events import KnockFailed, NodeFound
+from nodeserver.core.events import KnockFailed, NodeFound, RelayFound
 from nodeserver.core.fleet import NodeRecord
 
 KNOCK_AFTER = 1.0  # seconds after a ping: an answer takes milliseconds
 MOST_PLACES_OF_A_NODE = 8
+MOST_RELAY_HOSTS = 100
+RELAY_PORT = 51346  # UDP and TCP (D15)
 
 Place = tuple[str, int]  # address and port
 
@@ -33,6 +35,7 @@ class Knocking:
         self._computations = computations
         self._emit = emit
         self._tried: dict[Place, str] = {}  # where it is knocked, and why the last try failed
+        self._relay_hosts: set[str] = set()  # where a relay answered, and so perhaps nobody else
 
     def pinged(self, comp: Computation, now: float) -> None:
         """Nodes were asked by UDP; those that a computation names are missed from now on."""
@@ -47,7 +50,9 @@ class Knocking:
         known = {place for node in self._nodes.values() for place in node.places}
         called = {node.address for node in self._nodes.values() if node.has_called}
         for place in _named(comp):
-            if place not in known and place[0] not in called and place not in self._tried:
+            if place[0] in self._relay_hosts or place[0] in called or place in known:
+                continue
+            if place not in self._tried:
                 self._tried[place] = ''
                 self._emit(Knock(*place))
 
@@ -60,6 +65,14 @@ class Knocking:
                 if node is not None and len(node.places) < MOST_PLACES_OF_A_NODE:
                     node.places |= {place}
                 self._stop(place)
+            self._stop((address, RELAY_PORT))
+
+    def relay_found(self, event: RelayFound) -> None:
+        """A relay is there: note where, and knock no more at this machine."""
+        if len(self._relay_hosts) < MOST_RELAY_HOSTS:
+            self._relay_hosts.add(event.address)
+        for place in [place for place in self._tried if place[0] == event.address]:
+            self._stop(place)
 
     def connected(self, node: NodeRecord) -> None:
         """A node has connected by itself, perhaps because nobody can connect to it."""
@@ -71,11 +84,26 @@ class Knocking:
         place = event.address, event.port
         if place in self._tried:
             self._tried[place] = event.reason
+            self._look_for_relay(event.address)
+
+    def _look_for_relay(self, address: str) -> None:
+        """Where one was named without a port there is no node: it may be a relay's machine."""
+        place = address, RELAY_PORT
+        wanted = any(place in _relays(comp) for comp in self._computations.values())
+        if (
+            wanted
+            and place not in self._tried
+            and not any(
+                there[0] == address for node in self._nodes.values() for there in node.places
+            )
+        ):
+            self._tried[place] = ''
+            self._emit(Knock(*place))
 
     def unwanted(self) -> None:
         """A computation is closed: knock no more where no other one looks for nodes."""
         open_ones = (comp for comp in self._computations.values() if not comp.closing)
-        wanted = {place for comp in open_ones for place in _named(comp)}
+        wanted = {place for comp in open_ones for place in (*_named(comp), *_relays(comp))}
         for place in self._tried.keys() - wanted:
             self._stop(place)
 
@@ -97,3 +125,9 @@ class Knocking:
 def _named(comp: Computation) -> Iterator[Place]:
     """Where a computation looks for one node each, and not for any that is there."""
     return ((spec.pattern, spec.port) for spec in comp.specs if '*' not in spec.pattern)
+
+
+def _relays(comp: Computation) -> Iterator[Place]:
+    """Where a relay may be, beside a node or in its place: at machines named without a port."""
+    default = comp.declared.node_port
+    return ((address, RELAY_PORT) for address, port in _named(comp) if port == default)

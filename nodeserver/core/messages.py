@@ -48,6 +48,7 @@ from nodeserver.core.fleetmessages import FleetMessage
 from nodeserver.core.notices import NodeNotice as NodeNotice
 from nodeserver.core.outputmessages import JobsOutput as JobsOutput
 from nodeserver.core.outputmessages import OutputTaken as OutputTaken
+from nodeserver.core.relaymessages import RelayMessage
 from nodeserver.core.values import ONE_CPU as ONE_CPU
 from nodeserver.core.values import ORDINARY as ORDINARY
 from nodeserver.core.values import Availability as Availability
@@ -357,6 +358,7 @@ Message = (
     | DropData
     | FileMessage
     | FleetMessage
+    | RelayMessage
     | JobsOutput
     | OutputTaken
     | AskDiagnosis

@@ -18,9 +18,7 @@ from nodeserver.core.departure import Departure
 from nodeserver.core.effects import CloseTemplate, Disconnect, Effect, Report, Send
 from nodeserver.core.events import (
     AvailabilityMeasured,
-    ClockRead,
     CloseAsked,
-    CpusChosen,
     DeadlinePassed,
     Event,
     JobsPrinted,
@@ -28,13 +26,10 @@ from nodeserver.core.events import (
     JobsReported,
     MemoryExceeded,
     MessageArrived,
-    OwnerGone,
-    PauseAsked,
     PeerConnected,
     PeerLost,
     PeerRefusedUs,
     ProvisionalReported,
-    ReleaseAsked,
     StopAsked,
     TemplateClosed,
     TemplateFailed,
@@ -64,6 +59,7 @@ from nodeserver.core.messages import (
     ShareData,
     StopJobs,
 )
+from nodeserver.core.nodeevents import ClockRead, CpusChosen, OwnerGone, PauseAsked, ReleaseAsked
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules, Peer
 from nodeserver.core.nodefiles import NodeFiles
 from nodeserver.core.nodestatus import held_by, refused, status_lines

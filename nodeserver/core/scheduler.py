@@ -82,7 +82,7 @@ class SchedulerCore:
         passing = Passing(self._fleet, self._out.append)
         discovery = self._fleet.discovery
         self._watching = Watching(self._fleet, self._out.append)
-        self._deadlines = Deadlines(self._fleet.nodes, self._fleet.computations, self._watching)
+        self._deadlines = Deadlines(self._fleet, self._watching)
         self._files = FileRoutes(self._fleet, self._out.append)
         self._expiry = Expiry(self._fleet.computations, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
@@ -175,6 +175,8 @@ class SchedulerCore:
                 self._lose(node, f'it broke the protocol: {lie}', now)
             elif hear is not None:
                 hear(node, event.message, now)
+        elif event.peer in self._fleet.discovery.relays:
+            self._fleet.discovery.relays.hear(event, now)
         elif kind in self._from_client and is_own(
             self._fleet.computations, event.peer, event.message
         ):
@@ -315,6 +317,8 @@ class SchedulerCore:
         node = self._fleet.nodes.get(event.peer)
         if node is not None:
             self._lose(node, event.reason, now, is_gone=node.has_called)
+        elif event.peer in self._fleet.discovery.relays:
+            self._fleet.discovery.relays.lost(event, now)
 
     def _lose(self, node: NodeRecord, reason: str, now: float, *, is_gone: bool = False) -> None:
         """A node is gone: its jobs go elsewhere or end, and its clients are told.
@@ -352,6 +356,7 @@ class SchedulerCore:
         if self._fleet.nodes and now >= self._deadlines.pulse_at:
             self._pulse(now)
         self._watching.ask(now)
+        self._fleet.discovery.relays.due(now)
         for comp in list(self._fleet.computations.values()):
             self._fleet.discovery.due(comp, now)
             self._notice_due(comp, now)

@@ -11,10 +11,17 @@ from collections.abc import Callable, Iterable
 from nodeserver.core import levels
 from nodeserver.core.departure import Departure
 from nodeserver.core.effects import Effect, Report, Send
-from nodeserver.core.events import ClockRead, CloseAsked, PauseAsked, ReleaseAsked
+from nodeserver.core.events import (
+    CloseAsked,
+)
 from nodeserver.core.hosted import Hosted, HostedState
 from nodeserver.core.hours import Service
 from nodeserver.core.messages import ComputationRefused, NodeFree, NodePaused
+from nodeserver.core.nodeevents import (
+    ClockRead,
+    PauseAsked,
+    ReleaseAsked,
+)
 from nodeserver.core.nodefacts import NodeRules, Peer
 from nodeserver.core.workplace import Workplace
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, TypeVar, dataclass_transform
 
-NODE_ROLE, SCHEDULER_ROLE = 'node', 'scheduler'  # what a peer says it is when it connects
+# what a peer says it is when it connects
+NODE_ROLE, SCHEDULER_ROLE, RELAY_ROLE = 'node', 'scheduler', 'relay'
 
 T = TypeVar('T')
 

@@ -43,8 +43,13 @@ class _Guest(NamedTuple):
 class Anteroom:
     """Knows all connections of one port by their descriptors, and shuts down who stays too long."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience: float) -> None:
-        self._loop = loop
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        patience: float,
+        origin: Callable[[str], str] = str,  # who is behind an address of ours
+    ) -> None:
+        self._loop, self._origin = loop, origin
         self._patience = patience + GREETING_TIME
         self._guests: dict[int, _Guest] = {}  # the oldest first
         self._of_network: dict[str, int] = {}  # guests
@@ -62,7 +67,7 @@ class Anteroom:
         peer = _peer_of(fd)
         if peer is None:  # it is closed already
             return
-        network = network_of(plain(peer[0]))
+        network = network_of(self._origin(plain(peer[0])))
         guest = _Guest(peer, network, self._loop.time() + self._patience)
         if len(self._peers) + len(self._guests) >= self._most:
             self._turn_away(fd, guest, f'there are {self._most} connections, which is the most')
@@ -84,7 +89,7 @@ class Anteroom:
         """Forget a connection that ended; its address, if it was a guest that is known."""
         self._peers.discard(fd)
         guest = self._forget(fd)
-        return plain(guest.peer[0]) if guest is not None else ''
+        return self._origin(plain(guest.peer[0])) if guest is not None else ''
 
     def close(self) -> None:
         """Let nobody be shut down any more."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nodeserver.core.errors import KeyFileError, PortBusy
-from nodeserver.core.events import Event, NodeFound, OtherKeySeen
+from nodeserver.core.events import Event, NodeFound, OtherKeySeen, RelayFound
 from nodeserver.io import netif
 from nodeserver.io.datagrams import (
     Budget,
@@ -261,6 +261,9 @@ class ClientBeacon:
 
     def _answered(self, contact: beacon.NodeContact, source: SocketAddress, asked: str) -> None:
         address, port = printable(source), source[1]
+        if contact.flags & beacon.Flag.RELAY:
+            self._post(RelayFound(contact.node, address, contact.port))
+            return
         found = NodeFound(
             contact.node,
             address,

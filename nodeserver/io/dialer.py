@@ -43,11 +43,16 @@ _GOOD_BYE_LINGER = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a peer listens; `local_path` is its ipc socket and wins where it is given."""
+    """Where a peer listens; `local_path` is its ipc socket and wins where it is given.
+
+    `via` is the peer id of the relay that carries the connection: the address is one of its
+    network, and may be another machine's here.
+    """
 
     address: str
     port: int
     local_path: str = ''
+    via: str = ''
 
     def __str__(self) -> str:
         if self.local_path:

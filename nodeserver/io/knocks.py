@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nodeserver.core.effects import Knock, StopKnocking
-from nodeserver.core.events import Event, KnockFailed, NodeFound
-from nodeserver.core.values import NODE_ROLE
+from nodeserver.core.events import Event, KnockFailed, NodeFound, RelayFound
+from nodeserver.core.values import NODE_ROLE, RELAY_ROLE
 from nodeserver.io.datagrams import bind_address, family_of
 from nodeserver.io.dialer import Dialer, Target
 from nodeserver.io.linkoptions import Surroundings
@@ -35,7 +35,7 @@ MOST_AT_ONCE = 100  # of a thousand places that nobody answers at: each holds a 
 _GOOD_BYE_LINGER = 1.0
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EAGAIN, errno.EWOULDBLOCK)  # the last on Windows
 
-Ask = Callable[[Target, Callable[[str], None], Callable[[str], None]], Dialer]
+Ask = Callable[[Target, Callable[[str, str], None], Callable[[str], None]], Dialer]
 
 
 class _KnockDialer(Dialer):
@@ -45,7 +45,7 @@ class _KnockDialer(Dialer):
         self,
         around: Surroundings,
         target: Target,
-        answered: Callable[[str], None],
+        answered: Callable[[str, str], None],
         failed: Callable[[str], None],
     ) -> None:
         self._tell_peer, self._tell_failure = answered, failed
@@ -58,10 +58,10 @@ class _KnockDialer(Dialer):
             self._refused(text)
             return
         theirs, _ = read_greeting(frames)
-        if theirs.role == NODE_ROLE:
-            self._tell_peer(theirs.peer)
+        if theirs.role in (NODE_ROLE, RELAY_ROLE):
+            self._tell_peer(theirs.peer, theirs.role)
         else:
-            self._refused(f'a {theirs.role} answers there, and no node')
+            self._refused(f'a {theirs.role} answers there, and no node or relay')
 
     def _refused(self, words: str) -> None:
         self._tell_failure(words)
@@ -134,11 +134,14 @@ class Knocks:
         """Tell why nobody was met."""
         self._post(KnockFailed(target.address, target.port, reason))
 
-    def found(self, target: Target, peer: str) -> None:
+    def found(self, target: Target, peer: str, role: str) -> None:
         """Tell who was met."""
         place = target.address, target.port
         self._end(place)
-        self._post(NodeFound(peer, *place, '', is_tls=self._is_tls))
+        if role == RELAY_ROLE:
+            self._post(RelayFound(peer, *place))
+        else:
+            self._post(NodeFound(peer, *place, '', is_tls=self._is_tls))
 
     def _end(self, place: tuple[str, int]) -> None:
         knocking = self._knocks.pop(place, None)
@@ -205,9 +208,9 @@ class _Knocking:
         self._timer = loop.call_later(GREETING_LIMIT, self._failed, silent)
         self._dialer = self._owner.ask(self.target, self._found, self._failed)
 
-    def _found(self, peer: str) -> None:
+    def _found(self, peer: str, role: str) -> None:
         if self._dialer is not None:
-            self._owner.found(self.target, peer)
+            self._owner.found(self.target, peer, role)
 
     def _failed(self, reason: str) -> None:
         self.close()

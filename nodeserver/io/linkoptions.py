@@ -50,6 +50,8 @@ class LinkOptions:
     sink: Callable[[int], Sink] = MemorySink
     files: FileAccess | None = None
     tls: TlsIdentity | None = None
+    # who is behind an address that a connection comes from, where others are joined to our own
+    origin: Callable[[str], str] = str
 
 
 def patient_options(msg_timeout: float) -> LinkOptions:

@@ -58,7 +58,16 @@ class ZmqDialer(Dialer):
         self._monitored = WatchedSocket(around.loop, self._monitor, self._take_monitor)
         self._watched = WatchedSocket(around.loop, sock, self._take, self._received)
         sock.setsockopt(zmq.IPV6, int(':' in target.address))
-        sock.connect(tcp_endpoint(target.address, target.port))
+        sock.connect(self._endpoint())
+
+    def _endpoint(self) -> str:
+        """Where to connect to."""
+        return tcp_endpoint(self.target.address, self.target.port)
+
+    def _look_whether_gone(self) -> None:
+        """Find out whether a peer whose connection closed is certainly gone."""
+        where = (self.target.address, self.target.port)
+        self._probe = Probe(self._around.loop, where, self.give_up)
 
     def _watch_the_wire(self, sock: zmq.Socket[bytes]) -> None:
         """Have a wire that is cut noticed, and one that is whole again used soon.
@@ -128,8 +137,7 @@ class ZmqDialer(Dialer):
         if self.is_up:
             super()._on_disconnected()
             if self.is_greeted:
-                where = (self.target.address, self.target.port)
-                self._probe = Probe(self._around.loop, where, self.give_up)
+                self._look_whether_gone()
 
     def _on_handshake_failed(self, kind: int, value: int) -> None:
         if kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:

@@ -11,12 +11,14 @@ A peer id is 16 random bytes written as 32 hex characters; this text is also its
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import zmq
 
 from nodeserver.core.events import Event, PeerLost
 from nodeserver.core.messages import Message
-from nodeserver.core.values import NODE_ROLE, SCHEDULER_ROLE
+from nodeserver.core.values import NODE_ROLE, RELAY_ROLE, SCHEDULER_ROLE
+from nodeserver.io.carried import CarriedDialer, Carriers
 from nodeserver.io.dialer import OTHER_WAY_ROUND, Dialer, Target, log
 from nodeserver.io.knocks import TlsKnock, ZmqKnock
 from nodeserver.io.linkoptions import LinkOptions, Surroundings
@@ -35,7 +37,11 @@ from nodeserver.wire.linkkeys import LinkKeys
 _MAX_SOCKETS = 65535
 _DISCONNECT_LINGER = 1.0
 # whom each takes connections of (D2); a role that is not here takes any
-_TAKES = {NODE_ROLE: SCHEDULER_ROLE, SCHEDULER_ROLE: NODE_ROLE}
+_TAKES = {
+    NODE_ROLE: (SCHEDULER_ROLE,),
+    RELAY_ROLE: (SCHEDULER_ROLE,),
+    SCHEDULER_ROLE: (NODE_ROLE, RELAY_ROLE),
+}
 _TAKEN_UP_ANEW = 'its connection was lost and taken up anew'
 
 
@@ -64,6 +70,7 @@ class ZmqLink:
         self._doorkeeper = Doorkeeper(self._around, keys) if keys and not self._tls else None
         self._dialer_kind: type[ZmqDialer] | type[TlsDialer] = TlsDialer if self._tls else ZmqDialer
         self._dialers: dict[str, Dialer] = {}
+        self._carriers = Carriers(self._around)
         self._listeners: list[Listener] = []
 
     def listen(self, address: str, port: int, option: str = '--port') -> int:
@@ -85,20 +92,28 @@ class ZmqLink:
         """Take connections at a local path, without keys: its directory must be ours alone."""
         self._listeners.append(UnixListener(self._around, self._admits, path))
 
-    def connect(self, peer: str, address: str, port: int, local_path: str = '') -> None:
+    def connect(
+        self, peer: str, address: str, port: int, local_path: str = '', via: str = ''
+    ) -> None:
         """Connect to a peer, and keep at it until it is lost or `disconnect` is called."""
-        target = Target(address, port, local_path)
+        target = Target(address, port, local_path, via)
         dialer = self._dialers.get(peer)
+        if isinstance(dialer, CarriedDialer) and replace(dialer.target, via=via) == target and via:
+            dialer.target = target  # by another relay from now on: the session goes on
+            return
         if self._listener_of(peer) or (dialer and (dialer.target == target or dialer.is_up)):
             return
-        kind = UnixDialer if local_path else self._dialer_kind
-        if dialer is not None and dialer.is_greeted and isinstance(dialer, kind):
+        if dialer is not None and dialer.is_greeted and type(dialer) is self._kind_for(target):
             self._give_up_predecessors(target)
             dialer.redirect(target)  # it has moved: nothing is lost with its session
             return
         self.disconnect(peer)
         self._give_up_predecessors(target)
-        self._dialers[peer] = kind(self._around, peer, target, self._on_gone)
+        self._dialers[peer] = self._dialer_to(peer, target)
+
+    def use_relay(self, relay: str, host: str, port: int) -> None:
+        """Ask this relay there to carry connections from now on; with port 0, not any more."""
+        self._carriers.use(relay, host, port)
 
     def dial(self, target: Target, met: Callable[[], None] = _nothing) -> None:
         """Connect to whoever listens there; who that is shows when it answers: `met` is called."""
@@ -111,7 +126,7 @@ class ZmqLink:
         self._dialers[called] = self._dialer_kind(self._around, called, target, self._on_gone, meet)
 
     def ask(
-        self, target: Target, answered: Callable[[str], None], failed: Callable[[str], None]
+        self, target: Target, answered: Callable[[str, str], None], failed: Callable[[str], None]
     ) -> Dialer:
         """Ask who listens there, beside all links; whoever asks closes what this answers."""
         kind = TlsKnock if self._tls else ZmqKnock
@@ -186,6 +201,18 @@ class ZmqLink:
         if self._around.options.files is not None:
             self._around.options.files.close()
         self._around.context.term()
+        self._carriers.close(linger)
+
+    def _kind_for(self, target: Target) -> type[Dialer]:
+        if target.via:
+            return CarriedDialer
+        return UnixDialer if target.local_path else self._dialer_kind
+
+    def _dialer_to(self, peer: str, target: Target) -> Dialer:
+        if target.via:
+            return CarriedDialer(self._carriers, peer, target, self._on_gone)
+        kind = UnixDialer if target.local_path else self._dialer_kind
+        return kind(self._around, peer, target, self._on_gone)
 
     def _give_up_predecessors(self, target: Target) -> None:
         """Who had this address is gone, whether or not its dialer has noticed.
@@ -222,8 +249,9 @@ class ZmqLink:
     def _admits(self, theirs: Introduction, here: Listener, name: bytes) -> str:
         """Decide over a peer that connects, also while there is another way to it; '' admits it."""
         peer, our_role = theirs.peer, self._around.us[1]
-        if theirs.role != _TAKES.get(our_role, theirs.role):
-            return f'it is a {our_role}, and takes connections of a {_TAKES[our_role]} only'
+        taken = _TAKES.get(our_role, (theirs.role,))
+        if theirs.role not in taken:
+            return f'it is a {our_role}, and takes connections of a {" or ".join(taken)} only'
         dialer = self._dialers.get(peer)
         if dialer is not None:
             if self._goes_on(dialer, peer):
@@ -250,5 +278,5 @@ class ZmqLink:
         """
         us, our_role = self._around.us
         if dialer.is_greeted:
-            return dialer.is_up or our_role != NODE_ROLE
+            return dialer.is_up or our_role == SCHEDULER_ROLE
         return dialer.is_up and us > peer

@@ -47,7 +47,8 @@ class ZmqListener(Listener):
     def __init__(self, around: Surroundings, admits: Admits) -> None:
         super().__init__(around, admits)
         self._strangers = _Strangers(around.loop, self._saw_other_key)
-        self._anteroom = Anteroom(around.loop, around.options.handshake_timeout)
+        options = around.options
+        self._anteroom = Anteroom(around.loop, options.handshake_timeout, options.origin)
         self._full = Throttle(_ONE_LINE_PER)
         self._fd = self._spare_fd = -1
         sock = self._sock = make_socket(around, zmq.ROUTER)
@@ -119,7 +120,7 @@ class ZmqListener(Listener):
         is_hello = bool(frames) and frames[0][:1] == _HELLO
         if is_hello:
             self._hear_of_connections()  # this one's beginning stands before its first words
-        self._receive(name, frames, lambda: _address_of(first))
+        self._receive(name, frames, lambda: self._around.options.origin(_address_of(first)))
         if is_hello and name in self._sessions:
             self._anteroom.greeted(int(first.get(zmq.SRCFD)))
 

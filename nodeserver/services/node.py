@@ -33,15 +33,17 @@ from nodeserver.core.effects import (
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import (
     AvailabilityMeasured,
-    ClockRead,
     CloseAsked,
+    StopAsked,
+)
+from nodeserver.core.node import NodeCore
+from nodeserver.core.nodeevents import (
+    ClockRead,
     CpusChosen,
     OwnerGone,
     PauseAsked,
     ReleaseAsked,
-    StopAsked,
 )
-from nodeserver.core.node import NodeCore
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules
 from nodeserver.core.values import NODE_ROLE, Availability
 from nodeserver.io import netif

@@ -22,6 +22,7 @@ from nodeserver.core.effects import (
     Report,
     Send,
     StopKnocking,
+    UseRelay,
 )
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import CertificateExpiring, StopAsked
@@ -78,6 +79,7 @@ class SchedulerService:
                 StopKnocking: lambda effect: self._knocks.stop(effect),
                 Connect: self._connect,
                 Disconnect: self._disconnect,
+                UseRelay: self._use_relay,
                 Report: write_report,
             },
         )
@@ -184,7 +186,10 @@ class SchedulerService:
     def _connect(self, effect: Connect) -> None:
         self._beacon.sightings.wanted(effect.node)
         local_path = '' if self._is_tls else effect.local_path  # a certificate is asked of all (D7)
-        self._nodes.connect(effect.node, effect.address, effect.port, local_path)
+        self._nodes.connect(effect.node, effect.address, effect.port, local_path, effect.via)
 
     def _disconnect(self, effect: Disconnect) -> None:
         self._nodes.disconnect(effect.peer)
+
+    def _use_relay(self, effect: UseRelay) -> None:
+        self._nodes.use_relay(effect.relay, effect.host, effect.port)

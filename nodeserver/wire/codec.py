@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from nodeserver.core import filemessages, fleetmessages, messages
+from nodeserver.core import filemessages, fleetmessages, messages, relaymessages
 from nodeserver.core.errors import ProtocolError
 from nodeserver.core.messages import Message
 
@@ -74,6 +74,10 @@ TAGS: dict[type[Any], int] = {
     messages.OutputTaken: 57,
     messages.NodePaused: 64,
     messages.NodeNotice: 76,
+    relaymessages.AskNodes: 80,
+    relaymessages.RelayDetails: 81,
+    relaymessages.NodesSeen: 82,
+    relaymessages.NodesGone: 83,
     messages.AskDiagnosis: 88,
     messages.Diagnosis: 89,
 }

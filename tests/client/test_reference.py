@@ -26,14 +26,15 @@ from dispy_nb.history import Failure
 from dispy_nb.job import Finish
 from dispy_nb.joblib_backend import DispyBackend
 from dispy_nb.snapshot import JobSnapshot, NodeSnapshot, ProvisionalSnapshot, Snapshot
-from nodeserver.cli import configuration, console, dispynode
-from nodeserver.core import computation, departure, discovery, outputpace
-from nodeserver.io import keys, limits, memfile, privatefiles, templateend
+from nodeserver.cli import configuration, console, dispynetrelay, dispynode
+from nodeserver.core import computation, departure, discovery, outputpace, relay
+from nodeserver.io import forwarding, keys, limits, memfile, privatefiles, pump, templateend
 from nodeserver.wire import manifest, packed
 from nodeserver.worker import helpers
 from tests.support import pages
 
 PAGE = pages.prose(pages.ROOT / 'docs' / 'reference.md')
+RELAY_PAGE = pages.prose(pages.ROOT / 'docs' / 'dispynetrelay.md')
 NODE_PAGE = pages.prose(pages.ROOT / 'docs' / 'dispynode.md')
 CLASSES = [
     each
@@ -176,9 +177,10 @@ def options_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     ('parser', 'text'),
     [
         (dispynode.parser(), pages.section(NODE_PAGE, 'Options')),
+        (dispynetrelay.parser(), pages.section(RELAY_PAGE, 'Options')),
         (commands.parser(), pages.section(PAGE, 'Programs')),
     ],
-    ids=['dispynode', 'dispy'],
+    ids=['dispynode', 'dispynetrelay', 'dispy'],
 )
 def test_every_option_is_there_with_its_default(parser: argparse.ArgumentParser, text: str) -> None:
     rows = [row for row in pages.rows(text) if len(row) == 3]
@@ -218,6 +220,22 @@ def test_every_environment_variable_is_there() -> None:
             }
     assert {'DISPY_SECRET', 'DISPY_NB_START'} <= used
     assert used - there - {'DISPY_NB_PYTHONPATH'} == set()  # that one is between our processes
+
+
+def test_the_limits_of_a_relay_are_those_of_the_code() -> None:
+    text = pages.section(RELAY_PAGE, 'Who can use it')
+    for words in (
+        f'{forwarding.MOST_WAITING}, of them {forwarding.MOST_WAITING_OF_ONE} from one address, '
+        f'for {forwarding.GREETING_SECONDS:g} seconds',
+        f'{forwarding.MOST_OWN:,}, of them {forwarding.MOST_OWN_OF_ONE} from one address',
+        f'{relay.MOST_PROGRAMS:,}; one that says nothing for {relay.LEASE:g} s',
+        f'| {discovery.MOST_NODES:,} |',
+        f'| {relay.MOST_PORTS} |',
+        f'| {forwarding.MOST_CARRIED:,} |',
+        f'{pump.PORTION >> 10} KiB each way',
+        f'one a minute for an address, {forwarding._LINES_PER} addresses',
+    ):
+        assert words in text, words
 
 
 def test_the_limits_are_those_of_the_code() -> None:

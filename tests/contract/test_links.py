@@ -9,13 +9,14 @@ import pytest
 
 from nodeserver.core.events import MessageArrived, PeerConnected
 from nodeserver.core.messages import Farewell, NodePulse, SubmitJobs
+from tests.contract.carried import carried_pair
 from tests.contract.ends import QUICK, End, local_pair, our_keys, until, zmq_pair
 from tests.support.certificates import our_identity
 
 Ends = tuple[End, End]
 
 
-@pytest.fixture(params=['local', 'tcp with CURVE', 'TLS', 'ipc'])
+@pytest.fixture(params=['local', 'tcp with CURVE', 'TLS', 'ipc', 'carried'])
 def ends(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> Iterator[Ends]:
     """Connect two ends by each kind of link."""
     if request.param == 'local':
@@ -24,6 +25,9 @@ def ends(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> Ite
     elif request.param == 'TLS':
         options = replace(QUICK, tls=our_identity())
         with zmq_pair(loop, None, is_local=False, options=options) as pair:
+            yield pair
+    elif request.param == 'carried':
+        with carried_pair(loop, our_keys()) as pair:
             yield pair
     else:
         with zmq_pair(loop, our_keys(), is_local=request.param == 'ipc') as pair:

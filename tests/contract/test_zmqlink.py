@@ -436,7 +436,7 @@ def test_a_scheduler_goes_on_with_its_broken_connection_although_the_node_calls(
     ('role', 'words'),
     [
         ('node', 'it is a node, and takes connections of a scheduler only'),
-        ('scheduler', 'it is a scheduler, and takes connections of a node only'),
+        ('scheduler', 'it is a scheduler, and takes connections of a node or relay only'),
     ],
 )
 def test_who_connects_to_one_of_its_own_kind_is_told_what_that_is(

@@ -14,7 +14,6 @@ from nodeserver.core.events import (
     DeadlinePassed,
     JobsRecalled,
     JobsReported,
-    OwnerGone,
     PeerConnected,
     PeerLost,
     StopAsked,
@@ -24,6 +23,9 @@ from nodeserver.core.events import (
     TemplateReady,
     WorkerEnded,
     WorkerForked,
+)
+from nodeserver.core.nodeevents import (
+    OwnerGone,
 )
 from nodeserver.core.status import JobStatus
 from tests.support.nodebench import Bench, opening

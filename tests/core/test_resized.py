@@ -5,8 +5,10 @@ import pytest
 from nodeserver.core import effects as do
 from nodeserver.core import fleetmessages as f
 from nodeserver.core import messages as m
-from nodeserver.core.events import CpusChosen
 from nodeserver.core.messages import Resources
+from nodeserver.core.nodeevents import (
+    CpusChosen,
+)
 from nodeserver.core.status import NodeStatus
 from tests.core.test_steering import ask, node_alone, ran, statuses
 from tests.support.desk import CLIENT, Desk

@@ -5,18 +5,20 @@ import pytest
 from nodeserver.core import effects as do
 from nodeserver.core import messages as m
 from nodeserver.core.events import (
-    ClockRead,
     CloseAsked,
-    CpusChosen,
     DeadlinePassed,
-    PauseAsked,
     PeerConnected,
     PeerLost,
-    ReleaseAsked,
     StopAsked,
     TemplateClosed,
 )
 from nodeserver.core.hours import ServiceHours, read_time
+from nodeserver.core.nodeevents import (
+    ClockRead,
+    CpusChosen,
+    PauseAsked,
+    ReleaseAsked,
+)
 from nodeserver.core.nodefacts import NodeRules
 from nodeserver.core.status import JobStatus
 from tests.support.desk import CLIENT, Desk

@@ -9,6 +9,7 @@ from nodeserver.core import fleetmessages as f
 from nodeserver.core import messages as m
 from nodeserver.core.effects import Ping
 from nodeserver.core.events import NodeFound, PeerLost
+from nodeserver.core.knocking import RELAY_PORT
 from nodeserver.core.status import JobStatus, NodeStatus
 from tests.support.desk import CLIENT, Desk
 
@@ -88,7 +89,8 @@ def test_an_added_element_is_asked_for_at_once_and_comes_first() -> None:
     desk.effects.clear()
     assert ask(desk, f.AddNodes, [m.NodeSpec('10.0.0.2', 51348, 1, True)]).value == 0
     (ping,) = (effect for effect in desk.effects if isinstance(effect, Ping))
-    assert ping.targets == [('10.0.0.2', 51348), ('10.0.0.1', 51348)]
+    nodes = [('10.0.0.2', 51348), ('10.0.0.1', 51348)]
+    assert ping.targets == [*nodes, ('10.0.0.2', RELAY_PORT), ('10.0.0.1', RELAY_PORT)]
     desk.join('b', address='10.0.0.2')
     desk.join('a', address='10.0.0.1')
     asked = {ask.node: ask.spec for ask in desk.sent(m.AllocateAsk)}

@@ -178,7 +178,7 @@ def test_another_program_at_the_port_of_a_node_is_told_as_what_it_is(own_home: P
         f'port {port}: asked by UDP',
         'by TCP: somebody accepts connections there, and says nothing',
         f'port {other}: asked by UDP',
-        'by TCP: it is a scheduler, and takes connections of a node only',
+        'by TCP: it is a scheduler, and takes connections of a node or relay only',
     ]
     with socket.create_server(('127.0.0.1', port)), dispy.JobCluster(abs, port=other, **place):
         nodes = [('127.0.0.1', port), ('127.0.0.1', other)]

@@ -20,7 +20,7 @@ from tests.support.programs import Program
 
 _PROMPT = re.compile(r'(\w+)\$ (.*)')
 _CUT_SHORT = re.compile(r'\b(dnk1-)\w+\.\.\.')
-_SERVERS = {'dispynode': 'serving', 'dispynetrelay': 'relaying'}
+_SERVERS = {'dispynode': 'serving', 'dispynetrelay': 'serving'}
 
 
 class Step(NamedTuple):

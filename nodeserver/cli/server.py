@@ -1,0 +1,95 @@
+"""How a server program begins: command line, configuration file, messages, and what saves them.
+
+words ──▶ given ─┬─ --save_config ──▶ file
+file  ──▶ merged ┴─ run(arguments) ──▶ exit status
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from nodeserver.cli.configuration import (
+    given_options,
+    merged,
+    read_configuration,
+    save_configuration,
+)
+from nodeserver.cli.console import EXIT_FINE, run_program, set_up_logging
+from nodeserver.cli.options import hint_at_secret_file
+from nodeserver.core.errors import ConfigurationError, UsageError
+
+Begun = TypeVar('Begun')
+Check = Callable[[argparse.Namespace], None]
+
+
+def run_server(
+    parser: argparse.ArgumentParser,
+    argv: list[str] | None,
+    begin: Callable[[], Begun],
+    run: Callable[[argparse.Namespace, Begun], int],
+    check: Check,
+) -> int:
+    """Do what the options say, with those of a configuration file; the exit status (D13).
+
+    `begin` is called before any file is read or made, and `run` gets what it answers.  `check`
+    refuses options that are to be saved although no machine could start with them.
+    """
+    given, defaults = given_options(parser, argv)
+
+    def start() -> int:
+        begun = begin()
+        return _start(parser, (given, defaults), lambda arguments: run(arguments, begun), check)
+
+    return run_program(start, debug=given.get('debug', False))
+
+
+def no_terminal() -> None:
+    """Read nothing from standard input: whatever is there is somebody else's."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+def _start(
+    parser: argparse.ArgumentParser,
+    options: tuple[dict[str, Any], dict[str, Any]],
+    run: Callable[[argparse.Namespace], int],
+    check: Check,
+) -> int:
+    given, defaults = options
+    file = given.get('config')
+    configured = {} if file is None else read_configuration(parser, file)
+    found = merged(given, configured)
+    arguments = argparse.Namespace(**defaults | found)
+    try:
+        if 'save_config' in given:
+            check(arguments)
+            return _save(arguments, found)
+        set_up_logging(arguments.log_level, arguments.log_format, arguments.debug, sys.stdout)
+        hint_at_secret_file(argparse.Namespace(secret=given.get('secret')))
+        return run(arguments)
+    except UsageError as error:
+        if _is_of_file(str(error), {k: v for k, v in configured.items() if k not in given}):
+            raise ConfigurationError(f'--config {file}: {error}') from error
+        raise
+
+
+def _is_of_file(text: str, configured: dict[str, Any]) -> bool:
+    """Whether an error speaks of an option that only the configuration file gives."""
+    return any(
+        f'--{name}' in text
+        or f'{name}=' in text
+        or text.startswith(f'{name} ')
+        or repr(str(value)) in text
+        for name, value in configured.items()
+    )
+
+
+def _save(arguments: argparse.Namespace, options: dict[str, Any]) -> int:
+    try:
+        save_configuration(options, arguments.save_config)
+    except OSError as error:
+        raise UsageError(f'--save_config {arguments.save_config}: {error.strerror}') from error
+    return EXIT_FINE

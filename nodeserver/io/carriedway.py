@@ -1,0 +1,263 @@
+"""Local endpoints from which connections are carried to nodes by a relay, on a thread of their own.
+
+    DEALER ── local socket ──▶ CarriedWay ── HELLO, REQUEST ──▶ relay ──▶ node
+
+ZeroMQ could ask a proxy by itself (SOCKS), but aborts the whole process when a socket is closed
+while its proxy refuses (libzmq 4.3.5: the descriptor of a failed attempt is removed twice).
+The thread leaves the loop of the link to the link: what is carried is no work for it, and what
+was said last still goes out while that loop waits for ZeroMQ to end.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable
+
+from nodeserver.io.pump import PORTION, Pump
+from nodeserver.io.zmqsocket import tcp_endpoint
+from nodeserver.wire import carriage
+from nodeserver.wire.carriage import Answer
+
+Place = Callable[[], tuple[str, int] | None]
+"""Where the relay takes connections to be carried; None while there is no relay."""
+Failed = Callable[[str, bool], object]
+"""Called, on the way's thread, with words where no connection is made, and if that is for good."""
+
+_CONNECT_SECONDS = 3.0  # within that lost packets are sent again twice
+_ANSWER_SECONDS = 8.0  # the relay may have to wait for the node
+_UNACKNOWLEDGED_MS = 5000  # what the system at the relay has not confirmed: the wire is cut
+_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
+_CREDENTIALS = struct.Struct('3i')  # process, user, group
+_WORDS = {
+    Answer.NOT_ADMITTED: 'the relay at {} does not know this program, or has another key',
+    Answer.UNKNOWN_NODE: 'the relay at {} does not find it any more',
+    Answer.NODE_REFUSES: 'the relay at {} finds nobody listening there',
+    Answer.NODE_SILENT: 'the relay at {} gets no answer from it',
+    Answer.FULL: 'the relay at {} carries as many connections as it can',
+}
+
+
+class CarryThread:
+    """Runs the ways of one link; started with the first."""
+
+    def __init__(self, program: str, key: bytes) -> None:
+        self.program, self.key = program, key
+        self._scratch = bytearray(PORTION)
+        self._pumps: set[Pump] = set()
+        self._has_ended = asyncio.Event()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name='dispy-carried', daemon=True)
+        self._thread.start()
+
+    def close(self, linger: float) -> None:
+        """End, with `linger` seconds for what this side has closed to be handed on."""
+        asyncio.run_coroutine_threadsafe(self._drain(linger), self.loop).result()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have a function called on the thread."""
+        self.loop.call_soon_threadsafe(function)
+
+    def join(self, near: socket.socket, far: socket.socket) -> None:
+        """Carry bytes between the two; on the thread."""
+        self._pumps.add(Pump(self.loop, near, far, self._scratch, self._ended))
+
+    def _ended(self, pump: Pump) -> None:
+        self._pumps.discard(pump)
+        self._has_ended.set()
+
+    def _run(self) -> None:
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    async def _drain(self, linger: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(linger):
+                while self._pumps:  # near ends are closed, and pumps end when these are read
+                    self._has_ended.clear()
+                    await self._has_ended.wait()
+        for pump in list(self._pumps):
+            pump.close()
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class CarriedWay:
+    """A local endpoint, each connection to which is carried to one node."""
+
+    def __init__(self, thread: CarryThread, node: str, place: Place, failed: Failed) -> None:
+        self._thread, self._loop = thread, thread.loop
+        self._node, self._place, self._failed = node, place, failed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener, self.endpoint = _local_listener()
+        thread.call(lambda: self._loop.add_reader(self._listener, self._accept))
+
+    def close(self) -> None:
+        """Close the endpoint; what goes through it ends when its near end is closed."""
+        self._thread.call(self._close)
+
+    def _close(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            for task in self._tasks:
+                task.cancel()
+
+    def _accept(self) -> None:
+        try:
+            near, _ = self._listener.accept()
+        except OSError:  # it has gone again, or no descriptor is left: ZeroMQ tries again
+            return
+        if not _is_ours(near):
+            near.close()
+            return
+        near.setblocking(False)
+        task = self._loop.create_task(self._carry(near))
+        for tasks in (self._tasks, self._thread.tasks):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _carry(self, near: socket.socket) -> None:
+        """Ask the relay until it carries, or until nobody here waits for that any more."""
+        far: socket.socket | None = None
+        try:
+            for number in range(sys.maxsize):
+                if _has_gone(near):
+                    return
+                far = await self._ask()
+                if far is not None:
+                    break
+                await asyncio.sleep(_PAUSES[min(number, len(_PAUSES) - 1)])
+        finally:
+            if far is None:
+                near.close()
+        if far is not None:
+            self._thread.join(near, far)
+
+    async def _ask(self) -> socket.socket | None:
+        """Ask the relay once; the connection if it carries one."""
+        place = self._place()
+        if place is None:
+            self._failed('its relay is not connected', False)
+            return None
+        where = f'{place[0]} port {place[1]}'
+        sock: socket.socket | None = None
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                sock = await _dial(self._loop, *place)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await self._request(sock)
+        except (OSError, TimeoutError) as error:
+            words = str(error.strerror or error) if isinstance(error, OSError) else ''
+            self._failed(f'the relay at {where} cannot be reached: {words or "no answer"}', False)
+            answer = None
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
+        if answer is Answer.CARRIED:
+            return sock
+        if sock is not None:
+            sock.close()
+        if answer is not None:
+            self._failed(_WORDS[answer].format(where), answer is Answer.NODE_REFUSES)
+        return None
+
+    async def _request(self, sock: socket.socket) -> Answer:
+        hello = carriage.Hello(self._thread.program, secrets.token_bytes(carriage.NONCE_SIZE))
+        await self._loop.sock_sendall(sock, carriage.write_hello(hello.program, hello.nonce))
+        challenge = await self._exactly(sock, carriage.NONCE_SIZE)
+        request = carriage.write_request(hello, challenge, self._node, self._thread.key)
+        await self._loop.sock_sendall(sock, request)
+        (answer,) = await self._exactly(sock, 1)
+        try:
+            return Answer(answer)
+        except ValueError:
+            raise ConnectionResetError('what answers is no relay') from None
+
+    async def _exactly(self, sock: socket.socket, size: int) -> bytes:
+        data = b''
+        while len(data) < size:
+            more = await self._loop.sock_recv(sock, size - len(data))
+            if not more:
+                raise ConnectionResetError('it closed the connection, and may carry none')
+            data += more
+        return data
+
+
+async def _dial(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+    """Connect to the first address of a host that answers."""
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failure: OSError = ConnectionRefusedError('no address')
+    for family, kind, number, _, where in found:
+        sock = socket.socket(family, kind, number)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, 'TCP_USER_TIMEOUT'):  # not on every system
+                timeout = socket.TCP_USER_TIMEOUT
+                sock.setsockopt(socket.IPPROTO_TCP, timeout, _UNACKNOWLEDGED_MS)
+            await loop.sock_connect(sock, where)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure
+
+
+def _local_listener() -> tuple[socket.socket, str]:
+    """Listen where programs of this machine can connect; only those of this user are served.
+
+    Where the system has no sockets with names outside its files it is a port: what is said there
+    is encrypted between the two ends.
+    """
+    if sys.platform == 'linux':
+        name = f'dispy-nb-carried-{secrets.token_hex(16)}'
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        where: str | tuple[str, int] = f'\0{name}'
+        endpoint = f'ipc://@{name}'
+    else:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        where, endpoint = ('127.0.0.1', 0), ''
+    try:
+        sock.bind(where)
+        sock.setblocking(False)
+        sock.listen()
+    except BaseException:
+        sock.close()
+        raise
+    return sock, endpoint or tcp_endpoint(*sock.getsockname())
+
+
+def _is_ours(sock: socket.socket) -> bool:
+    """Whether a connection comes from this very process, where the system can tell."""
+    if sys.platform != 'linux':
+        return True
+    with contextlib.suppress(OSError):
+        data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return bool(_CREDENTIALS.unpack(data)[0] == os.getpid())
+    return False
+
+
+def _has_gone(sock: socket.socket) -> bool:
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

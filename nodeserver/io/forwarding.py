@@ -1,0 +1,330 @@
+"""The one port of a relay that carries connections: whoever comes is told apart by a first byte.
+
+    ZeroMQ's 0xFF ──▶ joined to the relay's own listener
+    a HELLO ──▶ proof of the key ──▶ joined to a node that the relay has found
+    else ──▶ closed
+
+What is carried is encrypted between its two ends; the relay opens connections to nowhere but the
+nodes that its core has named.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import secrets
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from nodeserver.core.errors import PortBusy
+from nodeserver.io.datagrams import Throttle, bind_address
+from nodeserver.io.pump import PORTION, Pump
+from nodeserver.wire import carriage
+from nodeserver.wire.carriage import Answer
+from nodeserver.wire.linkkeys import LinkKeys
+
+MOST_WAITING: Final = 512  # connections that have not shown what they are
+MOST_WAITING_OF_ONE: Final = 128  # of them from one address
+MOST_CARRIED: Final = 4096
+MOST_OWN: Final = 2048
+MOST_OWN_OF_ONE: Final = 128
+MOST_ALIASES: Final = 16384
+GREETING_SECONDS: Final = 5.0
+NODE_SECONDS: Final = 5.0
+_ZMTP = bytes((carriage.ZMTP_FIRST,))
+_BACKLOG = 256
+_ACCEPTED = 64  # in a turn of the loop
+_NO_DESCRIPTOR_PAUSE = 0.5
+_ONE_LINE_PER, _LINES_PER = 60.0, 20
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# seconds: an end that is gone without a word keeps its connection for less than two hours, and
+# a laptop that sleeps for one comes back to it
+_KEEPALIVE = (('TCP_KEEPIDLE', 600), ('TCP_KEEPINTVL', 300), ('TCP_KEEPCNT', 12))
+
+_log = logging.getLogger(__name__)
+
+
+class FrontDoor:
+    """Listens for programs, and carries the connections of those that may have that."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        keys: LinkKeys | None,
+        inner: tuple[str, int],  # where the relay's own link listens
+        changed: Callable[[int], None],  # how many connections are carried now
+    ) -> None:
+        self._loop, self._key, self._inner = loop, carriage.carriage_key(keys), inner
+        self._changed = changed
+        self._listeners: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: Counter[str] = Counter()
+        self._own: dict[Pump, str] = {}  # to our own link, and from where
+        self._own_of: Counter[str] = Counter()
+        self._carried: set[Pump] = set()
+        self._scratch = bytearray(PORTION)
+        self._complaints = Throttle(_ONE_LINE_PER, _LINES_PER)
+        self._aliases: dict[str, str] = {}  # by whose connection it is
+        self._origins: dict[str, str] = {}  # the other way round
+        self._next_alias = 0
+        self._admitted: set[str] = set()
+        self._ways: dict[str, tuple[str, int]] = {}
+
+    def listen(self, address: str, port: int, option: str) -> int:
+        """Take connections at an address ('': all); answers with the port."""
+        try:
+            sock = _listening(address, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortBusy(port, address, option) from error
+            raise
+        self._listeners.append(sock)
+        self._loop.add_reader(sock, self._accept, sock)
+        return int(sock.getsockname()[1])
+
+    def admit(self, program: str) -> None:
+        """Carry connections of a program from now on."""
+        self._admitted.add(program)
+
+    def dismiss(self, program: str) -> None:
+        """Carry no more connections of a program; those that stand end with it."""
+        self._admitted.discard(program)
+
+    def origin(self, address: str) -> str:
+        """Say whose connections come to the relay's own link from this address of ours."""
+        return self._origins.get(address, address)
+
+    def open_way(self, node: str, address: str, port: int) -> None:
+        """Carry connections to a node from now on."""
+        self._ways[node] = (address, port)
+
+    def close_way(self, node: str) -> None:
+        """Carry no more connections to a node; those that stand go on as long as it lives."""
+        self._ways.pop(node, None)
+
+    def stop_listening(self) -> None:
+        """Take no more connections."""
+        for sock in self._listeners:
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._listeners.clear()
+
+    async def aclose(self) -> None:
+        """Close everything."""
+        self.stop_listening()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for pump in (*self._own, *self._carried):
+            pump.close()
+
+    # connections that come
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTED):
+            try:
+                sock, name = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTORS:  # else the loop would spin until one is free
+                    self._pause(listener, error)
+                    return
+                continue  # it was closed before we came
+            address = str(name[0]).removeprefix('::ffff:')
+            if not self._may_wait(address):
+                sock.close()
+                continue
+            sock.setblocking(False)
+            self._waiting[address] += 1
+            task = self._loop.create_task(self._welcome(sock, address))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _may_wait(self, address: str) -> bool:
+        if self._waiting[address] >= MOST_WAITING_OF_ONE or len(self._tasks) >= MOST_WAITING:
+            self._complain(address, 'too many connections that do not say what they are')
+            return False
+        return True
+
+    def _may_enter(self, address: str) -> bool:
+        """Whether one more connection may come to our own link, which throws strangers out."""
+        if self._own_of[address] < MOST_OWN_OF_ONE and len(self._own) < MOST_OWN:
+            return True
+        self._complain(address, 'too many connections')
+        return False
+
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        self._complain('', f'connections have to wait: {error.strerror}')
+        self._loop.remove_reader(listener)
+
+        def go_on() -> None:
+            if listener in self._listeners:
+                self._loop.add_reader(listener, self._accept, listener)
+
+        self._loop.call_later(_NO_DESCRIPTOR_PAUSE, go_on)
+
+    async def _welcome(self, sock: socket.socket, address: str) -> None:
+        """Find out what a connection is, and join it to what it is for."""
+        far: socket.socket | None = None
+        is_carried = False
+        try:
+            async with asyncio.timeout(GREETING_SECONDS + NODE_SECONDS):
+                _tune(sock)
+                first = await self._first(sock)
+                if first[:1] == _ZMTP and self._may_enter(address):
+                    far = await self._dial(*self._inner, self._alias(address))
+                    await self._loop.sock_sendall(far, first)
+                elif first.startswith(carriage.MAGIC):
+                    is_carried = True
+                    far = await self._answer(sock, first, address)
+                elif first and first[:1] != _ZMTP:
+                    self._complain(address, 'what came is of no program of dispy-nb')
+        except (OSError, TimeoutError):
+            pass  # it went away, or said nothing for too long
+        finally:
+            self._waiting[address] -= 1
+            if not self._waiting[address]:
+                del self._waiting[address]
+            if far is None:
+                sock.close()
+        if far is not None:
+            self._join(sock, far, address, is_carried)
+
+    async def _first(self, sock: socket.socket) -> bytes:
+        """The first bytes: a whole HELLO, or what there is of anything else."""
+        async with asyncio.timeout(GREETING_SECONDS):
+            first = await self._loop.sock_recv(sock, carriage.HELLO_SIZE)
+            while carriage.MAGIC.startswith(first[: len(carriage.MAGIC)]) and first:
+                if len(first) == carriage.HELLO_SIZE:
+                    break
+                more = await self._loop.sock_recv(sock, carriage.HELLO_SIZE - len(first))
+                if not more:
+                    return b''
+                first += more
+            return first
+
+    async def _answer(
+        self, sock: socket.socket, first: bytes, address: str
+    ) -> socket.socket | None:
+        """Judge a request; the connection to the node if it is carried."""
+        hello = carriage.read_hello(first)
+        if hello is None:
+            return None
+        challenge = secrets.token_bytes(carriage.NONCE_SIZE)
+        await self._loop.sock_sendall(sock, challenge)
+        async with asyncio.timeout(GREETING_SECONDS):
+            data = await self._exactly(sock, carriage.REQUEST_SIZE)
+        request = carriage.read_request(data)
+        far = None
+        if not carriage.is_proven(hello, challenge, request, self._key):
+            self._complain(address, 'a program with another key (or none) asks to be carried')
+            answer = Answer.NOT_ADMITTED
+        elif hello.program not in self._admitted:
+            answer = Answer.NOT_ADMITTED
+        elif len(self._carried) >= MOST_CARRIED:
+            self._complain('', f'{MOST_CARRIED} connections are carried: no more are')
+            answer = Answer.FULL
+        else:
+            answer, far = await self._reach(request.node)
+        try:
+            await self._loop.sock_sendall(sock, bytes((answer,)))
+        except BaseException:
+            if far is not None:
+                far.close()
+            raise
+        return far
+
+    async def _reach(self, node: str) -> tuple[Answer, socket.socket | None]:
+        place = self._ways.get(node)
+        if place is None:
+            return Answer.UNKNOWN_NODE, None
+        try:
+            async with asyncio.timeout(NODE_SECONDS):
+                return Answer.CARRIED, await self._dial(*place)
+        except ConnectionRefusedError:
+            return Answer.NODE_REFUSES, None
+        except (OSError, TimeoutError):
+            return Answer.NODE_SILENT, None
+
+    def _alias(self, address: str) -> str:
+        """Choose an address of ours that tells whose connection it is: each has one of its own."""
+        alias = self._aliases.get(address)
+        if alias is None:
+            number = self._next_alias = self._next_alias % MOST_ALIASES + 1
+            alias = f'127.77.{number >> 8}.{number & 255}'
+            self._aliases.pop(self._origins.get(alias, ''), None)
+            self._aliases[address], self._origins[alias] = alias, address
+        return alias
+
+    async def _dial(self, address: str, port: int, source: str = '') -> socket.socket:
+        family = socket.AF_INET6 if ':' in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            _tune(sock)
+            if source:
+                with contextlib.suppress(OSError):  # only Linux has all of 127.0.0.0/8
+                    sock.bind((source, 0))
+            await self._loop.sock_connect(sock, bind_address(address, port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def _exactly(self, sock: socket.socket, size: int) -> bytes:
+        data = b''
+        while len(data) < size:
+            more = await self._loop.sock_recv(sock, size - len(data))
+            if not more:
+                raise ConnectionResetError
+            data += more
+        return data
+
+    # connections that are joined
+
+    def _join(
+        self, near: socket.socket, far: socket.socket, address: str, is_carried: bool
+    ) -> None:
+        if is_carried:
+            self._carried.add(Pump(self._loop, near, far, self._scratch, self._carried_ended))
+            self._changed(len(self._carried))
+        else:
+            pump = Pump(self._loop, near, far, self._scratch, self._own_ended)
+            self._own[pump] = address
+            self._own_of[address] += 1
+
+    def _own_ended(self, pump: Pump) -> None:
+        address = self._own.pop(pump)
+        self._own_of[address] -= 1
+        if not self._own_of[address]:
+            del self._own_of[address]
+
+    def _carried_ended(self, pump: Pump) -> None:
+        self._carried.discard(pump)
+        self._changed(len(self._carried))
+
+    def _complain(self, address: str, words: str) -> None:
+        if self._complaints.allows(address, self._loop.time()):
+            _log.warning('%s%s', words, f' (from {address})' if address else '')
+
+
+def _tune(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, number in _KEEPALIVE:
+        if hasattr(socket, name):  # not on every system
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), number)
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    """Listen at an address; without one at all of IPv4 and, where the system has it, of IPv6."""
+    both = not address and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both or ':' in address else socket.AF_INET
+    where = bind_address(address, port) if address else ('', port)
+    sock = socket.create_server(where, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+    sock.setblocking(False)
+    return sock
