@@ -51,23 +51,25 @@ class Console:
         self.servers: dict[str, Program] = {}
         self._env = {'PATH': f'{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin'}
 
-    def run(self, step: Step, directory: Path | None = None) -> str:
-        """Run a command to its end, or a server until it serves; what it has written."""
+    def run(self, step: Step) -> str:
+        """Run a command at home to its end, or a server until it serves; what it has written."""
         machine = self._machines[step.machine]
         command = self._whole(step.command)
-        if directory is not None:
-            command = f'cd {directory} && {command}'
         program = step.command.split()[0]
         if program in _SERVERS:
             server = self._stack.enter_context(
                 machine.program(
-                    'sh', '-c', f'exec {command}', ready=_SERVERS[program], env=self._env
+                    *('sh', '-c', f'cd {machine.home} && exec {command}'),
+                    ready=_SERVERS[program],
+                    env=self._env,
                 )
             )
             self.servers[step.machine] = server
             return server.log()
         done = machine.host.run(
-            ['sh', '-c', command], check=False, env={**machine.env, **self._env}
+            ['sh', '-c', f'cd {machine.home} && {command}'],
+            check=False,
+            env={**machine.env, **self._env},
         )
         assert done.returncode == 0, f'{step.command}: {done.stderr}'
         self.written.append(done.stdout)
