@@ -222,7 +222,9 @@ class Discovery:
         if node is None:
             node = self._nodes[event.peer] = NodeRecord(event.peer, event.address, 0, '', now)
         node.asked = True
-        if not node.places:  # else its address is where it answers, and not that of some tunnel
+        if not node.places:
             node.address = event.address
+        elif not node.asked_address:  # it answers elsewhere: this may be the address of a tunnel
+            node.asked_address = event.address
         node.port = node.asked_port = 0
         self.knocking.connected(node)
