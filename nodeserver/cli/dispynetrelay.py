@@ -16,6 +16,7 @@ from nodeserver.cli.configuration import add_configuration_options
 from nodeserver.cli.console import StopSignals
 from nodeserver.cli.options import (
     Repeated,
+    add_certificate_options,
     add_option,
     add_secret_options,
     new_parser,
@@ -28,7 +29,9 @@ from nodeserver.cli.server import no_terminal, run_server
 from nodeserver.core.errors import UsageError
 from nodeserver.core.knocking import RELAY_PORT
 from nodeserver.io import netif
-from nodeserver.io.keys import choose_secret
+from nodeserver.io.certificate import choose_certificate, words_of_facts
+from nodeserver.io.concealing import conceal_variable
+from nodeserver.io.keys import SECRET_VARIABLE, choose_secret
 from nodeserver.io.limits import raise_file_limit
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.services.relay import RelayOptions, RelayService
@@ -88,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(parser, '--name', type=node_name, default='', help=_NAME_HELP)
     add_option(parser, '--daemon', action='store_true', help=_DAEMON_HELP)
     add_secret_options(parser)
+    add_certificate_options(parser)
     add_configuration_options(parser)
     return parser
 
@@ -129,6 +133,7 @@ def options_of(arguments: argparse.Namespace) -> RelayOptions:
         arguments.forward,
         arguments.ipv4_udp_multicast,
         arguments.ext_ip_addr,
+        choose_certificate(arguments.certfile, arguments.keyfile, arguments.insecure),
     )
 
 
@@ -190,6 +195,9 @@ def _tell_start(options: RelayOptions, port: int) -> None:
     what = 'carrying connections to nodes' if options.carries else 'telling of nodes'
     places = ', '.join(options.addresses) or '*'
     _log.info('dispynetrelay %s serving at %s:%d, %s', options.name, places, port, what)
+    if options.certificate is not None:
+        facts = options.certificate.pair().facts
+        _log.info('all connections use SSL; the certificate is of %s', words_of_facts(facts))
     if options.secret.is_insecure:
         more = ', and is connected to them' if options.carries else ''
         _log.warning('INSECURE: whoever reaches this port learns of the nodes here%s', more)
@@ -219,7 +227,9 @@ def _run(arguments: argparse.Namespace, begun: None) -> int:
     if arguments.daemon:
         no_terminal()
     raise_file_limit()
-    return asyncio.run(serve(options_of(arguments)))
+    options = options_of(arguments)
+    conceal_variable(SECRET_VARIABLE)
+    return asyncio.run(serve(options))
 
 
 if __name__ == '__main__':

@@ -30,7 +30,11 @@ MOST_NODES = 10_000
 MOST_STRANGERS = 1_000
 NODE_HAS_TLS = (
     'it uses SSL, and this side was given no certificate: give certfile (and keyfile), the same '
-    'as at the node'
+    'as there'
+)
+RELAY_LACKS_TLS = (
+    'it does not use SSL, and this side was given a certificate: start it with --certfile (and '
+    '--keyfile), as the nodes'
 )
 NODE_LACKS_TLS = (
     'it does not use SSL, and this side was given a certificate: start it with --certfile (and '
@@ -142,7 +146,10 @@ class Discovery:
 
     def relay_found(self, event: RelayFound, now: float) -> None:
         """A relay answered: it is asked for nodes."""
-        self.relays.found(event, now)
+        mismatch = ''
+        if event.is_tls is not self.is_tls:
+            mismatch = NODE_HAS_TLS if event.is_tls else RELAY_LACKS_TLS
+        self.relays.found(event, mismatch)
         self.knocking.relay_found(event)
 
     def _moved(self, node: NodeRecord, event: NodeFound) -> None:

@@ -118,6 +118,14 @@ class PeerRefused(DispyError):  # noqa: N818
     """A peer that may not be talked to (other key, other protocol); the text says why."""
 
 
+class NotCarried(PeerRefused):
+    """A relay carries no connection to a node now; `is_certain` if the node is known to be gone."""
+
+    def __init__(self, words: str, is_certain: bool = False) -> None:
+        super().__init__(words)
+        self.is_certain = is_certain
+
+
 # our own fault
 
 

@@ -89,6 +89,7 @@ class KnockFailed:
     address: str
     port: int
     reason: str
+    has_answered: bool = False  # somebody is there, who is of no use
 
 
 @value
@@ -112,6 +113,7 @@ class RelayFound:
     relay: str
     address: str
     port: int
+    is_tls: bool = False
 
 
 # time

@@ -35,6 +35,7 @@ class Knocking:
         self._computations = computations
         self._emit = emit
         self._tried: dict[Place, str] = {}  # where it is knocked, and why the last try failed
+        self._answering: set[Place] = set()  # where somebody is, who is of no use
         self._relay_hosts: set[str] = set()  # where a relay answered, and so perhaps nobody else
 
     def pinged(self, comp: Computation, now: float) -> None:
@@ -84,6 +85,7 @@ class Knocking:
         place = event.address, event.port
         if place in self._tried:
             self._tried[place] = event.reason
+            (self._answering.add if event.has_answered else self._answering.discard)(place)
             self._look_for_relay(event.address)
 
     def _look_for_relay(self, address: str) -> None:
@@ -110,14 +112,20 @@ class Knocking:
     def words(self, comp: Computation) -> list[str]:
         """Say what was tried in vain, a line for each place."""
         times = f'{comp.pings} time' if comp.pings == 1 else f'{comp.pings} times'
-        return [
+        lines = [
             f'{address} port {port}: asked by UDP {times} without an answer, and connected to by '
             f'TCP: {self._tried[address, port] or "no answer yet"}'
             for address, port in dict.fromkeys(_named(comp))
             if (address, port) in self._tried
         ]
+        return lines + [
+            f'{address} port {port} (that of relays): {self._tried[address, port]}'
+            for address, port in dict.fromkeys(_relays(comp))
+            if (address, port) in self._answering
+        ]
 
     def _stop(self, place: Place) -> None:
+        self._answering.discard(place)
         if self._tried.pop(place, None) is not None:
             self._emit(StopKnocking(*place))
 

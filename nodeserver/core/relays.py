@@ -52,6 +52,7 @@ class RelayRecord:
     name: str = ''
     carries: bool = False
     refusal: str = ''
+    mismatch: str = ''  # why it will refuse, as its answer to a ping has it
     nodes: dict[str, NodeFound] = field(default_factory=dict)  # what it has told
 
     @property
@@ -84,16 +85,27 @@ class Relays:
 
     # relays that come and go
 
-    def found(self, event: RelayFound, now: float) -> None:
-        """A relay answered: connect to it."""
-        if event.relay in self._relays or len(self._relays) >= MOST_RELAYS:
+    def found(self, event: RelayFound, mismatch: str = '') -> None:
+        """A relay answered: connect to it, also if it will refuse: it says so on its side."""
+        if event.relay in self._relays:
             return
         place = event.address, event.port
+        self._forget_predecessors(place)
+        if len(self._relays) >= MOST_RELAYS:
+            return
         if place in self._missed:
             del self._missed[place]
             self._emit(StopKnocking(*place))
-        self._relays[event.relay] = RelayRecord(event.relay, event.address, event.port)
+        relay = RelayRecord(event.relay, event.address, event.port, mismatch=mismatch)
+        self._relays[event.relay] = relay
         self._emit(Connect(event.relay, event.address, event.port, ''))
+
+    def _forget_predecessors(self, place: tuple[str, int]) -> None:
+        """Relays that never took our connection, and were started anew, perhaps to do so."""
+        for relay in list(self._relays.values()):
+            if (relay.address, relay.port) == place and not relay.is_connected:
+                del self._relays[relay.id]
+                self._emit(Disconnect(relay.id))
 
     def called(self, event: PeerConnected, now: float) -> None:
         """A relay connected to us by itself."""
@@ -107,7 +119,7 @@ class Relays:
     def connected(self, event: PeerConnected, now: float) -> None:
         """The link to a relay stands: ask it."""
         relay = self._relays[event.peer]
-        relay.is_connected, relay.refusal = True, ''
+        relay.is_connected, relay.refusal, relay.mismatch = True, '', ''
         self._ask(relay)
         self.due_at = min(self.due_at, now + RENEWAL)
 
@@ -198,8 +210,7 @@ class Relays:
         ):
             is_known = node in relay.nodes or len(relay.nodes) < MOST_TOLD
             if is_known and _is_node(node, address, port) and node not in self._relays:
-                # what a TLS port is to hear is not carried yet
-                via = relay.id if relay.carries and not tls else ''
+                via = relay.id if relay.carries else ''
                 found = NodeFound(node, address, port, '', asked_port, asked, tls, via)
                 relay.nodes[node] = found
                 self._node_found(found, now)
@@ -239,7 +250,7 @@ class Relays:
             if relay.carries:
                 how += ', and carries the connections to them'
             if not relay.is_connected:
-                how = relay.refusal or 'connecting'
+                how = relay.mismatch or relay.refusal or 'connecting'
             elif not relay.nodes:
                 how = 'has found no node on its network yet'
             lines.append(f'relay {relay.title}: {how}')

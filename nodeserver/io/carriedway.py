@@ -18,35 +18,23 @@ import sys
 import threading
 from collections.abc import Callable
 
+from nodeserver.core.errors import NotCarried
+from nodeserver.io.carryrequest import Place, Requester
 from nodeserver.io.pump import PORTION, Pump
 from nodeserver.io.zmqsocket import tcp_endpoint
-from nodeserver.wire import carriage
-from nodeserver.wire.carriage import Answer
 
-Place = Callable[[], tuple[str, int] | None]
-"""Where the relay takes connections to be carried; None while there is no relay."""
 Failed = Callable[[str, bool], object]
 """Called, on the way's thread, with words where no connection is made, and if that is for good."""
 
-_CONNECT_SECONDS = 3.0  # within that lost packets are sent again twice
-_ANSWER_SECONDS = 8.0  # the relay may have to wait for the node
-_UNACKNOWLEDGED_MS = 5000  # what the system at the relay has not confirmed: the wire is cut
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 _CREDENTIALS = struct.Struct('3i')  # process, user, group
-_WORDS = {
-    Answer.NOT_ADMITTED: 'the relay at {} does not know this program, or has another key',
-    Answer.UNKNOWN_NODE: 'the relay at {} does not find it any more',
-    Answer.NODE_REFUSES: 'the relay at {} finds nobody listening there',
-    Answer.NODE_SILENT: 'the relay at {} gets no answer from it',
-    Answer.FULL: 'the relay at {} carries as many connections as it can',
-}
 
 
 class CarryThread:
     """Runs the ways of one link; started with the first."""
 
-    def __init__(self, program: str, key: bytes) -> None:
-        self.program, self.key = program, key
+    def __init__(self, requester: Requester) -> None:
+        self.requester = requester
         self._scratch = bytearray(PORTION)
         self._pumps: set[Pump] = set()
         self._has_ended = asyncio.Event()
@@ -135,89 +123,17 @@ class CarriedWay:
             for number in range(sys.maxsize):
                 if _has_gone(near):
                     return
-                far = await self._ask()
-                if far is not None:
+                try:
+                    far = await self._thread.requester.ask(self._loop, self._node, self._place)
                     break
+                except NotCarried as error:
+                    self._failed(str(error), error.is_certain)
                 await asyncio.sleep(_PAUSES[min(number, len(_PAUSES) - 1)])
         finally:
             if far is None:
                 near.close()
         if far is not None:
             self._thread.join(near, far)
-
-    async def _ask(self) -> socket.socket | None:
-        """Ask the relay once; the connection if it carries one."""
-        place = self._place()
-        if place is None:
-            self._failed('its relay is not connected', False)
-            return None
-        where = f'{place[0]} port {place[1]}'
-        sock: socket.socket | None = None
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                sock = await _dial(self._loop, *place)
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                answer = await self._request(sock)
-        except (OSError, TimeoutError) as error:
-            words = str(error.strerror or error) if isinstance(error, OSError) else ''
-            self._failed(f'the relay at {where} cannot be reached: {words or "no answer"}', False)
-            answer = None
-        except BaseException:
-            if sock is not None:
-                sock.close()
-            raise
-        if answer is Answer.CARRIED:
-            return sock
-        if sock is not None:
-            sock.close()
-        if answer is not None:
-            self._failed(_WORDS[answer].format(where), answer is Answer.NODE_REFUSES)
-        return None
-
-    async def _request(self, sock: socket.socket) -> Answer:
-        hello = carriage.Hello(self._thread.program, secrets.token_bytes(carriage.NONCE_SIZE))
-        await self._loop.sock_sendall(sock, carriage.write_hello(hello.program, hello.nonce))
-        challenge = await self._exactly(sock, carriage.NONCE_SIZE)
-        request = carriage.write_request(hello, challenge, self._node, self._thread.key)
-        await self._loop.sock_sendall(sock, request)
-        (answer,) = await self._exactly(sock, 1)
-        try:
-            return Answer(answer)
-        except ValueError:
-            raise ConnectionResetError('what answers is no relay') from None
-
-    async def _exactly(self, sock: socket.socket, size: int) -> bytes:
-        data = b''
-        while len(data) < size:
-            more = await self._loop.sock_recv(sock, size - len(data))
-            if not more:
-                raise ConnectionResetError('it closed the connection, and may carry none')
-            data += more
-        return data
-
-
-async def _dial(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
-    """Connect to the first address of a host that answers."""
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    failure: OSError = ConnectionRefusedError('no address')
-    for family, kind, number, _, where in found:
-        sock = socket.socket(family, kind, number)
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, 'TCP_USER_TIMEOUT'):  # not on every system
-                timeout = socket.TCP_USER_TIMEOUT
-                sock.setsockopt(socket.IPPROTO_TCP, timeout, _UNACKNOWLEDGED_MS)
-            await loop.sock_connect(sock, where)
-        except OSError as error:
-            sock.close()
-            failure = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise failure
 
 
 def _local_listener() -> tuple[socket.socket, str]:

@@ -261,8 +261,9 @@ class ClientBeacon:
 
     def _answered(self, contact: beacon.NodeContact, source: SocketAddress, asked: str) -> None:
         address, port = printable(source), source[1]
+        is_tls = bool(contact.flags & beacon.Flag.TLS)
         if contact.flags & beacon.Flag.RELAY:
-            self._post(RelayFound(contact.node, address, contact.port))
+            self._post(RelayFound(contact.node, address, contact.port, is_tls))
             return
         found = NodeFound(
             contact.node,
@@ -270,7 +271,7 @@ class ClientBeacon:
             contact.port,
             self._local_path(contact),
             port,
-            is_tls=bool(contact.flags & beacon.Flag.TLS),
+            is_tls=is_tls,
         )
         self.sightings.seen(found, contact.ext_host, is_named=bool(asked))
 

@@ -1,6 +1,6 @@
 """The one port of a relay that carries connections: whoever comes is told apart by a first byte.
 
-    ZeroMQ's 0xFF ──▶ joined to the relay's own listener
+    ZeroMQ's 0xFF, 0x16 of TLS ──▶ joined to the relay's own listener
     a HELLO ──▶ proof of the key ──▶ joined to a node that the relay has found
     else ──▶ closed
 
@@ -33,7 +33,14 @@ MOST_OWN_OF_ONE: Final = 128
 MOST_ALIASES: Final = 16384
 GREETING_SECONDS: Final = 5.0
 NODE_SECONDS: Final = 5.0
-_ZMTP = bytes((carriage.ZMTP_FIRST,))
+_ZMTP, _TLS_RECORD = bytes((carriage.ZMTP_FIRST,)), b'\x16'
+_OWN = (_ZMTP, _TLS_RECORD)  # first bytes of a program that wants to talk to the relay itself
+_SIGNATURE = b'\xff' + bytes(8) + b'\x7f'  # with which each end of ZMTP begins
+_SMALL = 4096
+_NO_CERTIFICATE = (
+    'a program that uses SSL tried to connect, and this relay was given no certificate: start it '
+    'with --certfile'
+)
 _BACKLOG = 256
 _ACCEPTED = 64  # in a turn of the loop
 _NO_DESCRIPTOR_PAUSE = 0.5
@@ -55,9 +62,10 @@ class FrontDoor:
         keys: LinkKeys | None,
         inner: tuple[str, int],  # where the relay's own link listens
         changed: Callable[[int], None],  # how many connections are carried now
+        is_tls: bool = False,  # whether the relay's own link is one
     ) -> None:
         self._loop, self._key, self._inner = loop, carriage.carriage_key(keys), inner
-        self._changed = changed
+        self._changed, self._is_tls = changed, is_tls
         self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: Counter[str] = Counter()
@@ -175,13 +183,15 @@ class FrontDoor:
             async with asyncio.timeout(GREETING_SECONDS + NODE_SECONDS):
                 _tune(sock)
                 first = await self._first(sock)
-                if first[:1] == _ZMTP and self._may_enter(address):
-                    far = await self._dial(*self._inner, self._alias(address))
-                    await self._loop.sock_sendall(far, first)
+                if first[:1] == _TLS_RECORD and not self._is_tls:
+                    self._complain(address, _NO_CERTIFICATE)
+                    await self._say_no_ssl(sock)
+                elif first[:1] in _OWN:
+                    far = await self._enter(first, address)
                 elif first.startswith(carriage.MAGIC):
                     is_carried = True
                     far = await self._answer(sock, first, address)
-                elif first and first[:1] != _ZMTP:
+                elif first:
                     self._complain(address, 'what came is of no program of dispy-nb')
         except (OSError, TimeoutError):
             pass  # it went away, or said nothing for too long
@@ -193,6 +203,28 @@ class FrontDoor:
                 sock.close()
         if far is not None:
             self._join(sock, far, address, is_carried)
+
+    async def _enter(self, first: bytes, address: str) -> socket.socket | None:
+        """Join a program to our own link, which sees for itself who that is."""
+        if not self._may_enter(address):
+            return None
+        far = await self._dial(*self._inner, self._alias(address))
+        try:
+            await self._loop.sock_sendall(far, first)
+        except BaseException:
+            far.close()
+            raise
+        return far
+
+    async def _say_no_ssl(self, sock: socket.socket) -> None:
+        """Answer as the link would, which is understood at the other end, and wait for its end.
+
+        Closing with anything unread would lose what was said.
+        """
+        await self._loop.sock_sendall(sock, _SIGNATURE)
+        sock.shutdown(socket.SHUT_WR)
+        while await self._loop.sock_recv(sock, _SMALL):
+            pass
 
     async def _first(self, sock: socket.socket) -> bytes:
         """The first bytes: a whole HELLO, or what there is of anything else."""

@@ -130,16 +130,16 @@ class Knocks:
                 self._busy.add(other)
                 other.connect()
 
-    def failed(self, target: Target, reason: str) -> None:
-        """Tell why nobody was met."""
-        self._post(KnockFailed(target.address, target.port, reason))
+    def failed(self, target: Target, reason: str, has_answered: bool) -> None:
+        """Tell why nobody was met, or nobody of use."""
+        self._post(KnockFailed(target.address, target.port, reason, has_answered))
 
     def found(self, target: Target, peer: str, role: str) -> None:
         """Tell who was met."""
         place = target.address, target.port
         self._end(place)
         if role == RELAY_ROLE:
-            self._post(RelayFound(peer, *place))
+            self._post(RelayFound(peer, *place, self._is_tls))
         else:
             self._post(NodeFound(peer, *place, '', is_tls=self._is_tls))
 
@@ -201,7 +201,7 @@ class _Knocking:
         self.close()
         if code:
             words = 'no answer' if code == errno.ETIMEDOUT else os.strerror(code).lower()
-            self._failed(words)
+            self._failed(words, has_answered=False)
             return
         loop = self._owner.loop
         silent = 'somebody accepts connections there, and says nothing'
@@ -212,11 +212,11 @@ class _Knocking:
         if self._dialer is not None:
             self._owner.found(self.target, peer, role)
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: str, has_answered: bool = True) -> None:
         self.close()
         self._owner.leave(self)
         if reason != self._told:
             self._told = reason
-            self._owner.failed(self.target, reason)
+            self._owner.failed(self.target, reason, has_answered)
         self._timer = self._owner.loop.call_later(self._pause, self._owner.enter, self)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)

@@ -5,6 +5,7 @@ end of the stream ─▶ session paused, connect again ─ refused ─▶ PeerLo
 another certificate, another secret, no SSL there ─▶ PeerRefusedUs once, again after a pause
 """
 
+import asyncio
 import errno
 import os
 import socket
@@ -14,7 +15,7 @@ from nodeserver.core.errors import PeerRefused
 from nodeserver.io.dialer import Dialer, Target
 from nodeserver.io.framedsocket import FramedSocket
 from nodeserver.io.linkoptions import Surroundings
-from nodeserver.io.tlsthread import Attempt
+from nodeserver.io.tlsthread import Attempt, connected
 from nodeserver.wire.codec import Frame
 
 _PAUSES = (0.1, 0.3, 1.0, 2.0)  # between tries to connect, in seconds
@@ -43,11 +44,15 @@ class TlsDialer(Dialer):
         around, options = self._around, self._around.options
         assert around.tls is not None
         self._attempt = around.tls.connect(
-            (self.target.address, self.target.port),
+            self._reach,
             (options.heartbeat_interval, options.heartbeat_timeout),
             self._up,
             self._failed,
         )
+
+    async def _reach(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
+        """Connect to where the peer listens; on the thread of all TLS connections."""
+        return await connected(loop, (self.target.address, self.target.port))
 
     def _up(self, sock: socket.socket) -> None:
         self._attempt, self._closes = None, 0

@@ -48,10 +48,11 @@ class TlsListener(StreamListener):
         if self._sock is None or len(self._ungreeted) >= MOST_UNGREETED:
             sock.close()
         else:
-            self._take_stream(sock, address)
+            self._take_stream(sock, self._around.options.origin(address))
 
     def _refused(self, address: str, words: str) -> None:
         """Say in the log, seldom, who tries to connect and is not one of ours."""
+        address = self._around.options.origin(address)
         if self._sock is None or not self._refusals.allows(address, self._around.loop.time()):
             return
         log.warning('a program at %s tried to connect and was refused: %s', address, words)

@@ -12,7 +12,7 @@ import contextlib
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from nodeserver.io.datagrams import bind_address
 from nodeserver.io.tlshandshake import admit, introduce
 from nodeserver.io.tlspump import SCRATCH_SIZE, Pump
 
+CONNECT_SECONDS: Final = 10.0
 HANDSHAKE_SECONDS: Final = 10.0  # for handshake and proof together
 MOST_UNPROVEN: Final = 256  # connections that have not finished them
 MOST_UNPROVEN_OF_ONE: Final = 64  # of one address, which may be a whole network's
@@ -30,6 +31,8 @@ _NO_DESCRIPTORS_PAUSE = 0.5
 
 Peer = Callable[[socket.socket, str], None]
 Stranger = Callable[[str, str], None]  # address, words
+Reach = Callable[[asyncio.AbstractEventLoop], Awaitable[socket.socket]]
+"""Opens the connection on which TLS begins; called on the thread, with its loop."""
 
 
 class Attempt:
@@ -109,14 +112,14 @@ class TlsThread:
 
     def connect(
         self,
-        where: tuple[str, int],
+        reach: Reach,
         keepalive: tuple[float, float],  # seconds between signs of life, and without any
         up: Callable[[socket.socket], None],
         failed: Callable[[PeerRefused | OSError], None],
     ) -> Attempt:
-        """Connect to an address; later `up` gets the connection, or `failed` the reason."""
+        """Connect to a peer; later `up` gets the connection, or `failed` the reason."""
         attempt = Attempt(self, up, failed)
-        self.post(lambda: attempt.begin(self._dial(where, keepalive, attempt)))
+        self.post(lambda: attempt.begin(self._dial(reach, keepalive, attempt)))
         return attempt
 
     def close(self, linger: float) -> None:
@@ -209,34 +212,16 @@ class TlsThread:
         if not self._unproven[address]:
             del self._unproven[address]
 
-    async def _dial(
-        self, where: tuple[str, int], keepalive: tuple[float, float], attempt: Attempt
-    ) -> None:
+    async def _dial(self, reach: Reach, keepalive: tuple[float, float], attempt: Attempt) -> None:
         try:
+            sock = await reach(self._loop)
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                sock = await self._connected(where)
                 keep_alive(sock, *keepalive)
                 proven = await introduce(self._loop, sock, self._identity)
         except (PeerRefused, OSError) as error:  # TimeoutError is one of the latter
             self._tell(attempt.fail, error)
         else:
             self._hand_over(proven, attempt.succeeded)
-
-    async def _connected(self, where: tuple[str, int]) -> socket.socket:
-        try:
-            target = bind_address(*where)
-        except ValueError:  # a host name
-            target = (await self._loop.getaddrinfo(*where, type=socket.SOCK_STREAM))[0][4]
-        family = socket.AF_INET6 if ':' in target[0] else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.sock_connect(sock, target)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     def _hand_over(self, far: Any, take: Callable[[socket.socket], None]) -> None:
         near, links = socket.socketpair()
@@ -279,6 +264,25 @@ class TlsThread:
 
 # a scheduler that is suspended may come back within an hour (D17); who is gone for good is noticed
 _LISTENERS_KEEPALIVE = (60.0, 3600.0)
+
+
+async def connected(loop: asyncio.AbstractEventLoop, where: tuple[str, int]) -> socket.socket:
+    """Connect to an address, or to the first one of a host."""
+    async with asyncio.timeout(CONNECT_SECONDS):
+        try:
+            target = bind_address(*where)
+        except ValueError:  # a host name
+            target = (await loop.getaddrinfo(*where, type=socket.SOCK_STREAM))[0][4]
+        family = socket.AF_INET6 if ':' in target[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.sock_connect(sock, target)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 def keep_alive(sock: socket.socket, interval: float, limit: float) -> None:

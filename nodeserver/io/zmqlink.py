@@ -18,7 +18,7 @@ import zmq
 from nodeserver.core.events import Event, PeerLost
 from nodeserver.core.messages import Message
 from nodeserver.core.values import NODE_ROLE, RELAY_ROLE, SCHEDULER_ROLE
-from nodeserver.io.carried import CarriedDialer, Carriers
+from nodeserver.io.carried import CarriedDialer, CarriedTlsDialer, CarriedZmqDialer, Carriers
 from nodeserver.io.dialer import OTHER_WAY_ROUND, Dialer, Target, log
 from nodeserver.io.knocks import TlsKnock, ZmqKnock
 from nodeserver.io.linkoptions import LinkOptions, Surroundings
@@ -69,6 +69,8 @@ class ZmqLink:
         self._around = Surroundings(loop, context, post, posted, us, keys, options, self._tls)
         self._doorkeeper = Doorkeeper(self._around, keys) if keys and not self._tls else None
         self._dialer_kind: type[ZmqDialer] | type[TlsDialer] = TlsDialer if self._tls else ZmqDialer
+        self._carried_kind: type[CarriedZmqDialer] | type[CarriedTlsDialer]
+        self._carried_kind = CarriedTlsDialer if self._tls else CarriedZmqDialer
         self._dialers: dict[str, Dialer] = {}
         self._carriers = Carriers(self._around)
         self._listeners: list[Listener] = []
@@ -205,12 +207,12 @@ class ZmqLink:
 
     def _kind_for(self, target: Target) -> type[Dialer]:
         if target.via:
-            return CarriedDialer
+            return self._carried_kind
         return UnixDialer if target.local_path else self._dialer_kind
 
     def _dialer_to(self, peer: str, target: Target) -> Dialer:
         if target.via:
-            return CarriedDialer(self._carriers, peer, target, self._on_gone)
+            return self._carried_kind(self._carriers, peer, target, self._on_gone)
         kind = UnixDialer if target.local_path else self._dialer_kind
         return kind(self._around, peer, target, self._on_gone)
 

@@ -29,8 +29,10 @@ from nodeserver.core.events import CarriedChanged, Event, StopAsked
 from nodeserver.core.relay import RelayCore, RelayFacts
 from nodeserver.core.values import RELAY_ROLE
 from nodeserver.io import netif
+from nodeserver.io.certificate import Certificate, TlsIdentity
 from nodeserver.io.clientbeacon import ClientBeacon, ClientPlace
 from nodeserver.io.driver import Driver, Performers
+from nodeserver.io.expirywatch import ExpiryWatch
 from nodeserver.io.forwarding import FrontDoor
 from nodeserver.io.keys import Secret
 from nodeserver.io.linkoptions import LinkOptions
@@ -63,6 +65,7 @@ class RelayOptions:
     carries: bool = False
     ipv4_multicast: bool = False  # in place of broadcast
     host: str = ''  # where programs reach it, if that is another address
+    certificate: Certificate | None = None  # its own link is made over TLS
 
 
 class RelayService:
@@ -91,7 +94,7 @@ class RelayService:
             self._post,
             (options.peer_id, RELAY_ROLE),
             options.secret.link_keys(),
-            LinkOptions(origin=self._origin),
+            LinkOptions(origin=self._origin, tls=self._tls_identity()),
             self._driver.turn_if_idle,
         )
         closing.callback(self._link.close)
@@ -122,6 +125,14 @@ class RelayService:
         """End what was started, in the opposite order; also after a start that failed."""
         await self._closing.aclose()
 
+    def _tls_identity(self) -> TlsIdentity | None:
+        certificate = self._options.certificate
+        if certificate is None:
+            return None
+        watch = ExpiryWatch(self._loop, certificate, _warn_of_expiry)
+        self._closing.callback(watch.close)
+        return TlsIdentity(certificate, self._options.secret.proof_key())
+
     def _post(self, event: Event) -> None:
         self._seat.post(event)
 
@@ -131,8 +142,13 @@ class RelayService:
         listen: Callable[[str, int, str], int] = self._link.listen
         if options.carries:
             inner = self._link.listen(_INNER, 0, _PORT_OPTION)
-            keys = options.secret.link_keys()
-            self._door = FrontDoor(self._loop, keys, (_INNER, inner), self._carried_changed)
+            self._door = FrontDoor(
+                self._loop,
+                options.secret.link_keys(),
+                (_INNER, inner),
+                self._carried_changed,
+                options.certificate is not None,
+            )
             self._closing.push_async_callback(self._door.aclose)
             listen = self._door.listen
         first, *others = options.addresses or ('',)
@@ -153,7 +169,8 @@ class RelayService:
 
     def _answer_pings(self, port: int) -> None:
         options = self._options
-        contact = NodeContact(options.peer_id, port, netif.host_fingerprint(), '', flags=Flag.RELAY)
+        flags = Flag.RELAY | (Flag.TLS if options.certificate else Flag.NONE)
+        contact = NodeContact(options.peer_id, port, netif.host_fingerprint(), '', flags=flags)
         for address in options.addresses or ('',):
             place = BeaconPlace(address, port)
             answering = NodeBeacon(self._loop, options.secret, contact, place)
@@ -222,3 +239,8 @@ class RelayService:
     def _stop(self, effect: Stop) -> None:
         if not self._stopped.done():
             self._stopped.set_result(effect.reason)
+
+
+def _warn_of_expiry(text: str) -> None:
+    if text:  # else it was renewed
+        _log.warning('%s', text)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nodeserver.io.forwarding import FrontDoor
+from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.wire.linkkeys import LinkKeys
-from tests.contract.ends import HOST, End, ZmqEnd, new_id, until
+from tests.contract.ends import HOST, QUICK, End, ZmqEnd, new_id, until
 
 
 class Relay:
@@ -32,10 +33,10 @@ class Relay:
 
 @contextmanager
 def carried_pair(
-    loop: asyncio.AbstractEventLoop, keys: LinkKeys | None
+    loop: asyncio.AbstractEventLoop, keys: LinkKeys | None, options: LinkOptions = QUICK
 ) -> Iterator[tuple[End, End]]:
     """Connect two ends through a relay; the first one dials."""
-    a, b, relay = ZmqEnd(loop, keys), ZmqEnd(loop, keys), Relay(loop, keys)
+    a, b, relay = ZmqEnd(loop, keys, options), ZmqEnd(loop, keys, options), Relay(loop, keys)
     try:
         b.port = b.zmq.listen(HOST, 0)
         relay.serve(a, b)

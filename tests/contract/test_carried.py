@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
 from nodeserver.core.messages import Farewell
+from nodeserver.io.linkoptions import LinkOptions
 from tests.contract.carried import Relay
-from tests.contract.ends import HOST, Made, ZmqEnd, make_keys, our_keys, until, works
+from tests.contract.ends import HOST, QUICK, Made, ZmqEnd, make_keys, our_keys, until, works
+from tests.support.certificates import our_identity
 
 MakeRelay = Callable[[], Relay]
 
@@ -26,9 +29,15 @@ def relay(loop: asyncio.AbstractEventLoop) -> Iterator[MakeRelay]:
         yield make
 
 
-def pair(made: Made, relay: Relay) -> tuple[ZmqEnd, ZmqEnd]:
+@pytest.fixture(params=['CURVE', 'TLS'])
+def options(request: pytest.FixtureRequest) -> LinkOptions:
+    """Answer what the two ends speak to each other: the relay need not know."""
+    return QUICK if request.param == 'CURVE' else replace(QUICK, tls=our_identity())
+
+
+def pair(made: Made, relay: Relay, options: LinkOptions) -> tuple[ZmqEnd, ZmqEnd]:
     """Make a program and a node, and connect them through the relay."""
-    program, node = made(our_keys()), made.listening(our_keys())
+    program, node = made(our_keys(), options), made.listening(our_keys(), options)
     relay.serve(program, node)
     program.zmq.connect(node.name, HOST, node.port, via=relay.name)
     until(program.loop, lambda: program.connected() and node.connected())
@@ -36,10 +45,10 @@ def pair(made: Made, relay: Relay) -> tuple[ZmqEnd, ZmqEnd]:
 
 
 def test_a_relay_that_comes_back_costs_no_message_and_no_session(
-    made: Made, relay: MakeRelay
+    made: Made, relay: MakeRelay, options: LinkOptions
 ) -> None:
     first = relay()
-    program, node = pair(made, first)
+    program, node = pair(made, first, options)
     works(program.loop, program, node)
     first.close()
     program.zmq.use_relay(first.name, '', 0)
@@ -54,18 +63,20 @@ def test_a_relay_that_comes_back_costs_no_message_and_no_session(
     assert not program.lost()
 
 
-def test_a_node_that_ends_behind_a_relay_is_lost_in_words(made: Made, relay: MakeRelay) -> None:
-    program, node = pair(made, relay())
+def test_a_node_that_ends_behind_a_relay_is_lost_in_words(
+    made: Made, relay: MakeRelay, options: LinkOptions
+) -> None:
+    program, node = pair(made, relay(), options)
     node.close()
     until(program.loop, program.lost)
     assert program.lost()[0].peer == node.name
 
 
 def test_a_node_that_is_gone_without_a_word_is_lost_by_what_the_relay_finds(
-    made: Made, relay: MakeRelay
+    made: Made, relay: MakeRelay, options: LinkOptions
 ) -> None:
     carrying = relay()
-    program, node = pair(made, carrying)
+    program, node = pair(made, carrying, options)
     for listener in node.zmq._listeners:  # its process is killed: sockets close, and say nothing
         listener._shut(0)
     node.zmq._listeners.clear()
@@ -75,10 +86,10 @@ def test_a_node_that_is_gone_without_a_word_is_lost_by_what_the_relay_finds(
 
 
 def test_who_cannot_be_carried_is_told_why_and_gets_through_once_it_can(
-    made: Made, relay: MakeRelay
+    made: Made, relay: MakeRelay, options: LinkOptions
 ) -> None:
     carrying = relay()
-    program, node = made(our_keys()), made.listening(our_keys())
+    program, node = made(our_keys(), options), made.listening(our_keys(), options)
     program.zmq.use_relay(carrying.name, HOST, carrying.port)
     program.zmq.connect(node.name, HOST, node.port, via=carrying.name)
     until(program.loop, program.refused)
@@ -89,7 +100,7 @@ def test_who_cannot_be_carried_is_told_why_and_gets_through_once_it_can(
 
 
 def test_a_node_with_another_key_is_none_through_a_relay_either(
-    made: Made, relay: MakeRelay
+    made: Made, relay: MakeRelay, options: LinkOptions
 ) -> None:
     carrying = relay()
     program, node = made(our_keys()), made.listening(make_keys())
@@ -100,9 +111,9 @@ def test_a_node_with_another_key_is_none_through_a_relay_either(
 
 
 def test_what_was_said_last_arrives_although_the_program_ends_at_once(
-    made: Made, relay: MakeRelay
+    made: Made, relay: MakeRelay, options: LinkOptions
 ) -> None:
-    program, node = pair(made, relay())
+    program, node = pair(made, relay(), options)
     program.send(node, Farewell('the last'))
     program.close()
     until(node.loop, node.lost)
@@ -110,9 +121,11 @@ def test_what_was_said_last_arrives_although_the_program_ends_at_once(
     assert node.lost()[0].reason == 'it ended'
 
 
-def test_a_connection_that_is_closed_is_carried_no_more(made: Made, relay: MakeRelay) -> None:
+def test_a_connection_that_is_closed_is_carried_no_more(
+    made: Made, relay: MakeRelay, options: LinkOptions
+) -> None:
     carrying = relay()
-    program, node = pair(made, carrying)
+    program, node = pair(made, carrying, options)
     assert carrying.counts[-1] == 1
     program.zmq.disconnect(node.name)
     until(program.loop, lambda: carrying.counts[-1] == 0)

@@ -16,7 +16,7 @@ from tests.support.certificates import our_identity
 Ends = tuple[End, End]
 
 
-@pytest.fixture(params=['local', 'tcp with CURVE', 'TLS', 'ipc', 'carried'])
+@pytest.fixture(params=['local', 'tcp with CURVE', 'TLS', 'ipc', 'carried', 'carried TLS'])
 def ends(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> Iterator[Ends]:
     """Connect two ends by each kind of link."""
     if request.param == 'local':
@@ -28,6 +28,10 @@ def ends(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> Ite
             yield pair
     elif request.param == 'carried':
         with carried_pair(loop, our_keys()) as pair:
+            yield pair
+    elif request.param == 'carried TLS':
+        options = replace(QUICK, tls=our_identity())
+        with carried_pair(loop, our_keys(), options) as pair:
             yield pair
     else:
         with zmq_pair(loop, our_keys(), is_local=request.param == 'ipc') as pair:

@@ -12,6 +12,7 @@ import pytest
 
 from nodeserver.io import forwarding
 from nodeserver.io.carriedway import CarriedWay, CarryThread
+from nodeserver.io.carryrequest import Requester
 from nodeserver.io.forwarding import FrontDoor
 from nodeserver.wire import carriage
 from nodeserver.wire.carriage import Answer
@@ -315,7 +316,7 @@ def test_a_way_carries_what_is_said_last_and_leaves_nothing() -> None:
 
     async def body(relay: Relay) -> None:
         failures: list[tuple[str, bool]] = []
-        thread = CarryThread(PROGRAM, KEY)
+        thread = CarryThread(Requester(PROGRAM, KEY))
         place = (HOST, relay.port)
         way = CarriedWay(thread, NODE, lambda: place, lambda *words: failures.append(words))
         near = socket.socket(socket.AF_UNIX)
@@ -338,7 +339,7 @@ def test_a_way_asks_until_the_relay_carries_and_says_why_it_does_not() -> None:
     async def body(relay: Relay) -> None:
         failures: list[str] = []
         places: list[tuple[str, int] | None] = [None]
-        thread = CarryThread(PROGRAM, KEY)
+        thread = CarryThread(Requester(PROGRAM, KEY))
 
         def failed(words: str, is_certain: bool) -> None:
             if words not in failures:
