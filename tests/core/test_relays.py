@@ -18,6 +18,7 @@ from nodeserver.core.events import (
 from nodeserver.core.knocking import KNOCK_AFTER, RELAY_PORT
 from nodeserver.core.relaymessages import AskNodes, NodesGone, NodesSeen, RelayDetails
 from nodeserver.core.relays import MOST_RELAYS, RENEWAL
+from nodeserver.core.scheduler import SchedulerCore
 from tests.support.desk import CLIENT, Desk
 from tests.support.world import declaration
 
@@ -177,6 +178,40 @@ def test_nodes_that_speak_tls_are_told_of_and_not_used_without_a_certificate() -
     assert 'this side was given no certificate' in '\n'.join(desk.core.explain(7, desk.now))
 
 
+def test_nodes_that_speak_tls_are_connected_to_through_the_relay_with_a_certificate() -> None:
+    desk = Desk()
+    desk.core = SchedulerCore(is_tls=True)
+    desk.hears(CLIENT, declaration(specs=SPECS))
+    desk.tell(RelayFound(C, '10.9.0.1', 51346, is_tls=True))
+    desk.tell(PeerConnected(C, '10.9.0.1:51346'))
+    desk.hears(C, RelayDetails('gate', '', 51346))
+    taken(desk, Connect)
+    desk.hears(C, seen((A, '10.1.0.1'), tls=True))
+    desk.hears(C, seen((B, '10.1.0.2')))
+    assert taken(desk, Connect) == [Connect(A, '10.1.0.1', 51348, '', C)]
+    assert 'it does not use SSL' in '\n'.join(desk.core.explain(7, desk.now))
+
+
+@pytest.mark.parametrize('ours', [False, True])
+def test_a_relay_with_or_without_a_certificate_unlike_us_is_explained_and_told(ours: bool) -> None:
+    """It is connected to, so that it says so too; what its answer says is more than a refusal."""
+    desk = Desk()
+    desk.core = SchedulerCore(is_tls=ours)
+    desk.hears(CLIENT, declaration(specs=SPECS))
+    desk.tell(RelayFound(C, '10.9.0.1', 51346, is_tls=not ours))
+    desk.tell(PeerRefusedUs(C, '10.9.0.1:51346', 'it has another key, or none, or uses SSL'))
+    assert [e.node for e in taken(desk, Connect)] == [C]
+    words = 'it does not use SSL, and this' if ours else 'it uses SSL, and this side was given no'
+    (line,) = [line for line in desk.core.explain(7, desk.now) if line.startswith('relay')]
+    assert line.startswith(f'relay 10.9.0.1: {words}')
+    # it is started anew, as it should be
+    desk.tell(RelayFound(B, '10.9.0.1', 51346, is_tls=ours))
+    assert taken(desk, Disconnect) == [Disconnect(C)]
+    desk.tell(PeerConnected(B, '10.9.0.1:51346'))
+    (line,) = [line for line in desk.core.explain(7, desk.now) if line.startswith('relay')]
+    assert line == 'relay 10.9.0.1: has found no node on its network yet'
+
+
 def test_a_node_that_is_gone_is_forgotten_unless_a_connection_stands() -> None:
     desk = with_relay()
     desk.hears(C, seen((A, '10.1.0.1'), (B, '10.1.0.2')))
@@ -240,6 +275,21 @@ def test_a_named_machine_that_answers_nothing_is_asked_by_tcp_for_node_and_relay
     assert {(e.address, e.port) for e in taken(desk, StopKnocking)} == {node, relay}
     desk.waits(60)
     assert not taken(desk, Knock)
+
+
+def test_who_answers_by_tcp_at_a_relays_port_and_is_of_no_use_is_explained() -> None:
+    desk = Desk(specs=SPECS)
+    desk.waits(KNOCK_AFTER)
+    desk.tell(KnockFailed('10.9.0.1', 51348, 'connection refused'))
+    relay = ('10.9.0.1', RELAY_PORT)
+    line = '10.9.0.1 port 51346 (that of relays): it has another certificate'
+    for reason, has_answered in (
+        ('connection refused', False),
+        ('it has another certificate', True),
+        ('no answer', False),
+    ):
+        desk.tell(KnockFailed(*relay, reason, has_answered))
+        assert (line in desk.core.explain(7, desk.now)) is has_answered
 
 
 def test_where_a_node_answers_no_relay_is_looked_for_by_tcp() -> None:

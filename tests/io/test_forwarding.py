@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
+from nodeserver.core.errors import PeerRefused
 from nodeserver.io import forwarding
 from nodeserver.io.carriedway import CarriedWay, CarryThread
 from nodeserver.io.carryrequest import Requester
 from nodeserver.io.forwarding import FrontDoor
+from nodeserver.io.tlshandshake import introduce
 from nodeserver.wire import carriage
 from nodeserver.wire.carriage import Answer
 from tests.contract.ends import make_keys
+from tests.support.certificates import needs_openssl, our_identity
 from tests.support.programs import free_port
 
 HOST = '127.0.0.1'
@@ -56,7 +59,7 @@ class Relay:
 
 
 @asynccontextmanager
-async def a_relay() -> AsyncIterator[Relay]:
+async def a_relay(is_tls: bool = False) -> AsyncIterator[Relay]:
     node, link = Server(), Server()
     servers = []
     for server in (node, link):
@@ -64,7 +67,7 @@ async def a_relay() -> AsyncIterator[Relay]:
         server.port = servers[-1].sockets[0].getsockname()[1]
     counts: list[int] = []
     loop = asyncio.get_running_loop()
-    door = FrontDoor(loop, KEYS, (HOST, link.port), counts.append)
+    door = FrontDoor(loop, KEYS, (HOST, link.port), counts.append, is_tls)
     relay = Relay(door, node, link)
     relay.counts = counts
     relay.port = door.listen(HOST, 0, '--relay_port')
@@ -94,11 +97,11 @@ async def ask(
     return (answer[0] if answer else None), reader, writer
 
 
-def run(test: Callable[[Relay], Awaitable[None]]) -> None:
+def run(test: Callable[[Relay], Awaitable[None]], is_tls: bool = False) -> None:
     """Run a test at a relay."""
 
     async def body() -> None:
-        async with a_relay() as relay:
+        async with a_relay(is_tls) as relay:
             await test(relay)
 
     asyncio.run(body())
@@ -122,20 +125,42 @@ def test_a_proven_request_is_carried_to_the_node_and_counted() -> None:
     run(body)
 
 
-def test_the_bytes_of_zeromq_go_to_the_relays_own_link_with_whose_they_are() -> None:
+@pytest.mark.parametrize(('first', 'is_tls'), [(b'\xff', False), (b'\xff', True), (b'\x16', True)])
+def test_the_bytes_of_zeromq_and_tls_go_to_the_relays_own_link_with_whose_they_are(
+    first: bytes, is_tls: bool
+) -> None:
+    """What a link over TLS has to say of ZeroMQ, it says itself."""
+
     async def body(relay: Relay) -> None:
         reader, writer = await asyncio.open_connection(HOST, relay.port)
-        writer.write(b'\xff\0\0')
+        writer.write(first + b'\0\0')
         await until(lambda: relay.link.ends)
         far_reader, far_writer = relay.link.ends[0]
-        assert await far_reader.readexactly(3) == b'\xff\0\0'
+        assert await far_reader.readexactly(3) == first + b'\0\0'
         far_writer.write(b'\xff')
         assert await reader.readexactly(1) == b'\xff'
         assert relay.door.origin(far_writer.get_extra_info('peername')[0]) == HOST
         assert relay.counts == []
         writer.close()
 
+    run(body, is_tls)
+
+
+@needs_openssl
+def test_a_program_that_uses_ssl_is_told_that_a_relay_without_a_certificate_does_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def body(relay: Relay) -> None:
+        loop = asyncio.get_running_loop()
+        sock = socket.socket()
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (HOST, relay.port))
+        with pytest.raises(PeerRefused, match='it does not use SSL, and this side was given'):
+            await introduce(loop, sock, our_identity())
+        assert relay.link.ends == []
+
     run(body)
+    assert 'that uses SSL tried to connect, and this relay was given no certificate' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -209,7 +234,6 @@ def test_a_recorded_request_is_worth_nothing() -> None:
 
 GARBAGE = [
     b'GET / HTTP/1.1\r\n\r\n',
-    b'\x16\x03\x01\x02\0\x01',  # TLS
     b'\x05\x01\0',  # SOCKS
     b'SSH-2.0-x\r\n',
     b'dnb',  # begun, and no more
