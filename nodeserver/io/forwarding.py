@@ -1,4 +1,4 @@
-"""The one port of a relay that carries connections: whoever comes is told apart by a first byte.
+"""The one port of a relay: whoever comes is told apart by a first byte.
 
     ZeroMQ's 0xFF, 0x16 of TLS ──▶ joined to the relay's own listener
     a HELLO ──▶ proof of the key ──▶ joined to a node that the relay has found

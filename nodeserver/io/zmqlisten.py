@@ -245,7 +245,7 @@ class _Strangers:
         if address:
             self._saw(address)
         place = f' from {address}' if address else ''
-        log.warning('a program with another key (or none), or with SSL, tried to connect%s', place)
+        log.warning('a program with another key (or none) tried to connect%s', place)
 
     def _may_say(self, address: str) -> bool:
         """Whether a minute has passed; a line without an address stands for every address."""

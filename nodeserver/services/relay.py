@@ -9,9 +9,7 @@ It runs no job and opens no connection to a node; what it is told is never unpic
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from nodeserver.core.effects import (
     AdmitProgram,
@@ -74,7 +72,6 @@ class RelayService:
     def __init__(self, loop: asyncio.AbstractEventLoop, options: RelayOptions) -> None:
         self._loop, self._options = loop, options
         self._stopped: asyncio.Future[str] = loop.create_future()
-        self._door: FrontDoor | None = None
         self._calls: list[StandingCall] = []
         self._closing = contextlib.AsyncExitStack()
 
@@ -139,18 +136,15 @@ class RelayService:
     def _listen(self) -> int:
         """Take connections of programs: at one port, of every address that was given."""
         options = self._options
-        listen: Callable[[str, int, str], int] = self._link.listen
-        if options.carries:
-            inner = self._link.listen(_INNER, 0, _PORT_OPTION)
-            self._door = FrontDoor(
-                self._loop,
-                options.secret.link_keys(),
-                (_INNER, inner),
-                self._carried_changed,
-                options.certificate is not None,
-            )
-            self._closing.push_async_callback(self._door.aclose)
-            listen = self._door.listen
+        self._door = FrontDoor(
+            self._loop,
+            options.secret.link_keys(),
+            (_INNER, self._link.listen(_INNER, 0, _PORT_OPTION)),
+            self._carried_changed,
+            options.certificate is not None,
+        )
+        self._closing.push_async_callback(self._door.aclose)
+        listen = self._door.listen
         first, *others = options.addresses or ('',)
         try:
             port = listen(first, options.port, _PORT_OPTION)
@@ -207,16 +201,11 @@ class RelayService:
 
     def _table(self) -> Performers:
         link, beacon, door = self._link, self._beacon, self._door
-        carrying: dict[type[Any], Callable[[Any], None]] = {}
-        if door is not None:
-            carrying = {
-                AdmitProgram: lambda effect: door.admit(effect.peer),
-                DismissProgram: lambda effect: door.dismiss(effect.peer),
-                OpenWay: lambda effect: door.open_way(effect.node, effect.address, effect.port),
-                CloseWay: lambda effect: door.close_way(effect.node),
-            }
         return {
-            **carrying,
+            AdmitProgram: lambda effect: door.admit(effect.peer),
+            DismissProgram: lambda effect: door.dismiss(effect.peer),
+            OpenWay: lambda effect: door.open_way(effect.node, effect.address, effect.port),
+            CloseWay: lambda effect: door.close_way(effect.node),
             Send: lambda effect: link.send(effect.peer, effect.message),
             Disconnect: lambda effect: link.disconnect(effect.peer),
             Ping: lambda effect: beacon.ping(effect.targets, effect.broadcast_port),
@@ -225,7 +214,7 @@ class RelayService:
         }
 
     def _origin(self, address: str) -> str:
-        return address if self._door is None else self._door.origin(address)
+        return self._door.origin(address)
 
     def _carried_changed(self, count: int) -> None:
         self._post(CarriedChanged(count))

@@ -348,6 +348,6 @@ def test_peers_that_speak_nonsense_lose_their_own_link_only(
             log = besieged.node.log()
     finally:
         context.term()
-    told = 'closing the link to' if 'insider' in who else 'another key (or none)'
+    told = 'closing the link to' if 'insider' in who else 'another key (or none) tried to connect'
     assert told in log
     besieged.serves_anew()

@@ -1,6 +1,5 @@
 """dispynetrelay with certificates: nothing of what it carries can be read there (M10, K04, K06)."""
 
-import os
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ from tests.support.capture import Capture
 from tests.support.certificates import needs_openssl, self_signed
 from tests.support.machines import machines
 from tests.support.netns import TwoLans
-from tests.support.programs import eventually, free_port, node_program, program
+from tests.support.programs import eventually, free_port, program
 
 HERE = '127.0.0.1'
 
@@ -115,9 +114,8 @@ def test_a_relay_and_a_program_of_which_one_has_a_certificate_both_say_so(
     pair, other = (str(self_signed(tmp_path / f'{name}.pem')) for name in ('pair', 'other'))
     no_ssl = 'it does not use SSL, and this side was given a certificate'
     at_door = 'a program that uses SSL tried to connect, and this relay was given no certificate'
-    at_link = 'a program with another key (or none), or with SSL, tried to connect'
     cases: list[tuple[tuple[str, ...], str | None, str, str]] = [
-        ((), pair, no_ssl, at_door if forward else at_link),
+        ((), pair, no_ssl, at_door),
         (('--certfile', pair), None, 'it uses SSL, and this side was given no certificate', no_ssl),
         (('--certfile', other), pair, 'it has another certificate', 'it has another certificate'),
     ]
@@ -128,7 +126,6 @@ def test_a_relay_and_a_program_of_which_one_has_a_certificate_both_say_so(
             with dispy.JobCluster(abs, [(HERE, port)], certfile=certfile, **place) as cluster:  # type: ignore[arg-type]
                 eventually(lambda: f'relay {HERE}: {told}' in cluster.explain())  # noqa: B023
                 relay.wait_for_log(logged)
-                assert HERE in relay.log().split(logged)[0].splitlines()[-1] + logged or True
 
 
 @pytest.mark.row('M10')
@@ -146,7 +143,7 @@ def test_a_relay_that_connects_to_a_program_unlike_it_is_refused_in_words(
             with program(*RELAY, *call, *given, ready='serving') as relay:
                 relay.wait_for_log(f'the program at {HERE}:{port} cannot be told of nodes: {told}')
                 if certfile:
-                    eventually(lambda: f'{HERE}: it does not use SSL' in cluster.explain())  # noqa: B023
+                    eventually(lambda: f'{HERE}: it does not use SSL' in cluster.explain())
 
 
 @pytest.mark.parametrize('options', [('--keyfile', 'x'), ('--certfile', 'x', '--insecure')])
@@ -160,11 +157,11 @@ def test_a_relay_refuses_certificates_that_cannot_work_at_the_start(
 
 
 def test_a_relay_wipes_out_the_variable_that_its_secret_was_given_in(own_home: Path) -> None:
-    secret = 'a passphrase that nobody repeats'
-    port = free_port()
-    env = {**os.environ, 'DISPY_SECRET': secret}
+    secret, port = 'a passphrase that nobody repeats', free_port()
+    env = {'DISPY_SECRET': secret}
     with program(*RELAY, '--relay_port', port, '-d', env=env, ready='serving') as relay:
         assert secret.encode() not in Path(f'/proc/{relay.pid}/environ').read_bytes()
-        with node_program('-i', HERE, '-p', free_port(), env=env):  # the relay has the secret
-            pass
+        place = {'ip_addr': HERE, 'port': 0, 'secret': secret}
+        with dispy.JobCluster(abs, [(HERE, port)], **place) as cluster:  # type: ignore[arg-type]
+            eventually(lambda: 'has found no node on its network yet' in cluster.explain())
         assert secret not in relay.log()
