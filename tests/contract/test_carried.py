@@ -129,3 +129,17 @@ def test_a_connection_that_is_closed_is_carried_no_more(
     assert carrying.counts[-1] == 1
     program.zmq.disconnect(node.name)
     until(program.loop, lambda: carrying.counts[-1] == 0)
+
+
+@pytest.mark.parametrize('host', ['a' * 300, 'a\0b', 'no such host.invalid'])
+def test_a_relay_that_names_an_impossible_host_is_told_of_and_tried_again(
+    host: str, made: Made, relay: MakeRelay, options: LinkOptions
+) -> None:
+    carrying = relay()
+    program, node = made(our_keys(), options), made.listening(our_keys(), options)
+    program.zmq.use_relay(carrying.name, host, 5)
+    program.zmq.connect(node.name, HOST, node.port, via=carrying.name)
+    until(program.loop, program.refused)
+    assert 'cannot be reached' in program.refused()[0].reason
+    carrying.serve(program, node)
+    until(program.loop, program.connected)

@@ -18,6 +18,7 @@ import pytest
 from nodeserver.core.knocking import RELAY_PORT
 from nodeserver.wire import beacon, carriage
 from tests.support.capture import Capture
+from tests.support.certificates import self_signed
 from tests.support.machines import Machine, machines, subprocess_environment
 from tests.support.netns import TwoLans
 from tests.support.programs import Program, eventually, free_port, program
@@ -296,10 +297,14 @@ def test_a_relay_reads_its_options_from_a_file_and_commands_from_its_input(tmp_p
         assert ran.returncode == 0
 
 
-def test_a_relay_bears_what_strangers_send_to_its_ports(own_home: Path) -> None:
+@pytest.mark.parametrize('is_tls', [False, True], ids=['CURVE', 'TLS'])
+def test_a_relay_bears_what_strangers_send_to_its_ports(
+    is_tls: bool, own_home: Path, tmp_path: Path
+) -> None:
     """20,000 datagrams and 2,000 connections of random and damaged bytes, then it still works."""
     port, chance = free_port(), random.Random(7)
-    with program(*RELAY, '--forward', '--relay_port', port, ready='serving') as relay:
+    options = ['--certfile', self_signed(tmp_path / 'pair.pem')] if is_tls else []
+    with program(*RELAY, '--forward', '--relay_port', port, *options, ready='serving') as relay:
         process = psutil.Process(relay.pid)
         _annoy(port, chance, 200)
         descriptors, memory = process.num_fds(), process.memory_info().rss
@@ -334,7 +339,7 @@ def _damaged(chance: random.Random) -> bytes:
 def _annoy(port: int, chance: random.Random, count: int) -> None:
     """Connect so often, say something wrong, and leave."""
     for _ in range(count):
-        starts = b'', carriage.MAGIC, carriage.MAGIC + bytes(32), bytes((carriage.ZMTP_FIRST,))
+        starts = b'', carriage.MAGIC, carriage.MAGIC + bytes(32), b'\xff', b'\x16', b'\x16\x03\x01'
         with socket.create_connection(('127.0.0.1', port), 10) as sock:
             with contextlib.suppress(OSError):
                 sock.sendall(chance.choice(starts) + chance.randbytes(chance.randrange(100)))
