@@ -4,9 +4,10 @@ import asyncio
 import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from nodeserver.core.errors import NotCarried
+from nodeserver.io.datagrams import bind_address, family_of
+from nodeserver.io.lookup import look_up
 from nodeserver.wire import carriage
 from nodeserver.wire.carriage import Answer
 
@@ -25,12 +26,12 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Requester:
-    """Which program asks, and the key by which it proves that it may."""
+    """Asks for one program, on one thread's loop."""
 
-    program: str
-    key: bytes = field(repr=False)
+    def __init__(self, program: str, key: bytes) -> None:
+        self._program, self._key = program, key
+        self._look_ups: dict[str, asyncio.Future[list[str]]] = {}  # of hosts, under way
 
     async def ask(self, loop: asyncio.AbstractEventLoop, node: str, place: Place) -> socket.socket:
         """Ask the relay once for a connection to a node; `NotCarried` if there is none."""
@@ -41,7 +42,8 @@ class Requester:
         sock: socket.socket | None = None
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                sock = await _dial(loop, *found)
+                addresses = await self._addresses(loop, found[0])
+                sock = await _dial(loop, addresses, found[1])
             async with asyncio.timeout(_ANSWER_SECONDS):
                 answer = await self._request(loop, sock, node)
             if answer is not Answer.CARRIED:
@@ -50,20 +52,30 @@ class Requester:
         except BaseException as error:
             if sock is not None:
                 sock.close()
-            # a timeout is the former, without words; of odd names of hosts comes the latter
-            if isinstance(error, OSError | ValueError):
-                words = getattr(error, 'strerror', '') or str(error) or 'no answer'
+            if isinstance(error, OSError):  # a timeout is one, without words
+                words = error.strerror or str(error) or 'no answer'
                 raise NotCarried(f'the relay at {where} cannot be reached: {words}') from error
             raise
         return sock
 
+    async def _addresses(self, loop: asyncio.AbstractEventLoop, host: str) -> list[str]:
+        """Look a host up; one that takes long is not looked up twice at a time."""
+        look_up_done = self._look_ups.get(host)
+        if look_up_done is None:
+            look_up_done = self._look_ups[host] = loop.create_future()
+            look_up(loop, host, lambda addresses: self._looked_up(host, addresses))
+        return await asyncio.shield(look_up_done)
+
+    def _looked_up(self, host: str, addresses: list[str]) -> None:
+        self._look_ups.pop(host).set_result(addresses)
+
     async def _request(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, node: str
     ) -> Answer:
-        hello = carriage.Hello(self.program, secrets.token_bytes(carriage.NONCE_SIZE))
+        hello = carriage.Hello(self._program, secrets.token_bytes(carriage.NONCE_SIZE))
         await loop.sock_sendall(sock, carriage.write_hello(hello.program, hello.nonce))
         challenge = await _exactly(loop, sock, carriage.NONCE_SIZE)
-        request = carriage.write_request(hello, challenge, node, self.key)
+        request = carriage.write_request(hello, challenge, node, self._key)
         await loop.sock_sendall(sock, request)
         (answer,) = await _exactly(loop, sock, 1)
         try:
@@ -83,19 +95,18 @@ async def _exactly(loop: asyncio.AbstractEventLoop, sock: socket.socket, size: i
     return data
 
 
-async def _dial(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+async def _dial(loop: asyncio.AbstractEventLoop, addresses: list[str], port: int) -> socket.socket:
     """Connect to the first address of a host that answers."""
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    failure: OSError = ConnectionRefusedError('no address')
-    for family, kind, number, _, where in found:
-        sock = socket.socket(family, kind, number)
+    failure: OSError = ConnectionRefusedError('its name is not known here')
+    for address in addresses:
+        sock = socket.socket(family_of(address), socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, 'TCP_USER_TIMEOUT'):  # not on every system
                 timeout = socket.TCP_USER_TIMEOUT
                 sock.setsockopt(socket.IPPROTO_TCP, timeout, _UNACKNOWLEDGED_MS)
-            await loop.sock_connect(sock, where)
+            await loop.sock_connect(sock, bind_address(address, port))
         except OSError as error:
             sock.close()
             failure = error

@@ -1,9 +1,13 @@
 """What a link that a relay carries promises when the relay or the node goes."""
 
 import asyncio
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -143,3 +147,32 @@ def test_a_relay_that_names_an_impossible_host_is_told_of_and_tried_again(
     assert 'cannot be reached' in program.refused()[0].reason
     carrying.serve(program, node)
     until(program.loop, program.connected)
+
+
+@pytest.mark.slow
+def test_a_name_server_that_does_not_answer_holds_up_no_end(
+    made: Made, relay: MakeRelay, options: LinkOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for such a name server: the system's look-up takes as long as the test wants."""
+    asked, answered, numbers = [], threading.Event(), socket.getaddrinfo
+
+    def look(host: str, *details: Any, **more: Any) -> Any:
+        if host != 'gate.example.org':
+            return numbers(host, *details, **more)
+        asked.append(host)
+        answered.wait(15)
+        raise socket.gaierror('no answer')
+
+    monkeypatch.setattr(socket, 'getaddrinfo', look)
+    carrying = relay()
+    program, node = made(our_keys(), options), made.listening(our_keys(), options)
+    program.zmq.use_relay(carrying.name, 'gate.example.org', 5)
+    program.zmq.connect(node.name, HOST, node.port, via=carrying.name)
+    try:
+        until(program.loop, program.refused)  # and it is not asked again as long as it is silent
+        assert asked == ['gate.example.org']
+        begun = time.monotonic()
+        program.close()
+        assert time.monotonic() - begun < 3
+    finally:
+        answered.set()
