@@ -21,6 +21,8 @@ from zmq.utils import z85
 
 from nodeserver.core.events import Event, MessageArrived
 from nodeserver.core.messages import Message, Notice, SubmitJobs
+from nodeserver.io.certificate import Certificate, TlsIdentity
+from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.wire.linkkeys import LinkKeys
 
@@ -37,8 +39,9 @@ class Answerer:
     """The other process: swallows messages, answers those that ask for it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, path: str) -> None:
-        keys = keys_from(sys.stdin.readline().split())
-        self._link = ZmqLink(loop, self._on, (name, 'answerer'), keys)
+        secret = sys.stdin.readline().split()
+        keys, options = keys_from(secret[:2]), options_with(*secret[2:])
+        self._link = ZmqLink(loop, self._on, (name, 'answerer'), keys, options)
         self._link.listen_local(path)
         print(self._link.listen(_HOST, 0), flush=True)
 
@@ -59,16 +62,21 @@ def keys_from(words: list[str]) -> LinkKeys | None:
     return LinkKeys(zmq.curve_public(server), server, zmq.curve_public(client), client)
 
 
+def options_with(pair: str = '') -> LinkOptions:
+    """Make the options of a link, with a certificate where one is given."""
+    return LinkOptions(tls=TlsIdentity(Certificate(pair), bytes(32)) if pair else None)
+
+
 class Meter:
     """This process: sends, and waits for answers."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, kind: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, kind: str, pair: str = '') -> None:
         self._loop = loop
         self._answered = asyncio.Event()
         self._directory = tempfile.TemporaryDirectory(dir='/tmp')
         self._peer = secrets.token_hex(16)
         secret = ' '.join(z85.encode(secrets.token_bytes(32)).decode() for _ in range(2))
-        secret = secret if kind == 'tcp with CURVE' else ''
+        secret = secret if kind == 'tcp with CURVE' or pair else ''
         path = str(Path(self._directory.name) / 's')
         self._process = subprocess.Popen(
             [sys.executable, '-m', 'benchmarks.links', '--answer', self._peer, path],
@@ -77,11 +85,12 @@ class Meter:
             text=True,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
-        print(secret, file=self._process.stdin, flush=True)
+        print(secret, pair, file=self._process.stdin, flush=True)
         self._port = port = int(self._process.stdout.readline())
         self._keys = keys = keys_from(secret.split())
         self._link_name = secrets.token_hex(16)
-        self._link = ZmqLink(loop, self._on, (self._link_name, 'meter'), keys)
+        us = self._link_name, 'meter'
+        self._link = ZmqLink(loop, self._on, us, keys, options_with(pair))
         self._link.connect(self._peer, _HOST, port, path if kind == 'ipc' else '')
 
     def _on(self, event: Event) -> None:

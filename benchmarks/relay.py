@@ -1,6 +1,8 @@
 """What it costs that a relay carries a connection: the same link, direct and carried, in turn.
 
-    python -m benchmarks.relay [rounds]
+    python -m benchmarks.relay [rounds [certificate]]
+
+With a certificate, a file of `dispy cert new`, the links are TLS.
 
 Client, relay and node are processes of one machine, which has to do the work of three here.
 """
@@ -22,8 +24,8 @@ _KIND = 'tcp with CURVE'
 class CarriedMeter(Meter):
     """Measures a link that a relay in a third process carries."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, kind: str) -> None:
-        super().__init__(loop, kind)
+    def __init__(self, loop: asyncio.AbstractEventLoop, kind: str, pair: str = '') -> None:
+        super().__init__(loop, kind, pair)
         assert self._keys is not None
         words = (self._link_name, self._peer, str(self._port))
         self._relay = subprocess.Popen(
@@ -48,10 +50,10 @@ class CarriedMeter(Meter):
                 stream.close()
 
 
-def measure(kind: type[Meter]) -> list[float]:
+def measure(kind: type[Meter], pair: str) -> list[float]:
     """Measure one way."""
     with asyncio.Runner() as runner:
-        meter = kind(runner.get_loop(), _KIND)
+        meter = kind(runner.get_loop(), _KIND, pair)
         try:
             return runner.run(meter.measure())
         finally:
@@ -68,13 +70,13 @@ async def _carry(program: str, node: str, port: int) -> None:
     await asyncio.Event().wait()
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, pair: str) -> None:
     """Print the medians of so many rounds, and what is left of the direct link."""
     ways: dict[str, type[Meter]] = {'direct': Meter, 'carried': CarriedMeter}
     found: dict[str, list[list[float]]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, kind in ways.items():
-            found[name].append(measure(kind))
+            found[name].append(measure(kind, pair))
     print(f'{"":10}{"round trip us":>15}{"single /s":>12}{"gathered /s":>13}{"large MB/s":>12}')
     medians = {}
     for name, figures in found.items():
@@ -89,4 +91,4 @@ if __name__ == '__main__':
     if sys.argv[1:2] == ['--carry']:
         asyncio.run(_carry(sys.argv[2], sys.argv[3], int(sys.argv[4])))
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5, ''.join(sys.argv[2:3]))
