@@ -120,7 +120,7 @@ class StreamListener(Listener):
 class UnixListener(StreamListener):
     """Holds the local socket that programs of this user connect to, and their streams."""
 
-    _is_local = True
+    is_local = True
     _strangers_title = 'a local program'
 
     def __init__(self, around: Surroundings, admits: Admits, path: str) -> None:

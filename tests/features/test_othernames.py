@@ -113,7 +113,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({'scheduler_host': 'x'}, UsageError, 'scheduler_host is of SharedJobCluster'),
     ({'scheduler_node': 'x'}, UsageError, 'scheduler_node is of SharedJobCluster'),
     ({'exclusive': True}, UsageError, 'exclusive is of SharedJobCluster'),
-    ({'ext_host': '127.0.0.9'}, NotYetSupported, 'ext_ip_addr='),
+    ({'ext_host': 4}, UsageError, 'ext_ip_addr must be a string or a list of strings, not 4'),
     ({'fault_recover': True}, NotYetSupported, 'fault_recover=True'),
     ({'fault_recover': 'journal'}, NotYetSupported, "recover_file='journal'"),
 ]

@@ -141,7 +141,7 @@ def test_where_it_does_not_answer_there_the_first_address_is_used(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     story = Story()
-    with caplog.at_level('INFO'):
+    with caplog.at_level('INFO', 'nodeserver'):
         story.answer(V4, OUTSIDE)
         story.loop.advance(0.99)
         assert story.places() == []
