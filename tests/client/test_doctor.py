@@ -31,7 +31,7 @@ from dispy_nb.doctor.here import Check, run_check
 from dispy_nb.doctor.judgenetwork import Around, judge_network
 from dispy_nb.doctor.judgenode import judge_difference, judge_node
 from dispy_nb.doctor.ports import program_words
-from dispy_nb.doctor.visiting import Visitor
+from dispy_nb.doctor.visiting import Manner, Visitor
 from dispy_nb.doctorcommand import target_of
 from nodeserver.core.diagnosis import AskDiagnosis, Diagnosis, Reach
 from nodeserver.core.errors import UsageError
@@ -126,6 +126,7 @@ def test_each_refusal_is_of_its_kind(refusal: str, fault: str, check: str) -> No
     [
         {'udp': replace(ANSWERED, is_tls=True), 'tcp': TcpAnswer(Reach.OPEN, 51348)},
         {'udp': SILENT, 'tcp': TcpAnswer(Reach.OPEN, 51348, b'\x15\x03\x03\0\2\2\x46')},
+        {'udp': SILENT, 'tcp': TcpAnswer(Reach.OPEN, 51348, is_tls=True)},
     ],
 )
 def test_a_node_that_speaks_tls_is_known_and_asks_for_a_certificate(there: dict[str, Any]) -> None:
@@ -477,9 +478,10 @@ def test_absurd_questions_are_answered_and_go_nowhere(own_home: Path) -> None:
     with node_program('-i', '127.0.0.2', '-p', port) as node:
 
         async def ask(question: AskDiagnosis) -> LinkAnswer:
-            visitor = Visitor(asyncio.get_running_loop(), own_key(), question, 10)
+            manner = Manner(own_key(), None, 10, port)
+            visitor = Visitor(asyncio.get_running_loop(), manner, question)
             try:
-                return await visitor.visit(Target('127.0.0.2', port), 10, lambda token: None)
+                return await visitor.visit(Target('127.0.0.2', port), lambda token: None)
             finally:
                 visitor.close()
 

@@ -125,7 +125,6 @@ def test_what_a_firewall_drops_is_told_apart_from_nobody_being_there() -> None:
         stack.enter_context(place['stranger'].program(sys.executable, '-c', STRANGER, PORT))
         place['silent'].host.cut()
         wanted = {
-            'udp': (70, f'UDP port {PORT}', 'a firewall drops UDP', f'ufw allow {PORT}/udp'),
             'tcp': (70, f'TCP port {PORT}', 'a firewall drops TCP', f'ufw allow {PORT}/tcp'),
             'both': (70, 'UDP and TCP', 'is there, and a firewall drops both', 'firewall-cmd'),
             'rejecting': (70, f'TCP port {PORT}', 'a firewall rejects TCP', 'nft insert rule'),
@@ -144,6 +143,13 @@ def test_what_a_firewall_drops_is_told_apart_from_nobody_being_there() -> None:
             assert (found.status, found.problems()) == (status, [problem])
 
         at_once(check, *wanted)
+        # by TCP alone it is found where it is named
+        found = named(client, place['udp'].ip)
+        udp = found.one(place['udp'].ip, f'UDP port {PORT}')
+        assert (found.status, found.problems(), udp['level']) == (0, [], 'warning'), found.text
+        assert 'a firewall drops UDP. It is found where a program names it' in udp['found']
+        assert f'ufw allow {PORT}/udp' in udp['advice']
+        assert found.one(place['udp'].ip, 'key')['found'] == 'the same as here'
 
 
 @pytest.mark.row('Z07')
@@ -308,7 +314,7 @@ def use_up_files(machine: Machine) -> None:
 
 
 def lower_limit(machine: Machine) -> None:
-    machine.within += ['sh', '-c', 'ulimit -n 200 && exec "$@"', 'sh']
+    machine.wrapper += ['sh', '-c', 'ulimit -n 200 && exec "$@"', 'sh']
 
 
 def mount(place: Path, options: str) -> None:
@@ -409,7 +415,7 @@ def test_a_node_whose_tcp_port_was_taken_is_found_and_one_of_another_user_is_kno
         assert sorted(text.partition(':')[0] for text in standings) == ['h1', 'second']
         stack.enter_context(client.node('-c', 1))
         # as to a user who may not see the processes of others
-        client.within += ['unshare', '--pid', '--fork', '--mount-proc']
+        client.wrapper += ['unshare', '--pid', '--fork', '--mount-proc']
         found = named(client, other.ip, '--node_port', PORT)
         for kind in ('TCP', 'UDP'):
             owner = found.one('this machine', f'{kind} port {PORT}')

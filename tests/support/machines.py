@@ -18,6 +18,7 @@ class Machine:
 
     def __init__(self, host: Host, home: Path) -> None:
         self.host, self.home = host, home
+        self.wrapper: list[str] = []  # words that go before each command there
         for name in ('.config', 'run', 'tmp'):
             (home / name).mkdir(mode=0o700, parents=True)
         self.env = {
@@ -30,7 +31,7 @@ class Machine:
     @property
     def within(self) -> list[str]:
         """Words that run a command there."""
-        return list(self.host.command([]))
+        return [*self.host.command([]), *self.wrapper]
 
     def knows(self, **names: str) -> None:
         """Give programs there these host names, each with its address, and no others.
