@@ -159,7 +159,7 @@ class RelayTold:
 
     name: str
     carries: bool
-    nodes: tuple[str, ...] = ()  # their addresses
+    nodes: tuple[tuple[str, int], ...] = ()  # addresses, and the UDP ports that answered
 
 
 @dataclass(frozen=True, slots=True)

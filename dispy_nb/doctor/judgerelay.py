@@ -8,6 +8,7 @@ from dispy_nb.doctor.facts import NodeFacts
 from dispy_nb.doctor.findings import Fault, Finding, Level, fine
 from nodeserver.core.diagnosis import Reach
 from nodeserver.core.knocking import RELAY_PORT
+from nodeserver.io.udp import NODE_PORT
 
 _MOST_NAMED: Final = 5  # of the nodes that a relay knows
 _MOST_PATTERNS: Final = 3
@@ -43,29 +44,28 @@ def judge_relay(facts: NodeFacts) -> Finding:
     )
     found = f'{told.name} is a relay (dispynetrelay), which {how}'
     if not told.nodes:
-        advice = (
-            f'start `dispynode` on its network with --node_port {facts.node_port}; run '
-            '`dispy doctor` on its machine'
-        )
+        port = '' if facts.node_port == NODE_PORT else f' with --node_port {facts.node_port}'
+        advice = f'start `dispynode`{port} on its network; run `dispy doctor` on its machine'
         found += '; no node answers it'
         return Finding('relay', Level.WARNING, Fault.REACH, found, advice, facts.where)
-    names = ', '.join(told.nodes[:_MOST_NAMED]) + ' and others' * (len(told.nodes) > _MOST_NAMED)
+    addresses = list(dict.fromkeys(address for address, _ in told.nodes))
+    names = ', '.join(addresses[:_MOST_NAMED]) + ' and others' * (len(addresses) > _MOST_NAMED)
     count = '1 node' if len(told.nodes) == 1 else f'{len(told.nodes)} nodes'
     found += f'; it tells of {count}: {names}'
     advice = f'in a program: JobCluster(f, nodes=[{_elements(facts, told.nodes)}])'
     if not told.carries:
-        advice += f'; whether this machine can connect to them: `dispy doctor {told.nodes[0]}`'
+        advice += f'; whether this machine can connect to them: `dispy doctor {addresses[0]}`'
     return Finding('relay', Level.OK, Fault.REACH, found, advice, facts.where)
 
 
-def _elements(facts: NodeFacts, nodes: Sequence[str]) -> str:
+def _elements(facts: NodeFacts, nodes: Sequence[tuple[str, int]]) -> str:
     """Write the elements of `nodes` for a relay and the networks of its nodes."""
     port = facts.tcp.port
     relay = repr(facts.host) if port == RELAY_PORT else repr((facts.host, port))
-    patterns = list(dict.fromkeys(map(_pattern, nodes)))
-    wanted = patterns if len(patterns) <= _MOST_PATTERNS else ['*']
-    port = facts.node_port
-    others = [repr(each) if port == 51348 else repr((each, port)) for each in wanted]
+    patterns = list(dict.fromkeys((_pattern(address), port) for address, port in nodes))
+    if len(patterns) > _MOST_PATTERNS:
+        patterns = list(dict.fromkeys(('*', port) for _, port in patterns[:_MOST_NAMED]))
+    others = [repr(each if each[1] != NODE_PORT else each[0]) for each in patterns]
     return ', '.join([relay, *others])
 
 

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from dispy_nb.doctor.facts import LinkAnswer, RelayTold
 from nodeserver.core.diagnosis import AskDiagnosis, Diagnosis
@@ -45,7 +46,7 @@ class Visitor:
         self._ask, self._manner = ask, manner
         self._greeted: asyncio.Future[LinkAnswer] = loop.create_future()
         self._answered: asyncio.Future[_Answer] = loop.create_future()
-        self._nodes_seen: asyncio.Future[tuple[str, ...]] = loop.create_future()
+        self._nodes_seen: asyncio.Future[tuple[tuple[str, int], ...]] = loop.create_future()
         timeout = manner.timeout
         options = LinkOptions(handshake_timeout=timeout, hello_interval=timeout, tls=manner.tls)
         us = secrets.token_hex(16), SCHEDULER_ROLE
@@ -105,8 +106,8 @@ class Visitor:
             self._learn(message)
             self._link.send(peer, AskNodes([self._manner.node_port]))
         elif isinstance(message, NodesSeen) and not self._nodes_seen.done():
-            addresses = dict.fromkeys(message.addresses[:_MOST_NODES])
-            self._nodes_seen.set_result(tuple(addresses))
+            places = zip(message.addresses, message.asked_ports, strict=False)
+            self._nodes_seen.set_result(tuple(dict.fromkeys(islice(places, _MOST_NODES))))
 
     def _greet(self, answer: LinkAnswer) -> None:
         if not self._greeted.done():

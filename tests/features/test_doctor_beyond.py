@@ -166,7 +166,7 @@ def behind_a_gateway(*options: object) -> Iterator[tuple[TwoLans, Machine, Machi
 @pytest.mark.row('Z07')
 def test_a_relay_is_told_from_a_node_with_what_to_write_in_a_program() -> None:
     with behind_a_gateway('--forward') as (net, client, relay, node):
-        gateway = str(net.outside) if hasattr(net, 'outside') else '10.77.2.1'
+        gateway = net.router_ip['right']
         net.forward_port('tcp', RELAY_PORT, relay.host)
         found = examined(client, gateway)  # no UDP passes
         line = found.one(gateway, 'relay')
@@ -189,11 +189,15 @@ def test_a_relay_beside_a_node_one_without_nodes_and_one_of_another_key() -> Non
     with Lan(3) as lan, ExitStack() as stack:
         client, both, lone = stack.enter_context(machines(*lan))
         stranger = stack.enter_context(machines(lan[2], same_key=False))[0]
-        stack.enter_context(both.node('-c', 1))
-        stack.enter_context(both.program(*RELAY, ready='serving'))
         ports = ('--relay_port', 7000, '-p', ELSEWHERE)
         stack.enter_context(lone.program(*RELAY, *ports, ready='serving'))
         stack.enter_context(stranger.program(*RELAY, ready='serving'))
+        found = examined(client, f'{lone.ip}:7000', '--node_port', ELSEWHERE)
+        relay = found.one(lone.ip, 'relay')
+        assert (found.status, relay['level']) == (0, 'warning'), found.text
+        assert 'no node answers it' in relay['found']
+        stack.enter_context(both.node('-c', 1))
+        stack.enter_context(both.program(*RELAY, ready='serving'))
         found = examined(client, both.ip)
         assert (found.status, found.problems()) == (0, []), found.text
         relay = found.one(both.ip, 'relay')
@@ -201,10 +205,6 @@ def test_a_relay_beside_a_node_one_without_nodes_and_one_of_another_key() -> Non
         assert 'tells of its nodes, to which programs connect themselves' in relay['found']
         assert f'`dispy doctor {both.ip}`' in relay['advice']
         assert found.one(both.ip, 'standing')['where'].endswith(f'port {PORT}')
-        found = examined(client, f'{lone.ip}:7000', '--node_port', ELSEWHERE)
-        relay = found.one(lone.ip, 'relay')
-        assert (found.status, relay['level']) == (0, 'warning'), found.text
-        assert 'no node answers it' in relay['found']
         found = examined(client, lone.ip)  # the stranger's, and no node
         key = found.one(lone.ip, 'key')
         assert (found.status, found.problems()) == (77, [key]), found.text
