@@ -1,5 +1,6 @@
 """`dispy doctor`: each broken set-up, really made, has its line, its advice and its exit status."""
 
+import copy
 import itertools
 import os
 import re
@@ -9,11 +10,12 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.support.doctor import Examined, examined, share_key
+from tests.support.doctor import Examined, all_examined, examined, share_key
 from tests.support.machines import Machine, machines
 from tests.support.netns import Lan, TwoLans
 from tests.support.programs import at_once
@@ -38,7 +40,12 @@ ELSEWHERE = itertools.count(40000)  # ports at which a broadcast finds nobody
 
 def named(machine: Machine, host: str, *words: object) -> Examined:
     """Examine one host, which a broadcast does not find as well."""
-    return examined(machine, f'{host}:{PORT}', '--node_port', next(ELSEWHERE), *words)
+    return examined(*alone(machine, host, *words))
+
+
+def alone(machine: Machine, host: str, *words: object) -> tuple[Machine, str, *tuple[object, ...]]:
+    """What examines one host, which a broadcast does not find as well."""
+    return (machine, f'{host}:{PORT}', '--node_port', next(ELSEWHERE), *words)
 
 
 # two machines that work
@@ -72,7 +79,10 @@ def test_a_sound_network_has_no_problem_and_a_busy_node_answers_undisturbed() ->
         script.write_text(HOLDER)
         words = (sys.executable, script, busy.ip, gate)
         holder = stack.enter_context(client.program(*words, ready='holds'))
-        found = examined(client, busy.ip, f'[{busy.host.ip6}]:{PORT}')
+        found, other = all_examined(
+            (client, busy.ip, f'[{busy.host.ip6}]:{PORT}'),
+            (busy, f'{client.ip}:51347', '--node_port', next(ELSEWHERE)),
+        )
         assert (found.status, found.problems()) == (0, []), found.text
         assert found.one(f'[{busy.host.ip6}]', 'way back to TCP')['level'] == 'ok'
         for place in (free, busy):
@@ -93,9 +103,8 @@ def test_a_sound_network_has_no_problem_and_a_busy_node_answers_undisturbed() ->
         assert found.one('the local network', 'broadcast')['found'].startswith('2 nodes')
         assert 'in use by' in found.one('this machine', 'TCP port 51347')['found']
         waits = f'{client.ip} port 51347'  # for nodes with --scheduler_node
-        found = examined(busy, f'{client.ip}:51347', '--node_port', next(ELSEWHERE))
-        assert (found.status, found.problems()) == (0, []), found.text
-        assert 'a program waits there for nodes' in found.one(waits, 'key')['found']
+        assert (other.status, other.problems()) == (0, []), other.text
+        assert 'a program waits there for nodes' in other.one(waits, 'key')['found']
         gate.touch()
         holder.wait_for_log('undisturbed 1')
         assert holder.wait() == 0
@@ -126,6 +135,7 @@ def test_what_a_firewall_drops_is_told_apart_from_nobody_being_there() -> None:
         place['silent'].host.cut()
         wanted = {
             'tcp': (70, f'TCP port {PORT}', 'a firewall drops TCP', f'ufw allow {PORT}/tcp'),
+            'udp': (0, f'UDP port {PORT}', 'a firewall drops UDP. It is found where', 'ufw allow'),
             'both': (70, 'UDP and TCP', 'is there, and a firewall drops both', 'firewall-cmd'),
             'rejecting': (70, f'TCP port {PORT}', 'a firewall rejects TCP', 'nft insert rule'),
             'silent': (69, 'machine', 'no machine answers for this address', 'switched on'),
@@ -136,20 +146,15 @@ def test_what_a_firewall_drops_is_told_apart_from_nobody_being_there() -> None:
         def check(name: str) -> None:
             status, check, said, advice = wanted[name]
             found = named(client, place[name].ip)
-            problem = found.one(place[name].ip, check)
-            assert problem['level'] == 'problem', found.text
-            assert said in problem['found']
-            assert advice in problem['advice']
-            assert (found.status, found.problems()) == (status, [problem])
+            line = found.one(place[name].ip, check)
+            assert line['level'] == ('problem' if status else 'warning'), found.text
+            assert said in line['found']
+            assert advice in line['advice']
+            assert (found.status, found.problems()) == (status, [line] if status else [])
+            if not status:  # by TCP alone it is found where it is named
+                assert found.one(place[name].ip, 'key')['found'] == 'the same as here'
 
         at_once(check, *wanted)
-        # by TCP alone it is found where it is named
-        found = named(client, place['udp'].ip)
-        udp = found.one(place['udp'].ip, f'UDP port {PORT}')
-        assert (found.status, found.problems(), udp['level']) == (0, [], 'warning'), found.text
-        assert 'a firewall drops UDP. It is found where a program names it' in udp['found']
-        assert f'ufw allow {PORT}/udp' in udp['advice']
-        assert found.one(place['udp'].ip, 'key')['found'] == 'the same as here'
 
 
 @pytest.mark.row('Z07')
@@ -159,7 +164,10 @@ def test_a_node_that_hangs_and_a_name_that_nobody_knows() -> None:
         node.signal(signal.SIGSTOP)
         try:
             began = time.monotonic()
-            found = named(client, machine.ip, '--timeout', 1.5)
+            found, unknown = all_examined(
+                alone(client, machine.ip, '--timeout', 1.5),
+                alone(client, 'no-such-host.invalid'),
+            )
             seconds = time.monotonic() - began
         finally:
             node.signal(signal.SIGCONT)
@@ -170,9 +178,8 @@ def test_a_node_that_hangs_and_a_name_that_nobody_knows() -> None:
         assert (
             seconds < 3 * 1.5 + 0.5 + 5
         )  # the program's own limit, and its start on a busy machine
-        found = named(client, 'no-such-host.invalid')
-        problem = found.one('no-such-host.invalid', 'name')
-        assert (found.status, found.problems()) == (68, [problem])
+        problem = unknown.one('no-such-host.invalid', 'name')
+        assert (unknown.status, unknown.problems()) == (68, [problem])
         assert problem['found'] == 'no such host is known'
         assert 'add no-such-host.invalid to DNS or /etc/hosts' in problem['advice']
 
@@ -182,7 +189,9 @@ def test_a_gateway_between_is_told_and_so_is_a_way_back_that_is_closed() -> None
     with TwoLans(1, 1, nat=True) as net, ExitStack() as stack:
         client, node = stack.enter_context(machines(net.left[0], net.right[0]))
         stack.enter_context(node.node('-c', 1))
-        found = named(client, node.ip)
+        found, strict = all_examined(
+            alone(client, node.ip), alone(client, node.ip, '--strict', '--port', next(ELSEWHERE))
+        )
         assert (found.status, found.problems()) == (0, []), found.text
         address = found.one(node.ip, 'address')['found']
         assert 'there is a gateway (NAT) between' in address and client.ip not in address
@@ -192,7 +201,7 @@ def test_a_gateway_between_is_told_and_so_is_a_way_back_that_is_closed() -> None
         assert 'forward the port at the gateway' in back['advice']
         assert found.one(node.ip, 'way back to UDP')['level'] == 'warning'
         # of the warnings, that of this machine's name is the most severe
-        assert named(client, node.ip, '--strict').status == 68
+        assert strict.status == 68
 
 
 @pytest.mark.row('Z07')
@@ -264,12 +273,14 @@ def test_each_way_in_which_keys_do_not_fit_is_told() -> None:
             assert not [each for each in found.at(node.ip) if each['check'] == 'disk' and status]
             assert secret not in found.text and 'dnk1-' not in found.text
 
-        at_once(check, *cases)
+        def look_around() -> None:
+            found = examined(client)  # somebody else's, perhaps, but there is no other
+            key = found.one('the local network', 'key')
+            assert (found.status, key['level']) == (77, 'problem')
+            assert all(node.ip in key['found'] for node in (other, insecure, shared))
+
+        at_once(lambda act: act(), look_around, *(partial(check, case) for case in cases))
         assert not (fresh.home / '.config' / 'dispy-nb' / 'key').exists()
-        found = examined(client)  # they are somebody else's, perhaps, but there is no other
-        key = found.one('the local network', 'key')
-        assert (found.status, key['level']) == (77, 'problem')
-        assert all(node.ip in key['found'] for node in (other, insecure, shared))
 
 
 # this machine, and the node's own half
@@ -404,23 +415,25 @@ def test_a_node_whose_tcp_port_was_taken_is_found_and_one_of_another_user_is_kno
         node = stack.enter_context(other.node('-c', 1))
         port = re.search(r'serving at \*:(\d+)', node.log())
         assert port is not None
-        found = named(client, other.ip)
+        stack.enter_context(client.node('-c', 1))
+        # as to a user who may not see the processes of others
+        blind = copy.copy(client)
+        blind.wrapper = ['unshare', '--pid', '--fork', '--mount-proc']
+        found, blinded = all_examined(
+            alone(client, other.ip), alone(blind, other.ip, '--node_port', PORT)
+        )
         assert (found.status, found.problems()) == (0, []), found.text
         assert found.one(other.ip, f'TCP port {port[1]}')['found'] == 'open'
+        for kind in ('TCP', 'UDP'):
+            owner = blinded.one('this machine', f'{kind} port {PORT}')
+            assert owner['level'] == 'ok'
+            assert 'in use by dispynode of another user' in owner['found']
         second = stack.enter_context(other.node('-c', 1, '--name', 'second'))
         assert 'serving' in second.log()
         found = examined(client, other.ip)  # it shares the UDP port, and only one is named by it
         standings = [each['found'] for each in found.at(other.ip) if each['check'] == 'standing']
         assert (found.status, found.problems()) == (0, []), found.text
         assert sorted(text.partition(':')[0] for text in standings) == ['h1', 'second']
-        stack.enter_context(client.node('-c', 1))
-        # as to a user who may not see the processes of others
-        client.wrapper += ['unshare', '--pid', '--fork', '--mount-proc']
-        found = named(client, other.ip, '--node_port', PORT)
-        for kind in ('TCP', 'UDP'):
-            owner = found.one('this machine', f'{kind} port {PORT}')
-            assert owner['level'] == 'ok'
-            assert 'in use by dispynode of another user' in owner['found']
 
 
 # how it is told

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from nodeserver.core.knocking import RELAY_PORT
 from tests.support.certificates import needs_openssl, openssl, self_signed
-from tests.support.doctor import Examined, examined
+from tests.support.doctor import Examined, all_examined, examined
 from tests.support.machines import Machine, machines
 from tests.support.netns import Lan, TwoLans
 from tests.support.programs import at_once
@@ -72,11 +73,13 @@ def test_each_way_in_which_certificates_do_not_fit_is_told(tmp_path: Path) -> No
                 assert here.startswith('CN=cluster, until ') and str(ours) in here
             assert (found.one(node.ip, 'UDP')['level'] == 'warning') is (node is closed)
 
-        at_once(check, *cases)
-        found = examined(client, f'{with_ours.ip}:7000', '--node_port', ELSEWHERE, *given)
-        key = found.one(with_ours.ip, 'key')
-        assert (found.status, found.problems()) == (77, [key]), found.text
-        assert '`dispy key export`' in key['advice']
+        def look_at_foreign() -> None:
+            found = examined(client, f'{with_ours.ip}:7000', '--node_port', ELSEWHERE, *given)
+            key = found.one(with_ours.ip, 'key')
+            assert (found.status, found.problems()) == (77, [key]), found.text
+            assert '`dispy key export`' in key['advice']
+
+        at_once(lambda act: act(), look_at_foreign, *(partial(check, case) for case in cases))
         for node in nodes:  # a look does not look like an attack
             assert 'it is another program' not in node.log()
 
@@ -198,21 +201,23 @@ def test_a_relay_beside_a_node_one_without_nodes_and_one_of_another_key() -> Non
         assert 'no node answers it' in relay['found']
         stack.enter_context(both.node('-c', 1))
         stack.enter_context(both.program(*RELAY, ready='serving'))
-        found = examined(client, both.ip)
+        found, foreign, nobody = all_examined(
+            (client, both.ip),
+            (client, lone.ip),  # the stranger's, and no node
+            (client, f'{client.ip}:{RELAY_PORT}', '--node_port', ELSEWHERE),
+        )
         assert (found.status, found.problems()) == (0, []), found.text
         relay = found.one(both.ip, 'relay')
         assert relay['where'].endswith(f'port {RELAY_PORT}')
         assert 'tells of its nodes, to which programs connect themselves' in relay['found']
         assert f'`dispy doctor {both.ip}`' in relay['advice']
         assert found.one(both.ip, 'standing')['where'].endswith(f'port {PORT}')
-        found = examined(client, lone.ip)  # the stranger's, and no node
-        key = found.one(lone.ip, 'key')
-        assert (found.status, found.problems()) == (77, [key]), found.text
+        key = foreign.one(lone.ip, 'key')
+        assert (foreign.status, foreign.problems()) == (77, [key]), foreign.text
         assert key['where'].endswith(f'port {RELAY_PORT}')
-        assert found.one(lone.ip, 'dispynode')['level'] == 'ok'
-        found = examined(client, f'{client.ip}:{RELAY_PORT}', '--node_port', ELSEWHERE)
-        (problem,) = found.problems()
-        assert (found.status, problem['check']) == (69, 'dispynetrelay')
+        assert foreign.one(lone.ip, 'dispynode')['level'] == 'ok'
+        (problem,) = nobody.problems()
+        assert (nobody.status, problem['check']) == (69, 'dispynetrelay')
         assert 'start `dispynetrelay` there' in problem['advice']
 
 
