@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ import pytest
 from tests.support.doctor import Examined, all_examined, examined, share_key
 from tests.support.machines import Machine, machines
 from tests.support.netns import Lan, TwoLans
-from tests.support.programs import at_once
+from tests.support.programs import all_entered, at_once
 
 pytestmark = [pytest.mark.netns(nat=True), pytest.mark.slow]
 
@@ -73,8 +72,7 @@ with dispy.JobCluster(compute, [sys.argv[1]]) as cluster:
 @pytest.mark.row('Z07')
 def test_a_sound_network_has_no_problem_and_a_busy_node_answers_undisturbed() -> None:
     with Lan(3) as lan, machines(*lan) as (client, free, busy), ExitStack() as stack:
-        stack.enter_context(free.node())
-        node = stack.enter_context(busy.node('-c', 1))
+        _, node = all_entered(stack, free.node(), busy.node('-c', 1))
         script, gate = client.home / 'holder.py', client.home / 'gate'
         script.write_text(HOLDER)
         words = (sys.executable, script, busy.ip, gate)
@@ -130,8 +128,11 @@ def test_what_a_firewall_drops_is_told_apart_from_nobody_being_there() -> None:
         }
         for name, rule in rules.items():
             place[name].host.filter_rules(FIREWALL.format(rule))
-            stack.enter_context(place[name].node('-c', 1))
-        stack.enter_context(place['stranger'].program(sys.executable, '-c', STRANGER, PORT))
+        all_entered(
+            stack,
+            place['stranger'].program(sys.executable, '-c', STRANGER, PORT, ready='ready'),
+            *(place[name].node('-c', 1) for name in rules),
+        )
         place['silent'].host.cut()
         wanted = {
             'tcp': (70, f'TCP port {PORT}', 'a firewall drops TCP', f'ufw allow {PORT}/tcp'),
@@ -207,8 +208,7 @@ def test_a_gateway_between_is_told_and_so_is_a_way_back_that_is_closed() -> None
 @pytest.mark.row('Z07')
 def test_this_machines_own_firewall_is_found_by_its_rules_and_by_what_does_not_come_back() -> None:
     with Lan(2) as lan, machines(*lan) as (client, other), ExitStack() as stack:
-        stack.enter_context(client.node('-c', 1))
-        stack.enter_context(other.node('-c', 1))
+        all_entered(stack, client.node('-c', 1), other.node('-c', 1))
         dropped = f'iif != lo udp dport {PORT} drop; tcp dport 51347 drop; udp dport 51347 drop'
         client.host.filter_rules(FIREWALL.format(dropped))
         found = examined(client)
@@ -246,9 +246,12 @@ def test_each_way_in_which_keys_do_not_fit_is_told() -> None:
         hosts = stack.enter_context(machines(*lan, same_key=False))
         client, fresh, other, insecure, shared = hosts
         client.dispy('key', 'export')
-        stack.enter_context(other.node('-c', 1))
-        stack.enter_context(insecure.node('-c', 1, '--insecure'))
-        stack.enter_context(shared.node('-c', 1, env={'DISPY_SECRET': secret}))
+        all_entered(
+            stack,
+            other.node('-c', 1),
+            insecure.node('-c', 1, '--insecure'),
+            shared.node('-c', 1, env={'DISPY_SECRET': secret}),
+        )
         file = client.home / 'secret'
         file.write_text(secret + '\n')
         file.chmod(0o600)
@@ -273,14 +276,12 @@ def test_each_way_in_which_keys_do_not_fit_is_told() -> None:
             assert not [each for each in found.at(node.ip) if each['check'] == 'disk' and status]
             assert secret not in found.text and 'dnk1-' not in found.text
 
-        def look_around() -> None:
-            found = examined(client)  # somebody else's, perhaps, but there is no other
-            key = found.one('the local network', 'key')
-            assert (found.status, key['level']) == (77, 'problem')
-            assert all(node.ip in key['found'] for node in (other, insecure, shared))
-
-        at_once(lambda act: act(), look_around, *(partial(check, case) for case in cases))
+        at_once(check, *cases)
         assert not (fresh.home / '.config' / 'dispy-nb' / 'key').exists()
+        found = examined(client)  # they are somebody else's, perhaps, but there is no other
+        key = found.one('the local network', 'key')
+        assert (found.status, key['level']) == (77, 'problem')
+        assert all(node.ip in key['found'] for node in (other, insecure, shared))
 
 
 # this machine, and the node's own half

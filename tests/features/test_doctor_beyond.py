@@ -13,7 +13,7 @@ from tests.support.certificates import needs_openssl, openssl, self_signed
 from tests.support.doctor import Examined, all_examined, examined
 from tests.support.machines import Machine, machines
 from tests.support.netns import Lan, TwoLans
-from tests.support.programs import at_once
+from tests.support.programs import all_entered, at_once
 
 pytestmark = [pytest.mark.netns(nat=True), pytest.mark.slow]
 
@@ -40,13 +40,12 @@ def test_each_way_in_which_certificates_do_not_fit_is_told(tmp_path: Path) -> No
         client, with_ours, with_other, plain, closed = hosts
         foreign = stack.enter_context(machines(lan[1], same_key=False))[0]
         given, wrong = ('--certfile', ours), ('--certfile', other)
-        nodes = [
-            stack.enter_context(machine.node('-c', 1, *options))
-            for machine, options in (
-                *((with_ours, given), (with_other, wrong), (plain, ()), (closed, given)),
-                (foreign, (*given, '-p', 7000)),
-            )
-        ]
+        nodes = all_entered(
+            stack,
+            *(machine.node('-c', 1, *given) for machine in (with_ours, closed)),
+            *(with_other.node('-c', 1, *wrong), plain.node('-c', 1)),
+            foreign.node('-c', 1, *given, '-p', 7000),
+        )
         closed.host.filter_rules(FIREWALL.format(f'udp dport {PORT} drop'))
         no_other = 'give both sides the same pair'
         cases = [
@@ -193,14 +192,16 @@ def test_a_relay_beside_a_node_one_without_nodes_and_one_of_another_key() -> Non
         client, both, lone = stack.enter_context(machines(*lan))
         stranger = stack.enter_context(machines(lan[2], same_key=False))[0]
         ports = ('--relay_port', 7000, '-p', ELSEWHERE)
-        stack.enter_context(lone.program(*RELAY, *ports, ready='serving'))
-        stack.enter_context(stranger.program(*RELAY, ready='serving'))
+        all_entered(
+            stack,
+            lone.program(*RELAY, *ports, ready='serving'),
+            stranger.program(*RELAY, ready='serving'),
+        )
         found = examined(client, f'{lone.ip}:7000', '--node_port', ELSEWHERE)
         relay = found.one(lone.ip, 'relay')
         assert (found.status, relay['level']) == (0, 'warning'), found.text
         assert 'no node answers it' in relay['found']
-        stack.enter_context(both.node('-c', 1))
-        stack.enter_context(both.program(*RELAY, ready='serving'))
+        all_entered(stack, both.node('-c', 1), both.program(*RELAY, ready='serving'))
         found, foreign, nobody = all_examined(
             (client, both.ip),
             (client, lone.ip),  # the stranger's, and no node
@@ -231,8 +232,8 @@ def test_a_node_that_asks_to_be_called_elsewhere_is_looked_for_there() -> None:
         for machine in others:
             machine.knows(right=others[0].ip, unknown='10.77.1.77')
         wanted = ('right', '10.77.1.99', 'unknown')
-        for machine, host in zip(others, wanted, strict=True):
-            stack.enter_context(machine.node('-c', 1, '--ext_ip_addr', host))
+        pairs = zip(others, wanted, strict=True)
+        all_entered(stack, *(each.node('-c', 1, '--ext_ip_addr', host) for each, host in pairs))
         found = examined(client, *(machine.ip for machine in others))
         assert (found.status, found.problems()) == (0, []), found.text
         right, nowhere, unknown = (machine.ip for machine in others)
