@@ -149,11 +149,12 @@ def target_of(text: str, node_port: int) -> tuple[str, int]:
 def status_table() -> str:
     """List the exit statuses, the most severe first."""
     lines = [
-        'exit status: that of the most severe problem, in this order; warnings are none',
-        *(f'  {fault.status:>3}  {fault.words}' for fault in Fault),
-        '    0  no problem',
-        '    1  dispy doctor itself failed',
-        '    2  the command line is wrong',
+        'exit status: that of the most severe problem, in this order',
+        *(f'  {fault.status:>5}  {fault.words}' for fault in Fault),
+        '      0  no problem, or warnings only (without --strict)',
+        '      1  dispy doctor itself failed',
+        '      2  the command line is wrong',
+        '  128+n  signal n ended it (130: Ctrl-C)',
     ]
     return '\n'.join(lines)
 
@@ -166,10 +167,13 @@ class Printer:
         self._place = ''
 
     def __call__(self, place: str, findings: Sequence[Finding]) -> None:
-        """Write one group."""
-        lines = [] if place == self._place else [printable(place)]
-        self._place = place
-        lines += [self._wrapped('  ' + finding.line()) for finding in findings]
+        """Write one group; a host may have two places, a node's and a relay's."""
+        lines = []
+        for finding in findings:
+            if finding.where != self._place:
+                self._place = finding.where
+                lines.append(printable(self._place))
+            lines.append(self._wrapped('  ' + finding.line()))
         sys.stdout.write('\n'.join(lines) + '\n')
         sys.stdout.flush()
 

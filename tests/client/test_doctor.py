@@ -35,7 +35,7 @@ from dispy_nb.doctor.judgenetwork import Around, judge_network
 from dispy_nb.doctor.judgenode import judge_difference, judge_node
 from dispy_nb.doctor.ports import program_words
 from dispy_nb.doctor.visiting import Manner, Visitor
-from dispy_nb.doctorcommand import target_of
+from dispy_nb.doctorcommand import Printer, status_table, target_of
 from nodeserver.core.diagnosis import AskDiagnosis, Diagnosis, Reach
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import NodeFound
@@ -521,11 +521,23 @@ def test_the_most_severe_problem_decides_the_status_and_warnings_none() -> None:
 STATUS_OF_DISK = 'exit status 73: no room on a disk'
 
 
-def test_the_page_has_every_status_with_its_words_in_order() -> None:
+def test_the_page_and_the_help_have_every_status_with_its_words_in_order() -> None:
     page = (pages.ROOT / 'docs' / 'doctor.md').read_text(encoding='utf-8')
     _, *rows = pages.rows(pages.section(page, 'Exit status'))
-    told = [(row[0], row[1]) for row in rows if row[0].isdigit() and int(row[0]) > 2]
-    assert told == [(str(fault.status), fault.words) for fault in Fault]
+    told = [(row[0], row[1].replace('`', '')) for row in rows if row[0][0].isdigit()]
+    _, *lines = status_table().splitlines()
+    assert [tuple(line.split(None, 1)) for line in lines] == told
+    assert told[:-4] == [(str(fault.status), fault.words) for fault in Fault]
+
+
+def test_each_place_has_its_heading_also_where_one_host_has_two(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printer = Printer()
+    printer('one', [fine('a', 'x', 'one'), fine('b', 'x', 'two')])
+    printer('two', [fine('c', 'x', 'two')])
+    written = [line.split(':')[0].split()[-1] for line in capsys.readouterr().out.splitlines()]
+    assert written == ['one', 'a', 'two', 'b', 'c']
 
 
 @pytest.mark.parametrize(
