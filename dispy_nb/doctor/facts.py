@@ -160,6 +160,8 @@ class RelayTold:
     name: str
     carries: bool
     nodes: tuple[tuple[str, int], ...] = ()  # addresses, and the UDP ports that answered
+    ext_place: tuple[str, int] = ('', 0)  # where it says that it carries, if elsewhere
+    ext_reach: Reach = Reach.UNTRIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,14 @@ def judge_relay(facts: NodeFacts) -> Finding:
         else 'tells of its nodes, to which programs connect themselves'
     )
     found = f'{told.name} is a relay (dispynetrelay), which {how}'
+    if told.ext_reach not in (Reach.UNTRIED, Reach.OPEN):
+        host, port = told.ext_place
+        found += f' at {host} port {port}, where this machine cannot connect ({told.ext_reach})'
+        advice = f'correct its --ext_ip_addr, or have {host} forward TCP port {port} to it'
+        return Finding('relay', Level.PROBLEM, Fault.FIREWALL, found, advice, facts.where)
     if not told.nodes:
-        port = '' if facts.node_port == NODE_PORT else f' with --node_port {facts.node_port}'
-        advice = f'start `dispynode`{port} on its network; run `dispy doctor` on its machine'
+        option = '' if facts.node_port == NODE_PORT else f' with --node_port {facts.node_port}'
+        advice = f'start `dispynode`{option} on its network; run `dispy doctor` on its machine'
         found += '; no node answers it'
         return Finding('relay', Level.WARNING, Fault.REACH, found, advice, facts.where)
     addresses = list(dict.fromkeys(address for address, _ in told.nodes))

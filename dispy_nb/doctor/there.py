@@ -14,6 +14,7 @@ from dispy_nb.doctor.facts import (
     NodeFacts,
     Order,
     OtherAddress,
+    RelayTold,
     TcpAnswer,
     UdpAnswer,
 )
@@ -102,6 +103,8 @@ class Examiner:
             node_port=self._order.node_port,
         )
         link, other = await asyncio.gather(self._greet(facts), self._try_other_address(facts))
+        if link is not None and link.relay is not None:
+            link = replace(link, relay=await self._try_carrying(link.relay, facts.address))
         return replace(facts, link=link, other_address=other)
 
     async def _try_tcp(self, address: str, port: int) -> TcpAnswer:
@@ -130,6 +133,19 @@ class Examiner:
             return await visitor.visit(Target(facts.address, facts.tcp.port), self._ears.heard)
         finally:
             visitor.close()
+
+    async def _try_carrying(self, told: RelayTold, address: str) -> RelayTold:
+        """See whether a relay can be reached where it says that it carries connections."""
+        host, port = told.ext_place
+        if not told.carries or host in ('', address):
+            return told
+        seconds = min(self._order.timeout, _OTHER_ADDRESS_SECONDS)
+        try:
+            found = await in_thread(lambda: netif.resolve(host), seconds)
+        except (TimeoutError, DispyError, OSError):
+            return replace(told, ext_reach=Reach.UNREACHABLE)
+        reach, _ = await try_tcp(found[0], port, seconds)
+        return replace(told, ext_reach=reach)
 
     async def _try_other_address(self, facts: NodeFacts) -> OtherAddress | None:
         """Ask for the node at the address that it announces, as programs do that found it."""

@@ -82,7 +82,8 @@ class Visitor:
         seconds = min(self._manner.timeout, _RELAY_SECONDS)
         await asyncio.wait([self._nodes_seen], timeout=seconds)
         nodes = self._nodes_seen.result() if self._nodes_seen.done() else ()
-        return RelayTold(details.name, bool(details.port), nodes)
+        place = details.host, details.port
+        return RelayTold(details.name, bool(details.port), nodes, place)
 
     def close(self) -> None:
         """Leave."""

@@ -233,6 +233,11 @@ def test_a_relay_that_cannot_be_asked_is_known_and_one_without_nodes_a_warning()
     assert found[-1].found == 'it is a relay (dispynetrelay), and no node'
     found = judge_node(relay_facts(RelayTold('gate', False)))
     assert bad(found) == [('WARNING', 'REACH', 'relay')]
+    astray = RelayTold('gate', True, (), ('gate.example.org', 51346), Reach.SILENT)
+    found = judge_node(relay_facts(astray))
+    assert bad(found) == [('PROBLEM', 'FIREWALL', 'relay')]
+    assert 'at gate.example.org port 51346, where this machine cannot connect' in found[-1].found
+    assert 'correct its --ext_ip_addr' in found[-1].advice
     names = RelayTold('gate\x1b[2J', False, tuple((f'10.{n}.0.1', 51348) for n in range(999)))
     found = judge_node(relay_facts(names))
     assert max(len(each.line()) for each in found) < 1100

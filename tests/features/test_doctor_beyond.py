@@ -192,21 +192,28 @@ def test_a_relay_beside_a_node_one_without_nodes_and_one_of_another_key() -> Non
         client, both, lone = stack.enter_context(machines(*lan))
         stranger = stack.enter_context(machines(lan[2], same_key=False))[0]
         ports = ('--relay_port', 7000, '-p', ELSEWHERE)
+        astray = ('--relay_port', 7001, '--forward', '--ext_ip_addr', client.ip)
         all_entered(
             stack,
             lone.program(*RELAY, *ports, ready='serving'),
             stranger.program(*RELAY, ready='serving'),
+            lone.program(*RELAY, *astray, ready='serving'),
         )
         found = examined(client, f'{lone.ip}:7000', '--node_port', ELSEWHERE)
         relay = found.one(lone.ip, 'relay')
         assert (found.status, relay['level']) == (0, 'warning'), found.text
         assert 'no node answers it' in relay['found']
         all_entered(stack, both.node('-c', 1), both.program(*RELAY, ready='serving'))
-        found, foreign, nobody = all_examined(
+        found, foreign, nobody, lost = all_examined(
             (client, both.ip),
             (client, lone.ip),  # the stranger's, and no node
             (client, f'{client.ip}:{RELAY_PORT}', '--node_port', ELSEWHERE),
+            (client, f'{lone.ip}:7001', '--node_port', ELSEWHERE),
         )
+        relay = lost.one(lone.ip, 'relay')
+        assert (lost.status, lost.problems()) == (70, [relay]), lost.text
+        assert f'at {client.ip} port 7001, where this machine cannot connect' in relay['found']
+        assert 'correct its --ext_ip_addr' in relay['advice']
         assert (found.status, found.problems()) == (0, []), found.text
         relay = found.one(both.ip, 'relay')
         assert relay['where'].endswith(f'port {RELAY_PORT}')
