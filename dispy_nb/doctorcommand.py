@@ -24,8 +24,9 @@ from dispy_nb.doctor.findings import (
     printable,
     summary,
 )
-from dispy_nb.doctor.machine import SecretGiven
+from dispy_nb.doctor.machine import Credentials
 from nodeserver.cli.options import (
+    add_certificate_options,
     add_option,
     add_secret_options,
     hint_at_secret_file,
@@ -33,6 +34,7 @@ from nodeserver.cli.options import (
     seconds,
 )
 from nodeserver.core.errors import UsageError
+from nodeserver.io.certificate import check_choice
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 
 TIMEOUT: Final = 1.5
@@ -90,6 +92,7 @@ def add_doctor_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, '--json', action='store_true', help='write one JSON object')
     add_option(parser, '--strict', action='store_true', help='warnings count as problems')
     add_secret_options(parser)
+    add_certificate_options(parser)
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
@@ -97,7 +100,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     order = order_of(arguments)
     hint_at_secret_file(arguments)
     tell = _keep_quiet if arguments.json else Printer(_width())
-    findings = asyncio.run(examine(order, secret_of(arguments), tell))
+    findings = asyncio.run(examine(order, credentials_of(arguments), tell))
     if arguments.json:
         sys.stdout.write(json.dumps(as_json(findings, arguments.strict), indent=1) + '\n')
     else:
@@ -115,11 +118,18 @@ def order_of(arguments: argparse.Namespace) -> Order:
     return Order(tuple(targets), arguments.port, arguments.node_port, arguments.timeout)
 
 
-def secret_of(arguments: argparse.Namespace) -> SecretGiven:
-    """Gather what was said of the secret; what contradicts itself is refused here."""
+def credentials_of(arguments: argparse.Namespace) -> Credentials:
+    """Gather secret and certificate; what contradicts itself is refused here."""
     if arguments.insecure and (arguments.secret or arguments.secret_file):
         raise UsageError('--insecure contradicts a secret: give only one of them')
-    return SecretGiven(arguments.secret, arguments.secret_file, arguments.insecure)
+    check_choice(arguments.certfile, arguments.keyfile, arguments.insecure)
+    return Credentials(
+        arguments.secret,
+        arguments.secret_file,
+        arguments.insecure,
+        arguments.certfile,
+        arguments.keyfile,
+    )
 
 
 def target_of(text: str, node_port: int) -> tuple[str, int]:
@@ -139,11 +149,12 @@ def target_of(text: str, node_port: int) -> tuple[str, int]:
 def status_table() -> str:
     """List the exit statuses, the most severe first."""
     lines = [
-        'exit status: that of the most severe problem, in this order; warnings are none',
-        *(f'  {fault.status:>3}  {fault.words}' for fault in Fault),
-        '    0  no problem',
-        '    1  dispy doctor itself failed',
-        '    2  the command line is wrong',
+        'exit status: that of the most severe problem, in this order',
+        *(f'  {fault.status:>5}  {fault.words}' for fault in Fault),
+        '      0  no problem, or warnings only (without --strict)',
+        '      1  dispy doctor itself failed',
+        '      2  the command line is wrong',
+        '  128+n  signal n ended it (130: Ctrl-C)',
     ]
     return '\n'.join(lines)
 
@@ -156,10 +167,13 @@ class Printer:
         self._place = ''
 
     def __call__(self, place: str, findings: Sequence[Finding]) -> None:
-        """Write one group."""
-        lines = [] if place == self._place else [printable(place)]
-        self._place = place
-        lines += [self._wrapped('  ' + finding.line()) for finding in findings]
+        """Write one group; a host may have two places, a node's and a relay's."""
+        lines = []
+        for finding in findings:
+            if finding.where != self._place:
+                self._place = finding.where
+                lines.append(printable(self._place))
+            lines.append(self._wrapped('  ' + finding.line()))
         sys.stdout.write('\n'.join(lines) + '\n')
         sys.stdout.flush()
 

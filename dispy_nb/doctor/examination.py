@@ -35,7 +35,7 @@ _PHASES: Final = 3  # that may each take the time limit: name, reach, greeting w
 _SPARE_SECONDS: Final = 0.5
 
 
-async def examine(order: Order, given: machine.SecretGiven, tell: Tell) -> list[Finding]:
+async def examine(order: Order, given: machine.Credentials, tell: Tell) -> list[Finding]:
     """Run everything; each group of findings is told as soon as it is there.
 
     It ends within three times the time limit of a check and half a second; what is not done by
@@ -154,7 +154,7 @@ class Examination:
         if isinstance(event, OtherKeySeen):
             self._around.strangers.add(event.address)
             self._answered.add(event.address)
-            self._prober.saw_other_key(event.address)
+            self._prober.saw_other_key(event.address, self._order.node_port)
         elif isinstance(event, NodeFound):
             self._answered.add(event.address)
             nodes = self._around.nodes

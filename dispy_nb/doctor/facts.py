@@ -51,6 +51,15 @@ class KeyState:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateState:
+    """The certificate that this side was given, if any: can it be used?"""
+
+    kind: str = ''  # 'usable', 'unusable'; '' where none was given
+    found: str = ''  # which one it is, or why it cannot be used
+    warnings: tuple[str, ...] = ()  # it ends soon, others can read its key
+
+
+@dataclass(frozen=True, slots=True)
 class Directory:
     """A directory that is written to; sizes in bytes, `files_free` -1 where there is no limit."""
 
@@ -116,6 +125,8 @@ class UdpAnswer:
     clock: float = 0.0  # of the node, minus ours; 0.0 where it tells none
     other_key: bool = False
     node: str = ''  # its id
+    is_relay: bool = False
+    ext_host: str = ''  # where the node asks to be called
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +141,27 @@ class TcpAnswer:
     words: bytes = b''
     is_zeromq: bool = False
     mechanism: str = ''
+    is_tls: bool = False  # it was asked, and answered so
+
+
+@dataclass(frozen=True, slots=True)
+class OtherAddress:
+    """The other address at which a node asks to be called, and whether it answers us there."""
+
+    host: str
+    addresses: tuple[str, ...] = ()
+    answers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RelayTold:
+    """What a relay says of itself: whether it carries connections, and which nodes it knows."""
+
+    name: str
+    carries: bool
+    nodes: tuple[tuple[str, int], ...] = ()  # addresses, and the UDP ports that answered
+    ext_place: tuple[str, int] = ('', 0)  # where it says that it carries, if elsewhere
+    ext_reach: Reach = Reach.UNTRIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +173,7 @@ class LinkAnswer:
     diagnosis: Diagnosis | None = None
     clock: float = 0.0  # of the node, minus ours
     token_came: bool | None = None  # None: it was not listened for
+    relay: RelayTold | None = None  # where it is no node
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +192,13 @@ class NodeFacts:
     own: frozenset[str] = frozenset()  # addresses of this machine
     ours: Versions | None = None
     client_port: int = 51347
+    certificate: CertificateState = field(default_factory=CertificateState)
+    other_address: OtherAddress | None = None  # the node asks for none
+    node_port: int = 51348  # where none is named
+
+    @property
+    def where(self) -> str:
+        """The place as people know it."""
+        place = f'[{self.address}]' if ':' in self.address else self.address
+        place = f'{place} port {self.port}'
+        return place if self.host == self.address else f'{self.host} ({place})'

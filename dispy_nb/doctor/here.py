@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from dispy_nb.doctor import firewall, judgelocal, machine, ports
-from dispy_nb.doctor.facts import KeyState, Order, Port
+from dispy_nb.doctor.facts import CertificateState, KeyState, Order, Port
 from dispy_nb.doctor.findings import Fault, Finding, Level
 from nodeserver.core.errors import DispyError
+from nodeserver.io.certificate import Certificate, TlsIdentity
 from nodeserver.io.keys import Secret
 
 T = TypeVar('T')
@@ -47,6 +48,8 @@ class Basis:
 
     key: KeyState
     secret: Secret
+    certificate: CertificateState
+    tls: TlsIdentity | None
     ports: list[Port]
     own: frozenset[str]
     findings: list[Finding]
@@ -61,7 +64,7 @@ class Basis:
         return judgelocal.is_served(order, order.node_port, self.ports)
 
 
-async def look_at_basis(order: Order, given: machine.SecretGiven) -> Basis:
+async def look_at_basis(order: Order, given: machine.Credentials) -> Basis:
     """Find out what all else builds on."""
     found: list[Port] = []
 
@@ -70,19 +73,34 @@ async def look_at_basis(order: Order, given: machine.SecretGiven) -> Basis:
         return judgelocal.judge_ports(order, looked)
 
     check = Check('ports', Fault.PORTS, lambda: ports.look_at_ports(order), judge)
-    (key, secret), findings = await asyncio.gather(
-        _look_at_key(order, given), run_check(check, order.timeout)
+    (key, secret), (state, certificate), findings = await asyncio.gather(
+        _look_at_key(order, given),
+        _look_at_certificate(order, given),
+        run_check(check, order.timeout),
     )
-    findings = judgelocal.judge_key(key) + findings
-    return Basis(key, secret, found, machine.own_addresses(), findings)
+    findings = judgelocal.judge_key(key) + judgelocal.judge_certificate(state) + findings
+    tls = TlsIdentity(certificate, secret.proof_key()) if certificate else None
+    return Basis(key, secret, state, tls, found, machine.own_addresses(), findings)
 
 
-async def _look_at_key(order: Order, given: machine.SecretGiven) -> tuple[KeyState, Secret]:
+async def _look_at_key(order: Order, given: machine.Credentials) -> tuple[KeyState, Secret]:
     try:
         return await in_thread(lambda: machine.look_at_key(given), order.timeout)
     except TimeoutError:  # a home directory that does not answer
         words = 'the key file cannot be read in time: look at the disk that it is on'
         return KeyState('unusable', '', words), Secret(secrets.token_bytes(32))
+
+
+async def _look_at_certificate(
+    order: Order, given: machine.Credentials
+) -> tuple[CertificateState, Certificate | None]:
+    try:
+        return await in_thread(lambda: machine.look_at_certificate(given), order.timeout)
+    except TimeoutError:
+        words = f'{given.certfile} cannot be read in time: look at the disk that it is on'
+    except OSError as error:
+        words = f'{error.filename} cannot be looked at: {error.strerror}'
+    return CertificateState('unusable', words), None
 
 
 async def look_at_rest(order: Order, basis: Basis) -> list[Finding]:

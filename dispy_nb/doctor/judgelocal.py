@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dispy_nb.doctor.facts import (
+    CertificateState,
     Directory,
     Echo,
     Filters,
@@ -139,6 +140,23 @@ def judge_key(key: KeyState) -> list[Finding]:
         ]
     what = f"this user's own, in {key.path}" if key.kind == 'own' else 'a shared secret'
     return [fine('key', what)]
+
+
+def judge_certificate(state: CertificateState) -> list[Finding]:
+    """Judge the certificate that was given."""
+    if not state.kind:
+        return []
+    if state.kind == 'unusable':
+        head, is_missing, tail = state.found.partition('. A pair is made by ')
+        found, advice = (head, f'make one by {tail}') if is_missing else _split(state.found)
+        return [Finding('certificate', Level.PROBLEM, Fault.CONFIGURATION, found, advice)]
+    if not state.warnings:
+        return [fine('certificate', state.found)]
+    parts = [_split(text.replace('; ', ': ')) for text in state.warnings]
+    return [
+        Finding('certificate', Level.WARNING, Fault.CONFIGURATION, found, advice)
+        for found, advice in parts
+    ]
 
 
 def _split(error: str) -> tuple[str, str]:

@@ -3,52 +3,38 @@
 from collections.abc import Callable
 from typing import Final
 
-from dispy_nb.doctor.facts import LinkAnswer, NodeFacts
+from dispy_nb.doctor.facts import NodeFacts
 from dispy_nb.doctor.findings import Fault, Finding, Level, fine
+from dispy_nb.doctor.judgegreeting import is_tls, judge_greeting
 from dispy_nb.doctor.judgelocal import judge_disk, open_port
-from dispy_nb.doctor.judgeprogram import TAKES_NODES, is_program, judge_program
+from dispy_nb.doctor.judgeprogram import is_program, judge_program
+from dispy_nb.doctor.judgerelay import is_relay, judge_relay
 from nodeserver.core.diagnosis import Diagnosis, Reach
-from nodeserver.core.explain import KEY_ADVICE
+from nodeserver.core.knocking import RELAY_PORT
 
 CLOCK_SECONDS: Final = 5.0  # a difference that nobody needs to hear of
 CLOCK_MUCH: Final = 600.0
 _START: Final = 'start `dispynode` there, with the same --node_port if that was given'
+_START_RELAY: Final = 'start `dispynetrelay` there, or name the --relay_port that it was given'
 _WORDS_SHOWN: Final = 40
-_SAME_PAIR: Final = (
-    'give both sides the same pair: dispynode --certfile F --keyfile F, JobCluster(certfile=, '
-    'keyfile=), and here --certfile and --keyfile'
-)
-_ASKS_FOR_KEY: Final = 'it asks for a key, and this side runs insecure, without one'
-_IS_INSECURE: Final = 'it runs insecure, without a key, and this side has one'
-_TLS_ALERT: Final = 0x15  # the first byte of what TLS answers to what is none
 
 
 def judge_node(facts: NodeFacts) -> list[Finding]:
     """Judge a node from this side, and from its own; or a program that waits for nodes."""
     if is_program(facts):
-        found = [judge_program(facts, where(facts))]
+        found = [judge_program(facts, facts.where)]
     else:
         found = judge_reach(facts)
-    if facts.link is not None:
-        found += judge_link(facts, facts.link)
-    elif facts.udp.other_key:
-        found.append(_other_key(facts, 'it has another key'))
-    elif facts.tcp.reach is Reach.OPEN and speaks_tls(facts):
-        words = 'it speaks TLS, and no certificate was given here'
-        found.append(_finding(facts, 'certificate', Fault.KEYS, words, _SAME_PAIR))
+    found += judge_greeting(facts)
     if facts.link is None and facts.udp.clock:
-        found.append(judge_difference(facts.udp.clock, where(facts)))
-    if facts.link is not None and facts.link.diagnosis is not None:
+        found.append(judge_difference(facts.udp.clock, facts.where))
+    told = facts.link.diagnosis if facts.link is not None else None
+    if told is not None:
         for judge in OF_DIAGNOSIS:
-            found += judge(facts, facts.link.diagnosis)
-    return found
-
-
-def where(facts: NodeFacts) -> str:
-    """Name the place as people know it."""
-    place = f'[{facts.address}]' if ':' in facts.address else facts.address
-    place = f'{place} port {facts.port}'
-    return place if facts.host == facts.address else f'{facts.host} ({place})'
+            found += judge(facts, told)
+    if is_relay(facts):
+        found.append(judge_relay(facts))
+    return found + judge_other_address(facts)
 
 
 # the way there
@@ -69,12 +55,12 @@ def judge_reach(facts: NodeFacts) -> list[Finding]:
             )
         ]
     if tcp.reach is Reach.OPEN:
-        is_ours = tcp.is_zeromq or speaks_tls(facts)
+        is_ours = tcp.is_zeromq or is_tls(tcp)
         if not is_ours and not answered:  # what UDP does says nothing about a firewall then
             return [_judge_open(facts)]
         return [_judge_udp_alone(facts, answered), _judge_open(facts)]
     if answered:
-        return [fine(_udp_check(facts), 'answers', where(facts)), _judge_closed_tcp(facts)]
+        return [fine(_udp_check(facts), 'answers', facts.where), _judge_closed_tcp(facts)]
     if facts.neighbour is False or (
         Reach.UNREACHABLE in (udp.reach, tcp.reach) and not facts.neighbour
     ):
@@ -97,23 +83,25 @@ def _judge_udp_alone(facts: NodeFacts, answered: bool) -> Finding:
     """Judge UDP where TCP is open."""
     check = _udp_check(facts)
     if answered:
-        return fine(check, 'answers', where(facts))
+        return fine(check, 'answers', facts.where)
     if facts.link is not None and facts.link.refusal:  # it says so once a second, to anybody
-        return fine(check, 'no answer to our key, which it refuses', where(facts))
+        return fine(check, 'no answer to our key, which it refuses', facts.where)
     return _finding(
         facts,
         check,
         Fault.FIREWALL,
-        f'no answer, while TCP port {facts.tcp.port} is open: a firewall drops UDP',
-        open_port('UDP', facts.port, ' on that machine, and on what is between'),
+        f'no answer, while TCP port {facts.tcp.port} is open: a firewall drops UDP. It is found '
+        'where a program names it in `nodes`, by TCP alone, and not by a pattern such as *',
+        'name it, or ' + open_port('UDP', facts.port, ' on that machine, and on what is between'),
+        Level.WARNING,
     )
 
 
 def _judge_open(facts: NodeFacts) -> Finding:
     tcp = facts.tcp
     check = f'TCP port {tcp.port}'
-    if tcp.is_zeromq or speaks_tls(facts):
-        return fine(check, 'open', where(facts))
+    if tcp.is_zeromq or is_tls(tcp):
+        return fine(check, 'open', facts.where)
     if tcp.words:
         words = tcp.words[:_WORDS_SHOWN].decode('latin-1').strip()
         return _finding(
@@ -127,14 +115,9 @@ def _judge_open(facts: NodeFacts) -> Finding:
         facts,
         check,
         Fault.REACH,
-        'takes connections and says nothing: the program there hangs, is overloaded, or speaks TLS',
-        'look at its log, start it anew; with TLS give --certfile and --keyfile here',
+        'takes connections and says nothing: the program there hangs, or is overloaded',
+        'look at its log, start it anew',
     )
-
-
-def speaks_tls(facts: NodeFacts) -> bool:
-    """Whether the node says so, or its port answers as TLS does to what is none."""
-    return facts.udp.is_tls or facts.tcp.words[:1] == bytes((_TLS_ALERT,))
 
 
 def _judge_closed_tcp(facts: NodeFacts) -> Finding:
@@ -154,12 +137,14 @@ def _judge_closed_tcp(facts: NodeFacts) -> Finding:
 
 
 def _judge_nobody(facts: NodeFacts) -> Finding:
+    is_of_relays = facts.port == RELAY_PORT
+    start = _START_RELAY if is_of_relays else _START
     return _finding(
         facts,
-        'dispynode',
+        'dispynetrelay' if is_of_relays else 'dispynode',
         Fault.REACH,
         f'the machine is there, and nobody listens at port {facts.port}',
-        f'{_START}; if it runs, a firewall rejects what comes to it',
+        f'{start}; if it runs, a firewall rejects what comes to it',
     )
 
 
@@ -183,66 +168,6 @@ def _judge_silence(facts: NodeFacts) -> Finding:
     )
 
 
-# the greeting
-
-
-def judge_link(facts: NodeFacts, link: LinkAnswer) -> list[Finding]:
-    """Judge the handshake: key, insecure, TLS, certificate, protocol."""
-    if link.connected:
-        words = 'insecure on both sides' if facts.key.kind == 'insecure' else 'the same as here'
-        found = [fine('key', words, where(facts))]
-        if link.diagnosis is None:
-            words = 'it greets, and does not say how it is'
-            advice = 'install the same release of dispy-nb there, or look at its log'
-            found.append(_finding(facts, 'versions', Fault.VERSIONS, words, advice, Level.WARNING))
-        return found
-    if not link.refusal:
-        words = 'its port is open, and it does not answer a greeting in time'
-        advice = 'look at its log; on a slow network try --timeout 10'
-        return [_finding(facts, 'greeting', Fault.REACH, words, advice)]
-    return [_judge_refusal(facts, link.refusal)]
-
-
-def _mismatch(facts: NodeFacts) -> str:
-    """Say whether only one side is insecure: a refusal does not always tell."""
-    if facts.key.kind == 'insecure':
-        return _ASKS_FOR_KEY if facts.tcp.mechanism == 'CURVE' else ''
-    return _IS_INSECURE if facts.tcp.mechanism == 'NULL' else ''
-
-
-def _judge_refusal(facts: NodeFacts, reason: str) -> Finding:
-    reason = _mismatch(facts) or reason
-    if TAKES_NODES in reason:
-        words = 'the same as here; a program waits there for nodes to connect'
-        return fine('key', words, where(facts))
-    if any(word in reason for word in ('certificate', 'SSL', 'TLS')):
-        return _finding(facts, 'certificate', Fault.KEYS, reason, _SAME_PAIR)
-    if 'insecure' in reason:
-        advice = (
-            'both sides must be alike: leave --insecure (insecure=True) out on both, or for a '
-            'test on a network of your own give it to both'
-        )
-        return _finding(facts, 'key', Fault.KEYS, reason, advice)
-    if 'protocol version' in reason:
-        advice = 'install the same release of dispy-nb on both machines'
-        return _finding(facts, 'versions', Fault.VERSIONS, reason, advice)
-    if 'key' in reason:
-        return _other_key(facts, reason)
-    return _finding(facts, 'greeting', Fault.REACH, f'it refuses: {reason}', 'look at its log')
-
-
-def _other_key(facts: NodeFacts, reason: str) -> Finding:
-    kind = facts.key.kind
-    level = Level.PROBLEM if facts.was_named else Level.WARNING
-    advice = f'if it is yours: {KEY_ADVICE}; then start dispynode anew'
-    if kind == 'unusable':
-        reason = "a key is needed, and this machine's cannot be used"
-        advice = 'see what is said of it above'
-    elif kind == 'none yet':
-        reason = 'it has a key, and this machine has none yet'
-    return _finding(facts, 'key', Fault.KEYS, reason, advice, level)
-
-
 # what it says of itself
 
 
@@ -250,7 +175,7 @@ def _judge_versions(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
     ours = facts.ours
     found = f'dispy-nb {told.version or "(not installed)"} on Python {told.python}'
     if ours is None:
-        return [fine('versions', found, where(facts))]
+        return [fine('versions', found, facts.where)]
     if _minor(told.python) != _minor(ours.python):
         return [
             _finding(
@@ -265,7 +190,7 @@ def _judge_versions(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
         words = f'{found}, and this machine has {ours.package or "none installed"}'
         advice = 'install the same release on both'
         return [_finding(facts, 'versions', Fault.VERSIONS, words, advice, Level.WARNING)]
-    return [fine('versions', found, where(facts))]
+    return [fine('versions', found, facts.where)]
 
 
 def _minor(version: str) -> str:
@@ -274,7 +199,7 @@ def _minor(version: str) -> str:
 
 def _judge_clock(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
     difference = facts.link.clock if facts.link else 0.0
-    return [judge_difference(difference, where(facts))]
+    return [judge_difference(difference, facts.where)]
 
 
 def judge_difference(seconds: float, place: str) -> Finding:
@@ -300,16 +225,16 @@ def span_text(seconds: float) -> str:
 
 
 def _judge_disk(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
-    return [judge_disk('disk', told.directory, told.disk_free, told.files_free, where(facts))]
+    return [judge_disk('disk', told.directory, told.disk_free, told.files_free, facts.where)]
 
 
 def _judge_standing(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
     lines = told.standing[:-1] or ['says nothing of itself']  # the last one counts us as well
-    return [fine('standing', '; '.join(lines[:6]), where(facts))]
+    return [fine('standing', '; '.join(lines[:6]), facts.where)]
 
 
 def _judge_way_back(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
-    place, port = where(facts), facts.client_port
+    place, port = facts.where, facts.client_port
     found = [_judge_address(facts, told)] if told.address else []
     is_nat = bool(told.address) and _plain(told.address) not in facts.own
     if told.tcp_back == Reach.OPEN:
@@ -340,8 +265,32 @@ def _judge_way_back(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
 def _judge_address(facts: NodeFacts, told: Diagnosis) -> Finding:
     words = f'it sees this machine at {told.address}'
     if _plain(told.address) in facts.own:
-        return fine('address', words, where(facts))
-    return fine('address', f'{words}: there is a gateway (NAT) between', where(facts))
+        return fine('address', words, facts.where)
+    return fine('address', f'{words}: there is a gateway (NAT) between', facts.where)
+
+
+def judge_other_address(facts: NodeFacts) -> list[Finding]:
+    """Judge whether the node answers where it asks to be called (`--ext_ip_addr`)."""
+    other = facts.other_address
+    if other is None:
+        return []
+    place = other.host
+    if other.addresses and other.addresses[0] != other.host:
+        place += f' ({", ".join(other.addresses)})'
+    check = 'ext_ip_addr'
+    if other.answers:
+        return [fine(check, f'it asks to be called at {place}, and answers there', facts.where)]
+    used = f'it is used at {facts.address}, where it answers'
+    if not other.addresses:
+        words = f'it asks to be called at {other.host}, a name that nobody knows here; {used}'
+        advice = f'correct its --ext_ip_addr, or add {other.host} to DNS'
+        return [_finding(facts, check, Fault.NAMES, words, advice, Level.WARNING)]
+    words = f'it asks to be called at {place}, where it does not answer this machine; {used}'
+    advice = (
+        f'from here that does. Programs elsewhere need UDP and TCP port {facts.port} forwarded to '
+        'it there; if that is no gateway of its network, correct its --ext_ip_addr'
+    )
+    return [_finding(facts, check, Fault.FIREWALL, words, advice, Level.WARNING)]
 
 
 def _judge_its_key(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
@@ -380,7 +329,7 @@ def _finding(
     advice: str,
     level: Level = Level.PROBLEM,
 ) -> Finding:
-    return Finding(check, level, fault, found, advice, where(facts))
+    return Finding(check, level, fault, found, advice, facts.where)
 
 
 def _plain(address: str) -> str:

@@ -10,7 +10,7 @@ from dispy_nb.doctor.findings import Fault, Finding, Level, fine
 from dispy_nb.doctor.judgelocal import open_port
 from nodeserver.core.diagnosis import Reach
 
-TAKES_NODES: Final = 'takes connections of a node only'
+TAKES_NODES: Final = 'takes connections of a node'
 
 
 def is_program(facts: NodeFacts) -> bool:

@@ -16,9 +16,17 @@ from typing import Final
 import zmq
 
 import nodeserver
-from dispy_nb.doctor.facts import Directory, KeyState, Networks, OwnName, Versions
-from nodeserver.core.errors import DispyError, KeyFileError
+from dispy_nb.doctor.facts import (
+    CertificateState,
+    Directory,
+    KeyState,
+    Networks,
+    OwnName,
+    Versions,
+)
+from nodeserver.core.errors import CertificateError, DispyError, KeyFileError
 from nodeserver.io import keys, netif
+from nodeserver.io.certificate import Certificate, words_of_facts
 from nodeserver.io.keys import Secret
 from nodeserver.services.diagnosis import dispy_version
 
@@ -28,12 +36,14 @@ _ANSWERED: Final = 0x2  # ATF_COM of arp(7): its network card has answered
 
 
 @dataclass(frozen=True, slots=True)
-class SecretGiven:
-    """What the command line says about the secret."""
+class Credentials:
+    """What the command line says about the secret and the certificate."""
 
     secret: str = ''
     secret_file: str | None = None
     insecure: bool = False
+    certfile: str | None = None
+    keyfile: str | None = None
 
 
 def look_at_versions() -> Versions:
@@ -66,7 +76,7 @@ def look_at_networks() -> Networks:
     return Networks(tuple((each.name, each.address, each.broadcast) for each in present))
 
 
-def look_at_key(given: SecretGiven) -> tuple[KeyState, Secret]:
+def look_at_key(given: Credentials) -> tuple[KeyState, Secret]:
     """Find out whom this machine trusts, and make no key by that.
 
     Where there is no key, or none that can be used, the secret is one of this moment: under it
@@ -86,6 +96,19 @@ def look_at_key(given: SecretGiven) -> tuple[KeyState, Secret]:
         return KeyState('unusable', path, f'{path} cannot be looked at: {error.strerror}'), stand_in
     kind = 'insecure' if given.insecure else 'own' if is_own else 'passphrase'
     return KeyState(kind, path), secret
+
+
+def look_at_certificate(given: Credentials) -> tuple[CertificateState, Certificate | None]:
+    """Read the certificate that was given, if any, as a program would at its start."""
+    if not given.certfile:
+        return CertificateState(), None
+    try:
+        certificate = Certificate(given.certfile, given.keyfile)
+        warnings = certificate.openness(), certificate.warning(time.time())
+    except CertificateError as error:
+        return CertificateState('unusable', str(error)), None
+    found = f'{words_of_facts(certificate.pair().facts)}, in {given.certfile}'
+    return CertificateState('usable', found, tuple(filter(None, warnings))), certificate
 
 
 def _why_no_key(path: Path) -> str:

@@ -28,6 +28,8 @@ from nodeserver.wire import beacon
 _GAPS: Final = (0.0, 0.3, 0.4, 0.4)  # some are lost, and "other key" is said once a second
 _MOST_TOKENS: Final = 1000
 
+Place = tuple[str, int]  # address and port
+
 
 class Prober:
     """Asks places for nodes, one by one."""
@@ -37,12 +39,12 @@ class Prober:
     ) -> None:
         self._loop, self._key, self._asker = loop, secret.beacon_key(), asker
         self._sockets: dict[int, DatagramSocket] = {}
-        self._waiting: dict[bytes, tuple[str, asyncio.Future[UdpAnswer]]] = {}
-        self._strangers: set[str] = set()
+        self._waiting: dict[bytes, tuple[Place, asyncio.Future[UdpAnswer]]] = {}
+        self._strangers: set[Place] = set()
 
     async def ping(self, address: str, port: int, timeout: float) -> UdpAnswer:
         """Ask a place a few times, until something comes back or the time is over."""
-        if address in self._strangers:
+        if (address, port) in self._strangers:
             return UdpAnswer(Reach.OPEN, other_key=True)
         answered: asyncio.Future[UdpAnswer] = self._loop.create_future()
         nonces = [secrets.token_bytes(beacon.NONCE_SIZE) for _ in _GAPS]
@@ -55,7 +57,7 @@ class Prober:
                     await asyncio.wait([answered], timeout=gap)
                     if answered.done():
                         break
-                    self._waiting[nonce] = (address, answered)
+                    self._waiting[nonce] = ((address, port), answered)
                     sock.send(beacon.encode_ping(nonce, self._asker, self._key), target)
                 return await answered
         except TimeoutError:
@@ -67,11 +69,11 @@ class Prober:
             for nonce in nonces:
                 self._waiting.pop(nonce, None)
 
-    def saw_other_key(self, address: str) -> None:
+    def saw_other_key(self, address: str, port: int) -> None:
         """Somebody there answered another ping of ours: it answers once a second only."""
-        self._strangers.add(address)
+        self._strangers.add((address, port))
         for pinged, answered in self._waiting.values():
-            if pinged == address and not answered.done():
+            if pinged == (address, port) and not answered.done():
                 answered.set_result(UdpAnswer(Reach.OPEN, other_key=True))
 
     def close(self) -> None:
@@ -109,9 +111,9 @@ class Prober:
     def _received(self, sock: DatagramSocket, data: bytes, source: SocketAddress) -> None:
         packet = beacon.decode(data, self._key)
         if isinstance(packet, beacon.OtherKey):
-            address = printable(source)
-            if any(pinged == address for pinged, _ in self._waiting.values()):
-                self.saw_other_key(address)
+            place = printable(source), source[1]
+            if any(pinged == place for pinged, _ in self._waiting.values()):
+                self.saw_other_key(*place)
         elif isinstance(packet, beacon.Pong) and packet.nonce in self._waiting:
             _, answered = self._waiting[packet.nonce]
             if not answered.done():
@@ -120,8 +122,15 @@ class Prober:
 
 def _answer_of(contact: beacon.NodeContact) -> UdpAnswer:
     clock = contact.clock - time.time() if contact.clock else 0.0
-    is_tls = bool(contact.flags & beacon.Flag.TLS)
-    return UdpAnswer(Reach.OPEN, contact.port, is_tls, clock, node=contact.node)
+    return UdpAnswer(
+        Reach.OPEN,
+        contact.port,
+        bool(contact.flags & beacon.Flag.TLS),
+        clock,
+        node=contact.node,
+        is_relay=bool(contact.flags & beacon.Flag.RELAY),
+        ext_host=contact.ext_host,
+    )
 
 
 class Ears:

@@ -1,4 +1,7 @@
-"""The checks of one place: UDP and TCP at once, then a greeting, then what the node says itself."""
+"""The checks of one place: UDP and TCP at once, then a greeting, then what the node says itself.
+
+Where a node may be, a relay may be as well, at a port of its own: both are looked for.
+"""
 
 import asyncio
 import secrets
@@ -6,19 +9,35 @@ from dataclasses import replace
 from typing import Final
 
 from dispy_nb.doctor import machine
-from dispy_nb.doctor.facts import NodeFacts, Order, TcpAnswer, UdpAnswer
+from dispy_nb.doctor.facts import (
+    LinkAnswer,
+    NodeFacts,
+    Order,
+    OtherAddress,
+    RelayTold,
+    TcpAnswer,
+    UdpAnswer,
+)
 from dispy_nb.doctor.findings import Finding
-from dispy_nb.doctor.here import Basis
+from dispy_nb.doctor.here import Basis, in_thread
 from dispy_nb.doctor.judgenode import judge_node
+from dispy_nb.doctor.judgerelay import is_ours, no_node
 from dispy_nb.doctor.probing import Ears, Prober
-from dispy_nb.doctor.visiting import Visitor
+from dispy_nb.doctor.visiting import Manner, Visitor
 from nodeserver.core.diagnosis import TOKEN_SIZE, AskDiagnosis, Reach
+from nodeserver.core.errors import DispyError
 from nodeserver.core.events import NodeFound
+from nodeserver.core.knocking import RELAY_PORT
+from nodeserver.io import netif
 from nodeserver.io.dialer import Target
-from nodeserver.io.reaching import is_zeromq, mechanism, try_tcp
+from nodeserver.io.reaching import GREETING, answers_tls, is_zeromq, mechanism, try_tcp
 
 _FIRST_WORDS_SECONDS: Final = 0.5
+_OTHER_ADDRESS_SECONDS: Final = 1.0  # as a program tries it
+_MOST_OTHER_ADDRESSES: Final = 4
 MOST_AT_ONCE: Final = 16
+
+Place = tuple[str, str, int]  # as it was named, address, port
 
 
 class Examiner:
@@ -28,19 +47,20 @@ class Examiner:
         self._order, self._basis, self._prober, self._ears = order, basis, prober, ears
         self._room = asyncio.Semaphore(MOST_AT_ONCE)
         self._versions = machine.look_at_versions()
+        self._manner = Manner(basis.secret, basis.tls, order.timeout, order.node_port)
 
     async def examine_named(
         self, host: str, address: str, port: int
     ) -> tuple[NodeFacts, list[Finding]]:
-        """Find out all about a place where a node should be."""
+        """Find out all about a place where a node should be, and whether a relay is there."""
+        looks = [self._examine_place((host, address, port))]
+        if port == self._order.node_port != RELAY_PORT:
+            looks.append(self._examine_place((host, address, RELAY_PORT)))
         async with self._room:
-            udp, tcp = await asyncio.gather(
-                self._prober.ping(address, port, self._order.timeout),
-                self._try_tcp(address, port),
-            )
-            if udp.port and udp.port != port:  # that one was in use when the node started
-                tcp = await self._try_tcp(address, udp.port)
-            return await self._go_on((host, address, port), udp, tcp, was_named=True)
+            facts, *others = await asyncio.gather(*looks)
+        relays = [each for each in others if is_ours(each)]
+        found = [no_node(facts)] if relays and not is_ours(facts) else judge_node(facts)
+        return facts, found + [line for each in relays for line in judge_node(each)]
 
     async def examine_found(self, node: NodeFound) -> tuple[NodeFacts, list[Finding]]:
         """Find out all about a node that has answered; others may share its UDP port."""
@@ -52,11 +72,22 @@ class Examiner:
             )
             if udp.node != node.node:
                 udp, port = UdpAnswer(Reach.OPEN, node.port, node.is_tls, node=node.node), node.port
-            return await self._go_on((address, address, port), udp, tcp, was_named=False)
+            facts = await self._go_on((address, address, port), udp, tcp, was_named=False)
+        return facts, judge_node(facts)
+
+    async def _examine_place(self, place: Place) -> NodeFacts:
+        _, address, port = place
+        udp, tcp = await asyncio.gather(
+            self._prober.ping(address, port, self._order.timeout),
+            self._try_tcp(address, port),
+        )
+        if udp.port and udp.port != port:  # that one was in use when the node started
+            tcp = await self._try_tcp(address, udp.port)
+        return await self._go_on(place, udp, tcp, was_named=True)
 
     async def _go_on(
-        self, place: tuple[str, str, int], udp: UdpAnswer, tcp: TcpAnswer, *, was_named: bool
-    ) -> tuple[NodeFacts, list[Finding]]:
+        self, place: Place, udp: UdpAnswer, tcp: TcpAnswer, *, was_named: bool
+    ) -> NodeFacts:
         basis = self._basis
         facts = NodeFacts(
             *place,
@@ -68,24 +99,68 @@ class Examiner:
             own=basis.own,
             ours=self._versions,
             client_port=self._order.port,
+            certificate=basis.certificate,
+            node_port=self._order.node_port,
         )
-        facts = await self._greet(facts)
-        return facts, judge_node(facts)
+        link, other = await asyncio.gather(self._greet(facts), self._try_other_address(facts))
+        if link is not None and link.relay is not None:
+            link = replace(link, relay=await self._try_carrying(link.relay, facts.address))
+        return replace(facts, link=link, other_address=other)
 
     async def _try_tcp(self, address: str, port: int) -> TcpAnswer:
-        reach, words = await try_tcp(address, port, self._order.timeout, _FIRST_WORDS_SECONDS)
-        return TcpAnswer(reach, port, words, is_zeromq(words), mechanism(words))
+        is_tls_expected = self._basis.tls is not None
+        reach, words = await try_tcp(
+            address,
+            port,
+            self._order.timeout,
+            _FIRST_WORDS_SECONDS,
+            b'' if is_tls_expected else GREETING,
+        )
+        is_silent = reach is Reach.OPEN and not words
+        is_tls = is_silent and await answers_tls(address, port, _FIRST_WORDS_SECONDS)
+        return TcpAnswer(reach, port, words, is_zeromq(words), mechanism(words), is_tls)
 
-    async def _greet(self, facts: NodeFacts) -> NodeFacts:
-        """Go on to the link, where somebody is there who understands a greeting."""
-        if facts.tcp.reach is not Reach.OPEN or not facts.tcp.is_zeromq:
-            return facts
+    async def _greet(self, facts: NodeFacts) -> LinkAnswer | None:
+        """Go on to the link, where somebody is there who understands a greeting of ours."""
+        is_tls_ours = bool(facts.certificate.kind)  # also where it cannot be used
+        speaks = facts.tcp.is_tls if is_tls_ours else facts.tcp.is_zeromq
+        if not speaks or facts.certificate.kind == 'unusable':
+            return None
         token = secrets.token_bytes(TOKEN_SIZE)
         ask = AskDiagnosis(self._ears.tcp_port, self._ears.udp_port, token)
-        loop, timeout = asyncio.get_running_loop(), self._order.timeout
-        visitor = Visitor(loop, self._basis.secret, ask, timeout)
+        visitor = Visitor(asyncio.get_running_loop(), self._manner, ask)
         try:
-            target = Target(facts.address, facts.tcp.port)
-            return replace(facts, link=await visitor.visit(target, timeout, self._ears.heard))
+            return await visitor.visit(Target(facts.address, facts.tcp.port), self._ears.heard)
         finally:
             visitor.close()
+
+    async def _try_carrying(self, told: RelayTold, address: str) -> RelayTold:
+        """See whether a relay can be reached where it says that it carries connections."""
+        host, port = told.ext_place
+        if not told.carries or host in ('', address):
+            return told
+        seconds = min(self._order.timeout, _OTHER_ADDRESS_SECONDS)
+        try:
+            found = await in_thread(lambda: netif.resolve(host), seconds)
+        except (TimeoutError, DispyError, OSError):
+            return replace(told, ext_reach=Reach.UNREACHABLE)
+        reach, _ = await try_tcp(found[0], port, seconds)
+        return replace(told, ext_reach=reach)
+
+    async def _try_other_address(self, facts: NodeFacts) -> OtherAddress | None:
+        """Ask for the node at the address that it announces, as programs do that found it."""
+        host, udp = facts.udp.ext_host, facts.udp
+        if host in ('', facts.address):
+            return None
+        seconds = min(self._order.timeout, _OTHER_ADDRESS_SECONDS)
+        try:
+            found = await in_thread(lambda: netif.resolve(host), seconds)
+        except (TimeoutError, DispyError, OSError):
+            return OtherAddress(host)
+        if facts.address in found:
+            return None
+        addresses = tuple(found[:_MOST_OTHER_ADDRESSES])
+        answers = await asyncio.gather(
+            *(self._prober.ping(address, facts.port, seconds) for address in addresses)
+        )
+        return OtherAddress(host, addresses, any(answer.node == udp.node for answer in answers))

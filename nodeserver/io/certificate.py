@@ -51,7 +51,6 @@ class Certificate:
         self._pair = load_pair(self._certfile, self._keyfile)
         self._looked_at = time.monotonic()
         self._complained_of: Stamp = ()
-        _warn_if_readable(self._keyfile)
 
     @property
     def names(self) -> tuple[str, str]:
@@ -66,6 +65,14 @@ class Certificate:
             with contextlib.suppress(CertificateError):  # just being replaced, or gone
                 self._read_anew(self._look())
         return self._pair
+
+    def openness(self) -> str:
+        """Say that other users can read the key, and what to do; '' if they cannot."""
+        mode = self._keyfile.stat().st_mode & 0o777 if hasattr(os, 'getuid') else 0
+        if not mode & 0o077:
+            return ''
+        key = self._keyfile
+        return f'the key in {key} is open to other users (mode {mode:04o}): chmod 600 {key}'
 
     def warning(self, now: float) -> str:
         """Say that the certificate ends soon, or has ended; '' if all is well."""
@@ -115,16 +122,24 @@ def choose_certificate(
     CertificateError
         The files cannot be used; the text names the file and says what to do.
     """
+    check_choice(certfile, keyfile, insecure)
     if not certfile:
-        if keyfile:
-            raise UsageError(f'keyfile={keyfile!r} is the key of a certfile, which is missing')
         return None
-    if insecure:
+    certificate = Certificate(certfile, keyfile)
+    if words := certificate.openness():
+        _log.warning('%s', words)
+    return certificate
+
+
+def check_choice(certfile: str | None, keyfile: str | None, insecure: bool) -> None:
+    """Raise `UsageError` for what contradicts itself, whatever the files hold."""
+    if keyfile and not certfile:
+        raise UsageError(f'keyfile={keyfile!r} is the key of a certfile, which is missing')
+    if certfile and insecure:
         raise UsageError(
             'certfile and insecure contradict each other: SSL proves who connects, and insecure '
             'lets everybody in; give only one of them'
         )
-    return Certificate(certfile, keyfile)
 
 
 def load_pair(certfile: Path, keyfile: Path) -> Pair:
@@ -284,14 +299,3 @@ def _shake_hands(pair: Pair) -> None:
         for end in ends:
             with contextlib.suppress(ssl.SSLWantReadError):
                 end.do_handshake()
-
-
-def _warn_if_readable(keyfile: Path) -> None:
-    if hasattr(os, 'getuid') and keyfile.stat().st_mode & 0o077:
-        mode = keyfile.stat().st_mode & 0o777
-        _log.warning(
-            'the key in %s is open to other users (mode %04o): chmod 600 %s',
-            keyfile,
-            mode,
-            keyfile,
-        )

@@ -1,8 +1,10 @@
 """Can that port be reached?  One try, with a time limit, and what the other side says first."""
 
 import asyncio
+import contextlib
 import errno
 import socket
+import ssl
 from typing import Final
 
 from nodeserver.core.diagnosis import Reach
@@ -13,6 +15,7 @@ GREETING: Final = b'\xff' + bytes(8) + b'\x7f\x03'
 _SIGNATURE_SIZE: Final = 10
 _MECHANISM: Final = slice(12, 32)
 _FIRST_WORDS: Final = 64
+_TLS_RECORDS: Final = (b'\x15', b'\x16')  # an alert, a part of the handshake
 _REACHES: Final = {
     errno.ECONNREFUSED: Reach.REFUSED,
     errno.ECONNRESET: Reach.REFUSED,
@@ -28,12 +31,13 @@ def reach_of(error: OSError) -> Reach:
 
 
 async def try_tcp(
-    address: str, port: int, timeout: float, patience: float = 0.0
+    address: str, port: int, timeout: float, patience: float = 0.0, greeting: bytes = GREETING
 ) -> tuple[Reach, bytes]:
     """Connect to a numeric address; with `patience` seconds, also hear what it says first.
 
     It is greeted with the beginning of ZeroMQ's greeting, after which no key is judged yet: so
-    who is there tells what it is, and finds nothing to complain about.
+    who is there tells what it is, and finds nothing to complain about.  Where TLS is expected,
+    `greeting` is empty: programs with ZeroMQ say who they are all the same.
     """
     loop = asyncio.get_running_loop()
     with socket.socket(family_of(address), socket.SOCK_STREAM) as sock:
@@ -45,18 +49,37 @@ async def try_tcp(
             return (reach_of(error) if error.errno else Reach.SILENT), b''
         except OSError as error:
             return reach_of(error), b''
-        return Reach.OPEN, await _first_words(sock, patience) if patience else b''
+        return Reach.OPEN, await _first_words(sock, patience, greeting) if patience else b''
 
 
-async def _first_words(sock: socket.socket, patience: float) -> bytes:
+async def answers_tls(address: str, port: int, patience: float) -> bool:
+    """Whether who listens there speaks TLS: it answers the beginning of a handshake with its own.
+
+    Nothing else is said, and no certificate is shown: to the other side we have gone away.
+    """
+    reach, words = await try_tcp(address, port, patience, patience, _client_hello())
+    return reach is Reach.OPEN and words[:1] in _TLS_RECORDS
+
+
+def _client_hello() -> bytes:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):  # it waits for an answer
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    return outgoing.read()
+
+
+async def _first_words(sock: socket.socket, patience: float, greeting: bytes) -> bytes:
     loop = asyncio.get_running_loop()
     words = b''
     try:
         async with asyncio.timeout(patience):
-            await loop.sock_sendall(sock, GREETING)
+            await loop.sock_sendall(sock, greeting)
             while more := await loop.sock_recv(sock, _FIRST_WORDS):
                 words += more
-                if len(words) >= (_FIRST_WORDS if is_zeromq(words) else _SIGNATURE_SIZE):
+                is_more_to_come = greeting == GREETING and is_zeromq(words)
+                if len(words) >= (_FIRST_WORDS if is_more_to_come else _SIGNATURE_SIZE):
                     break
     except OSError:  # it says nothing (more), or has closed the connection
         pass

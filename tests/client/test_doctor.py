@@ -11,6 +11,7 @@ import pytest
 
 from dispy_nb.doctor import judgelocal
 from dispy_nb.doctor.facts import (
+    CertificateState,
     Echo,
     Filters,
     KeyState,
@@ -18,9 +19,11 @@ from dispy_nb.doctor.facts import (
     Networks,
     NodeFacts,
     Order,
+    OtherAddress,
     Owner,
     OwnName,
     Port,
+    RelayTold,
     TcpAnswer,
     UdpAnswer,
     Versions,
@@ -31,13 +34,14 @@ from dispy_nb.doctor.here import Check, run_check
 from dispy_nb.doctor.judgenetwork import Around, judge_network
 from dispy_nb.doctor.judgenode import judge_difference, judge_node
 from dispy_nb.doctor.ports import program_words
-from dispy_nb.doctor.visiting import Visitor
-from dispy_nb.doctorcommand import target_of
+from dispy_nb.doctor.visiting import Manner, Visitor
+from dispy_nb.doctorcommand import Printer, status_table, target_of
 from nodeserver.core.diagnosis import AskDiagnosis, Diagnosis, Reach
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import NodeFound
 from nodeserver.io.dialer import Target
 from nodeserver.io.keys import own_key
+from nodeserver.wire.proof import OTHER_SECRET
 from tests.support import pages
 from tests.support.programs import free_port, node_program
 
@@ -113,6 +117,8 @@ def test_a_node_in_order_has_nothing_but_fine_lines() -> None:
             'install the same release of dispy-nb for both',
             *('VERSIONS', 'versions'),
         ),
+        ('it has another key, or none, or uses SSL', 'KEYS', 'key'),
+        (OTHER_SECRET, 'KEYS', 'key'),
         ('it is full', 'REACH', 'greeting'),
     ],
 )
@@ -126,6 +132,7 @@ def test_each_refusal_is_of_its_kind(refusal: str, fault: str, check: str) -> No
     [
         {'udp': replace(ANSWERED, is_tls=True), 'tcp': TcpAnswer(Reach.OPEN, 51348)},
         {'udp': SILENT, 'tcp': TcpAnswer(Reach.OPEN, 51348, b'\x15\x03\x03\0\2\2\x46')},
+        {'udp': SILENT, 'tcp': TcpAnswer(Reach.OPEN, 51348, is_tls=True)},
     ],
 )
 def test_a_node_that_speaks_tls_is_known_and_asks_for_a_certificate(there: dict[str, Any]) -> None:
@@ -147,6 +154,109 @@ def test_what_a_greeting_shows_is_surer_than_a_refusal(ours: str, theirs: str, s
     there = facts_of(key=KeyState(ours), tcp=replace(OPEN, mechanism=theirs), link=link)
     (problem,) = [each for each in judge_node(there) if each.level is Level.PROBLEM]
     assert said in problem.found
+
+
+TLS = TcpAnswer(Reach.OPEN, 51348, is_tls=True)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'tcp', 'udp', 'said', 'advice'),
+    [
+        ('', TLS, SILENT, 'this side was given no certificate', 'the same pair'),
+        ('unusable', TLS, SILENT, "this machine's certificate cannot be used", 'above'),
+        ('usable', OPEN, ANSWERED, 'it does not use SSL', 'or none to both'),
+        ('unusable', OPEN, ANSWERED, 'it does not use SSL', 'or none to both'),
+        ('usable', tcp(Reach.SILENT), ANSWERED, 'it does not use SSL', 'or none to both'),
+        ('', tcp(Reach.SILENT), replace(ANSWERED, is_tls=True), 'was given no certificate', 'pair'),
+        ('usable', TLS, ANSWERED, '', ''),
+        ('', OPEN, ANSWERED, '', ''),
+    ],
+)
+def test_tls_on_one_side_only_is_told(
+    kind: str, tcp: TcpAnswer, udp: UdpAnswer, said: str, advice: str
+) -> None:
+    there = facts_of(certificate=CertificateState(kind), tcp=tcp, udp=udp, link=None)
+    found = [each for each in judge_node(there) if each.check == 'certificate']
+    assert len(found) == bool(said)
+    for each in found:
+        assert each.fault is Fault.KEYS and each.level is Level.PROBLEM
+        assert said in each.found and advice in each.advice
+
+
+@pytest.mark.parametrize(
+    ('refusal', 'advice'),
+    [
+        ('it has another certificate', 'give both sides the same pair'),
+        ('its certificate has expired', '`dispy cert new --replace`'),
+        ('it finds that our certificate has expired', '`dispy cert new --replace`'),
+        ('its certificate is not valid yet: are the clocks of both machines right?', 'clocks'),
+    ],
+)
+def test_a_certificate_that_is_refused_has_its_advice(refusal: str, advice: str) -> None:
+    usable = CertificateState('usable')
+    there = facts_of(certificate=usable, tcp=TLS, link=LinkAnswer(refusal=refusal))
+    (problem,) = [each for each in judge_node(there) if each.level is Level.PROBLEM]
+    assert (problem.check, problem.fault) == ('certificate', Fault.KEYS)
+    assert problem.found == refusal and advice in problem.advice
+
+
+# relays, and other addresses
+
+
+def relay_facts(told: RelayTold | None, **details: Any) -> NodeFacts:
+    udp = replace(ANSWERED, port=51346, is_relay=True)
+    there = replace(OPEN, port=51346)
+    link = LinkAnswer(True, relay=told) if told else None
+    return facts_of(port=51346, udp=udp, tcp=there, link=link, **details)
+
+
+@pytest.mark.parametrize(
+    ('nodes', 'elements'),
+    [
+        ([('10.1.2.3', 51348), ('10.1.2.4', 51348)], "'10.0.0.2', '10.1.2.*'"),
+        ([('10.1.2.3', 51348), ('10.1.3.4', 600)], "'10.0.0.2', '10.1.2.*', ('10.1.3.*', 600)"),
+        ([('fd00::7', 51348)], "'10.0.0.2', 'fd00::7'"),
+        ([(f'10.1.{n}.3', 51348) for n in range(9)], "'10.0.0.2', '*'"),
+    ],
+)
+def test_what_to_write_for_the_nodes_of_a_relay(
+    nodes: list[tuple[str, int]], elements: str
+) -> None:
+    found = judge_node(relay_facts(RelayTold('gate', True, tuple(nodes))))
+    assert bad(found) == []
+    assert found[-1].advice == f'in a program: JobCluster(f, nodes=[{elements}])'
+
+
+def test_a_relay_that_cannot_be_asked_is_known_and_one_without_nodes_a_warning() -> None:
+    found = judge_node(relay_facts(None, certificate=CertificateState('usable')))
+    assert bad(found) == [('PROBLEM', 'KEYS', 'certificate')]
+    assert found[-1].found == 'it is a relay (dispynetrelay), and no node'
+    found = judge_node(relay_facts(RelayTold('gate', False)))
+    assert bad(found) == [('WARNING', 'REACH', 'relay')]
+    astray = RelayTold('gate', True, (), ('gate.example.org', 51346), Reach.SILENT)
+    found = judge_node(relay_facts(astray))
+    assert bad(found) == [('PROBLEM', 'FIREWALL', 'relay')]
+    assert 'at gate.example.org port 51346, where this machine cannot connect' in found[-1].found
+    assert 'correct its --ext_ip_addr' in found[-1].advice
+    names = RelayTold('gate\x1b[2J', False, tuple((f'10.{n}.0.1', 51348) for n in range(999)))
+    found = judge_node(relay_facts(names))
+    assert max(len(each.line()) for each in found) < 1100
+
+
+@pytest.mark.parametrize(
+    ('other', 'level', 'fault'),
+    [
+        (OtherAddress('gate.example.org', ('10.9.9.9',), answers=True), 'OK', 'REACH'),
+        (OtherAddress('gate.example.org', ('10.9.9.9',)), 'WARNING', 'FIREWALL'),
+        (OtherAddress('gate.example.org'), 'WARNING', 'NAMES'),
+    ],
+)
+def test_a_node_with_another_address_is_judged_by_whether_it_answers_there(
+    other: OtherAddress, level: str, fault: str
+) -> None:
+    found = judge_node(facts_of(other_address=other))[-1]
+    assert (found.check, found.level.name, found.fault.name) == ('ext_ip_addr', level, fault)
+    assert 'gate.example.org' in found.found and bool(found.advice) is (level != 'OK')
 
 
 def test_another_key_where_a_broadcast_found_it_is_no_problem_of_ours() -> None:
@@ -416,11 +526,23 @@ def test_the_most_severe_problem_decides_the_status_and_warnings_none() -> None:
 STATUS_OF_DISK = 'exit status 73: no room on a disk'
 
 
-def test_the_page_has_every_status_with_its_words_in_order() -> None:
+def test_the_page_and_the_help_have_every_status_with_its_words_in_order() -> None:
     page = (pages.ROOT / 'docs' / 'doctor.md').read_text(encoding='utf-8')
     _, *rows = pages.rows(pages.section(page, 'Exit status'))
-    told = [(row[0], row[1]) for row in rows if row[0].isdigit() and int(row[0]) > 2]
-    assert told == [(str(fault.status), fault.words) for fault in Fault]
+    told = [(row[0], row[1].replace('`', '')) for row in rows if row[0][0].isdigit()]
+    _, *lines = status_table().splitlines()
+    assert [tuple(line.split(None, 1)) for line in lines] == told
+    assert told[:-4] == [(str(fault.status), fault.words) for fault in Fault]
+
+
+def test_each_place_has_its_heading_also_where_one_host_has_two(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printer = Printer()
+    printer('one', [fine('a', 'x', 'one'), fine('b', 'x', 'two')])
+    printer('two', [fine('c', 'x', 'two')])
+    written = [line.split(':')[0].split()[-1] for line in capsys.readouterr().out.splitlines()]
+    assert written == ['one', 'a', 'two', 'b', 'c']
 
 
 @pytest.mark.parametrize(
@@ -477,9 +599,10 @@ def test_absurd_questions_are_answered_and_go_nowhere(own_home: Path) -> None:
     with node_program('-i', '127.0.0.2', '-p', port) as node:
 
         async def ask(question: AskDiagnosis) -> LinkAnswer:
-            visitor = Visitor(asyncio.get_running_loop(), own_key(), question, 10)
+            manner = Manner(own_key(), None, 10, port)
+            visitor = Visitor(asyncio.get_running_loop(), manner, question)
             try:
-                return await visitor.visit(Target('127.0.0.2', port), 10, lambda token: None)
+                return await visitor.visit(Target('127.0.0.2', port), lambda token: None)
             finally:
                 visitor.close()
 

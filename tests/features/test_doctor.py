@@ -1,5 +1,6 @@
 """`dispy doctor`: each broken set-up, really made, has its line, its advice and its exit status."""
 
+import copy
 import itertools
 import os
 import re
@@ -9,14 +10,15 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.support.doctor import Examined, examined, share_key
+from tests.support.doctor import Examined, all_examined, examined, share_key
 from tests.support.machines import Machine, machines
 from tests.support.netns import Lan, TwoLans
-from tests.support.programs import at_once
+from tests.support.programs import all_entered, at_once
 
 pytestmark = [pytest.mark.netns(nat=True), pytest.mark.slow]
 
@@ -38,7 +40,12 @@ ELSEWHERE = itertools.count(40000)  # ports at which a broadcast finds nobody
 
 def named(machine: Machine, host: str, *words: object) -> Examined:
     """Examine one host, which a broadcast does not find as well."""
-    return examined(machine, f'{host}:{PORT}', '--node_port', next(ELSEWHERE), *words)
+    return examined(*alone(machine, host, *words))
+
+
+def alone(machine: Machine, host: str, *words: object) -> tuple[Machine, str, *tuple[object, ...]]:
+    """What examines one host, which a broadcast does not find as well."""
+    return (machine, f'{host}:{PORT}', '--node_port', next(ELSEWHERE), *words)
 
 
 # two machines that work
@@ -66,13 +73,15 @@ with dispy.JobCluster(compute, [sys.argv[1]]) as cluster:
 @pytest.mark.row('Z07')
 def test_a_sound_network_has_no_problem_and_a_busy_node_answers_undisturbed() -> None:
     with Lan(3) as lan, machines(*lan) as (client, free, busy), ExitStack() as stack:
-        stack.enter_context(free.node())
-        node = stack.enter_context(busy.node('-c', 1))
+        _, node = all_entered(stack, free.node(), busy.node('-c', 1))
         script, gate = client.home / 'holder.py', client.home / 'gate'
         script.write_text(HOLDER)
         words = (sys.executable, script, busy.ip, gate)
         holder = stack.enter_context(client.program(*words, ready='holds'))
-        found = examined(client, busy.ip, f'[{busy.host.ip6}]:{PORT}')
+        found, other = all_examined(
+            (client, busy.ip, f'[{busy.host.ip6}]:{PORT}'),
+            (busy, f'{client.ip}:51347', '--node_port', next(ELSEWHERE)),
+        )
         assert (found.status, found.problems()) == (0, []), found.text
         assert found.one(f'[{busy.host.ip6}]', 'way back to TCP')['level'] == 'ok'
         for place in (free, busy):
@@ -93,9 +102,8 @@ def test_a_sound_network_has_no_problem_and_a_busy_node_answers_undisturbed() ->
         assert found.one('the local network', 'broadcast')['found'].startswith('2 nodes')
         assert 'in use by' in found.one('this machine', 'TCP port 51347')['found']
         waits = f'{client.ip} port 51347'  # for nodes with --scheduler_node
-        found = examined(busy, f'{client.ip}:51347', '--node_port', next(ELSEWHERE))
-        assert (found.status, found.problems()) == (0, []), found.text
-        assert 'a program waits there for nodes' in found.one(waits, 'key')['found']
+        assert (other.status, other.problems()) == (0, []), other.text
+        assert 'a program waits there for nodes' in other.one(waits, 'key')['found']
         gate.touch()
         holder.wait_for_log('undisturbed 1')
         assert holder.wait() == 0
@@ -121,12 +129,15 @@ def test_what_a_firewall_drops_is_told_apart_from_nobody_being_there() -> None:
         }
         for name, rule in rules.items():
             place[name].host.filter_rules(FIREWALL.format(rule))
-            stack.enter_context(place[name].node('-c', 1))
-        stack.enter_context(place['stranger'].program(sys.executable, '-c', STRANGER, PORT))
+        all_entered(
+            stack,
+            place['stranger'].program(sys.executable, '-c', STRANGER, PORT, ready='ready'),
+            *(place[name].node('-c', 1) for name in rules),
+        )
         place['silent'].host.cut()
         wanted = {
-            'udp': (70, f'UDP port {PORT}', 'a firewall drops UDP', f'ufw allow {PORT}/udp'),
             'tcp': (70, f'TCP port {PORT}', 'a firewall drops TCP', f'ufw allow {PORT}/tcp'),
+            'udp': (0, f'UDP port {PORT}', 'a firewall drops UDP. It is found where', 'ufw allow'),
             'both': (70, 'UDP and TCP', 'is there, and a firewall drops both', 'firewall-cmd'),
             'rejecting': (70, f'TCP port {PORT}', 'a firewall rejects TCP', 'nft insert rule'),
             'silent': (69, 'machine', 'no machine answers for this address', 'switched on'),
@@ -137,11 +148,13 @@ def test_what_a_firewall_drops_is_told_apart_from_nobody_being_there() -> None:
         def check(name: str) -> None:
             status, check, said, advice = wanted[name]
             found = named(client, place[name].ip)
-            problem = found.one(place[name].ip, check)
-            assert problem['level'] == 'problem', found.text
-            assert said in problem['found']
-            assert advice in problem['advice']
-            assert (found.status, found.problems()) == (status, [problem])
+            line = found.one(place[name].ip, check)
+            assert line['level'] == ('problem' if status else 'warning'), found.text
+            assert said in line['found']
+            assert advice in line['advice']
+            assert (found.status, found.problems()) == (status, [line] if status else [])
+            if not status:  # by TCP alone it is found where it is named
+                assert found.one(place[name].ip, 'key')['found'] == 'the same as here'
 
         at_once(check, *wanted)
 
@@ -153,7 +166,10 @@ def test_a_node_that_hangs_and_a_name_that_nobody_knows() -> None:
         node.signal(signal.SIGSTOP)
         try:
             began = time.monotonic()
-            found = named(client, machine.ip, '--timeout', 1.5)
+            found, unknown = all_examined(
+                alone(client, machine.ip, '--timeout', 1.5),
+                alone(client, 'no-such-host.invalid'),
+            )
             seconds = time.monotonic() - began
         finally:
             node.signal(signal.SIGCONT)
@@ -164,9 +180,8 @@ def test_a_node_that_hangs_and_a_name_that_nobody_knows() -> None:
         assert (
             seconds < 3 * 1.5 + 0.5 + 5
         )  # the program's own limit, and its start on a busy machine
-        found = named(client, 'no-such-host.invalid')
-        problem = found.one('no-such-host.invalid', 'name')
-        assert (found.status, found.problems()) == (68, [problem])
+        problem = unknown.one('no-such-host.invalid', 'name')
+        assert (unknown.status, unknown.problems()) == (68, [problem])
         assert problem['found'] == 'no such host is known'
         assert 'add no-such-host.invalid to DNS or /etc/hosts' in problem['advice']
 
@@ -176,7 +191,9 @@ def test_a_gateway_between_is_told_and_so_is_a_way_back_that_is_closed() -> None
     with TwoLans(1, 1, nat=True) as net, ExitStack() as stack:
         client, node = stack.enter_context(machines(net.left[0], net.right[0]))
         stack.enter_context(node.node('-c', 1))
-        found = named(client, node.ip)
+        found, strict = all_examined(
+            alone(client, node.ip), alone(client, node.ip, '--strict', '--port', next(ELSEWHERE))
+        )
         assert (found.status, found.problems()) == (0, []), found.text
         address = found.one(node.ip, 'address')['found']
         assert 'there is a gateway (NAT) between' in address and client.ip not in address
@@ -186,17 +203,19 @@ def test_a_gateway_between_is_told_and_so_is_a_way_back_that_is_closed() -> None
         assert 'forward the port at the gateway' in back['advice']
         assert found.one(node.ip, 'way back to UDP')['level'] == 'warning'
         # of the warnings, that of this machine's name is the most severe
-        assert named(client, node.ip, '--strict').status == 68
+        assert strict.status == 68
 
 
 @pytest.mark.row('Z07')
 def test_this_machines_own_firewall_is_found_by_its_rules_and_by_what_does_not_come_back() -> None:
-    with Lan(2) as lan, machines(*lan) as (client, other), ExitStack() as stack:
-        stack.enter_context(client.node('-c', 1))
-        stack.enter_context(other.node('-c', 1))
+    with Lan(3) as lan, machines(*lan) as (client, other, closed), ExitStack() as stack:
+        all_entered(stack, *(each.node('-c', 1) for each in (client, other, closed)))
         dropped = f'iif != lo udp dport {PORT} drop; tcp dport 51347 drop; udp dport 51347 drop'
         client.host.filter_rules(FIREWALL.format(dropped))
-        found = examined(client)
+        # all that comes in is dropped but what is listed, and our port of nodes is not
+        drop_all = 'table inet t { chain i { type filter hook input priority 0; policy drop; '
+        closed.host.filter_rules(drop_all + 'iif lo accept; ct state established accept; }; }')
+        found, of_closed = all_examined((client,), (closed,))
         assert found.status == 70
         rules = [each for each in found.bad('this machine') if each['check'] == 'firewall rules']
         assert [each['level'] for each in rules] == ['warning'] * 2
@@ -209,16 +228,13 @@ def test_this_machines_own_firewall_is_found_by_its_rules_and_by_what_does_not_c
             back = found.one(other.ip, f'way back to {kind} port 51347')
             assert back['level'] == 'warning'
             assert f'ufw allow 51347/{kind.lower()}' in back['advice']
-        # all that comes in is dropped but what is listed, and our port of nodes is not
-        closed = 'table inet t { chain i { type filter hook input priority 0; policy drop; '
-        client.host.filter_rules('')
-        client.host.filter_rules(closed + 'iif lo accept; ct state established accept; }; }')
-        found = examined(client)
-        rules = [each for each in found.bad('this machine') if each['check'] == 'firewall rules']
+        rules = [
+            each for each in of_closed.bad('this machine') if each['check'] == 'firewall rules'
+        ]
         assert {each['found'] for each in rules if each['level'] == 'problem'} == {
             f'{kind} port {PORT}: drop in chain i of table inet t' for kind in ('TCP', 'UDP')
         }
-        assert found.status == 70
+        assert of_closed.status == 70
 
 
 # keys
@@ -227,13 +243,16 @@ def test_this_machines_own_firewall_is_found_by_its_rules_and_by_what_does_not_c
 @pytest.mark.row('Z07')
 def test_each_way_in_which_keys_do_not_fit_is_told() -> None:
     secret = 'a passphrase of the tests'
-    with Lan(5) as lan, ExitStack() as stack:
+    with Lan(6) as lan, ExitStack() as stack:
         hosts = stack.enter_context(machines(*lan, same_key=False))
-        client, fresh, other, insecure, shared = hosts
+        client, fresh, other, insecure, shared, onlooker = hosts
         client.dispy('key', 'export')
-        stack.enter_context(other.node('-c', 1))
-        stack.enter_context(insecure.node('-c', 1, '--insecure'))
-        stack.enter_context(shared.node('-c', 1, env={'DISPY_SECRET': secret}))
+        all_entered(
+            stack,
+            other.node('-c', 1),
+            insecure.node('-c', 1, '--insecure'),
+            shared.node('-c', 1, env={'DISPY_SECRET': secret}),
+        )
         file = client.home / 'secret'
         file.write_text(secret + '\n')
         file.chmod(0o600)
@@ -258,12 +277,14 @@ def test_each_way_in_which_keys_do_not_fit_is_told() -> None:
             assert not [each for each in found.at(node.ip) if each['check'] == 'disk' and status]
             assert secret not in found.text and 'dnk1-' not in found.text
 
-        at_once(check, *cases)
+        def look_around() -> None:  # "other key" is said to each address once a second
+            found = examined(onlooker)  # somebody else's, perhaps, but there is no other
+            key = found.one('the local network', 'key')
+            assert (found.status, key['level']) == (77, 'problem')
+            assert all(node.ip in key['found'] for node in (other, insecure, shared))
+
+        at_once(lambda act: act(), look_around, *(partial(check, case) for case in cases))
         assert not (fresh.home / '.config' / 'dispy-nb' / 'key').exists()
-        found = examined(client)  # they are somebody else's, perhaps, but there is no other
-        key = found.one('the local network', 'key')
-        assert (found.status, key['level']) == (77, 'problem')
-        assert all(node.ip in key['found'] for node in (other, insecure, shared))
 
 
 # this machine, and the node's own half
@@ -308,7 +329,7 @@ def use_up_files(machine: Machine) -> None:
 
 
 def lower_limit(machine: Machine) -> None:
-    machine.within += ['sh', '-c', 'ulimit -n 200 && exec "$@"', 'sh']
+    machine.wrapper += ['sh', '-c', 'ulimit -n 200 && exec "$@"', 'sh']
 
 
 def mount(place: Path, options: str) -> None:
@@ -398,23 +419,25 @@ def test_a_node_whose_tcp_port_was_taken_is_found_and_one_of_another_user_is_kno
         node = stack.enter_context(other.node('-c', 1))
         port = re.search(r'serving at \*:(\d+)', node.log())
         assert port is not None
-        found = named(client, other.ip)
+        stack.enter_context(client.node('-c', 1))
+        # as to a user who may not see the processes of others
+        blind = copy.copy(client)
+        blind.wrapper = ['unshare', '--pid', '--fork', '--mount-proc']
+        found, blinded = all_examined(
+            alone(client, other.ip), alone(blind, other.ip, '--node_port', PORT)
+        )
         assert (found.status, found.problems()) == (0, []), found.text
         assert found.one(other.ip, f'TCP port {port[1]}')['found'] == 'open'
+        for kind in ('TCP', 'UDP'):
+            owner = blinded.one('this machine', f'{kind} port {PORT}')
+            assert owner['level'] == 'ok'
+            assert 'in use by dispynode of another user' in owner['found']
         second = stack.enter_context(other.node('-c', 1, '--name', 'second'))
         assert 'serving' in second.log()
         found = examined(client, other.ip)  # it shares the UDP port, and only one is named by it
         standings = [each['found'] for each in found.at(other.ip) if each['check'] == 'standing']
         assert (found.status, found.problems()) == (0, []), found.text
         assert sorted(text.partition(':')[0] for text in standings) == ['h1', 'second']
-        stack.enter_context(client.node('-c', 1))
-        # as to a user who may not see the processes of others
-        client.within += ['unshare', '--pid', '--fork', '--mount-proc']
-        found = named(client, other.ip, '--node_port', PORT)
-        for kind in ('TCP', 'UDP'):
-            owner = found.one('this machine', f'{kind} port {PORT}')
-            assert owner['level'] == 'ok'
-            assert 'in use by dispynode of another user' in owner['found']
 
 
 # how it is told

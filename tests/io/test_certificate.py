@@ -171,7 +171,7 @@ def test_a_key_that_others_can_read_is_warned_of(
 ) -> None:
     path = self_signed(tmp_path / 'pair.pem')
     path.chmod(0o644)
-    Certificate(str(path))
+    choose_certificate(str(path), None)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert f'chmod 600 {path}' in record.getMessage()

@@ -46,6 +46,8 @@ def test_the_lines_and_the_object_are_those_of_the_command(cells: Cells, node: s
     assert ' checks: ' in lines[-1]
     found = json.loads(cells.cell(f'%dispy doctor {node} {options()} --json'))
     assert found['status'] == 0
+    bad = json.loads(cells.cell(f'%dispy doctor {node} {options()} --json --certfile nowhere'))
+    assert bad['status'] == 78
     assert {each['where'] for each in found['findings']} == {
         *('this machine', f'{host} port {port}', 'the local network')
     }

@@ -4,7 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from tests.support.machines import Machine, subprocess_environment
 
@@ -55,6 +57,12 @@ def read(done: 'subprocess.CompletedProcess[str]') -> Examined:
     found = json.loads(done.stdout)
     assert found['status'] == done.returncode
     return Examined(done.returncode, found['fault'], found['findings'], done.stdout)
+
+
+def all_examined(*asked: tuple[Any, ...]) -> list[Examined]:
+    """Run several at the same time, each of a machine and words."""
+    with ThreadPoolExecutor(len(asked)) as pool:
+        return list(pool.map(lambda each: examined(*each), asked))
 
 
 def examined(machine: Machine, *words: object) -> Examined:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ class Machine:
 
     def __init__(self, host: Host, home: Path) -> None:
         self.host, self.home = host, home
+        self.wrapper: list[str] = []  # words that go before each command there
         for name in ('.config', 'run', 'tmp'):
             (home / name).mkdir(mode=0o700, parents=True)
         self.env = {
@@ -30,7 +32,7 @@ class Machine:
     @property
     def within(self) -> list[str]:
         """Words that run a command there."""
-        return list(self.host.command([]))
+        return [*self.host.command([]), *self.wrapper]
 
     def knows(self, **names: str) -> None:
         """Give programs there these host names, each with its address, and no others.
@@ -84,7 +86,10 @@ class Machine:
 
     def trust(self, other: 'Machine') -> None:
         """Carry the key of another machine over, as the README says: with one copied line."""
-        line = other.dispy('key', 'export').stdout
+        self.import_key(other.dispy('key', 'export').stdout)
+
+    def import_key(self, line: str) -> None:
+        """Take over the key that another machine has written in this line."""
         done = self.dispy('key', 'import', '--replace', text=line)
         assert done.returncode == 0, done.stderr
 
@@ -101,9 +106,10 @@ def machines(*hosts: Host, same_key: bool = True) -> Iterator[list[Machine]]:
     root = Path(tempfile.mkdtemp(prefix='dnm', dir='/tmp'))  # short: socket paths end at 107
     try:
         made = [Machine(host, root / str(host.label)) for host in hosts]
-        if same_key:
-            for machine in made[1:]:
-                machine.trust(made[0])
+        if same_key and made[1:]:
+            line = made[0].dispy('key', 'export').stdout
+            with ThreadPoolExecutor(len(made)) as pool:
+                list(pool.map(lambda machine: machine.import_key(line), made[1:]))
         yield made
     finally:
         shutil.rmtree(root)

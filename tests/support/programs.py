@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
 
@@ -41,6 +41,12 @@ def at_once(check: Callable[[T], object], *cases: T) -> None:
     with ThreadPoolExecutor(len(cases)) as pool:
         for checked in [pool.submit(check, case) for case in cases]:
             checked.result()
+
+
+def all_entered(stack: ExitStack, *blocks: 'AbstractContextManager[Program]') -> 'list[Program]':
+    """Start programs at the same time; they end with the stack."""
+    with ThreadPoolExecutor(len(blocks)) as pool:
+        return list(pool.map(stack.enter_context, blocks))
 
 
 def _first_candidate() -> int:

@@ -12,17 +12,17 @@ from dispy_nb import doctorcommand
 from dispy_nb.doctor.examination import examine
 from dispy_nb.doctor.facts import Order
 from dispy_nb.doctor.findings import Finding, as_json, summary
-from dispy_nb.doctor.machine import SecretGiven
+from dispy_nb.doctor.machine import Credentials
 
 _Group = tuple[str, Sequence[Finding]]
 
 
 def doctor(shell: Any, given: argparse.Namespace) -> None:
     """Examine this machine and its nodes, and show each group of findings as it is done."""
-    order, secret = doctorcommand.order_of(given), doctorcommand.secret_of(given)
+    order, credentials = doctorcommand.order_of(given), doctorcommand.credentials_of(given)
     printer = doctorcommand.Printer()
     findings: list[Finding] = []
-    for place, found in _Examined(order, secret):
+    for place, found in _Examined(order, credentials):
         findings += found
         if not given.json:
             printer(place, found)
@@ -35,8 +35,8 @@ def doctor(shell: Any, given: argparse.Namespace) -> None:
 class _Examined:
     """An examination on a loop of its own, as this thread's is the kernel's."""
 
-    def __init__(self, order: Order, secret: SecretGiven) -> None:
-        self._order, self._secret = order, secret
+    def __init__(self, order: Order, credentials: Credentials) -> None:
+        self._order, self._credentials = order, credentials
         self._groups: queue.SimpleQueue[_Group | BaseException | None] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._task: asyncio.Task[object] | None = None
@@ -69,7 +69,7 @@ class _Examined:
 
     async def _examine(self) -> None:
         self._task = asyncio.current_task()
-        await examine(self._order, self._secret, lambda *group: self._groups.put(group))
+        await examine(self._order, self._credentials, lambda *group: self._groups.put(group))
 
     def _cancel(self) -> None:
         if self._task is not None:
