@@ -108,16 +108,12 @@ class Examiner:
         return replace(facts, link=link, other_address=other)
 
     async def _try_tcp(self, address: str, port: int) -> TcpAnswer:
-        is_tls_expected = self._basis.tls is not None
-        reach, words = await try_tcp(
-            address,
-            port,
-            self._order.timeout,
-            _FIRST_WORDS_SECONDS,
-            b'' if is_tls_expected else GREETING,
-        )
-        is_silent = reach is Reach.OPEN and not words
-        is_tls = is_silent and await answers_tls(address, port, _FIRST_WORDS_SECONDS)
+        patience = _FIRST_WORDS_SECONDS
+        first, then = (GREETING, b'') if self._basis.tls is None else (b'', GREETING)
+        reach, words = await try_tcp(address, port, self._order.timeout, patience, first)
+        is_tls = reach is Reach.OPEN and not words and await answers_tls(address, port, patience)
+        if reach is Reach.OPEN and then and not (words or is_tls):  # a relay hears first
+            _, words = await try_tcp(address, port, patience, patience, then)
         return TcpAnswer(reach, port, words, is_zeromq(words), mechanism(words), is_tls)
 
     async def _greet(self, facts: NodeFacts) -> LinkAnswer | None:

@@ -186,8 +186,9 @@ def test_a_relay_is_told_from_a_node_with_what_to_write_in_a_program() -> None:
         assert found.one(gateway, 'relay') == line
 
 
+@needs_openssl
 @pytest.mark.row('Z07')
-def test_a_relay_beside_a_node_one_without_nodes_and_one_of_another_key() -> None:
+def test_a_relay_beside_a_node_one_without_nodes_and_one_of_another_key(tmp_path: Path) -> None:
     with Lan(3) as lan, ExitStack() as stack:
         client, both, lone = stack.enter_context(machines(*lan))
         stranger = stack.enter_context(machines(lan[2], same_key=False))[0]
@@ -204,12 +205,17 @@ def test_a_relay_beside_a_node_one_without_nodes_and_one_of_another_key() -> Non
         assert (found.status, relay['level']) == (0, 'warning'), found.text
         assert 'no node answers it' in relay['found']
         all_entered(stack, both.node('-c', 1), both.program(*RELAY, ready='serving'))
-        found, foreign, nobody, lost = all_examined(
+        pair = self_signed(tmp_path / 'pair.pem')
+        found, foreign, nobody, lost, plain = all_examined(
             (client, both.ip),
             (client, lone.ip),  # the stranger's, and no node
             (client, f'{client.ip}:{RELAY_PORT}', '--node_port', ELSEWHERE),
             (client, f'{lone.ip}:7001', '--node_port', ELSEWHERE),
+            (client, f'{lone.ip}:7000', '--node_port', ELSEWHERE, '--certfile', pair),
         )
+        line = plain.one(lone.ip, 'certificate')  # it says nothing before it is greeted
+        assert (plain.status, plain.problems()) == (77, [line]), plain.text
+        assert line['found'].startswith('it does not use SSL')
         relay = lost.one(lone.ip, 'relay')
         assert (lost.status, lost.problems()) == (70, [relay]), lost.text
         assert f'at {client.ip} port 7001, where this machine cannot connect' in relay['found']
