@@ -38,6 +38,8 @@ MOST_TOLD = 10_000  # nodes, by one relay
 RENEWAL = 60.0  # seconds after which a relay is told that we are still there
 SEARCH_INTERVAL = 3.0  # of pings to where a relay was, at first
 _LONGEST_NAME = 255
+_LONGEST_LABEL = 63  # of the parts of a name, which looking it up would choke on
+_HOST_MARKS = str.maketrans('', '', '.-_:%')
 _ID_SIZE = 32
 
 
@@ -196,7 +198,7 @@ class Relays:
     def _details(self, relay: RelayRecord, message: RelayDetails) -> None:
         name = message.name[:_LONGEST_NAME]
         relay.name = name if name.isprintable() else ''
-        relay.carries = 0 < message.port < 65536
+        relay.carries = 0 < message.port < 65536 and _is_host(message.host)
         if relay.carries:
             host, port = message.host, message.port
             if not host:  # where it was reached, which may be a gateway's address
@@ -209,7 +211,8 @@ class Relays:
             message.ids, *columns, message.tls, strict=True
         ):
             is_known = node in relay.nodes or len(relay.nodes) < MOST_TOLD
-            if is_known and _is_node(node, address, port) and node not in self._relays:
+            is_sound = _is_node(node, address, port) and _is_place(asked, asked_port)
+            if is_known and is_sound and node not in self._relays:
                 via = relay.id if relay.carries else ''
                 found = NodeFound(node, address, port, '', asked_port, asked, tls, via)
                 relay.nodes[node] = found
@@ -256,6 +259,19 @@ class Relays:
             lines.append(f'relay {relay.title}: {how}')
         lines += [f'relay at {host} port {port}: lost, asked again' for host, port in self._missed]
         return lines
+
+
+def _is_host(host: str) -> bool:
+    """Whether a text can be a host's name or address, or is ''."""
+    if not host:
+        return True
+    short = len(host) <= _LONGEST_NAME and max(map(len, host.split('.'))) <= _LONGEST_LABEL
+    return short and host.isascii() and host.translate(_HOST_MARKS).isalnum()
+
+
+def _is_place(asked: str, asked_port: int) -> bool:
+    """Whether that can be where a node answered: '' is the address that it is used at."""
+    return _is_host(asked) and 0 <= asked_port < 65536
 
 
 def _is_node(node: str, address: str, port: int) -> bool:

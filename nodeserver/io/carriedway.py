@@ -26,6 +26,7 @@ from nodeserver.io.zmqsocket import tcp_endpoint
 Failed = Callable[[str, bool], object]
 """Called, on the way's thread, with words where no connection is made, and if that is for good."""
 
+_NO_DESCRIPTOR_PAUSE = 0.5
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 _CREDENTIALS = struct.Struct('3i')  # process, user, group
 
@@ -89,11 +90,15 @@ class CarriedWay:
         self._node, self._place, self._failed = node, place, failed
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener, self.endpoint = _local_listener()
-        thread.call(lambda: self._loop.add_reader(self._listener, self._accept))
+        thread.call(self._listen)
 
     def close(self) -> None:
         """Close the endpoint; what goes through it ends when its near end is closed."""
         self._thread.call(self._close)
+
+    def _listen(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._accept)
 
     def _close(self) -> None:
         if self._listener.fileno() >= 0:
@@ -105,7 +110,11 @@ class CarriedWay:
     def _accept(self) -> None:
         try:
             near, _ = self._listener.accept()
-        except OSError:  # it has gone again, or no descriptor is left: ZeroMQ tries again
+        except BlockingIOError:  # it has gone again
+            return
+        except OSError:  # no descriptor is left: it would be told of without end
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(_NO_DESCRIPTOR_PAUSE, self._listen)
             return
         if not _is_ours(near):
             near.close()

@@ -30,6 +30,7 @@ _START_SECONDS = 30.0
 _REMOVE_SECONDS = 600.0
 _END_SECONDS = 5.0
 _TRIES = 3  # as often, one that is gone is replaced for the same order
+_ORDER_SECONDS = 0.2  # for one that is stopped over and over, and has many orders before it
 _LONGEST_ANSWER = 65536
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,12 @@ class Deputy(Signals):
     def _order(self, message: bytes, fd: int) -> None:
         for _ in range(_TRIES):
             try:
-                socket.send_fds(self._living(), [message], [fd])
+                living = self._living()
+                living.settimeout(_ORDER_SECONDS)
+                socket.send_fds(living, [message], [fd])
+            except TimeoutError:
+                self._wake()
+                continue
             except (BrokenPipeError, ConnectionResetError):  # a job has killed it
                 self.close()
                 continue

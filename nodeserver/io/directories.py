@@ -72,7 +72,8 @@ class SharedDirectories(Directories):
         self._changing = threading.Lock()  # removals are in threads of their own
         self._gates: dict[Path, tuple[int, set[int]]] = {}  # open ones: their lock, their users
         for entry in self.prefix.iterdir():  # a node that was killed could not close them
-            self._close(entry)
+            if self._is_open_gate(entry):
+                self._close(entry)
 
     def make(self, computation: int, name: str, dest_path: str) -> Path:
         """Make a computation's directory, and open its gate."""
@@ -153,6 +154,14 @@ class SharedDirectories(Directories):
                 self._gates[gate] = lock, set()
                 self._share(lock, _OPEN)
             self._gates[gate][1].add(computation)
+
+    def _is_open_gate(self, entry: Path) -> bool:
+        """Tell a gate from what else the user may keep in a prefix that he has chosen."""
+        with suppress(FileNotFoundError):  # another node has just removed it
+            facts = entry.lstat()
+            mode, group = stat.S_IMODE(facts.st_mode), facts.st_gid
+            return stat.S_ISDIR(facts.st_mode) and (mode, group) == (_OPEN, self._job_user.gid)
+        return False
 
     def _close(self, gate: Path) -> None:
         """Let nobody pass, unless another node says that its computations do."""

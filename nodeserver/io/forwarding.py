@@ -16,17 +16,19 @@ import secrets
 import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from nodeserver.core.errors import PortBusy
 from nodeserver.io.datagrams import Throttle, bind_address
 from nodeserver.io.pump import PORTION, Pump
+from nodeserver.io.waitingroom import WaitingRoom
 from nodeserver.wire import carriage
 from nodeserver.wire.carriage import Answer
 from nodeserver.wire.linkkeys import LinkKeys
 
 MOST_WAITING: Final = 512  # connections that have not shown what they are
-MOST_WAITING_OF_ONE: Final = 128  # of them from one address
+MOST_WAITING_OF_ONE: Final = 128  # of them from one address; of IPv6, from one /64
 MOST_CARRIED: Final = 4096
 MOST_OWN: Final = 2048
 MOST_OWN_OF_ONE: Final = 128
@@ -68,7 +70,8 @@ class FrontDoor:
         self._changed, self._is_tls = changed, is_tls
         self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: Counter[str] = Counter()
+        self._waiting = WaitingRoom(MOST_WAITING, MOST_WAITING_OF_ONE)
+        self._reaching = 0  # connections to nodes that are being made
         self._own: dict[Pump, str] = {}  # to our own link, and from where
         self._own_of: Counter[str] = Counter()
         self._carried: set[Pump] = set()
@@ -143,20 +146,16 @@ class FrontDoor:
                     return
                 continue  # it was closed before we came
             address = str(name[0]).removeprefix('::ffff:')
-            if not self._may_wait(address):
-                sock.close()
-                continue
             sock.setblocking(False)
-            self._waiting[address] += 1
             task = self._loop.create_task(self._welcome(sock, address))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._welcomed, sock))
+            self._waiting.enter(task, address)
 
-    def _may_wait(self, address: str) -> bool:
-        if self._waiting[address] >= MOST_WAITING_OF_ONE or len(self._tasks) >= MOST_WAITING:
-            self._complain(address, 'too many connections that do not say what they are')
-            return False
-        return True
+    def _welcomed(self, sock: socket.socket, task: 'asyncio.Task[None]') -> None:
+        self._tasks.discard(task)
+        if task.cancelled():  # perhaps before it began
+            sock.close()
 
     def _may_enter(self, address: str) -> bool:
         """Whether one more connection may come to our own link, which throws strangers out."""
@@ -195,13 +194,13 @@ class FrontDoor:
                     self._complain(address, 'what came is of no program of dispy-nb')
         except (OSError, TimeoutError):
             pass  # it went away, or said nothing for too long
-        finally:
-            self._waiting[address] -= 1
-            if not self._waiting[address]:
-                del self._waiting[address]
-            if far is None:
-                sock.close()
-        if far is not None:
+        except asyncio.CancelledError:
+            if far is not None:
+                far.close()
+            raise
+        if far is None:
+            sock.close()
+        else:
             self._join(sock, far, address, is_carried)
 
     async def _enter(self, first: bytes, address: str) -> socket.socket | None:
@@ -257,10 +256,11 @@ class FrontDoor:
             answer = Answer.NOT_ADMITTED
         elif hello.program not in self._admitted:
             answer = Answer.NOT_ADMITTED
-        elif len(self._carried) >= MOST_CARRIED:
+        elif len(self._carried) + self._reaching >= MOST_CARRIED:
             self._complain('', f'{MOST_CARRIED} connections are carried: no more are')
             answer = Answer.FULL
         else:
+            self._leave_waiting()
             answer, far = await self._reach(request.node)
         try:
             await self._loop.sock_sendall(sock, bytes((answer,)))
@@ -270,10 +270,17 @@ class FrontDoor:
             raise
         return far
 
+    def _leave_waiting(self) -> None:
+        """Who has proven the key does not have to go because of others that do not."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.leave(task)
+
     async def _reach(self, node: str) -> tuple[Answer, socket.socket | None]:
         place = self._ways.get(node)
         if place is None:
             return Answer.UNKNOWN_NODE, None
+        self._reaching += 1
         try:
             async with asyncio.timeout(NODE_SECONDS):
                 return Answer.CARRIED, await self._dial(*place)
@@ -281,6 +288,8 @@ class FrontDoor:
             return Answer.NODE_REFUSES, None
         except (OSError, TimeoutError):
             return Answer.NODE_SILENT, None
+        finally:
+            self._reaching -= 1
 
     def _alias(self, address: str) -> str:
         """Choose an address of ours that tells whose connection it is: each has one of its own."""

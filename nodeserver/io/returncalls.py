@@ -11,6 +11,7 @@ after the other, that say nothing to whoever has not the key.
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from nodeserver.io.datagrams import Throttle
 from nodeserver.io.dialer import Target
@@ -21,6 +22,7 @@ from nodeserver.wire.beacon import Asker, Callback
 _WAIT = 1.0  # seconds: the client connects within milliseconds, where it can
 _LIMIT = 10.0  # for all hosts of one client
 _MOST = 16  # clients that are called at a time
+_MOST_HOSTS = 8  # of one client: each look-up of a name may hold a thread for long
 _ONE_LINE_PER = 60.0  # seconds, of failures
 
 _log = logging.getLogger(__name__)
@@ -73,10 +75,11 @@ class _Call:
         self._loop, self._link = loop, link
         self._peer, self._callback = peer, callback
         self._ended = ended
-        self._hosts = list(callback.hosts)
+        self._hosts = list(callback.hosts[:_MOST_HOSTS])
         self._each = _LIMIT / len(self._hosts)
         self._target: Target | None = None
         self._is_closed = False
+        self._turn = 0  # of which host it is
         self._timer = loop.call_later(_WAIT, self._next)
 
     def close(self) -> None:
@@ -96,10 +99,12 @@ class _Call:
             self._ended(self._peer, self._callback, is_linked)
             return
         self._timer = self._loop.call_later(self._each, self._next)
-        look_up(self._loop, self._hosts.pop(0), self._call)
+        self._turn += 1
+        look_up(self._loop, self._hosts.pop(0), partial(self._call, self._turn))
 
-    def _call(self, addresses: list[str]) -> None:
-        if self._is_closed or self._link.is_linked(self._peer):
+    def _call(self, turn: int, addresses: list[str]) -> None:
+        # a name server may answer when it is the next host's turn, or nobody's
+        if turn != self._turn or self._is_closed or self._link.is_linked(self._peer):
             return
         if addresses:
             self._target = Target(addresses[0], self._callback.port)

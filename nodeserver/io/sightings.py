@@ -73,6 +73,7 @@ class Sightings:
         self._held: dict[str, asyncio.TimerHandle] = {}
         self._aside: dict[str, _Aside] = {}
         self._resolver = Resolver(loop)
+        self._looked_up: set[str] = set()  # nodes whose other address is asked for by name
         self._told = Throttle(_TELL_INTERVAL, _MOST_TOLD)
 
     def wanted(self, node: str) -> None:
@@ -156,12 +157,15 @@ class Sightings:
     def _place(self, found: NodeFound, ext_host: str) -> None:
         if ext_host in ('', found.address):
             self._reached(found)
-        else:
+        # an answer can be sent again by anybody, from any place: one of each node waits
+        elif found.node not in self._looked_up and len(self._looked_up) < _MOST_ASIDE:
+            self._looked_up.add(found.node)
             self._resolver.resolve(
                 ext_host, lambda addresses: self._resolved(found, ext_host, addresses)
             )
 
     def _resolved(self, found: NodeFound, host: str, addresses: list[str]) -> None:
+        self._looked_up.discard(found.node)
         addresses = addresses[:_MOST_TRIED]
         known = self._known.get(found.node) or _Known()
         if found.address in addresses:

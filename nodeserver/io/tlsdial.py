@@ -15,10 +15,10 @@ from nodeserver.core.errors import PeerRefused
 from nodeserver.io.dialer import Dialer, Target
 from nodeserver.io.framedsocket import FramedSocket
 from nodeserver.io.linkoptions import Surroundings
-from nodeserver.io.tlsthread import Attempt, connected
+from nodeserver.io.tlsthread import Attempt, WireTimes, connected
 from nodeserver.wire.codec import Frame
 
-_PAUSES = (0.1, 0.3, 1.0, 2.0)  # between tries to connect, in seconds
+_PAUSES = (0.1, 0.3, 1.0)  # between tries to connect, in seconds
 _CLOSES = 2  # one connection may be closed by a peer that dies; not each one
 _CLOSING = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 
@@ -45,14 +45,19 @@ class TlsDialer(Dialer):
         assert around.tls is not None
         self._attempt = around.tls.connect(
             self._reach,
-            (options.heartbeat_interval, options.heartbeat_timeout),
+            WireTimes(
+                options.heartbeat_interval,
+                options.heartbeat_timeout,
+                options.unacknowledged_timeout,
+            ),
             self._up,
             self._failed,
         )
 
     async def _reach(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
         """Connect to where the peer listens; on the thread of all TLS connections."""
-        return await connected(loop, (self.target.address, self.target.port))
+        where, seconds = self.target, self._around.options.connect_timeout
+        return await connected(loop, (where.address, where.port), seconds)
 
     def _up(self, sock: socket.socket) -> None:
         self._attempt, self._closes = None, 0

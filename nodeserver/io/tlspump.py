@@ -43,6 +43,11 @@ class Pump:
         loop.add_reader(near, self._near_readable)
         loop.call_soon(self._far_readable)  # OpenSSL may hold what came with the handshake
 
+    @property
+    def far(self) -> socket.socket:
+        """The connection to the other machine."""
+        return self._far
+
     def abort(self) -> None:
         """Close at once, whatever is still under way."""
         if not self.is_open:

@@ -9,30 +9,49 @@ shown our certificate and knows our secret.
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Final
 
 from nodeserver.core.errors import PeerRefused
+from nodeserver.io.anteroom import most_connections
 from nodeserver.io.certificate import TlsIdentity
-from nodeserver.io.datagrams import bind_address
+from nodeserver.io.datagrams import Throttle, bind_address
 from nodeserver.io.tlshandshake import admit, introduce
 from nodeserver.io.tlspump import SCRATCH_SIZE, Pump
+from nodeserver.io.waitingroom import WaitingRoom
+from nodeserver.io.wirewatch import CAN_TELL, is_cut
 
-CONNECT_SECONDS: Final = 10.0
+log = logging.getLogger('nodeserver.link')
+
 HANDSHAKE_SECONDS: Final = 10.0  # for handshake and proof together
 MOST_UNPROVEN: Final = 256  # connections that have not finished them
 MOST_UNPROVEN_OF_ONE: Final = 64  # of one address, which may be a whole network's
+_DESCRIPTORS: Final = 3  # of each connection: its own, and those between this thread and the link
 _ACCEPTS_A_TURN = 64
 _NO_DESCRIPTORS_PAUSE = 0.5
+_ONE_LINE_PER = 60.0
+_LOOKS = 3  # at a wire, in the time that it may be silent
 
 Peer = Callable[[socket.socket, str], None]
 Stranger = Callable[[str, str], None]  # address, words
 Reach = Callable[[asyncio.AbstractEventLoop], Awaitable[socket.socket]]
 """Opens the connection on which TLS begins; called on the thread, with its loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireTimes:
+    """Seconds that who connects allows: between signs of life, and without any.
+
+    `unacknowledged` is how long the other system may leave unconfirmed what it was sent.
+    """
+
+    sign: float
+    silence: float
+    unacknowledged: float
 
 
 class Attempt:
@@ -86,7 +105,9 @@ class TlsThread:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pumps: set[Pump] = set()
         self._listening: set[socket.socket] = set()
-        self._unproven: Counter[str] = Counter()
+        self._unproven = WaitingRoom(MOST_UNPROVEN, MOST_UNPROVEN_OF_ONE)
+        self._full = Throttle(_ONE_LINE_PER)
+        self._most = max(most_connections() // _DESCRIPTORS, 1)
         self._handed_over: set[socket.socket] = set()  # that the link has not got yet
         self._scratch = memoryview(bytearray(SCRATCH_SIZE))
         self._idle: asyncio.Future[None] | None = None
@@ -113,13 +134,13 @@ class TlsThread:
     def connect(
         self,
         reach: Reach,
-        keepalive: tuple[float, float],  # seconds between signs of life, and without any
+        times: WireTimes,
         up: Callable[[socket.socket], None],
         failed: Callable[[PeerRefused | OSError], None],
     ) -> Attempt:
         """Connect to a peer; later `up` gets the connection, or `failed` the reason."""
         attempt = Attempt(self, up, failed)
-        self.post(lambda: attempt.begin(self._dial(reach, keepalive, attempt)))
+        self.post(lambda: attempt.begin(self._dial(reach, times, attempt)))
         return attempt
 
     def close(self, linger: float) -> None:
@@ -170,19 +191,25 @@ class TlsThread:
                 return
             except ConnectionError:  # it has gone again
                 continue
-            except OSError:  # no descriptor is left: the system would tell of it without end
+            except OSError as error:  # no descriptor is left: it would be told of without end
+                self._complain(f'{error.strerror}: connections have to wait (see `ulimit -n`)')
                 self._loop.remove_reader(listening)
                 again = (listening, peer, stranger)
                 self._loop.call_later(_NO_DESCRIPTORS_PAUSE, self._accept_again, *again)
                 return
-            address = plain_address(name)
-            few = self._unproven[address] < MOST_UNPROVEN_OF_ONE
-            if few and self._unproven.total() < MOST_UNPROVEN:
-                self._unproven[address] += 1
-                task = self.start(self._admit(sock, address, peer, stranger))
-                task.add_done_callback(partial(self._judged, sock, address))
-            else:
+            if len(self._pumps) >= self._most:
+                self._complain(f'there are {self._most} connections: others are closed')
                 sock.close()
+                continue
+            address = plain_address(name)
+            task = self.start(self._admit(sock, address, peer, stranger))
+            # only if nobody has taken it over: a task may be cancelled before it begins
+            task.add_done_callback(lambda _, sock=sock: sock.close())  # type: ignore[misc]
+            self._unproven.enter(task, address)
+
+    def _complain(self, words: str) -> None:
+        if self._full.allows('', self._loop.time()):
+            log.warning('%s', words)
 
     def _accept_again(self, listening: socket.socket, peer: Peer, stranger: Stranger) -> None:
         if listening in self._listening:
@@ -197,35 +224,36 @@ class TlsThread:
             keep_alive(sock, *_LISTENERS_KEEPALIVE)
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 proven = await admit(self._loop, sock, self._identity)
+            self._hand_over(proven, lambda near: peer(near, address))
         except PeerRefused as error:
             self._tell(stranger, address, str(error))
         except TimeoutError:
             self._tell(stranger, address, f'it did not say who it is in {HANDSHAKE_SECONDS:g} s')
-        except OSError:  # it went away
+        except OSError:  # it went away, or no descriptor is left
             pass
-        else:
-            self._hand_over(proven, lambda near: peer(near, address))
 
-    def _judged(self, sock: socket.socket, address: str, task: object) -> None:
-        sock.close()  # only if nobody has taken it over: a task may be cancelled before it begins
-        self._unproven[address] -= 1
-        if not self._unproven[address]:
-            del self._unproven[address]
-
-    async def _dial(self, reach: Reach, keepalive: tuple[float, float], attempt: Attempt) -> None:
+    async def _dial(self, reach: Reach, times: WireTimes, attempt: Attempt) -> None:
         try:
             sock = await reach(self._loop)
+            try:
+                keep_alive(sock, times.sign, times.silence)
+            except OSError:
+                sock.close()
+                raise
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                keep_alive(sock, *keepalive)
                 proven = await introduce(self._loop, sock, self._identity)
+            self._watch_wire(self._hand_over(proven, attempt.succeeded), times.unacknowledged)
         except (PeerRefused, OSError) as error:  # TimeoutError is one of the latter
             self._tell(attempt.fail, error)
-        else:
-            self._hand_over(proven, attempt.succeeded)
 
-    def _hand_over(self, far: Any, take: Callable[[socket.socket], None]) -> None:
-        near, links = socket.socketpair()
-        self._pumps.add(Pump(self._loop, far, near, self._scratch, self._pump_done))
+    def _hand_over(self, far: Any, take: Callable[[socket.socket], None]) -> Pump:
+        try:
+            near, links = socket.socketpair()
+        except OSError:
+            far.close()
+            raise
+        pump = Pump(self._loop, far, near, self._scratch, self._pump_done)
+        self._pumps.add(pump)
         self._handed_over.add(links)
 
         def taken() -> None:
@@ -234,6 +262,16 @@ class TlsThread:
                 take(links)
 
         self._tell(taken)
+        return pump
+
+    def _watch_wire(self, pump: Pump, patience: float) -> None:
+        """Notice a wire that is cut: who connected has to connect anew, perhaps elsewhere."""
+        if not pump.is_open or not CAN_TELL:
+            return
+        if is_cut(pump.far, patience):
+            pump.abort()
+        else:
+            self._loop.call_later(patience / _LOOKS, self._watch_wire, pump, patience)
 
     def _tell(self, call: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # that loop ended without closing us
@@ -266,9 +304,11 @@ class TlsThread:
 _LISTENERS_KEEPALIVE = (60.0, 3600.0)
 
 
-async def connected(loop: asyncio.AbstractEventLoop, where: tuple[str, int]) -> socket.socket:
+async def connected(
+    loop: asyncio.AbstractEventLoop, where: tuple[str, int], seconds: float
+) -> socket.socket:
     """Connect to an address, or to the first one of a host."""
-    async with asyncio.timeout(CONNECT_SECONDS):
+    async with asyncio.timeout(seconds):  # the system would ask ever more seldom
         try:
             target = bind_address(*where)
         except ValueError:  # a host name

@@ -4,19 +4,21 @@ import logging
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from nodeserver.core.errors import ProtocolError
 from nodeserver.io import limits, memfile
 from nodeserver.io.control import Control
 from nodeserver.io.deputy import OWN_USER, Owner
 from nodeserver.io.interpreter import environment
 from nodeserver.io.watcher import Watcher
 from nodeserver.wire import lane
-from nodeserver.wire.lane import Ended, TemplateSettings
+from nodeserver.wire.lane import TemplateSettings
 
 # nothing of the directory that the node was started in is imported; nor is it in `sys.path`
 _COMMAND = ('-P', '-m', 'nodeserver.worker')
@@ -109,17 +111,32 @@ class Zygote:
             self._signals.to_process(self._pidfd, number)
 
     def _message(self, message: bytes, fds: list[int]) -> None:
+        try:
+            self._hear(message, fds)
+        except (ProtocolError, struct.error) as error:
+            # a job that has its user may have got hold of its socket
+            _log.warning('the process that computations come from is replaced: %s', error)
+            self._control.close()
+            self._signal(signal.SIGKILL)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _hear(self, message: bytes, fds: list[int]) -> None:
         kind = message[:1]
         if kind == lane.ENDED:
             for ended in lane.decode_ended(message):
-                self._ended(ended)
-        elif kind == lane.FORKED and fds:
-            self._waiting.popleft()(lane.decode_forked(message), fds[0])
+                if ended.pid not in self._reaped:
+                    raise ProtocolError('it tells of the end of a process that is not awaited')
+                self._reaped.pop(ended.pid)(ended.status)
+            return
+        if not self._waiting:
+            raise ProtocolError('it answers what was not asked')
+        if kind == lane.FORKED and fds:
+            pid = lane.decode_forked(message)
+            self._waiting.popleft()(pid, fds.pop())
         else:
             self._waiting.popleft()(0, -1)
-
-    def _ended(self, ended: Ended) -> None:
-        self._reaped.pop(ended.pid)(ended.status)
 
     def _process_exited(self, mask: int) -> None:
         self.alive = False

@@ -306,3 +306,27 @@ def test_a_lost_relay_is_looked_for_by_tcp_too() -> None:
     assert taken(desk, Knock) == [Knock('10.9.0.1', RELAY_PORT)]
     join_relay(desk, 'd' * 32)
     assert StopKnocking('10.9.0.1', RELAY_PORT) in taken(desk, StopKnocking)
+
+
+@pytest.mark.parametrize('host', ['a' * 64 + '.b', 'a b', 'x\0y', 'ex\u00e4mple', '-' * 300, '::'])
+def test_a_relay_that_gives_no_host_name_carries_nothing(host: str) -> None:
+    desk = with_relay()
+    desk.hears(C, RelayDetails('gate', host, 51346))
+    assert not taken(desk, UseRelay)
+    desk.hears(C, seen((A, '10.1.0.1')))
+    assert taken(desk, Connect)[-1].via == ''
+
+
+@pytest.mark.parametrize(('asked', 'port'), [('x' * 300, 1), ('a\nb', 1), ('', -1), ('', 70000)])
+def test_rows_with_absurd_places_are_left_out(asked: str, port: int) -> None:
+    desk = with_relay()
+    taken(desk, Connect)
+    desk.hears(C, NodesSeen([A], ['10.1.0.1'], [51348], [port], [asked], [False]))
+    assert not taken(desk, Connect)
+
+
+def test_relays_that_never_connect_make_room_for_those_that_follow_at_their_place() -> None:
+    desk = Desk()
+    for number in range(2 * MOST_RELAYS):
+        desk.tell(RelayFound(f'{number:032x}', '10.9.0.1', 51346))
+    assert len(taken(desk, Connect)) == 2 * MOST_RELAYS

@@ -17,13 +17,13 @@ import msgspec
 from nodeserver.core.errors import ProtocolError
 from nodeserver.core.messages import Message
 from nodeserver.io.framedsocket import FramedSocket
-from nodeserver.wire import beacon, bulk, codec, envelope, lane, manifest, outcome, packed
+from nodeserver.wire import bulk, codec, envelope, lane, manifest, outcome, packed
 from nodeserver.wire.envelope import Introduction, Kind
 from nodeserver.wire.session import Limits, Session
+from tests.fuzz import networktargets
+from tests.fuzz.networktargets import ME, YOU
 from tests.wire.test_codec import _example
 
-ME, YOU = 'a' * 32, 'b' * 32
-KEY = bytes(range(32))
 LARGEST = 1 << 20  # bytes that a message may have here
 _GREETING = Introduction(YOU, 'test', '3.11', 'theirs', '', 1, 'c' * 32, '/tmp/probe')
 _SIZE = struct.Struct('<H')
@@ -295,30 +295,6 @@ def _read_stream(data: bytes) -> object:
     return taken or None
 
 
-# beacons
-
-
-def _beacons() -> list[bytes]:
-    asker = beacon.Asker(ME, beacon.Role.CLIENT)
-    contact = beacon.NodeContact('0' * 32, 51348, b'f' * 16, 'node')
-    return [
-        beacon.encode_ping(bytes(16), asker, KEY),
-        beacon.encode_pong(bytes(16), contact, KEY),
-        beacon.encode_here(bytes(16), contact, KEY),
-        beacon.OTHER_KEY_PACKET,
-    ]
-
-
-def _read_beacon(data: bytes) -> object:
-    return beacon.decode(data, KEY)
-
-
-def _read_sealed_beacon(data: bytes) -> object:
-    """Seal the input again: damage reaches what stands behind the authenticator."""
-    text = data[: -beacon._MAC_SIZE]
-    return beacon.decode(text + beacon._authenticator(text, KEY), KEY)
-
-
 @cache
 def targets() -> dict[str, Target]:
     """Answer all of them, by name."""
@@ -334,7 +310,13 @@ def targets() -> dict[str, Target]:
         Target('reports', _read_reports, _reports),
         Target('batch', _read_batch, _batches),
         Target('local stream', _read_stream, _streams),
-        Target('beacon', _read_beacon, _beacons),
-        Target('sealed beacon', _read_sealed_beacon, _beacons),
+        Target('beacon', networktargets.read_beacon, networktargets.beacons),
+        Target('sealed beacon', networktargets.read_sealed_beacon, networktargets.beacons),
+        Target('carriage', networktargets.read_request, networktargets.requests),
+        Target('proof', networktargets.read_proof, networktargets.proofs),
+        Target('certificate', networktargets.read_certificate, networktargets.certificates),
+        Target('errand', networktargets.read_errand, networktargets.orders),
+        Target('diagnosis', networktargets.read_diagnosis, networktargets.diagnoses),
+        Target('first words', networktargets.read_first_words, networktargets.first_words),
     ]
     return {target.name: target for target in made}

@@ -54,6 +54,7 @@ def test_another_node_neither_closes_a_gate_in_use_nor_leaves_one_open(tmp_path:
     first = directories(tmp_path)
     first.make(1, 'f', 'a')
     (tmp_path / 'b').mkdir(0o710)  # of a node that was killed
+    os.chown(tmp_path / 'b', -1, JOB_USER.gid)
     second = directories(tmp_path)
     assert (mode(tmp_path / 'a'), mode(tmp_path / 'b')) == (0o710, 0o700)
     second.make(2, 'f', 'a')
@@ -61,6 +62,16 @@ def test_another_node_neither_closes_a_gate_in_use_nor_leaves_one_open(tmp_path:
     assert mode(tmp_path / 'a') == 0o710
     first.leave(1)
     assert mode(tmp_path / 'a') == 0o700
+
+
+def test_what_else_the_user_keeps_in_the_prefix_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / 'public').mkdir()
+    (tmp_path / 'public').chmod(0o755)
+    (tmp_path / 'shared').mkdir()
+    (tmp_path / 'shared').chmod(0o710)  # for a group of the user's own
+    (tmp_path / 'link').symlink_to(tmp_path / 'public')
+    directories(tmp_path)
+    assert (mode(tmp_path / 'public'), mode(tmp_path / 'shared')) == (0o755, 0o710)
 
 
 def test_a_directory_that_cannot_be_made_leaves_its_gate_closed(tmp_path: Path) -> None:

@@ -282,6 +282,10 @@ def test_connections_that_say_nothing_are_limited_and_others_get_in_again(
         silent = [await asyncio.open_connection(HOST, relay.port) for _ in range(8)]
         ended = [asyncio.create_task(reader.read()) for reader, _ in silent]
         await until(lambda: sum(task.done() for task in ended) == 3, 0.8)
+        assert [task.done() for task in ended[:3]] == [True] * 3  # the oldest: others come first
+        answer, _, writer = await ask(relay.port)
+        assert answer == Answer.CARRIED
+        writer.close()
         await asyncio.gather(*ended)
         answer, _, writer = await ask(relay.port)
         assert answer == Answer.CARRIED

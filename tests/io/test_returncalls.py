@@ -3,9 +3,11 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from nodeserver.io import returncalls
 from nodeserver.io.returncalls import ReturnCalls
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.wire.beacon import Asker, Callback, Role
@@ -89,3 +91,26 @@ def test_a_call_of_nobody_ends_by_itself(
     calls.asked(Asker(new_id(), Role.CLIENT), Callback(hosts, 9))
     until(loop, lambda: 'nor-this-one.invalid port 9, and does not answer there' in caplog.text)
     assert not calls._calls
+
+
+def test_of_very_many_hosts_of_a_client_few_are_tried(
+    loop: Loop, place: Place, calls: ReturnCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(returncalls, '_LIMIT', 0.8)
+    hosts = ('127.0.0.9',) * 8 + ('127.0.0.1',)
+    calls.asked(Asker(new_id(), Role.CLIENT), Callback(hosts, place.port))
+    until(loop, lambda: not calls._calls)
+    assert not place.connections
+
+
+def test_a_name_server_that_answers_late_skips_nobody(
+    loop: Loop, place: Place, calls: ReturnCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(returncalls, '_LIMIT', 1.0)
+    asked: list[Any] = []
+    monkeypatch.setattr(returncalls, 'look_up', lambda loop, host, found: asked.append(found))
+    calls.asked(Asker(new_id(), Role.CLIENT), Callback(('slow.example', '127.0.0.1'), place.port))
+    until(loop, lambda: len(asked) == 2)
+    asked[0]([])  # too late
+    asked[1](['127.0.0.1'])
+    until(loop, lambda: place.connections)

@@ -1,5 +1,6 @@
 """What is told of nodes that answer at several addresses, or ask to be called elsewhere."""
 
+import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
@@ -162,3 +163,18 @@ def test_what_is_remembered_of_nodes_is_bounded() -> None:
         story.sightings.seen(NodeFound(NODE, V4, 51348, '', port), '', False)
     assert len(story.sightings._known) == 16384
     assert len(story.sightings._known[NODE].addresses) <= 8
+
+
+def test_an_answer_that_is_sent_again_from_many_places_is_one_that_waits_for_a_name() -> None:
+    async def body() -> list[Any]:
+        loop, told = asyncio.get_running_loop(), list[Any]()
+        sightings = Sightings(loop, told.append, lambda *where: None)
+        for port in range(1, 2000):
+            sightings.seen(NodeFound(NODE, '127.0.0.1', 51348, '', port), 'localhost', False)
+        async with asyncio.timeout(10):
+            while not told:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        sightings.close()
+        return told
+
+    assert len(asyncio.run(body())) == 1
