@@ -1,9 +1,12 @@
 """A kernel whose every message is heard, also between cells: what a browser would know."""
 
+import secrets
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -96,10 +99,16 @@ class Kernel:
             self.running = ''
 
 
+def own_sockets() -> dict[str, str]:
+    """Where a kernel listens: a TCP port chosen now may be taken by the time it starts."""
+    place = Path(tempfile.gettempdir(), f'kernel-{secrets.token_hex(4)}')
+    return {'transport': 'ipc', 'ip': str(place)}
+
+
 @contextmanager
 def running_kernel() -> Iterator[Kernel]:
     """Run a kernel of this interpreter until the block ends."""
-    manager = KernelManager(kernel_name='python3')
+    manager = KernelManager(kernel_name='python3', **own_sockets())
     manager.start_kernel()
     client = manager.blocking_client()
     try:

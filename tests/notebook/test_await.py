@@ -5,6 +5,9 @@ import textwrap
 import nbclient
 import nbformat
 import pytest
+from traitlets.config import Config
+
+from tests.notebook.kernel import own_sockets
 
 pytestmark = [
     pytest.mark.notebook,
@@ -71,7 +74,9 @@ def test_cells_may_await_jobs_clusters_and_completions() -> None:
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(textwrap.dedent(cell).strip()) for cell in CELLS]
     )
-    nbclient.NotebookClient(notebook, timeout=50, store_widget_state=False).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=50, store_widget_state=False, config=Config(KernelManager=own_sockets())
+    ).execute()
     printed = [
         ''.join(output['text'] for output in cell.outputs if output.get('name') == 'stdout')
         for cell in notebook.cells

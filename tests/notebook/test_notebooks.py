@@ -18,8 +18,9 @@ from typing import Any
 import nbclient
 import nbformat
 import pytest
+from traitlets.config import Config
 
-from tests.notebook.kernel import WIDGET
+from tests.notebook.kernel import WIDGET, own_sockets
 
 pytestmark = [
     pytest.mark.notebook,
@@ -42,7 +43,9 @@ Outputs = list[dict[str, Any]]
 def runs_of(name: str) -> list[Outputs]:
     """Run a notebook; answer for each time what all its cells have shown at the end."""
     notebook, shown = read(NOTEBOOKS, name), []
-    client = nbclient.NotebookClient(notebook, timeout=50, store_widget_state=False)
+    client = nbclient.NotebookClient(
+        notebook, timeout=50, store_widget_state=False, config=Config(KernelManager=own_sockets())
+    )
     with client.setup_kernel(cwd=str(NOTEBOOKS)):
         for last in RUNS.get(name, (None,)):
             for place, cell in enumerate(notebook.cells[:last]):

@@ -6,6 +6,9 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
+from traitlets.config import Config
+
+from tests.notebook.kernel import own_sockets
 
 pytestmark = [
     pytest.mark.notebook,
@@ -37,9 +40,9 @@ def test_the_first_five_minutes(tmp_path: Path):
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source.strip()) for source in sources]
     )
-    nbclient.NotebookClient(notebook, timeout=60, store_widget_state=False).execute(
-        cwd=str(tmp_path)
-    )
+    nbclient.NotebookClient(
+        notebook, timeout=60, store_widget_state=False, config=Config(KernelManager=own_sockets())
+    ).execute(cwd=str(tmp_path))
     outputs = [cell.outputs for cell in notebook.cells]
     assert [each for cell in outputs for each in cell if each.get('name') == 'stderr'] == []
     # what is saved: numbers, a picture of the charts, and one of the plot
