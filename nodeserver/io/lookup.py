@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import threading
 from collections.abc import Callable
+
+from nodeserver.io.netif import is_address
 
 
 def look_up(loop: asyncio.AbstractEventLoop, host: str, found: Callable[[list[str]], None]) -> None:
@@ -13,7 +14,7 @@ def look_up(loop: asyncio.AbstractEventLoop, host: str, found: Callable[[list[st
 
     An address is its own answer.  The thread of a look-up that takes long ends with the program.
     """
-    if _is_address(host):
+    if is_address(host):
         loop.call_soon(found, [host])
         return
 
@@ -22,15 +23,8 @@ def look_up(loop: asyncio.AbstractEventLoop, host: str, found: Callable[[list[st
         with contextlib.suppress(RuntimeError):  # the loop is closed by now
             loop.call_soon_threadsafe(found, addresses)
 
-    threading.Thread(target=ask, name='dispy-lookup', daemon=True).start()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    # no pool: its threads would keep the program from ending until each has an answer
+    threading.Thread(target=ask, name=f'look-up of {host}', daemon=True).start()
 
 
 def _addresses(host: str) -> list[str]:

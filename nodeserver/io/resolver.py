@@ -1,21 +1,17 @@
-"""Host names looked up beside the loop: a name server that does not answer takes seconds."""
+"""Host names that many ask for: looked up a few at a time, and remembered for a while."""
 
 import asyncio
-import contextlib
-import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
-from nodeserver.core.errors import UsageError
-from nodeserver.io.netif import is_address, resolve
+from nodeserver.io.lookup import look_up
+from nodeserver.io.netif import is_address
 
 _LIFETIME = 60.0  # of what was found, and of nothing found
 _MOST_NAMES = 1024
 _MOST_WAITING = 256
 _MOST_THREADS = 4
-
-_log = logging.getLogger(__name__)
 
 Then = Callable[[list[str]], None]
 
@@ -59,19 +55,7 @@ class Resolver:
         while self._waiting and len(self._looking) < _MOST_THREADS:
             host, asked = self._waiting.popitem(last=False)
             self._looking[host] = asked
-            # no pool: its threads would keep the program from ending until each has an answer
-            threading.Thread(
-                target=self._run, args=(host,), name=f'look-up of {host}', daemon=True
-            ).start()
-
-    def _run(self, host: str) -> None:
-        try:
-            found = resolve(host)
-        except UsageError as exc:
-            _log.debug('%s', exc)
-            found = []
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._done, host, found)
+            look_up(self._loop, host, partial(self._done, host))
 
     def _done(self, host: str, found: list[str]) -> None:
         self._found[host] = (found, self._loop.time() + _LIFETIME)
