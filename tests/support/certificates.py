@@ -1,5 +1,6 @@
 """Certificates of every kind that tests show to both ends, made by openssl."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -10,7 +11,10 @@ import pytest
 
 from nodeserver.io.certificate import Certificate, TlsIdentity
 
-needs_openssl = pytest.mark.skipif(not shutil.which('openssl'), reason='openssl is not installed')
+# with CI=true a tool that could be installed is not missing in silence: the command fails
+needs_openssl = pytest.mark.skipif(
+    not shutil.which('openssl') and os.environ.get('CI') != 'true', reason='no openssl command'
+)
 
 _EC = ('-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes')
 
