@@ -21,14 +21,13 @@ from nodeserver.core.values import Resources
 from nodeserver.io.netif import own_addresses
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.io.workdir import check_dest_path
-from nodeserver.wire.beacon import NONCE_SIZE, Asker, Callback, Role, encode_ping
+from nodeserver.wire.beacon import CALLBACK_LIMIT, MOST_CALLBACK_HOSTS, callback_bytes
 
 ISOLATIONS = ('job', 'worker')
 LONGEST_NAME = 200
 MOST_WHOLE = 1_000_000
 MOST_MEMORY = 1 << 60
 _AMOUNT = re.compile(r'(\d{1,20}(?:\.\d{1,9})?)\s*([bkmgtp]?)(?:i?b)?')
-MOST_OF_HOSTS = 190
 MOST_LEVEL = 100  # above CRITICAL, for those who want to hear nothing
 
 
@@ -252,13 +251,12 @@ def _external(value: Any) -> tuple[str, ...] | None:
     if not given:
         raise UsageError('ext_ip_addr is empty: leave it out, or give the address of your gateway')
     hosts = tuple(dict.fromkeys(given))
-    asker = Asker('0' * 32, Role.CLIENT)
     try:
-        encode_ping(bytes(NONCE_SIZE), asker, bytes(32), Callback(hosts, CLIENT_PORT))
+        callback_bytes(hosts)
     except ValueError as exc:
         raise UsageError(
-            f'ext_ip_addr must be a host name or an IP address, or some of them with at most '
-            f'{MOST_OF_HOSTS} characters together, not {reprlib.repr(value)}'
+            f'ext_ip_addr must be a host name or an IP address, or up to {MOST_CALLBACK_HOSTS} of '
+            f'them with {CALLBACK_LIMIT} characters together, not {reprlib.repr(value)}'
         ) from exc
     return hosts
 

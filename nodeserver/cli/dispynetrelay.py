@@ -33,6 +33,7 @@ from nodeserver.io.certificate import choose_certificate, words_of_facts
 from nodeserver.io.concealing import conceal_variable
 from nodeserver.io.keys import SECRET_VARIABLE, choose_secret
 from nodeserver.io.limits import raise_file_limit
+from nodeserver.io.privileges import JobUser, separate_users
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.services.relay import RelayOptions, RelayService
 
@@ -210,7 +211,7 @@ def _tell_start(options: RelayOptions, port: int) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; its exit status (D13)."""
-    return run_server(parser(), argv, _begin, _run, _check)
+    return run_server(parser(), argv, separate_users, _run, _check)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -219,11 +220,8 @@ def _check(arguments: argparse.Namespace) -> None:
         choose_secret(arguments.secret)
 
 
-def _begin() -> None:
-    """Do nothing before the options are read."""
-
-
-def _run(arguments: argparse.Namespace, begun: None) -> int:
+def _run(arguments: argparse.Namespace, job_user: JobUser | None) -> int:
+    """Run the relay as whoever started it; no computation runs here as another user."""
     if arguments.daemon:
         no_terminal()
     raise_file_limit()

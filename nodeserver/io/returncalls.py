@@ -22,7 +22,6 @@ from nodeserver.wire.beacon import Asker, Callback
 _WAIT = 1.0  # seconds: the client connects within milliseconds, where it can
 _LIMIT = 10.0  # for all hosts of one client
 _MOST = 16  # clients that are called at a time
-_MOST_HOSTS = 8  # of one client: each look-up of a name may hold a thread for long
 _ONE_LINE_PER = 60.0  # seconds, of failures
 
 _log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ class _Call:
         self._loop, self._link = loop, link
         self._peer, self._callback = peer, callback
         self._ended = ended
-        self._hosts = list(callback.hosts[:_MOST_HOSTS])
+        self._hosts = list(callback.hosts)
         self._each = _LIMIT / len(self._hosts)
         self._target: Target | None = None
         self._is_closed = False

@@ -14,6 +14,7 @@ what it answers: a forged source address gains an attacker nothing.
 import hashlib
 import hmac
 import struct
+from collections.abc import Sequence
 from enum import IntEnum, IntFlag
 from typing import Final
 
@@ -23,6 +24,7 @@ NONCE_SIZE: Final = 16
 FINGERPRINT_SIZE: Final = 16
 LOCAL_NAME_LIMIT: Final = 64
 HOST_LIMIT: Final = 100
+MOST_CALLBACK_HOSTS: Final = 8  # each costs the node a look-up of a name
 PADDED_SIZE: Final = 256
 # with `insecure` there is no secret: packets are told from noise, and from secured ones, only
 INSECURE_KEY: Final = hashlib.blake2b(b'dispy-nb insecure beacons', digest_size=32).digest()
@@ -134,7 +136,7 @@ _ROLES = frozenset(int(role) for role in Role)
 _ALL_FLAGS = sum(Flag)
 _NAME_BYTES = frozenset(b'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_')
 _HOST_BYTES = _NAME_BYTES | frozenset(b':%')
-_CALLBACK_LIMIT = PADDED_SIZE - _PREFIX_SIZE - _PING.size - _MAC_SIZE
+CALLBACK_LIMIT: Final = PADDED_SIZE - _PREFIX_SIZE - _PING.size - _MAC_SIZE
 
 OTHER_KEY_PACKET: Final = _HEAD + bytes((Kind.OTHER_KEY,))
 
@@ -146,12 +148,19 @@ def encode_ping(nonce: bytes, asker: Asker, key: bytes, callback: Callback | Non
     """
     hosts, port = b'', 0
     if callback is not None:
-        names = [host.encode('ascii') for host in callback.hosts]
-        hosts, port = b','.join(names), callback.port
-        if len(hosts) > _CALLBACK_LIMIT or not all(map(_is_host, names)):
-            raise ValueError(f'the addresses {callback.hosts!r} do not fit into a packet')
+        hosts, port = callback_bytes(callback.hosts), callback.port
     body = _PING.pack(nonce, bytes.fromhex(asker.peer), asker.role, port, len(hosts)) + hosts
     return _sealed(Kind.PING, body, key, padded=True)
+
+
+def callback_bytes(hosts: Sequence[str]) -> bytes:
+    """Write the hosts of a callback; a `ValueError` for those that cannot be in a packet."""
+    names = [host.encode('ascii') for host in hosts]
+    text = b','.join(names)
+    is_short = len(text) <= CALLBACK_LIMIT and len(names) <= MOST_CALLBACK_HOSTS
+    if not is_short or not all(map(_is_host, names)):
+        raise ValueError(f'the addresses {hosts!r} do not fit into a packet')
+    return text
 
 
 def encode_pong(nonce: bytes, contact: NodeContact, key: bytes) -> bytes:
@@ -197,7 +206,7 @@ def _read_ping(body: bytes) -> Ping | None:
     if not hosts:
         return Ping(nonce, asker)
     names = hosts.split(b',')
-    if not all(map(_is_host, names)):
+    if len(names) > MOST_CALLBACK_HOSTS or not all(map(_is_host, names)):
         return None
     return Ping(nonce, asker, Callback(tuple(name.decode('ascii') for name in names), port))
 

@@ -277,7 +277,8 @@ def test_a_node_that_is_asked_to_connect_to_nobody_says_so_and_is_used_as_ever()
         ('', "must be a host name or an IP address, .*, not ''"),
         ('two words', "not 'two words'"),
         (['10.0.0.1', 'bücher.example'], r"not \['10.0.0.1', 'bücher.example'\]"),
-        (['x' * 100, 'y' * 100], 'with at most 190 characters together'),
+        (['x' * 100, 'y' * 100], 'up to 8 of them with 199 characters together'),
+        ([f'gate{n}' for n in range(9)], 'up to 8 of them with 199 characters together'),
     ],
 )
 def test_wrong_addresses_of_a_client_are_refused(value: Any, words: str, own_home: Path) -> None:

@@ -15,6 +15,7 @@ from tests.support.pages import ROOT, rows, section
 
 PAGE = (ROOT / 'SECURITY.md').read_text(encoding='utf-8')
 LIMITS = {row[0]: row[1] for row in rows(section(PAGE, 'Limits'))}
+_OF_LINKS = limits.Limits()
 USED = {
     'connections to a port that have not said who they are': f'{anteroom.MOST_GUESTS}, and '
     f'{anteroom.MOST_OF_A_NETWORK} of one address',
@@ -27,6 +28,8 @@ USED = {
     'a frame, also before the handshake': f'{zmqsocket._MAX_FRAME >> 20} MiB',
     'frames of a message': f'{limits.MOST_FRAMES:,}',
     'a manifest of files': f'{manifest.MOST_FILES:,} files, {manifest.MOST_BYTES >> 20} MiB',
+    'bytes in flight to a peer': f'{_OF_LINKS.credit >> 20} MiB',
+    'a message': f'{_OF_LINKS.largest >> 30} GiB, in parts of {_OF_LINKS.part >> 20} MiB',
     'repeated asking for what is not taken': f'{session._MOST_RESENDS} times',
     'nodes that a program remembers': f'{discovery.MOST_NODES:,}',
     'relays that a program remembers': f'{relays.MOST_RELAYS}, and {relays.MOST_TOLD:,} nodes',

@@ -99,6 +99,15 @@ def test_what_is_no_host_is_not_sent(host: str) -> None:
             beacon.encode_pong(NONCE, contact, KEY)
 
 
+def test_a_node_is_asked_to_look_few_names_up() -> None:
+    hosts = tuple(f'gate{number}' for number in range(beacon.MOST_CALLBACK_HOSTS + 1))
+    with pytest.raises(ValueError, match='do not fit'):
+        beacon.encode_ping(NONCE, ASKER, KEY, beacon.Callback(hosts, 1))
+    text = ','.join(hosts).encode()
+    body = beacon._PING.pack(NONCE, bytes.fromhex(ASKER.peer), ASKER.role, 1, len(text)) + text
+    assert beacon.decode(beacon._sealed(beacon.Kind.PING, body, KEY, padded=True), KEY) is None
+
+
 def test_cut_packets_are_not_ours() -> None:
     for packet in PACKETS:
         for length in range(len(packet)):
