@@ -9,22 +9,20 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from nodeserver.core.errors import PeerRefused
-from nodeserver.io.dialer import Dialer, Target
-from nodeserver.io.framedsocket import FramedSocket
+from nodeserver.io.dialer import Target
 from nodeserver.io.linkoptions import Surroundings
+from nodeserver.io.streamdial import StreamDialer
 from nodeserver.io.tlsthread import Attempt, WireTimes, connected
-from nodeserver.wire.codec import Frame
 
-_PAUSES = (0.1, 0.3, 1.0)  # between tries to connect, in seconds
 _CLOSES = 2  # one connection may be closed by a peer that dies; not each one
 _CLOSING = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 
 
-class TlsDialer(Dialer):
-    """Holds the stream to one peer."""
+class TlsDialer(StreamDialer):
+    """Connects to one peer, which must prove itself."""
 
     def __init__(
         self,
@@ -34,9 +32,8 @@ class TlsDialer(Dialer):
         gone: Callable[[str], None],
         met: Callable[[str, str], None] | None = None,
     ) -> None:
-        self._stream: FramedSocket | None = None
         self._attempt: Attempt | None = None
-        self._tries = self._closes = 0
+        self._closes = 0
         super().__init__(around, peer, target, gone, met)
 
     def _open(self) -> None:
@@ -61,9 +58,7 @@ class TlsDialer(Dialer):
 
     def _up(self, sock: socket.socket) -> None:
         self._attempt, self._closes = None, 0
-        loop = self._around.loop
-        self._stream = FramedSocket(loop, sock, self._receive, self._closed, self._received)
-        self._on_connected()
+        self._begin(sock)
 
     def _failed(self, error: PeerRefused | OSError) -> None:
         self._attempt = None
@@ -85,27 +80,8 @@ class TlsDialer(Dialer):
         self._closes = 0
         super()._refused(words)
 
-    def _open_later(self) -> None:
-        self._open_after(_PAUSES[min(self._tries, len(_PAUSES) - 1)])
-        self._tries += 1
-
     def _shut(self, linger: float) -> None:
         if self._attempt is not None:
             self._attempt.cancel()
             self._attempt = None
-        if self._stream is not None:
-            self._stream.close(linger)
-            self._stream = None
-
-    def _transmit(self, frames: Sequence[Frame]) -> None:
-        if self._stream is not None:
-            self._stream.send(frames)
-
-    def _on_welcome(self, frames: Sequence[Frame]) -> None:
-        self._tries = 0
-        super()._on_welcome(frames)
-
-    def _closed(self, reason: str) -> None:
-        self._stream = None
-        self._on_disconnected()
-        self._open_later()
+        super()._shut(linger)

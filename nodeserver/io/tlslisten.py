@@ -10,7 +10,7 @@ from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.datagrams import Throttle
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.listener import LINES_PER, ONE_LINE_PER, Admits
-from nodeserver.io.unixlisten import LAST_WORDS, MOST_UNGREETED, StreamListener
+from nodeserver.io.streamlisten import LAST_WORDS, MOST_UNGREETED, StreamListener
 from nodeserver.io.zmqlisten import open_listening, stop_keeping_from_forks
 
 log = logging.getLogger('nodeserver.link')

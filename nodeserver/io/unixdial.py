@@ -7,26 +7,14 @@ end of the stream ─▶ session paused, connect again ─ refused ─▶ PeerLo
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
 
-from nodeserver.io.dialer import Dialer, Target
-from nodeserver.io.framedsocket import FramedSocket
-from nodeserver.io.linkoptions import Surroundings
-from nodeserver.wire.codec import Frame
+from nodeserver.io.streamdial import StreamDialer
 
-_PAUSES = (0.1, 0.3, 1.0, 2.0)  # between tries to connect, in seconds
 _NOBODY = (errno.ECONNREFUSED, errno.ENOENT)
 
 
-class UnixDialer(Dialer):
-    """Holds the stream to one peer."""
-
-    def __init__(
-        self, around: Surroundings, peer: str, target: Target, gone: Callable[[str], None]
-    ) -> None:
-        self._stream: FramedSocket | None = None
-        self._tries = 0
-        super().__init__(around, peer, target, gone)
+class UnixDialer(StreamDialer):
+    """Connects to the socket of one peer."""
 
     def _open(self) -> None:
         self._retry_timer = None
@@ -34,35 +22,10 @@ class UnixDialer(Dialer):
         sock.setblocking(False)
         code = sock.connect_ex(self.target.local_path)
         if code == 0:
-            loop = self._around.loop
-            self._stream = FramedSocket(loop, sock, self._receive, self._closed, self._received)
-            self._on_connected()
+            self._begin(sock)
             return
         sock.close()
         if self.is_greeted and code in _NOBODY:
             self.give_up(os.strerror(code).lower())
         else:
             self._open_later()
-
-    def _open_later(self) -> None:
-        """Try again soon: a dying process still accepts when its connections are gone already."""
-        self._open_after(_PAUSES[min(self._tries, len(_PAUSES) - 1)])
-        self._tries += 1
-
-    def _shut(self, linger: float) -> None:
-        if self._stream is not None:
-            self._stream.close(linger)
-            self._stream = None
-
-    def _transmit(self, frames: Sequence[Frame]) -> None:
-        if self._stream is not None:
-            self._stream.send(frames)
-
-    def _on_welcome(self, frames: Sequence[Frame]) -> None:
-        self._tries = 0
-        super()._on_welcome(frames)
-
-    def _closed(self, reason: str) -> None:
-        self._stream = None
-        self._on_disconnected()
-        self._open_later()

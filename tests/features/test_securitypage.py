@@ -5,7 +5,7 @@ import re
 import pytest
 
 from nodeserver.core import discovery, relay, relays
-from nodeserver.io import anteroom, forwarding, listener, tlsthread, unixlisten, zmqsocket
+from nodeserver.io import anteroom, forwarding, listener, streamlisten, tlsthread, zmqsocket
 from nodeserver.io.linkoptions import MSG_TIMEOUT
 from nodeserver.services import diagnosis
 from nodeserver.wire import limits, manifest, session
@@ -24,7 +24,7 @@ USED = {
     'time over SSL, until the secret is proven': f'{tlsthread.HANDSHAKE_SECONDS:g} s',
     'the same at a relay': f'{forwarding.MOST_WAITING}, and {forwarding.MOST_WAITING_OF_ONE} of '
     f'one address (/64), for 5 s; {forwarding.MOST_CARRIED:,} connections',
-    'local connections that have not greeted': f'{unixlisten.MOST_UNGREETED}',
+    'local connections that have not greeted': f'{streamlisten.MOST_UNGREETED}',
     'a frame, also before the handshake': f'{zmqsocket._MAX_FRAME >> 20} MiB',
     'frames of a message': f'{limits.MOST_FRAMES:,}',
     'a manifest of files': f'{manifest.MOST_FILES:,} files, {manifest.MOST_BYTES >> 20} MiB',
