@@ -124,7 +124,7 @@ def _made(name: str, days: int) -> tuple[bytes, bytes]:
         maker: Any = importlib.import_module('dispy_nb.certmaking')
     except ImportError as error:
         raise UsageError(
-            "making certificates needs the package `cryptography` (pip install cryptography); "
+            'making certificates needs the package `cryptography` (pip install cryptography); '
             f'openssl makes one as well: {certificate.OPENSSL_COMMAND}'
         ) from error
     made: tuple[bytes, bytes] = maker.make_pair(name, days)
