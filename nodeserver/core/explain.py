@@ -15,7 +15,7 @@ NOBODY = (
     f'that both have the same key ({KEY_ADVICE}); `dispy doctor HOST` says which of these it is'
 )
 
-MOST_NAMES = 10  # of nodes that jobs wait for, in one text
+MOST_NAMES = 10  # of nodes of one kind, in one text
 _USELESS = (
     UseState.BUSY,
     UseState.FAILED,
@@ -30,14 +30,29 @@ def explain(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
     ready, strangers = fleet.discovery.ready_count(comp), _strangers(fleet, comp)
     lines = [_jobs_line(fleet, comp, ready), *_priority_lines(comp)]
     lines += _pinned_lines(fleet, comp, list(comp.pinned_nodes()), now)
-    lines += [_node_line(node, comp, now) for node in fleet.nodes.values()]
+    others = [node for node in fleet.nodes.values() if _is_of_no_element(node, comp)]
+    wanted = [node for node in fleet.nodes.values() if not _is_of_no_element(node, comp)]
+    lines += [_node_line(node, comp, now) for node in wanted]
+    lines += _some([_node_line(node, comp, now) for node in others], 'nodes that match no element')
     lines += fleet.discovery.relays.words()
-    lines += [f'{address}: uses another key; {KEY_ADVICE}' for address in strangers]
-    lines += [f'{address}: {reason}' for address, reason in fleet.discovery.refusals.items()]
+    keys = [f'{address}: uses another key; {KEY_ADVICE}' for address in strangers]
+    lines += _some(keys, 'addresses with another key')
+    refusals = [f'{address}: {reason}' for address, reason in fleet.discovery.refusals.items()]
+    lines += _some(refusals, 'addresses without a connection')
     lines += fleet.discovery.knocking.words(comp)[:MOST_NAMES]
     if not ready:
         lines += _advice(comp, anybody=bool(fleet.nodes or strangers))
     return lines
+
+
+def _some(lines: list[str], what: str) -> list[str]:
+    """Keep a text readable, however many nodes others have, or strangers pretend to be."""
+    more = len(lines) - MOST_NAMES
+    return lines if more <= 0 else [*lines[:MOST_NAMES], f'and {more} more {what}']
+
+
+def _is_of_no_element(node: NodeRecord, comp: Computation) -> bool:
+    return comp.id not in node.uses and matching_spec(comp.specs, node) is None
 
 
 def notice(fleet: Recruiting, comp: Computation, now: float) -> str:

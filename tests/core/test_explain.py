@@ -56,6 +56,19 @@ def test_of_very_many_names_only_some_are_told() -> None:
     assert '20 jobs wait for 20 more nodes that were named' in lines
 
 
+def test_of_very_many_strangers_and_nodes_of_others_only_some_are_told() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.*', 51348, 0, False)])
+    for number in range(200):
+        desk.tell(NodeFound(f'n{number}', f'11.0.0.{number}', 51348, ''))
+        desk.tell(OtherKeySeen(f'10.0.1.{number}'))
+        desk.tell(PeerRefusedUs('', f'10.0.2.{number}:51348', 'another certificate'))
+    lines = desk.explained().splitlines()
+    assert len(lines) < 40
+    assert 'and 190 more nodes that match no element' in lines
+    assert 'and 190 more addresses with another key' in lines
+    assert 'and 190 more addresses without a connection' in lines
+
+
 def test_all_cpus_are_called_busy_only_when_they_are_and_jobs_for_any_node_wait() -> None:
     desk = Desk()
     desk.join('a', cpus=1)
