@@ -227,6 +227,7 @@ class _Strangers:
     def __init__(self, loop: asyncio.AbstractEventLoop, saw: Callable[[str], None]) -> None:
         self._loop = loop
         self._saw = saw
+        self._sightings = Throttle(_ONE_LINE_PER, _LINES_PER)
         self._lines = Throttle(_ONE_LINE_PER, _LINES_PER)
         self._said_at = self._nameless_at = -_ONE_LINE_PER
         self._has_failed = False
@@ -240,16 +241,15 @@ class _Strangers:
         if not self._has_failed:
             return
         self._has_failed = False
-        if not self._may_say(address):
-            return
-        if address:
-            self._saw(address)
-        place = f' from {address}' if address else ''
-        log.warning('a program with another key (or none) tried to connect%s', place)
-
-    def _may_say(self, address: str) -> bool:
-        """Whether a minute has passed; a line without an address stands for every address."""
         now = self._loop.time()
+        if address and self._sightings.allows(address, now):
+            self._saw(address)
+        if self._may_say(address, now):
+            place = f' from {address}' if address else ''
+            log.warning('a program with another key (or none) tried to connect%s', place)
+
+    def _may_say(self, address: str, now: float) -> bool:
+        """Whether a minute has passed; a line without an address stands for every address."""
         before = self._nameless_at if address else self._said_at
         if now - before < _ONE_LINE_PER or not self._lines.allows(address, now):
             return False

@@ -14,7 +14,9 @@ from contextlib import ExitStack, suppress
 import pytest
 import zmq
 
+from nodeserver.core.events import OtherKeySeen
 from nodeserver.core.messages import Farewell
+from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.anteroom import MOST_GUESTS, MOST_OF_A_NETWORK, Anteroom
 from nodeserver.io.zmqlisten import ZmqListener
 from nodeserver.wire.envelope import Introduction, Kind, head, write_greeting
@@ -68,6 +70,27 @@ def test_a_peer_with_another_key_refuses_in_words(
     lines = [record for record in caplog.records if 'tried to connect' in record.message]
     assert len(lines) == 1
     assert lines[0].levelno == logging.WARNING
+
+
+def test_an_address_is_told_of_also_after_one_that_was_gone_too_soon(
+    loop: Loop, made: Made, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = made.listening(our_keys(), role=SCHEDULER_ROLE)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as sock:
+        sock.linger = 0
+        sock.curve_serverkey = make_keys().server_public
+        sock.curve_publickey, sock.curve_secretkey = zmq.curve_keypair()
+        with sock.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL) as failed:
+            sock.connect(f'tcp://{HOST}:{scheduler.port}')
+            assert failed.poll(5000)  # our loop has not run: of the beginning it hears too late
+            sock.disable_monitor()
+    until(loop, lambda: 'tried to connect' in caplog.text, limit=2)
+    assert scheduler.events == []
+    other = made(make_keys())
+    other.zmq.connect(scheduler.name, HOST, scheduler.port)
+    until(loop, lambda: scheduler.events, limit=5)
+    assert scheduler.events == [OtherKeySeen(HOST)]
+    assert caplog.text.count('tried to connect') == 1
 
 
 def test_knowing_the_public_key_of_the_server_is_not_enough(loop: Loop, made: Made) -> None:
