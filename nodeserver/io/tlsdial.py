@@ -15,9 +15,11 @@ from nodeserver.core.errors import PeerRefused
 from nodeserver.io.dialer import Target
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.streamdial import StreamDialer
+from nodeserver.io.tlshandshake import hear_first
 from nodeserver.io.tlsthread import Attempt, WireTimes, connected
 
 _CLOSES = 2  # one connection may be closed by a peer that dies; not each one
+_HEARING_SECONDS = 0.5  # in which a program speaks that is the first to speak
 _CLOSING = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 
 
@@ -54,7 +56,14 @@ class TlsDialer(StreamDialer):
     async def _reach(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
         """Connect to where the peer listens; on the thread of all TLS connections."""
         where, seconds = self.target, self._around.options.connect_timeout
-        return await connected(loop, (where.address, where.port), seconds)
+        sock = await connected(loop, (where.address, where.port), seconds)
+        if self._closes and not self.is_greeted:  # what it said may be lost: it is heard first now
+            try:
+                await hear_first(loop, sock, _HEARING_SECONDS)
+            except BaseException:
+                sock.close()
+                raise
+        return sock
 
     def _up(self, sock: socket.socket) -> None:
         self._attempt, self._closes = None, 0

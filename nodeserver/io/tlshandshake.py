@@ -4,6 +4,7 @@ Who fails either is a `PeerRefused` in words; what the network does is an `OSErr
 """
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 import socket
@@ -133,6 +134,15 @@ async def introduce(
         stream.sock.close()
         raise
     return stream.sock
+
+
+async def hear_first(loop: asyncio.AbstractEventLoop, sock: socket.socket, seconds: float) -> None:
+    """Tell a program that does not use SSL by what it says unasked: an SSL server says nothing."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await ready(loop.add_reader, loop.remove_reader, sock)
+        if sock.recv(1, socket.MSG_PEEK) == _ZMTP:
+            raise PeerRefused(_NO_SSL)
 
 
 def _wrap(

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import ssl
+import struct
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -134,6 +135,35 @@ def test_whoever_is_refused_is_told_why(
     assert all(record.levelno == logging.WARNING for record in lines)
     assert len(a.events) == 1
     assert b.events == []
+
+
+def test_a_program_without_ssl_is_told_apart_though_it_closes_before_its_greeting_is_read(
+    loop: Loop, made: Made
+) -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+        thread = threading.Thread(target=_greet_if_left_alone, args=(server,), daemon=True)
+        thread.start()
+        a = made(None, TLS)
+        a.zmq.connect('somebody', HOST, port)
+        until(loop, a.refused, limit=5)
+        thread.join(5)
+    assert 'it does not use SSL' in a.refused()[0].reason
+
+
+def _greet_if_left_alone(server: socket.socket) -> None:
+    """Do as ZeroMQ does, but slowly: close the first connections at their first bytes."""
+    for _ in range(2):
+        sock, _ = server.accept()
+        with sock:
+            sock.settimeout(0.2)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+            try:
+                sock.recv(1)
+            except TimeoutError:
+                sock.sendall(b'\xff' + bytes(9))
+                with suppress(OSError):
+                    sock.recv(1)
 
 
 def test_only_tls_1_3_is_spoken(loop: Loop, made: Made) -> None:
