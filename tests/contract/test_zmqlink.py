@@ -82,7 +82,7 @@ def test_a_connection_that_does_not_come_back_loses_the_peer_on_the_listening_si
     a, b = made(), made.listening()
     proxy = Proxy(loop, b.port)
     a.zmq.connect(b.name, HOST, proxy.port)
-    until(loop, lambda: b.others)
+    until(loop, lambda: a.others and b.others)  # the greeting was answered, and the answer heard
     proxy.close()
     until(loop, b.lost, limit=5)
     assert 'did not come back' in b.lost()[0].reason
