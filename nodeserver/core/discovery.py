@@ -26,6 +26,7 @@ from nodeserver.core.values import NODE_ROLE, RELAY_ROLE
 FIRST_PINGS = (0.2, 0.4, 0.8, 1.6)  # pauses after the first ping: datagrams get lost
 LONELY_PING_INTERVAL = 3.0  # as long as a computation has no node, or misses one
 BROKEN_PING_DELAY = 0.5  # most links that break are back sooner
+LOST_PING_DELAY = 1.0
 MOST_NODES = 10_000
 MOST_STRANGERS = 1_000
 NODE_HAS_TLS = (
@@ -170,6 +171,12 @@ class Discovery:
         for computation in node.uses:
             comp = self._computations[computation]
             comp.ping_at = min(comp.ping_at, now + BROKEN_PING_DELAY)
+
+    def lost(self, node: NodeRecord, now: float) -> None:
+        """A node is gone: who uses it, or was about to, looks for it and for others."""
+        for comp in self._computations.values():
+            if comp.id in node.uses or matching_spec(comp.specs, node) is not None:
+                comp.ping_at = min(comp.ping_at, now + LOST_PING_DELAY)
 
     def mended(self, event: LinkMended, now: float) -> None:
         """The link to a node stands again."""

@@ -326,6 +326,7 @@ class SchedulerCore:
         A connection that the node has made itself is gone with it: by now there may be a new one.
         """
         del self._fleet.nodes[node.id]
+        self._fleet.discovery.lost(node, now)
         for computation, use in node.uses.items():
             comp = self._fleet.computations[computation]
             self._endings.give_up(node, comp, f'node {node.title} was lost: {reason}')
@@ -339,7 +340,6 @@ class SchedulerCore:
             if not comp.closing:
                 text = f'node {node.title} was lost: {reason}'
                 self._send(comp.client, Notice(comp.id, levels.WARNING, text))
-            comp.ping_at = min(comp.ping_at, now + 1.0)
             self._finish_close_if_unused(comp)
         self._dispatch.forget(node)
         if not is_gone:

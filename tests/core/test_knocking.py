@@ -14,6 +14,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.fleetmessages import AddNodes
 from nodeserver.core.knocking import KNOCK_AFTER
+from nodeserver.core.scheduler import MISSED_PULSES
 from nodeserver.core.values import NODE_ROLE
 from tests.support.desk import CLIENT, Desk
 from tests.support.world import declaration
@@ -122,6 +123,21 @@ def test_an_added_node_is_knocked_for_and_a_lost_one_again() -> None:
     desk.tell(PeerLost('a', 'it ended'))
     desk.waits(1.0)
     desk.waits(KNOCK_AFTER)
+    assert taken(desk, Knock) == [A]
+
+
+def test_a_node_that_ended_before_it_could_be_linked_to_is_looked_for_again(desk: Desk) -> None:
+    def passes(seconds: int) -> None:
+        for _ in range(seconds):
+            desk.waits(1.0)
+            desk.hears('x', m.NodePulse(None))
+
+    desk.join('x', address='10.0.0.9')  # with which the others of `nodes` would do
+    passes(10)
+    taken(desk, Knock)
+    desk.tell(NodeFound('a', *A, ''))
+    assert taken(desk, StopKnocking) == [A]
+    passes(MISSED_PULSES * 5 + 10)  # no connection comes to be
     assert taken(desk, Knock) == [A]
 
 
