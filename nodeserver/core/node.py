@@ -151,8 +151,9 @@ class NodeCore:
                     self._send(hosted.scheduler, provisional)
                 if letter is not None:
                     self._send(hosted.scheduler, letter)
-            self._files.release(hosted)
         self._workplace.run(now)
+        for hosted in self._hosted.values():  # also of jobs that go back, before they come again
+            self._files.release(hosted)
         self._end_orphans()
         self._shift.end_turn()
         self._departure.end_if_done(now)

@@ -12,6 +12,7 @@ from nodeserver.core.errors import ProtocolError
 from nodeserver.core.events import (
     FileOffered,
     FilesToSay,
+    JobsRecalled,
     MessageArrived,
     PeerConnected,
     PeerLost,
@@ -150,6 +151,21 @@ def test_a_job_waits_for_its_files_and_they_go_with_it() -> None:
     bench.reported(2, 1)
     bench.reported(1, 2)
     assert [effect.transfers for effect in bench.take(do.ReleaseFiles)] == [[1]]
+
+
+def test_files_of_jobs_that_are_taken_back_from_a_worker_go_before_these_can_come_again() -> None:
+    bench = Bench(cpus=1)
+    bench.open('worker', workers=1)
+    bench.run(1)
+    bench.reported(1, 1, seconds=1e-4)  # they are short, so that a worker gets many
+    run_with_files(bench, 2, 3, 4)
+    for job in (2, 3, 4):
+        bench.tell(placed(job))
+    bench.hears(m.RecallJobs(7, 2))
+    assert not bench.take(m.JobsReturned)  # not before the worker has answered
+    bench.tell(JobsRecalled(7, 1, 3, 4))
+    assert [sorted(back.ids) for back in bench.take(m.JobsReturned)] == [[3, 4]]
+    assert [sorted(effect.transfers) for effect in bench.take(do.ReleaseFiles)] == [[3, 4]]
 
 
 def test_a_job_waits_for_both_its_files_and_its_data() -> None:

@@ -281,6 +281,10 @@ class SimulatedListener:
         for connection in self._connections.values():
             connection.close_at_listener()
 
+    def connected_sessions(self) -> dict[str, Session]:
+        """The sessions, but for those whose connection is gone: they go on, or are lost soon."""
+        return {peer: each for peer, each in self.sessions.items() if peer in self._connections}
+
     # out
 
     def _transmit(self, peer: str, frames: Sequence[Frame]) -> bool:

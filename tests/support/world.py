@@ -29,7 +29,7 @@ _LOST_FOR_SURE = 60.0  # no pulse, heartbeat or probe takes longer to find out
 _ANNOUNCE_PAUSES = (0.2, 0.4, 0.8, 1.6, 2.0)
 _TWO_PULSES = 12.0
 _ZOMBIE = 2 * 3600.0
-_PATIENCE = 1200.0  # for the next job to end: one of two minutes may be tried again and again
+_PATIENCE = 3 * 3600.0  # for the next job to end: many of two minutes are tried four times each
 
 
 def declaration(computation: int = 7, **changes: Any) -> DeclareComputation:
@@ -178,7 +178,8 @@ class World:
         """A client connects to an address, and asks who is there."""
         machine = next(m for m in self.machines if m.end.name == address)
         node, place = machine.node, (address, 51348)
-        if node is not None and self.network.is_open(program.end, machine.end):
+        can_be_met = not machine.calls and self.network.is_open(program.end, machine.end)
+        if node is not None and can_be_met:
             answer = seen.NodeFound(node.peer, *place, '') if not node.is_ending else None
         else:
             answer = None
@@ -349,8 +350,11 @@ class World:
         if not any(self._pending_of(other, True) for other in self.living()):
             nodes = [machine.node for machine in self.machines if machine.node is not None]
             things += [(node.name, node.core) for node in nodes]
-            sessions = [(node, node.listener.sessions.get(program.peer)) for node in nodes]
-            things += [(node.name, session) for node, session in sessions if session is not None]
+            things += [
+                (node.name, node.listener.connected_sessions()[program.peer])
+                for node in nodes
+                if program.peer in node.listener.connected_sessions()
+            ]
             things += [
                 (node.name, node.dialer.session) for node in nodes if node.dialer is not None
             ]
