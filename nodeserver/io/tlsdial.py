@@ -58,11 +58,7 @@ class TlsDialer(StreamDialer):
         where, seconds = self.target, self._around.options.connect_timeout
         sock = await connected(loop, (where.address, where.port), seconds)
         if self._closes and not self.is_greeted:  # what it said may be lost: it is heard first now
-            try:
-                await hear_first(loop, sock, _HEARING_SECONDS)
-            except BaseException:
-                sock.close()
-                raise
+            await hear_first(loop, sock, _HEARING_SECONDS)
         return sock
 
     def _up(self, sock: socket.socket) -> None:

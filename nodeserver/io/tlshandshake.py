@@ -137,12 +137,19 @@ async def introduce(
 
 
 async def hear_first(loop: asyncio.AbstractEventLoop, sock: socket.socket, seconds: float) -> None:
-    """Tell a program that does not use SSL by what it says unasked: an SSL server says nothing."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await ready(loop.add_reader, loop.remove_reader, sock)
-        if sock.recv(1, socket.MSG_PEEK) == _ZMTP:
-            raise PeerRefused(_NO_SSL)
+    """Tell a program that does not use SSL by what it says unasked: an SSL server says nothing.
+
+    The socket is closed if it is one.
+    """
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await ready(loop.add_reader, loop.remove_reader, sock)
+            if sock.recv(1, socket.MSG_PEEK) == _ZMTP:
+                raise PeerRefused(_NO_SSL)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _wrap(
