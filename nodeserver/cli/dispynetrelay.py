@@ -25,11 +25,11 @@ from nodeserver.cli.options import (
     port_number,
     port_to_dial,
 )
-from nodeserver.cli.server import no_terminal, run_server
+from nodeserver.cli.server import no_terminal, run_server, tell_security
 from nodeserver.core.errors import UsageError
 from nodeserver.core.knocking import RELAY_PORT
 from nodeserver.io import netif
-from nodeserver.io.certificate import choose_certificate, words_of_facts
+from nodeserver.io.certificate import choose_certificate
 from nodeserver.io.concealing import conceal_variable
 from nodeserver.io.keys import SECRET_VARIABLE, choose_secret
 from nodeserver.io.limits import raise_file_limit
@@ -196,17 +196,8 @@ def _tell_start(options: RelayOptions, port: int) -> None:
     what = 'carrying connections to nodes' if options.carries else 'telling of nodes'
     places = ', '.join(options.addresses) or '*'
     _log.info('dispynetrelay %s serving at %s:%d, %s', options.name, places, port, what)
-    if options.certificate is not None:
-        facts = options.certificate.pair().facts
-        _log.info('all connections use SSL; the certificate is of %s', words_of_facts(facts))
-    if options.secret.is_insecure:
-        more = ', and is connected to them' if options.carries else ''
-        _log.warning('INSECURE: whoever reaches this port learns of the nodes here%s', more)
-    elif options.secret.is_own:
-        _log.info(
-            "serving programs with this user's key; for a program on another machine run "
-            '`dispy key export` here and the line it prints there'
-        )
+    more = ', and is connected to them' if options.carries else ''
+    tell_security(options.secret, options.certificate, f'learns of the nodes here{more}')
 
 
 def main(argv: list[str] | None = None) -> int:

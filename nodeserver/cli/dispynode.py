@@ -37,12 +37,12 @@ from nodeserver.cli.options import (
     seconds,
     time_of_day,
 )
-from nodeserver.cli.server import no_terminal, run_server
+from nodeserver.cli.server import no_terminal, run_server, tell_security
 from nodeserver.core.errors import UsageError
 from nodeserver.core.hours import ServiceHours, service_hours
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
 from nodeserver.io import gpus, gpuvariables, netif
-from nodeserver.io.certificate import choose_certificate, words_of_facts
+from nodeserver.io.certificate import choose_certificate
 from nodeserver.io.clock import second_of_day
 from nodeserver.io.concealing import conceal_variable
 from nodeserver.io.deputy import OWN_USER, Owner, owner_of
@@ -270,16 +270,7 @@ def _tell_start(options: NodeOptions, address: str, port: int, ready_fd: int) ->
         with contextlib.suppress(BrokenPipeError):  # whoever waits is gone: `owner_fd` tells
             os.write(ready_fd, b'%d' % port)
         os.close(ready_fd)
-    if options.certificate is not None:
-        facts = options.certificate.pair().facts
-        _log.info('all connections use SSL; the certificate is of %s', words_of_facts(facts))
-    if options.secret.is_insecure:
-        _log.warning('INSECURE: whoever reaches this port can run programs as this user')
-    elif options.secret.is_own:
-        _log.info(
-            "serving programs with this user's key; for a program on another machine run "
-            '`dispy key export` here and the line it prints there'
-        )
+    tell_security(options.secret, options.certificate, 'can run programs as this user')
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@ file  ──▶ merged ┴─ run(arguments) ──▶ exit status
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,10 @@ from nodeserver.cli.configuration import (
 from nodeserver.cli.console import EXIT_FINE, run_program, set_up_logging
 from nodeserver.cli.options import hint_at_secret_file
 from nodeserver.core.errors import ConfigurationError, UsageError
+from nodeserver.io.certificate import Certificate, words_of_facts
+from nodeserver.io.keys import Secret
+
+_log = logging.getLogger(__name__)
 
 Begun = TypeVar('Begun')
 Check = Callable[[argparse.Namespace], None]
@@ -43,6 +48,20 @@ def run_server(
         return _start(parser, (given, defaults), lambda arguments: run(arguments, begun), check)
 
     return run_program(start, debug=given.get('debug', False))
+
+
+def tell_security(secret: Secret, certificate: Certificate | None, if_insecure: str) -> None:
+    """Say who can use a server that has started, and how others come to that."""
+    if certificate is not None:
+        words = words_of_facts(certificate.pair().facts)
+        _log.info('all connections use SSL; the certificate is of %s', words)
+    if secret.is_insecure:
+        _log.warning('INSECURE: whoever reaches this port %s', if_insecure)
+    elif secret.is_own:
+        _log.info(
+            "serving programs with this user's key; for a program on another machine run "
+            '`dispy key export` here and the line it prints there'
+        )
 
 
 def no_terminal() -> None:
