@@ -54,7 +54,7 @@ def _judge_use_of_tls(facts: NodeFacts) -> list[Finding]:
         advice = _OR_NONE
     else:
         return []
-    return [_finding(facts, 'certificate', Fault.KEYS, words, advice)]
+    return [finding_there(facts, 'certificate', Fault.KEYS, words, advice)]
 
 
 def judge_link(facts: NodeFacts, link: LinkAnswer) -> list[Finding]:
@@ -67,12 +67,14 @@ def judge_link(facts: NodeFacts, link: LinkAnswer) -> list[Finding]:
         if link.diagnosis is None and link.relay is None:
             words = 'it greets, and does not say how it is'
             advice = 'install the same release of dispy-nb there, or look at its log'
-            found.append(_finding(facts, 'versions', Fault.VERSIONS, words, advice, Level.WARNING))
+            found.append(
+                finding_there(facts, 'versions', Fault.VERSIONS, words, advice, Level.WARNING)
+            )
         return found
     if not link.refusal:
         words = 'its port is open, and it does not answer a greeting in time'
         advice = 'look at its log; on a slow network try --timeout 10'
-        return [_finding(facts, 'greeting', Fault.REACH, words, advice)]
+        return [finding_there(facts, 'greeting', Fault.REACH, words, advice)]
     return [_judge_refusal(facts, _made_sure(facts, link.refusal))]
 
 
@@ -94,19 +96,19 @@ def _judge_refusal(facts: NodeFacts, reason: str) -> Finding:
     if reason == OTHER_SECRET:
         return _other_key(facts, 'it has the same certificate and another key')
     if any(word in reason for word in ('certificate', 'SSL', 'TLS')):
-        return _finding(facts, 'certificate', Fault.KEYS, reason, _certificate_advice(reason))
+        return finding_there(facts, 'certificate', Fault.KEYS, reason, _certificate_advice(reason))
     if 'insecure' in reason:
         advice = (
             'both sides must be alike: leave --insecure (insecure=True) out on both, or for a '
             'test on a network of your own give it to both'
         )
-        return _finding(facts, 'key', Fault.KEYS, reason, advice)
+        return finding_there(facts, 'key', Fault.KEYS, reason, advice)
     if 'protocol version' in reason:
         advice = 'install the same release of dispy-nb on both machines'
-        return _finding(facts, 'versions', Fault.VERSIONS, reason, advice)
+        return finding_there(facts, 'versions', Fault.VERSIONS, reason, advice)
     if 'key' in reason:
         return _other_key(facts, reason)
-    return _finding(facts, 'greeting', Fault.REACH, f'it refuses: {reason}', 'look at its log')
+    return finding_there(facts, 'greeting', Fault.REACH, f'it refuses: {reason}', 'look at its log')
 
 
 def _certificate_advice(reason: str) -> str:
@@ -127,10 +129,10 @@ def _other_key(facts: NodeFacts, reason: str) -> Finding:
         advice = 'see what is said of it above'
     elif kind == 'none yet':
         reason = 'it has a key, and this machine has none yet'
-    return _finding(facts, 'key', Fault.KEYS, reason, advice, level)
+    return finding_there(facts, 'key', Fault.KEYS, reason, advice, level)
 
 
-def _finding(
+def finding_there(
     facts: NodeFacts,
     check: str,
     fault: Fault,
@@ -138,4 +140,5 @@ def _finding(
     advice: str,
     level: Level = Level.PROBLEM,
 ) -> Finding:
+    """Say what was found of the node, relay or program that was looked at."""
     return Finding(check, level, fault, found, advice, facts.where)

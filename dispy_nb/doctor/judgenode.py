@@ -5,7 +5,7 @@ from typing import Final
 
 from dispy_nb.doctor.facts import NodeFacts
 from dispy_nb.doctor.findings import Fault, Finding, Level, fine
-from dispy_nb.doctor.judgegreeting import is_tls, judge_greeting
+from dispy_nb.doctor.judgegreeting import finding_there, is_tls, judge_greeting
 from dispy_nb.doctor.judgelocal import judge_disk, open_port
 from dispy_nb.doctor.judgeprogram import is_program, judge_program
 from dispy_nb.doctor.judgerelay import is_relay, judge_relay
@@ -46,7 +46,7 @@ def judge_reach(facts: NodeFacts) -> list[Finding]:
     answered = bool(udp.port) or udp.other_key
     if Reach.PROHIBITED in (udp.reach, tcp.reach):
         return [
-            _finding(
+            finding_there(
                 facts,
                 'way out',
                 Fault.FIREWALL,
@@ -65,7 +65,7 @@ def judge_reach(facts: NodeFacts) -> list[Finding]:
         Reach.UNREACHABLE in (udp.reach, tcp.reach) and not facts.neighbour
     ):
         return [
-            _finding(
+            finding_there(
                 facts,
                 'machine',
                 Fault.REACH,
@@ -86,7 +86,7 @@ def _judge_udp_alone(facts: NodeFacts, answered: bool) -> Finding:
         return fine(check, 'answers', facts.where)
     if facts.link is not None and facts.link.refusal:  # it says so once a second, to anybody
         return fine(check, 'no answer to our key, which it refuses', facts.where)
-    return _finding(
+    return finding_there(
         facts,
         check,
         Fault.FIREWALL,
@@ -104,14 +104,14 @@ def _judge_open(facts: NodeFacts) -> Finding:
         return fine(check, 'open', facts.where)
     if tcp.words:
         words = tcp.words[:_WORDS_SHOWN].decode('latin-1').strip()
-        return _finding(
+        return finding_there(
             facts,
             check,
             Fault.PORTS,
             f'another program listens there (it says {words!r})',
             'name the port of dispynode: HOST:PORT here, and node_port in JobCluster',
         )
-    return _finding(
+    return finding_there(
         facts,
         check,
         Fault.REACH,
@@ -125,7 +125,7 @@ def _judge_closed_tcp(facts: NodeFacts) -> Finding:
     tcp = facts.tcp
     refused = tcp.reach is Reach.REFUSED
     words = 'refused' if refused else 'no answer'
-    return _finding(
+    return finding_there(
         facts,
         f'TCP port {tcp.port}',
         Fault.FIREWALL,
@@ -139,7 +139,7 @@ def _judge_closed_tcp(facts: NodeFacts) -> Finding:
 def _judge_nobody(facts: NodeFacts) -> Finding:
     is_of_relays = facts.port == RELAY_PORT
     start = _START_RELAY if is_of_relays else _START
-    return _finding(
+    return finding_there(
         facts,
         'dispynetrelay' if is_of_relays else 'dispynode',
         Fault.REACH,
@@ -150,14 +150,14 @@ def _judge_nobody(facts: NodeFacts) -> Finding:
 
 def _judge_silence(facts: NodeFacts) -> Finding:
     if facts.neighbour:
-        return _finding(
+        return finding_there(
             facts,
             f'UDP and TCP port {facts.port}',
             Fault.FIREWALL,
             'the machine is there, and a firewall drops both',
             open_port('UDP', facts.port, ' on that machine, and the same for tcp'),
         )
-    return _finding(
+    return finding_there(
         facts,
         f'UDP and TCP port {facts.port}',
         Fault.REACH,
@@ -178,7 +178,7 @@ def _judge_versions(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
         return [fine('versions', found, facts.where)]
     if _minor(told.python) != _minor(ours.python):
         return [
-            _finding(
+            finding_there(
                 facts,
                 'versions',
                 Fault.VERSIONS,
@@ -189,7 +189,7 @@ def _judge_versions(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
     if told.version != ours.package:
         words = f'{found}, and this machine has {ours.package or "none installed"}'
         advice = 'install the same release on both'
-        return [_finding(facts, 'versions', Fault.VERSIONS, words, advice, Level.WARNING)]
+        return [finding_there(facts, 'versions', Fault.VERSIONS, words, advice, Level.WARNING)]
     return [fine('versions', found, facts.where)]
 
 
@@ -248,7 +248,7 @@ def _judge_way_back(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
             + open_port('TCP', port, ' here')
         )
         check = f'way back to TCP port {port}'
-        found.append(_finding(facts, check, Fault.FIREWALL, words, advice, Level.WARNING))
+        found.append(finding_there(facts, check, Fault.FIREWALL, words, advice, Level.WARNING))
     came = facts.link.token_came if facts.link else None
     if came:
         found.append(fine(f'way back to UDP port {port}', 'open', place))
@@ -258,7 +258,7 @@ def _judge_way_back(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
         if not is_nat:
             advice += '; ' + open_port('UDP', port, ' here')
         check = f'way back to UDP port {port}'
-        found.append(_finding(facts, check, Fault.FIREWALL, words, advice, Level.WARNING))
+        found.append(finding_there(facts, check, Fault.FIREWALL, words, advice, Level.WARNING))
     return found
 
 
@@ -284,18 +284,18 @@ def judge_other_address(facts: NodeFacts) -> list[Finding]:
     if not other.addresses:
         words = f'it asks to be called at {other.host}, a name that nobody knows here; {used}'
         advice = f'correct its --ext_ip_addr, or add {other.host} to DNS'
-        return [_finding(facts, check, Fault.NAMES, words, advice, Level.WARNING)]
+        return [finding_there(facts, check, Fault.NAMES, words, advice, Level.WARNING)]
     words = f'it asks to be called at {place}, where it does not answer this machine; {used}'
     advice = (
         f'from here that does. Programs elsewhere need UDP and TCP port {facts.port} forwarded to '
         'it there; if that is no gateway of its network, correct its --ext_ip_addr'
     )
-    return [_finding(facts, check, Fault.FIREWALL, words, advice, Level.WARNING)]
+    return [finding_there(facts, check, Fault.FIREWALL, words, advice, Level.WARNING)]
 
 
 def _judge_its_key(facts: NodeFacts, told: Diagnosis) -> list[Finding]:
     return [
-        _finding(
+        finding_there(
             facts,
             'its key',
             Fault.CONFIGURATION,
@@ -319,17 +319,6 @@ OF_DIAGNOSIS: Final[tuple[Callable[[NodeFacts, Diagnosis], list[Finding]], ...]]
 
 def _udp_check(facts: NodeFacts) -> str:
     return f'UDP port {facts.port}'
-
-
-def _finding(
-    facts: NodeFacts,
-    check: str,
-    fault: Fault,
-    found: str,
-    advice: str,
-    level: Level = Level.PROBLEM,
-) -> Finding:
-    return Finding(check, level, fault, found, advice, facts.where)
 
 
 def _plain(address: str) -> str:
