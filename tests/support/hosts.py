@@ -24,6 +24,7 @@ from nodeserver.core.node import NodeCore
 from nodeserver.core.nodefacts import NodeFacts
 from nodeserver.core.scheduler import CLOSE_TIMEOUT, SchedulerCore
 from nodeserver.core.status import JobStatus
+from nodeserver.io.dialer import OTHER_WAY_ROUND
 from nodeserver.io.driver import MOST_ROUNDS, Core
 from nodeserver.io.locallink import LocalLink
 from nodeserver.services.node import MEASURE_INTERVAL
@@ -31,7 +32,14 @@ from nodeserver.services.scheduler import SCHEDULER
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
 from tests.support.files import ClusterFiles, Manifests, Mishaps, NodeFiles
-from tests.support.linkends import Around, Place, SimulatedDialer, SimulatedListener
+from tests.support.linkends import (
+    STARTED_ANEW,
+    Around,
+    Place,
+    SimulatedDialer,
+    SimulatedListener,
+    goes_on,
+)
 from tests.support.network import End, Network
 from tests.support.processes import SimulatedProcesses, Troubles
 from tests.support.promises import MEMORY, Promise, Witness, broken, left_in, shared_content
@@ -197,6 +205,7 @@ class NodeProgram(LoopProgram):
         link = Around(self, end, around.network, (peer, 'node'), around.limits, self.tell)
         self.listener = SimulatedListener(link)
         self._link = link
+        link.admits = self._admits
         self.dialer: SimulatedDialer | None = None  # of a node that calls
         self.processes = SimulatedProcesses(around.agenda, self, self.tell, around.witness, machine)
         self.files = NodeFiles(
@@ -227,20 +236,47 @@ class NodeProgram(LoopProgram):
         self._agenda.later(CALL_INTERVAL, self, self.call)
         program = self._around.who_is_called()
         if self.dialer is None and program is not None and not self.is_ending:
-            self.dialer = SimulatedDialer(self._link, program.peer, program.door, self._gone)
+            self.dialer = SimulatedDialer(
+                self._link, program.peer, program.door, self._gone, self._met
+            )
+
+    def _met(self, peer: str) -> None:
+        """Who was called has answered: it has let go of its own connection, if it had one."""
+        if peer in self.listener.sessions:
+            self.listener.forget(peer, OTHER_WAY_ROUND)
+            self.tell(seen.PeerLost(peer, STARTED_ANEW))
+
+    def _admits(self, peer: str) -> str:
+        """Decide over a program that connects, also while it is called; '' admits it."""
+        dialer = self._dialer_to(peer)
+        if dialer is None:
+            return ''
+        if goes_on(dialer, self._link.us):
+            return OTHER_WAY_ROUND
+        self.dialer = None
+        dialer.close(OTHER_WAY_ROUND)
+        self.tell(seen.PeerLost(peer, STARTED_ANEW))
+        return ''
 
     def _gone(self, peer: str) -> None:
         self.dialer = None
 
+    def _dialer_to(self, peer: str) -> SimulatedDialer | None:
+        """Find the connection that we made to a peer; until it answers, it is nobody's."""
+        dialer = self.dialer
+        return dialer if dialer is not None and dialer.peer == peer and dialer.is_greeted else None
+
     def _send(self, peer: str, message: Message) -> None:
-        if self.dialer is not None and self.dialer.peer == peer:
-            self.dialer.send(message)
+        dialer = self._dialer_to(peer)
+        if dialer is not None:
+            dialer.send(message)
         else:
             self.listener.send(peer, message)
 
     def _disconnect(self, peer: str) -> None:
-        if self.dialer is not None and self.dialer.peer == peer:
-            self.dialer.close('it closed the connection')
+        dialer = self._dialer_to(peer)
+        if dialer is not None:
+            dialer.close('it closed the connection')
             self.dialer = None
         else:
             self.listener.forget(peer, 'it closed the connection')
@@ -378,6 +414,7 @@ class ClientProgram(LoopProgram):
         self._link = Around(
             self, self.end, around.network, (self.peer, 'scheduler'), around.limits, self.tell
         )
+        self._link.admits = self._admits
         self.listener = SimulatedListener(self._link)  # of nodes that call
         self.door = Door(self)
         self._local: dict[str, LocalLink] = {}
@@ -546,7 +583,7 @@ class ClientProgram(LoopProgram):
 
     def _connect(self, peer: str) -> None:
         place = self._place_of(peer)
-        if place is None:
+        if place is None or peer in self.listener.sessions:
             return
         for other in [d for d in self.dialers.values() if d.place is place and d.peer != peer]:
             other.supersede()
@@ -555,6 +592,19 @@ class ClientProgram(LoopProgram):
 
     def _gone(self, peer: str) -> None:
         self.dialers.pop(peer, None)
+
+    def _admits(self, peer: str) -> str:
+        """Decide over a node that connects, also while there is another way to it; '' admits it."""
+        dialer = self.dialers.get(peer)
+        if dialer is None:
+            return ''
+        if goes_on(dialer, self._link.us):
+            return OTHER_WAY_ROUND
+        del self.dialers[peer]
+        dialer.close(OTHER_WAY_ROUND)
+        if dialer.is_greeted:
+            self.tell(seen.PeerLost(peer, STARTED_ANEW))
+        return ''
 
     def _disconnect(self, peer: str) -> None:
         dialer = self.dialers.pop(peer, None)

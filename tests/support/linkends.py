@@ -19,6 +19,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.messages import Message
 from nodeserver.core.values import SCHEDULER_ROLE
+from nodeserver.io.dialer import OTHER_WAY_ROUND
 from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import Kind, read_greeting, read_refusal, write_refusal
@@ -31,7 +32,7 @@ OPTIONS = LinkOptions()
 _RECONNECT_PAUSES = (0.1, 0.2, 0.4, 0.5)
 _PROBE_PAUSES = (0.1, 0.3, 1.0, 3.0, 5.0)
 _OTHER_PROGRAM = 'another program answers at its address now'
-_STARTED_ANEW = 'its connection was lost and taken up anew'
+STARTED_ANEW = 'its connection was lost and taken up anew'
 
 
 class Place(Protocol):
@@ -58,6 +59,8 @@ class Around:
     ) -> None:
         self.program, self.end, self.network = program, end, network
         self.us, self.limits, self.post = us, limits, post
+        # of two connections between the same two one gives way: '' takes that of a peer
+        self.admits: Callable[[str], str] = lambda peer: ''
         self._incarnations = 0
 
     def session(self) -> Session:
@@ -74,12 +77,17 @@ class SimulatedDialer:
     """The connection to one peer, and its session over all reconnects."""
 
     def __init__(
-        self, around: Around, peer: str, place: Place, gone: Callable[[str], None]
+        self,
+        around: Around,
+        peer: str,
+        place: Place,
+        gone: Callable[[str], None],
+        met: Callable[[str], None] = lambda peer: None,  # before its first greeting is told
     ) -> None:
         self._around = around
         self.program, self.end = around.program, around.end
         self.peer, self.place = peer, place
-        self._gone = gone
+        self._gone, self._met = gone, met
         self.session = around.session()
         self._connection: Connection | None = None
         self._is_closed = False
@@ -210,13 +218,15 @@ class SimulatedDialer:
         if theirs.peer != self.peer:
             self._end(_OTHER_PROGRAM)
             return
+        if not self.is_greeted:
+            self._met(self.peer)
         if self.session.is_stale(theirs):
             return
         self._hellos += 1
         greeting = self.session.greeted(theirs, received)
         self._told_refusal = False
         if greeting is Greeting.RESTARTED:
-            self._around.post(PeerLost(self.peer, _STARTED_ANEW))
+            self._around.post(PeerLost(self.peer, STARTED_ANEW))
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(self.peer, self.place.end.name))
         elif self._around.us[1] == SCHEDULER_ROLE:
@@ -232,7 +242,7 @@ class SimulatedDialer:
             self._connection.close_at_dialer()
             self._connection = None
         self._around.later(OPTIONS.refused_retry, self._dial)
-        if not self._told_refusal:
+        if not self._told_refusal and words != OTHER_WAY_ROUND:
             self._told_refusal = True
             self._around.post(PeerRefusedUs(self.peer, self.place.end.name, words))
 
@@ -244,6 +254,13 @@ class SimulatedDialer:
             self._around.post(PeerLost(self.peer, reason))
         else:
             self._around.post(PeerRefusedUs(self.peer, self.place.end.name, reason))
+
+
+def goes_on(dialer: SimulatedDialer, us: tuple[str, str]) -> bool:
+    """Whether our own connection to a peer stays when that connects to us, as in `ZmqLink`."""
+    if dialer.is_greeted:
+        return dialer.is_up or us[1] == SCHEDULER_ROLE
+    return dialer.is_up and us[0] > dialer.peer
 
 
 class SimulatedListener:
@@ -281,9 +298,9 @@ class SimulatedListener:
         for connection in self._connections.values():
             connection.close_at_listener()
 
-    def connected_sessions(self) -> dict[str, Session]:
-        """The sessions, but for those whose connection is gone: they go on, or are lost soon."""
-        return {peer: each for peer, each in self.sessions.items() if peer in self._connections}
+    def connected_session(self, peer: str) -> Session | None:
+        """A peer's session, unless its connection is gone: then it goes on, or is lost soon."""
+        return self.sessions.get(peer) if peer in self._connections else None
 
     # out
 
@@ -334,8 +351,11 @@ class SimulatedListener:
         session = self.sessions.get(peer)
         if session is not None and not session.is_of(theirs):
             session = None
-            self._around.post(PeerLost(peer, _STARTED_ANEW))
+            self._around.post(PeerLost(peer, STARTED_ANEW))
         if session is None:
+            if refusal := self._around.admits(peer):
+                self._transmit(peer, write_refusal(refusal))
+                return
             session = self.sessions[peer] = self._around.session()
         greeting = session.greeted(theirs, received)
         self._transmit(peer, session.greeting(Kind.WELCOME))

@@ -178,8 +178,7 @@ class World:
         """A client connects to an address, and asks who is there."""
         machine = next(m for m in self.machines if m.end.name == address)
         node, place = machine.node, (address, 51348)
-        can_be_met = not machine.calls and self.network.is_open(program.end, machine.end)
-        if node is not None and can_be_met:
+        if node is not None and self.network.is_open(program.end, machine.end):
             answer = seen.NodeFound(node.peer, *place, '') if not node.is_ending else None
         else:
             answer = None
@@ -270,7 +269,7 @@ class World:
     def finish(self) -> None:
         """End all faults; then everything must end, and nothing may be left anywhere."""
         self._end_faults()
-        self.run(_LOST_FOR_SURE)
+        self.run(self._longest_stall() + _LOST_FOR_SURE)  # who hangs notices nothing until then
         self._wait_for_one(pinned=False)
         for program in list(self.living()):
             self._wait_for_answers(program)
@@ -306,6 +305,11 @@ class World:
             self.network.open(program.end)
             program.allocates = lambda cpus: cpus
         self.add_machine(2)
+
+    def _longest_stall(self) -> float:
+        nodes = [machine.node for machine in self.machines if machine.node is not None]
+        ends = [program.stalled_until for program in (*self.living(), *nodes)]
+        return max(max(ends, default=0.0) - self.agenda.now, 0.0)
 
     def _wait_for_one(self, pinned: bool) -> ClientProgram | None:
         """Let the jobs of some program end: others may wait for its nodes."""
@@ -350,11 +354,8 @@ class World:
         if not any(self._pending_of(other, True) for other in self.living()):
             nodes = [machine.node for machine in self.machines if machine.node is not None]
             things += [(node.name, node.core) for node in nodes]
-            things += [
-                (node.name, node.listener.connected_sessions()[program.peer])
-                for node in nodes
-                if program.peer in node.listener.connected_sessions()
-            ]
+            sessions = [(node, node.listener.connected_session(program.peer)) for node in nodes]
+            things += [(node.name, session) for node, session in sessions if session is not None]
             things += [
                 (node.name, node.dialer.session) for node in nodes if node.dialer is not None
             ]
