@@ -20,6 +20,7 @@ from nodeserver.core.messages import Farewell, SubmitJobs
 from nodeserver.io import tlsthread
 from nodeserver.io.certificate import Certificate, TlsIdentity
 from nodeserver.io.linkoptions import LinkOptions
+from nodeserver.io.tlshandshake import introduce
 from tests.contract.ends import (
     HOST,
     QUICK,
@@ -33,6 +34,7 @@ from tests.contract.ends import (
     works,
 )
 from tests.support.certificates import needs_openssl, our_identity, self_signed, signed_by_ca
+from tests.support.scarcity import busy_seconds, descriptors_below
 
 Loop = asyncio.AbstractEventLoop
 
@@ -291,6 +293,61 @@ def test_a_connection_is_tried_again_where_no_descriptor_was_left(
     monkeypatch.setattr(socket, 'socketpair', socketpair)
     a.zmq.connect(b.name, HOST, b.port)
     until(loop, lambda: a.connected() and b.connected(), limit=5)
+
+
+def test_connections_beyond_the_most_are_closed_and_the_others_go_on(
+    loop: Loop, made: Made, caplog: pytest.LogCaptureFixture
+) -> None:
+    with descriptors_below(70):  # the link leaves 64 alone, and needs three for each connection
+        b = made.listening(None, TLS)
+    first, second, late = made(None, TLS), made(None, TLS), made(None, TLS)
+    for end in (first, second):
+        end.zmq.connect(b.name, HOST, b.port)
+    until(loop, lambda: len(b.connected()) == 2 and first.connected() and second.connected())
+    for _ in range(5):
+        with socket.create_connection((HOST, b.port)) as sock:
+            until(loop, lambda sock=sock: _is_closed(sock), limit=5)  # type: ignore[misc]
+    late.zmq.connect(b.name, HOST, b.port)
+    until(loop, late.refused)
+    assert told(caplog) == ['there are 2 connections: others are closed']  # once a minute
+    for end in (first, second):
+        works(loop, end, b)
+        works(loop, b, end)
+    assert b.lost() == []
+    first.close()
+    until(loop, late.connected)
+    works(loop, late, b)
+
+
+def test_a_connection_waits_while_no_descriptor_is_left_and_is_taken_afterwards(
+    loop: Loop, made: Made, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = made(None, TLS), made.listening(None, TLS)
+    a.zmq.connect(b.name, HOST, b.port)
+    until(loop, lambda: a.connected() and b.connected())
+    with socket.socket() as waiting:
+        with descriptors_below(1):
+            waiting.connect((HOST, b.port))
+            until(loop, lambda: told(caplog), limit=5)
+            before = busy_seconds('dispy-tls')
+            pass_time(loop, 1.2)  # it looks again twice
+            assert busy_seconds('dispy-tls') - before < 0.1
+            works(loop, a, b)
+        waiting.setblocking(False)
+        loop.run_until_complete(_introduced(loop, waiting)).close()
+    words = 'Too many open files: connections have to wait (see `ulimit -n`)'
+    assert told(caplog) == [words]  # once a minute
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records]
+
+
+async def _introduced(loop: Loop, sock: socket.socket) -> ssl.SSLSocket:
+    """Prove ourselves at a connection that the far end takes soon."""
+    assert TLS.tls is not None
+    async with asyncio.timeout(5):
+        return await introduce(loop, sock, TLS.tls)
 
 
 def _is_closed(sock: socket.socket) -> bool:

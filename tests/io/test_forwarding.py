@@ -21,6 +21,7 @@ from nodeserver.wire.carriage import Answer
 from tests.contract.ends import make_keys
 from tests.support.certificates import needs_openssl, our_identity
 from tests.support.programs import free_port
+from tests.support.scarcity import busy_seconds, descriptors_below
 
 HOST = '127.0.0.1'
 KEYS = make_keys()
@@ -393,3 +394,31 @@ def test_a_way_asks_until_the_relay_carries_and_says_why_it_does_not() -> None:
         await asyncio.to_thread(thread.close, 1.0)
 
     run(body)
+
+
+def test_a_way_for_which_no_descriptor_is_left_waits_and_is_carried_afterwards(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def body(relay: Relay) -> None:
+        failures: list[tuple[str, bool]] = []
+        thread = CarryThread(Requester(PROGRAM, KEY))
+        place = (HOST, relay.port)
+        way = CarriedWay(thread, NODE, lambda: place, lambda *words: failures.append(words))
+        near = socket.socket(socket.AF_UNIX)
+        with descriptors_below(1):
+            near.connect('\0' + way.endpoint.removeprefix('ipc://@'))
+            near.sendall(b'hello')
+            before = busy_seconds('dispy-carried')
+            await asyncio.sleep(1.2)  # it looks again twice
+            assert busy_seconds('dispy-carried') - before < 0.1
+            assert not relay.node.ends
+        await until(lambda: relay.node.ends)
+        reader, _ = relay.node.ends[0]
+        assert await reader.readexactly(5) == b'hello'
+        assert not failures
+        near.close()
+        way.close()
+        await asyncio.to_thread(thread.close, 1.0)
+
+    run(body)
+    assert not caplog.records
