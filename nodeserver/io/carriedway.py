@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable
 
 from nodeserver.core.errors import NotCarried
+from nodeserver.io.acceptor import Acceptor
 from nodeserver.io.carryrequest import Place, Requester
 from nodeserver.io.pump import PORTION, Pump
 from nodeserver.io.zmqsocket import tcp_endpoint
@@ -26,7 +27,6 @@ from nodeserver.io.zmqsocket import tcp_endpoint
 Failed = Callable[[str, bool], object]
 """Called, on the way's thread, with words where no connection is made, and if that is for good."""
 
-_NO_DESCRIPTOR_PAUSE = 0.5
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 _CREDENTIALS = struct.Struct('3i')  # process, user, group
 
@@ -89,33 +89,24 @@ class CarriedWay:
         self._thread, self._loop = thread, thread.loop
         self._node, self._place, self._failed = node, place, failed
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listener, self.endpoint = _local_listener()
-        thread.call(self._listen)
+        self._acceptor: Acceptor | None = None
+        listening, self.endpoint = _local_listener()
+        thread.call(lambda: self._listen(listening))
 
     def close(self) -> None:
         """Close the endpoint; what goes through it ends when its near end is closed."""
         self._thread.call(self._close)
 
-    def _listen(self) -> None:
-        if self._listener.fileno() >= 0:
-            self._loop.add_reader(self._listener, self._accept)
+    def _listen(self, listening: socket.socket) -> None:
+        self._acceptor = Acceptor(self._loop, listening, self._accepted)
 
     def _close(self) -> None:
-        if self._listener.fileno() >= 0:
-            self._loop.remove_reader(self._listener)
-            self._listener.close()
-            for task in self._tasks:
-                task.cancel()
+        if self._acceptor is not None:
+            self._acceptor.close()
+        for task in self._tasks:
+            task.cancel()
 
-    def _accept(self) -> None:
-        try:
-            near, _ = self._listener.accept()
-        except BlockingIOError:  # it has gone again
-            return
-        except OSError:  # no descriptor is left: it would be told of without end
-            self._loop.remove_reader(self._listener)
-            self._loop.call_later(_NO_DESCRIPTOR_PAUSE, self._listen)
-            return
+    def _accepted(self, near: socket.socket, where: object) -> None:
         if not _is_ours(near):
             near.close()
             return
@@ -161,7 +152,6 @@ def _local_listener() -> tuple[socket.socket, str]:
         where, endpoint = ('127.0.0.1', 0), ''
     try:
         sock.bind(where)
-        sock.setblocking(False)
         sock.listen()
     except BaseException:
         sock.close()

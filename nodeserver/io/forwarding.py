@@ -17,9 +17,10 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from nodeserver.core.errors import PortBusy
+from nodeserver.io.acceptor import Acceptor
 from nodeserver.io.datagrams import Throttle, bind_address
 from nodeserver.io.pump import PORTION, Pump
 from nodeserver.io.waitingroom import WaitingRoom
@@ -44,10 +45,7 @@ _NO_CERTIFICATE = (
     'with --certfile'
 )
 _BACKLOG = 256
-_ACCEPTED = 64  # in a turn of the loop
-_NO_DESCRIPTOR_PAUSE = 0.5
 _ONE_LINE_PER, _LINES_PER = 60.0, 20
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # seconds: an end that is gone without a word keeps its connection for less than two hours, and
 # a laptop that sleeps for one comes back to it
 _KEEPALIVE = (('TCP_KEEPIDLE', 600), ('TCP_KEEPINTVL', 300), ('TCP_KEEPCNT', 12))
@@ -68,7 +66,7 @@ class FrontDoor:
     ) -> None:
         self._loop, self._key, self._inner = loop, carriage.carriage_key(keys), inner
         self._changed, self._is_tls = changed, is_tls
-        self._listeners: list[socket.socket] = []
+        self._acceptors: list[Acceptor] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = WaitingRoom(MOST_WAITING, MOST_WAITING_OF_ONE)
         self._reaching = 0  # connections to nodes that are being made
@@ -91,8 +89,7 @@ class FrontDoor:
             if error.errno == errno.EADDRINUSE:
                 raise PortBusy(port, address, option) from error
             raise
-        self._listeners.append(sock)
-        self._loop.add_reader(sock, self._accept, sock)
+        self._acceptors.append(Acceptor(self._loop, sock, self._accepted))
         return int(sock.getsockname()[1])
 
     def admit(self, program: str) -> None:
@@ -117,10 +114,9 @@ class FrontDoor:
 
     def stop_listening(self) -> None:
         """Take no more connections."""
-        for sock in self._listeners:
-            self._loop.remove_reader(sock)
-            sock.close()
-        self._listeners.clear()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors.clear()
 
     async def aclose(self) -> None:
         """Close everything."""
@@ -134,23 +130,13 @@ class FrontDoor:
 
     # connections that come
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_ACCEPTED):
-            try:
-                sock, name = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _NO_DESCRIPTORS:  # else the loop would spin until one is free
-                    self._pause(listener, error)
-                    return
-                continue  # it was closed before we came
-            address = str(name[0]).removeprefix('::ffff:')
-            sock.setblocking(False)
-            task = self._loop.create_task(self._welcome(sock, address))
-            self._tasks.add(task)
-            task.add_done_callback(partial(self._welcomed, sock))
-            self._waiting.enter(task, address)
+    def _accepted(self, sock: socket.socket, name: Any) -> None:
+        address = str(name[0]).removeprefix('::ffff:')
+        sock.setblocking(False)
+        task = self._loop.create_task(self._welcome(sock, address))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._welcomed, sock))
+        self._waiting.enter(task, address)
 
     def _welcomed(self, sock: socket.socket, task: 'asyncio.Task[None]') -> None:
         self._tasks.discard(task)
@@ -163,16 +149,6 @@ class FrontDoor:
             return True
         self._complain(address, 'too many connections')
         return False
-
-    def _pause(self, listener: socket.socket, error: OSError) -> None:
-        self._complain('', f'connections have to wait: {error.strerror}')
-        self._loop.remove_reader(listener)
-
-        def go_on() -> None:
-            if listener in self._listeners:
-                self._loop.add_reader(listener, self._accept, listener)
-
-        self._loop.call_later(_NO_DESCRIPTOR_PAUSE, go_on)
 
     async def _welcome(self, sock: socket.socket, address: str) -> None:
         """Find out what a connection is, and join it to what it is for."""

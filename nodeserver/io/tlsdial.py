@@ -72,7 +72,9 @@ class TlsDialer(StreamDialer):
         elif self.is_greeted and error.errno == errno.ECONNREFUSED:
             self.give_up(os.strerror(errno.ECONNREFUSED).lower())
         elif self._closes_each_time(error):
-            self._refused('it closes each connection at once: is it another program?')
+            self._refused(
+                'it closes each connection at once: it is another program, or takes no more of them'
+            )
         else:
             self._open_later()
 

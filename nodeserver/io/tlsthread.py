@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nodeserver.core.errors import PeerRefused
+from nodeserver.io.acceptor import Acceptor
 from nodeserver.io.anteroom import most_connections
 from nodeserver.io.certificate import TlsIdentity
 from nodeserver.io.datagrams import Throttle, bind_address
@@ -31,8 +32,6 @@ HANDSHAKE_SECONDS: Final = 10.0  # for handshake and proof together
 MOST_UNPROVEN: Final = 256  # connections that have not finished them
 MOST_UNPROVEN_OF_ONE: Final = 64  # of one address, which may be a whole network's
 _DESCRIPTORS: Final = 3  # of each connection: its own, and those between this thread and the link
-_ACCEPTS_A_TURN = 64
-_NO_DESCRIPTORS_PAUSE = 0.5
 _ONE_LINE_PER = 60.0
 _LOOKS = 3  # at a wire, in the time that it may be silent
 
@@ -104,7 +103,7 @@ class TlsThread:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pumps: set[Pump] = set()
-        self._listening: set[socket.socket] = set()
+        self._acceptors: dict[socket.socket, Acceptor] = {}  # by where they listen
         self._unproven = WaitingRoom(MOST_UNPROVEN, MOST_UNPROVEN_OF_ONE)
         self._full = Throttle(_ONE_LINE_PER)
         self._most = max(most_connections() // _DESCRIPTORS, 1)
@@ -174,46 +173,27 @@ class TlsThread:
             self._loop.close()
 
     def _watch(self, sock: socket.socket, peer: Peer, stranger: Stranger) -> None:
-        self._listening.add(sock)
-        self._loop.add_reader(sock, self._accept, sock, peer, stranger)
+        def accepted(connection: socket.socket, name: Any) -> None:
+            self._accepted(connection, name, peer, stranger)
+
+        self._acceptors[sock] = Acceptor(self._loop, sock, accepted)
 
     def _unwatch(self, sock: socket.socket) -> None:
-        if sock in self._listening:
-            self._listening.discard(sock)
-            self._loop.remove_reader(sock)
+        acceptor = self._acceptors.pop(sock, None)
+        if acceptor is not None:
+            acceptor.close()
+
+    def _accepted(self, sock: socket.socket, name: Any, peer: Peer, stranger: Stranger) -> None:
+        if len(self._pumps) >= self._most:
+            if self._full.allows('', self._loop.time()):
+                log.warning('there are %d connections: others are closed', self._most)
             sock.close()
-
-    def _accept(self, listening: socket.socket, peer: Peer, stranger: Stranger) -> None:
-        for _ in range(_ACCEPTS_A_TURN):
-            try:
-                sock, name = listening.accept()
-            except BlockingIOError:
-                return
-            except ConnectionError:  # it has gone again
-                continue
-            except OSError as error:  # no descriptor is left: it would be told of without end
-                self._complain(f'{error.strerror}: connections have to wait (see `ulimit -n`)')
-                self._loop.remove_reader(listening)
-                again = (listening, peer, stranger)
-                self._loop.call_later(_NO_DESCRIPTORS_PAUSE, self._accept_again, *again)
-                return
-            if len(self._pumps) >= self._most:
-                self._complain(f'there are {self._most} connections: others are closed')
-                sock.close()
-                continue
-            address = plain_address(name)
-            task = self.start(self._admit(sock, address, peer, stranger))
-            # only if nobody has taken it over: a task may be cancelled before it begins
-            task.add_done_callback(lambda _, sock=sock: sock.close())  # type: ignore[misc]
-            self._unproven.enter(task, address)
-
-    def _complain(self, words: str) -> None:
-        if self._full.allows('', self._loop.time()):
-            log.warning('%s', words)
-
-    def _accept_again(self, listening: socket.socket, peer: Peer, stranger: Stranger) -> None:
-        if listening in self._listening:
-            self._watch(listening, peer, stranger)
+            return
+        address = plain_address(name)
+        task = self.start(self._admit(sock, address, peer, stranger))
+        # only if nobody has taken it over: a task may be cancelled before it begins
+        task.add_done_callback(lambda _: sock.close())
+        self._unproven.enter(task, address)
 
     async def _admit(
         self, sock: socket.socket, address: str, peer: Peer, stranger: Stranger
@@ -284,7 +264,7 @@ class TlsThread:
 
     async def _finish(self, linger: float) -> None:
         """End: first who is still unproven, then, when they are done, the others."""
-        for sock in list(self._listening):
+        for sock in list(self._acceptors):
             self._unwatch(sock)
         others = self._tasks - {asyncio.current_task()}
         for task in others:

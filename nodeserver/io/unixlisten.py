@@ -3,8 +3,8 @@
 import os
 import socket
 import struct
-from contextlib import suppress
 
+from nodeserver.io.acceptor import Acceptor
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.listener import Admits
 from nodeserver.io.streamlisten import MOST_UNGREETED, StreamListener
@@ -21,28 +21,23 @@ class UnixListener(StreamListener):
 
     def __init__(self, around: Surroundings, admits: Admits, path: str) -> None:
         super().__init__(around, admits)
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._sock.setblocking(False)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._sock.bind(path)
-            self._sock.listen(_BACKLOG)
+            sock.bind(path)
+            sock.listen(_BACKLOG)
         except OSError:
-            self._sock.close()
+            sock.close()
             raise
-        around.loop.add_reader(self._sock, self._accept)
+        self._acceptor = Acceptor(around.loop, sock, self._accepted)
 
-    def _accept(self) -> None:
-        with suppress(BlockingIOError):
-            while True:
-                sock, _ = self._sock.accept()
-                if len(self._ungreeted) >= MOST_UNGREETED or not _is_ours(sock):
-                    sock.close()
-                else:
-                    self._take_stream(sock, '')
+    def _accepted(self, sock: socket.socket, where: object) -> None:
+        if len(self._ungreeted) >= MOST_UNGREETED or not _is_ours(sock):
+            sock.close()
+        else:
+            self._take_stream(sock, '')
 
     def _shut(self, linger: float) -> None:
-        self._around.loop.remove_reader(self._sock)
-        self._sock.close()
+        self._acceptor.close()
         super()._shut(linger)
 
 

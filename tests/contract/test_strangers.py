@@ -6,9 +6,11 @@ import logging
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -34,6 +36,7 @@ from tests.contract.ends import (
     until,
     works,
 )
+from tests.support.scarcity import descriptors_below
 
 Loop = asyncio.AbstractEventLoop
 PATIENT = dataclasses.replace(QUICK, handshake_timeout=1.5)
@@ -517,3 +520,25 @@ class Recorder(Proxy):
                 self.said.append(data)
             sink.write(data)
         sink.close()
+
+
+def test_a_local_connection_waits_while_no_descriptor_is_left_and_is_taken_afterwards(
+    loop: Loop, made: Made, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as waiting:
+        a, b, path = made(), made(), f'{directory}/s'
+        b.zmq.listen_local(path)
+        a.zmq.connect(b.name, HOST, 1, path)
+        works(loop, a, b)
+        with descriptors_below(1):
+            waiting.connect(path)
+            until(loop, lambda: 'have to wait' in caplog.text, limit=5)
+            before = time.thread_time()
+            pass_time(loop, 1.2)  # it looks again twice
+            assert time.thread_time() - before < 0.3
+            works(loop, a, b)
+        assert len(caplog.records) == 1
+        us = Introduction(new_id(), 'test', '3.11', 'mine', '', 1)
+        (greeting,) = write_greeting(Kind.HELLO, us, 0)
+        waiting.sendall(struct.pack('<2I', 1, len(greeting)) + greeting)
+        until(loop, lambda: len(b.connected()) == 2, limit=5)

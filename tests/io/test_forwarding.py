@@ -421,4 +421,5 @@ def test_a_way_for_which_no_descriptor_is_left_waits_and_is_carried_afterwards(
         await asyncio.to_thread(thread.close, 1.0)
 
     run(body)
-    assert not caplog.records
+    words = 'Too many open files: connections have to wait (see `ulimit -n`)'
+    assert [record.message for record in caplog.records] == [words]

@@ -1,6 +1,5 @@
 """Sessions whose large payloads stay where they lie, on one machine, and those that cannot."""
 
-import resource
 from collections.abc import Iterator
 
 import msgspec
@@ -11,6 +10,7 @@ from nodeserver.core.messages import DropData, JobsDone, JobsProvisional, ShareD
 from nodeserver.io.sealedfile import FileExchange, SealedFile, for_this_process, sealed
 from nodeserver.wire.envelope import HEADER_SIZE, Kind, open_header
 from nodeserver.wire.session import Session
+from tests.support.scarcity import descriptors_below
 from tests.wire.test_session import TINY, A, B, Pair
 
 BIG = b'x' * 40_000
@@ -127,12 +127,8 @@ def test_a_place_where_nothing_is_breaks_the_protocol(near: FilePair, place: str
 
 def test_who_has_no_descriptors_left_gets_nothing_in_a_files_place(near: FilePair) -> None:
     near.a.send(ShareData(7, 1, payload()))  # type: ignore[arg-type]
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
-    try:
+    with descriptors_below(1):
         near.settle()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert near.at_b == [ShareData(7, 1, b'')]
 
 

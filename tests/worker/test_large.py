@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import gc
 import os
-import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from nodeserver.io import sealedfile
 from nodeserver.io.sealedfile import SealedFile
 from nodeserver.payload import dump_call, load_result
 from nodeserver.wire.outcome import decode_outcome
+from tests.support.scarcity import descriptors_below
 from tests.worker.rig import COMPUTATION, Bench, Ran, on_bench
 
 both = pytest.mark.parametrize('isolation', ['job', 'worker'])
@@ -172,13 +172,9 @@ def test_a_node_without_free_descriptors_says_so_of_the_result(tmp_path: Path) -
     async def play(bench: Bench) -> Ran:
         await bench.open(lambda n: b'x' * n)
         worker = await bench.worker()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         bench.give(worker, (SIZE,))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
-        try:
+        with descriptors_below(1):
             event = await bench.until_type(JobsReported)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         outcome, _ = decode_outcome(event.outcomes[0])
         return Ran(outcome, b'', event.raised[0], True)
 
