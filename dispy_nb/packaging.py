@@ -75,6 +75,7 @@ def declare(options: ClusterOptions, project: Project, manifest: bytes = b'') ->
         float(options.ping_interval or 0),
         options.resources(),
         manifest,
+        token=secrets.token_bytes(16),
     )
 
 

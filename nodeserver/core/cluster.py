@@ -2,9 +2,14 @@
 
 JobsSubmitted ──▶ Send(SubmitJobs)
 JobsDone ──▶ SettleJobs, then AcknowledgeOutcomes
+PeerConnected ──▶ Send(DeclareComputation), Send(ResubmitJobs) ...     a scheduler elsewhere
+
+A scheduler in the same program lives as long as its clusters.  One elsewhere may go and come back,
+or another one in its place: then it is told of everything that has not ended.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any, get_args
 
@@ -58,13 +63,17 @@ from nodeserver.core.messages import (
     JobsRetried,
     JobsSettled,
     JobsStarted,
+    KnownNode,
     NodeChanged,
     Notice,
     OutputTaken,
+    ResubmitJobs,
     ShareData,
     SubmitJobs,
 )
 from nodeserver.core.outputpace import OutputPace
+from nodeserver.core.recoveryeffects import StoreEpoch
+from nodeserver.core.unsettled import NothingKept, Unsettled
 
 # a node keeps outcomes until they are acknowledged: for so long, or so many bytes, at most
 ACKNOWLEDGE_SECONDS = 0.02
@@ -72,39 +81,64 @@ ACKNOWLEDGE_BYTES = 1 << 20
 
 
 class ClusterCore:
-    """One cluster in the user's program."""
+    """One cluster in the user's program.
 
-    def __init__(self, scheduler: str, declared: DeclareComputation) -> None:
+    `before` are jobs of a cluster that is gone, whose computation this one takes over.
+    """
+
+    def __init__(
+        self,
+        scheduler: str,
+        declared: DeclareComputation,
+        before: Sequence[ResubmitJobs] = (),
+        is_elsewhere: bool = False,
+    ) -> None:
         self._scheduler = scheduler
         self._declared = declared
-        self._pending: set[int] = set()
+        self._unsettled = Unsettled() if is_elsewhere else NothingKept()
+        self._is_away = is_elsewhere  # the scheduler, at first too
+        self._is_closing = False
+        self._cancelled: set[int] = set()  # pending jobs that the user has taken back
+        self._pending: set[int] = {job for message in before for job in message.ids}
         self._letters: dict[str, list[int]] = {}  # to be acknowledged, by node
         self._kept_bytes = 0  # that nodes keep of them
         self._acknowledge_at = inf
         self._output_pace = OutputPace()
-        self._out: list[Effect] = [Send(scheduler, declared)]
-        self._events: dict[type[Any], Callable[[Any, float], None]] = {
+        self._out: list[Effect] = []
+        self._unsettled.know(declared.nodes)
+        if is_elsewhere:
+            for message in before:
+                self._unsettled.resubmitted(message)
+        else:
+            self._out += [Send(scheduler, declared), *(Send(scheduler, m) for m in before)]
+        self._events = self._event_table()
+        self._messages = self._message_table()
+
+    def _event_table(self) -> dict[type[Any], Callable[[Any, float], None]]:
+        return {
             JobsSubmitted: self._submitted,
             DataShared: self._data_shared,
             DataDropped: self._data_dropped,
             CancelAsked: self._cancel_asked,
-            RequestMade: lambda event, now: self._send(event.message),
+            RequestMade: self._request_made,
             CloseAsked: self._close_asked,
             DeadlinePassed: lambda event, now: None,  # `end_turn` looks at the time
             MessageArrived: self._message_arrived,
-            PeerConnected: lambda event, now: None,
+            PeerConnected: self._scheduler_found,
             PeerLost: self._scheduler_lost,
             FilesToSay: lambda event, now: self._send(event.message),
         }
-        self._messages: dict[type[Any], Callable[[Any], None]] = {
+
+    def _message_table(self) -> dict[type[Any], Callable[[Any], None]]:
+        return {
             JobsStarted: self._started,
             JobsRequeued: self._requeued,
-            JobsRetried: lambda message: self._out.append(MarkRetried(message)),
+            JobsRetried: self._retried,
             JobsDone: self._done,
             JobsProvisional: self._provisional,
             JobsOutput: self._output,
             JobsSettled: self._settled,
-            NodeChanged: lambda message: self._out.append(TellNode(message)),
+            NodeChanged: self._node_changed,
             AllocateAsk: lambda message: self._out.append(AskAllocation(message)),
             Notice: lambda message: self._out.append(Report(message.level, message.text)),
             RequestAnswered: lambda message: self._out.append(SettleRequest(message)),
@@ -144,7 +178,9 @@ class ClusterCore:
         self._kept_bytes, self._acknowledge_at = 0, inf
 
     def _send(self, message: Any) -> None:
-        self._out.append(Send(self._scheduler, message))
+        """Tell the scheduler; one that is away is told what still matters when it is back."""
+        if not self._is_away:
+            self._out.append(Send(self._scheduler, message))
 
     def _message_arrived(self, event: MessageArrived, now: float) -> None:
         handler = self._messages.get(type(event.message))
@@ -154,13 +190,59 @@ class ClusterCore:
         else:
             handler(event.message)
 
+    # a scheduler elsewhere
+
+    def _scheduler_found(self, event: PeerConnected, now: float) -> None:
+        """The scheduler is here, or back: tell it of everything that has not ended."""
+        if not self._is_away:
+            return
+        self._is_away = False
+        declared = replace(
+            self._declared,
+            resubmits=len(self._unsettled),
+            nodes=[*self._unsettled.nodes.values()],
+        )
+        self._send(declared)
+        computation = declared.computation
+        for data, content in self._unsettled.data.items():
+            self._send(ShareData(computation, data, content))
+        for message in self._unsettled.resubmissions(computation):
+            self._send(message)
+        if self._cancelled:
+            self._send(CancelJobs(computation, sorted(self._cancelled)))
+        if self._is_closing:
+            self._send(CloseComputation(computation))
+
     def _scheduler_lost(self, event: PeerLost, now: float) -> None:
-        self._out.append(Report(levels.ERROR, f'the scheduler is gone: {event.reason}'))
+        """The scheduler is gone: what nodes keep is acknowledged when it comes to us again."""
+        if self._is_away:
+            return
+        self._is_away = True
+        self._letters.clear()
+        self._kept_bytes, self._acknowledge_at = 0, inf
+        epoch = self._declared.epoch + 1
+        self._declared = replace(self._declared, resumes=True, epoch=epoch)
+        text = f'the scheduler is gone: {event.reason}; jobs go on, and it is waited for'
+        self._out += [StoreEpoch(epoch), Report(levels.WARNING, text)]
+
+    def _request_made(self, event: RequestMade, now: float) -> None:
+        if not self._is_away:
+            self._send(event.message)
+            return
+        request = getattr(event.message, 'request', 0)
+        computation, reason = self._declared.computation, 'the scheduler cannot be reached now'
+        self._out.append(SettleRequest(RequestAnswered(computation, request, -1, reason)))
+
+    def _node_changed(self, message: NodeChanged) -> None:
+        """Note where a node is: it may be asked for what it has, one day."""
+        self._unsettled.know([KnownNode(message.node, message.address, message.port)])
+        self._out.append(TellNode(message))
 
     # the user's wishes
 
     def _submitted(self, event: JobsSubmitted, now: float) -> None:
         self._pending.update(event.ids)
+        self._unsettled.submitted(event)
         self._send(
             SubmitJobs(
                 self._declared.computation,
@@ -174,33 +256,44 @@ class ClusterCore:
         )
 
     def _data_shared(self, event: DataShared, now: float) -> None:
+        self._unsettled.share(event.data, event.content)
         self._send(ShareData(self._declared.computation, event.data, event.content))
 
     def _data_dropped(self, event: DataDropped, now: float) -> None:
+        for data in event.ids:
+            self._unsettled.data.pop(data, None)
         self._send(DropData(self._declared.computation, event.ids))
 
     def _cancel_asked(self, event: CancelAsked, now: float) -> None:
         ids = [job for job in event.ids if job in self._pending]
         if ids:
+            self._cancelled.update(ids)
             self._send(CancelJobs(self._declared.computation, ids))
 
     def _close_asked(self, event: CloseAsked, now: float) -> None:
+        self._is_closing = True
         self._acknowledge()
         self._send(CloseComputation(self._declared.computation))
 
     # the scheduler's answers
 
     def _started(self, message: JobsStarted) -> None:
+        self._unsettled.started(message.node, message.ids)
         self._out.append(MarkStarted(message.node, message.ids))
 
     def _requeued(self, message: JobsRequeued) -> None:
+        self._unsettled.left(message.ids)
         self._out.append(MarkRequeued(message.ids, message.reason))
+
+    def _retried(self, message: JobsRetried) -> None:
+        self._unsettled.failed(message.ids)
+        self._out.append(MarkRetried(message))
 
     def _done(self, message: JobsDone) -> None:
         """Settle what is pending; a letter that comes again finds nothing, and is acknowledged."""
         pending = [job in self._pending for job in message.ids]
         if any(pending):
-            self._pending.difference_update(message.ids)
+            self._forget(message.ids)
             self._out.append(SettleJobs(message if all(pending) else part_of(message, pending)))
         self._letters.setdefault(message.node, []).append(message.letter)
         self._kept_bytes += sum(map(len, message.outcomes))
@@ -215,9 +308,18 @@ class ClusterCore:
 
     def _settled(self, message: JobsSettled) -> None:
         ids = [job for job in message.ids if job in self._pending]
-        self._pending.difference_update(ids)
+        self._forget(ids)
         if ids:
             self._out.append(SettleUnrun(ids, message.status, message.reason))
+        if message.letter:
+            self._letters.setdefault('', []).append(message.letter)
+
+    def _forget(self, ids: list[int]) -> None:
+        """These jobs have ended."""
+        self._pending.difference_update(ids)
+        self._unsettled.settled(ids)
+        if self._cancelled:
+            self._cancelled.difference_update(ids)
 
     def _of_files(self, message: FileMessage) -> None:
         self._out.append(HearOfFiles(message))

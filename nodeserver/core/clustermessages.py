@@ -50,12 +50,16 @@ class JobsRetried:
 
 @value
 class JobsSettled:
-    """The scheduler itself ended these jobs: cancelled in the queue, or their node was lost."""
+    """The scheduler itself ended these jobs: cancelled in the queue, or their node was lost.
+
+    It is a letter of the scheduler's own: acknowledged by its number, without a node.
+    """
 
     computation: int
     ids: list[int]
     status: int
     reason: str
+    letter: int = 0  # 0: not kept
 
 
 @value

@@ -14,6 +14,7 @@ from nodeserver.core.messages import (
     Message,
     NodeChanged,
 )
+from nodeserver.core.recoveryeffects import RecoveryEffect
 from nodeserver.core.values import ONE_CPU, Resources, value
 
 # any role
@@ -375,4 +376,5 @@ Effect = (
     | AskAllocation
     | SayClosed
     | SettleRequest
+    | RecoveryEffect
 )

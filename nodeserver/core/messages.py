@@ -12,6 +12,7 @@ of the message names any.
     cluster ◀── JobsStarted, JobsDone, JobsProvisional, JobsSettled, NodeChanged ── scheduler
     scheduler ── OpenComputation, ShareData, RunJobs, StopJobs, Recall, Close ──▶ node
     cluster ── DropData, AcknowledgeOutcomes ──▶ scheduler ── the same ──▶ node
+    (`recoverymessages` has what is said when somebody has died)
     scheduler ◀── NodeDetails, ComputationReady, JobsDone, JobsProvisional, NodePulse ── node
 
 `JobsDone` and `JobsProvisional` pass through the scheduler unchanged; nobody between the job's
@@ -48,6 +49,12 @@ from nodeserver.core.fleetmessages import FleetMessage
 from nodeserver.core.notices import NodeNotice as NodeNotice
 from nodeserver.core.outputmessages import JobsOutput as JobsOutput
 from nodeserver.core.outputmessages import OutputTaken as OutputTaken
+from nodeserver.core.recoverymessages import JobsHeld as JobsHeld
+from nodeserver.core.recoverymessages import KeepOutcomes as KeepOutcomes
+from nodeserver.core.recoverymessages import KnownNode as KnownNode
+from nodeserver.core.recoverymessages import RecoveryMessage
+from nodeserver.core.recoverymessages import ResendLetters as ResendLetters
+from nodeserver.core.recoverymessages import ResubmitJobs as ResubmitJobs
 from nodeserver.core.relaymessages import RelayMessage
 from nodeserver.core.values import ONE_CPU as ONE_CPU
 from nodeserver.core.values import ORDINARY as ORDINARY
@@ -79,6 +86,13 @@ class DeclareComputation:
     ping_interval: float  # 0: no repeated pings beyond those at the start
     resources: Resources = ONE_CPU  # for each job
     manifest: bytes = b''  # of its own files
+    token: bytes = b''  # who shows it may take the computation over
+    epoch: int = 0  # how often that has been done
+    resumes: bool = False  # it was declared before, by this program or by one that is gone
+    collects: bool = False  # only what was scheduled then is wanted: nothing new is to run
+    resubmits: int = 0  # jobs in the `ResubmitJobs` that follow
+    exclusive: bool = False  # it wants all nodes for itself
+    nodes: list[KnownNode] = field(default_factory=list)  # that may have something of it
 
 
 @value
@@ -129,7 +143,10 @@ class CloseComputation:
 
 @value
 class AcknowledgeOutcomes:
-    """These letters of this node have been settled and need not be kept (also to the node)."""
+    """These letters of this node have been settled and need not be kept (also to the node).
+
+    Without a node, they are numbers of `JobsSettled`, which the scheduler keeps.
+    """
 
     computation: int
     node: str
@@ -168,6 +185,11 @@ class OpenComputation:
     resources: Resources = ONE_CPU  # for each job
     setup_args: bytes = b''  # pickled: those of `setup` and of the function `cleanup`
     manifest: bytes = b''  # of its own files
+    token: bytes = b''  # as in `DeclareComputation`, and what follows
+    epoch: int = 0
+    resumes: bool = False  # what is here of it is to be handed over
+    collects: bool = False  # if nothing is, it is not to be opened
+    yields: bool = False  # to the scheduler that has it, if that gives signs of life
 
 
 @value
@@ -253,9 +275,10 @@ class ComputationReady:
 
 @value
 class ComputationRefused:
-    """The node cannot: `kind` is 'busy' (it tells when it is free) or 'failed'.
+    """The node cannot: `kind` is 'busy' (it tells when it is free), 'empty' or 'failed'.
 
     One that could until now, and whose service hours have ended, says 'over', and is 'busy' then.
+    'empty' answers who only collects: nothing of the computation is left there.
     """
 
     computation: int
@@ -359,6 +382,7 @@ Message = (
     | FileMessage
     | FleetMessage
     | RelayMessage
+    | RecoveryMessage
     | JobsOutput
     | OutputTaken
     | AskDiagnosis

@@ -202,6 +202,8 @@ class Recruiting:
             manifest=node.manifests.get(comp.id, declared.manifest),
             setup_args=node.setup_args.get(comp.id, b''),
             resources=declared.resources,
+            token=declared.token,
+            epoch=declared.epoch,
         )
         self._emit(Send(node.id, message))
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, dataclass_transform
 
 # what a peer says it is when it connects
-NODE_ROLE, SCHEDULER_ROLE, RELAY_ROLE = 'node', 'scheduler', 'relay'
+NODE_ROLE, SCHEDULER_ROLE, RELAY_ROLE, CLIENT_ROLE = 'node', 'scheduler', 'relay', 'client'
 
 T = TypeVar('T')
 

@@ -34,7 +34,7 @@ def _value(hint: Any, name: str) -> Any:
         return {_value(key, name): _value(value, name)}
     if dataclasses.is_dataclass(hint):
         return _example(hint)
-    if args := get_args(hint):
+    if args := [arg for arg in get_args(hint) if arg is not ...]:
         return tuple(_value(arg, name) for arg in args) if get_origin(hint) is tuple else None
     plain: dict[Any, Any] = {int: 7, float: 1.5, str: name, bytes: b'bytes', bool: True}
     return plain[hint]

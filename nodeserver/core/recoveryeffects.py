@@ -1,0 +1,159 @@
+"""What is to be kept on disk, and forgotten again, so that the death of a program loses nothing.
+
+A performer of these has written and committed when it returns: what follows an effect may rely on
+it.  One that cannot write says so on the log, and the work goes on.
+
+    scheduler  RecordNode, RecordPlacements ... ──▶ journal of the cluster, state of dispyscheduler
+    cluster    StoreJobs, StoreOutcomes ...     ──▶ journal
+    node       KeepComputation, KeepLetters ... ──▶ spool
+"""
+
+from nodeserver.core.events import JobsSubmitted
+from nodeserver.core.messages import DeclareComputation, JobsDone, OpenComputation
+from nodeserver.core.recoverymessages import KnownNode
+from nodeserver.core.values import value
+
+# scheduler
+
+
+@value
+class RecordComputation:
+    """A client has declared a computation, for the first time or once more."""
+
+    client: str
+    declared: DeclareComputation
+
+
+@value
+class RecordNode:
+    """A computation is about to be opened at a node."""
+
+    computation: int
+    node: KnownNode
+
+
+@value
+class RecordPlacements:
+    """Jobs are about to go to nodes: a job without a record was never started.
+
+    Parallel columns, an entry for each node and computation.
+    """
+
+    computations: list[int]
+    nodes: list[str]
+    ids: list[list[int]]
+
+
+@value
+class RewritePlacements:
+    """These are all placements of a computation that still matter: older records can go."""
+
+    computation: int
+    nodes: list[str]
+    ids: list[list[int]]
+
+
+@value
+class ForgetComputation:
+    """Nothing of a computation is left: its records can go."""
+
+    computation: int
+
+
+# a cluster in the user's program
+
+
+@value
+class StoreJobs:
+    """Jobs are about to be submitted."""
+
+    submitted: JobsSubmitted
+
+
+@value
+class StoreOutcomes:
+    """Jobs have ended, and their outcomes are about to be acknowledged."""
+
+    done: JobsDone
+
+
+@value
+class StoreUnrun:
+    """Jobs have ended of which no node reports."""
+
+    ids: list[int]
+    status: int
+    reason: str
+
+
+@value
+class StoreEpoch:
+    """The computation is about to be taken over, for the time of this number."""
+
+    epoch: int
+
+
+# node
+
+
+@value
+class KeepComputation:
+    """Whoever takes this computation over finds here what its outcomes are told by.
+
+    Its letters follow; the numbers of later ones go on where these end.
+    """
+
+    opened: OpenComputation  # without what only a template needs
+
+
+@value
+class KeepLetters:
+    """These letters may have nobody to take them: they must outlive this process."""
+
+    computation: int
+    letters: list[JobsDone]
+
+
+@value
+class ForgetLetters:
+    """These were acknowledged."""
+
+    computation: int
+    letters: list[int]
+
+
+@value
+class ForgetKept:
+    """Nothing is kept of a computation any more."""
+
+    computation: int
+
+
+@value
+class SendKept:
+    """Send a peer the kept letters of a computation again, in the name of this node.
+
+    With no numbers, all of them.
+    """
+
+    peer: str
+    computation: int
+    letters: list[int]
+
+
+RecoveryEffect = (
+    RecordComputation
+    | RecordNode
+    | RecordPlacements
+    | RewritePlacements
+    | ForgetComputation
+    | StoreJobs
+    | StoreOutcomes
+    | StoreUnrun
+    | StoreEpoch
+    | KeepComputation
+    | KeepLetters
+    | ForgetLetters
+    | ForgetKept
+    | SendKept
+)
