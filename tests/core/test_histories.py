@@ -26,9 +26,9 @@ from nodeserver.core.transfer import Outgoing
 from nodeserver.wire.session import Limits
 from tests.support import histories, operations
 from tests.support.histories import History, shrink, strategy
-from tests.support.hosts import Cluster
 from tests.support.network import PERFECT
 from tests.support.promises import Fate, Promise, PromiseBroken, Witness
+from tests.support.users import Cluster
 from tests.support.world import TIGHT, World
 
 pytestmark = pytest.mark.timeout(300)  # ten seconds on a machine that has nothing else to do
