@@ -209,7 +209,7 @@ def test_a_late_attempt_that_is_believed_is_noticed() -> None:
     witness.ordered('b', m.RunJobs(7, [1], [2], [b'']))
     letter = m.JobsDone(7, 'a', 1, [1], [1], [JobStatus.FINISHED], [b''], [''], [0.1])
     with pytest.raises(PromiseBroken, match='late attempt'):
-        witness.settled(letter)
+        witness.believed(letter)
 
 
 def _try_again(self: Endings, node: NodeRecord, comp: Computation, reason: str) -> None:

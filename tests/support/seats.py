@@ -5,10 +5,18 @@ SchedulerProgram: a SchedulerSeat ◀── SimulatedListener ──▶ user pro
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from nodeserver.core import effects as do
 from nodeserver.core import events as seen
-from nodeserver.core.messages import Message, RunJobs
+from nodeserver.core.messages import (
+    JobsDone,
+    JobsProvisional,
+    JobsRequeued,
+    JobsRetried,
+    Message,
+    RunJobs,
+)
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.dialer import OTHER_WAY_ROUND
@@ -71,6 +79,14 @@ class SchedulerSeat:
         self.door = Door(program, self.end, self.listener)
         self.to_client: Callable[[str, Message], bool] = lambda peer, message: False
         self._knocks: set[tuple[str, int]] = set()
+        witness = around.witness
+        self._witnessed: dict[type[Message], Callable[[str, Any], None]] = {
+            RunJobs: witness.ordered,
+            JobsRequeued: lambda peer, message: witness.withdrawn(message),
+            JobsRetried: lambda peer, message: witness.withdrawn(message),
+            JobsDone: lambda peer, message: witness.believed(message),
+            JobsProvisional: lambda peer, message: witness.believed(message),
+        }
         program.seat(
             core,
             {
@@ -115,8 +131,8 @@ class SchedulerSeat:
         return dialled + list(self.listener.sessions.values())
 
     def _send(self, peer: str, message: Message) -> None:
-        if isinstance(message, RunJobs):
-            self._around.witness.ordered(peer, message)
+        if type(message) in self._witnessed:
+            self._witnessed[type(message)](peer, message)
         if self.to_client(peer, message):
             return
         if peer in self.dialers:
