@@ -8,6 +8,7 @@ from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
 from nodeserver.core.nodeevents import (
     ClockRead,
     CpusChosen,
+    KeptFound,
     OwnerGone,
     PauseAsked,
     ReleaseAsked,
@@ -377,6 +378,7 @@ Event = (
     | AvailabilityMeasured
     | StopAsked
     | OwnerGone
+    | KeptFound
     | ClockRead
     | CpusChosen
     | PauseAsked
