@@ -10,6 +10,7 @@ from typing import Any
 
 from nodeserver.core import effects as do
 from nodeserver.core import events as seen
+from nodeserver.core.closings import CLOSE_TIMEOUT
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.fleetmessages import RequestAnswered
@@ -22,7 +23,7 @@ from nodeserver.core.messages import (
 )
 from nodeserver.core.node import NodeCore
 from nodeserver.core.nodefacts import NodeFacts
-from nodeserver.core.scheduler import CLOSE_TIMEOUT, SchedulerCore
+from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus
 from nodeserver.io.dialer import OTHER_WAY_ROUND
 from nodeserver.io.driver import MOST_ROUNDS, Core
