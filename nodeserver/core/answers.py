@@ -1,7 +1,9 @@
 """What nodes answer of the jobs that they were given, and what of it is believed (D4)."""
 
+from collections.abc import Callable
 from itertools import compress
 
+from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.letters import acknowledgement, part_of
 from nodeserver.core.messages import ComputationRefused, JobsDone, JobsReturned
@@ -17,6 +19,8 @@ class Answers:
         self._parts = parts
         self._computations = parts.fleet.computations
         self._dispatch = parts.dispatch
+        # whether an answer is part of a handover, and so to be looked at when that is complete
+        self.is_early: Callable[[NodeRecord, Computation, JobsDone | JobsReturned], bool]
 
     def done(self, node: NodeRecord, message: JobsDone, now: float) -> None:
         """Jobs have ended: pass on what is told of current attempts."""
@@ -24,8 +28,12 @@ class Answers:
         if comp is None or comp.closing:
             self._parts.send(node.id, acknowledgement(message))
             return
+        if comp.takeover is not None and self.is_early(node, comp, message):
+            return
         current = comp.are_current(message.ids, message.attempts, node.id)
         if False in current:
+            if self._is_passed_again(node, comp, message):
+                return
             message = part_of(message, current)
         if not message.ids:
             self._parts.send(node.id, acknowledgement(message))
@@ -35,19 +43,33 @@ class Answers:
         if comp.has_retries:
             message, retried = split(comp, message)
             if retried is not None:
+                self._parts.records.note(comp, '', retried.ids)
                 self._dispatch.enlist(comp)
                 self._parts.send(comp.client, retried)
         comp.settle(message.ids)
         if message.ids:
+            comp.undelivered.passed(node.id, message.letter, message.ids)
             self._parts.send(comp.client, message)
+            if comp.takeover is not None:
+                comp.takeover.settled.update(message.ids)
         else:
             self._parts.send(node.id, acknowledgement(message))
+
+    def _is_passed_again(self, node: NodeRecord, comp: Computation, message: JobsDone) -> bool:
+        """Whether a letter was believed before: its client may not have got it."""
+        believed = set(comp.undelivered.believed_in(node.id, message.letter))
+        if believed:
+            keep = [job in believed for job in message.ids]
+            self._parts.send(comp.client, part_of(message, keep))
+        return bool(believed)
 
     def returned(self, node: NodeRecord, message: JobsReturned, now: float) -> None:
         """A node gives back what it has not begun."""
         comp = self._computations.get(message.computation)
         if comp is None or comp.closing:
             self._dispatch.recalls.returned(node, message.computation, of_use=True)
+            return
+        if comp.takeover is not None and self.is_early(node, comp, message):
             return
         current = comp.are_current(message.ids, message.attempts, node.id)
         ids = list(compress(message.ids, current))

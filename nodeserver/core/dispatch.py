@@ -117,6 +117,7 @@ class Dispatch:
                     break  # else the next ones may look in the next turn
             else:
                 comp.forget_cancelled()
+        self._fleet.records.placed(plan)  # before anything of it is sent
         for (node, computation), portion in plan.items():
             self._announce(self._fleet.computations[computation], node, portion)
 

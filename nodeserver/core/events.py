@@ -12,6 +12,7 @@ from nodeserver.core.nodeevents import (
     PauseAsked,
     ReleaseAsked,
 )
+from nodeserver.core.recoveryevents import PlacementsKnown as PlacementsKnown
 from nodeserver.core.values import value
 
 # links
@@ -381,4 +382,5 @@ Event = (
     | CpusChosen
     | PauseAsked
     | ReleaseAsked
+    | PlacementsKnown
 )

@@ -17,11 +17,13 @@ from nodeserver.core.watching import Watching
 class Parts:
     """The small machines of one scheduler, and the way out of it."""
 
-    def __init__(self, emit: Callable[[Effect], None], is_tls: bool) -> None:
+    def __init__(self, emit: Callable[[Effect], None], is_tls: bool, is_shared: bool) -> None:
         self.emit = emit
         self.fleet = Recruiting(emit, self._node_changed, is_tls)
+        self.records = self.fleet.records
+        self.fleet.is_shared = is_shared
         self.dispatch = Dispatch(self.fleet, emit)
-        self.endings = Endings(self.dispatch, emit)
+        self.endings = Endings(self.dispatch, self.records, emit, is_shared)
         self.steering = Steering(self.fleet, self.dispatch, self.endings, emit)
         self.watching = Watching(self.fleet, emit)
         self.deadlines = Deadlines(self.fleet, self.watching)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nodeserver.core import levels
+from nodeserver.core.absence import Absence
 from nodeserver.core.answers import Answers
 from nodeserver.core.claims import is_own, lie_of
 from nodeserver.core.closings import Closings
@@ -21,12 +22,14 @@ from nodeserver.core.events import (
     Event,
     MessageArrived,
     PeerLost,
+    PlacementsKnown,
     StopAsked,
 )
 from nodeserver.core.expiry import Expiry
 from nodeserver.core.explain import explain, notice
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.fleetmessages import WatchFigures
+from nodeserver.core.handovers import Handovers
 from nodeserver.core.listing import NodeList, list_nodes
 from nodeserver.core.losses import Losses
 from nodeserver.core.messages import (
@@ -41,6 +44,7 @@ from nodeserver.core.messages import (
     DropData,
     Farewell,
     JobsDone,
+    JobsHeld,
     JobsOutput,
     JobsProvisional,
     JobsReturned,
@@ -52,23 +56,34 @@ from nodeserver.core.messages import (
     NodePulse,
     Notice,
     OutputTaken,
+    ResubmitJobs,
     ShareData,
     SubmitJobs,
 )
 from nodeserver.core.parts import Parts
 from nodeserver.core.passing import Passing
 
+ZOMBIE_SECONDS = 3600.0  # for which the nodes of a client that is away are kept for it (D17)
+
 
 class SchedulerCore:
     """Jobs of many computations on many nodes."""
 
-    def __init__(self, is_tls: bool = False) -> None:
+    def __init__(
+        self,
+        is_tls: bool = False,
+        is_shared: bool = False,
+        zombie_seconds: float = ZOMBIE_SECONDS,
+    ) -> None:
         self._out: list[Effect] = []
-        self._parts = parts = Parts(self._out.append, is_tls)
+        self._parts = parts = Parts(self._out.append, is_tls, is_shared)
         self._fleet, self._dispatch = parts.fleet, parts.dispatch
         self._deadlines, self._endings = parts.deadlines, parts.endings
         self._closings = Closings(parts)
-        self._losses = Losses(parts, self._closings)
+        self._answers = Answers(parts)
+        self._handovers = Handovers(parts, self._answers)
+        self._absence = Absence(parts, self._closings, self._handovers, zombie_seconds)
+        self._losses = Losses(parts, self._closings, self._handovers)
         self._expiry = Expiry(self._fleet.computations, self._out.append)
         self._passing = Passing(self._fleet, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
@@ -78,6 +93,7 @@ class SchedulerCore:
             PeerLost: self._peer_lost,
             DeadlinePassed: self._deadline_passed,
             StopAsked: self._stop_asked,
+            PlacementsKnown: self._absence.known,
         }
         self._from_client = self._client_table()
         self._from_node = self._node_table()
@@ -87,6 +103,7 @@ class SchedulerCore:
         return {
             DeclareComputation: self._declare,
             SubmitJobs: self._submit,
+            ResubmitJobs: self._handovers.resubmit,
             **dict.fromkeys((ShareData, DropData), self._share),
             CancelJobs: self._cancel,
             CloseComputation: self._closings.close,
@@ -98,12 +115,13 @@ class SchedulerCore:
         }
 
     def _node_table(self) -> dict[type[Any], Callable[[NodeRecord, Any, float], None]]:
-        fleet, answers = self._fleet, Answers(self._parts)
+        fleet, answers, handovers = self._fleet, self._answers, self._handovers
         return {
             NodeDetails: fleet.details,
             NodePulse: fleet.pulse,
-            ComputationReady: lambda node, message, now: fleet.ready(node, message),
-            ComputationRefused: answers.refused,
+            ComputationReady: self._ready,
+            ComputationRefused: handovers.refused,
+            JobsHeld: self._held,
             NodeFree: fleet.node_free,
             JobsDone: answers.done,
             **dict.fromkeys((JobsProvisional, JobsOutput), self._passing.to_client),
@@ -127,6 +145,7 @@ class SchedulerCore:
         """Hand out waiting jobs, once everything that has arrived is known."""
         self._parts.steering.run(now)
         self._dispatch.run(now)
+        self._parts.records.flush()
         return self._take()
 
     def next_deadline(self) -> float | None:
@@ -148,7 +167,7 @@ class SchedulerCore:
         self._deadlines.check()
 
     def _take(self) -> list[Effect]:
-        effects = self._out[:]
+        effects = self._absence.without_absent(self._out[:])
         self._out.clear()
         return effects
 
@@ -173,9 +192,10 @@ class SchedulerCore:
     # from clients
 
     def _declare(self, peer: str, message: DeclareComputation, now: float) -> None:
-        self._deadlines.pulse_by(now + message.pulse_interval)
-        self._fleet.declare(Computation(peer, message, now), now)
-        self._expiry.declared(self._fleet.computations[message.computation])
+        comp = self._absence.declare(peer, message, now)
+        if comp is not None:
+            self._deadlines.pulse_by(now + message.pulse_interval)
+            self._expiry.declared(comp)
 
     def _submit(self, peer: str, message: SubmitJobs, now: float) -> None:
         comp = self._fleet.computations.get(message.computation)
@@ -198,8 +218,22 @@ class SchedulerCore:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None:
             self._endings.cancel(comp, message.ids)
+            self._handovers.cancel(comp, message.ids)
 
-    # nodes that go
+    # nodes that come and go
+
+    def _ready(self, node: NodeRecord, message: ComputationReady, now: float) -> None:
+        self._handovers.ready(node, message, now)
+        self._keep(node, message.computation)
+
+    def _held(self, node: NodeRecord, message: JobsHeld, now: float) -> None:
+        self._handovers.held(node, message, now)
+        self._keep(node, message.computation)
+
+    def _keep(self, node: NodeRecord, computation: int) -> None:
+        comp = self._fleet.computations.get(computation)
+        if comp is not None:
+            self._absence.keep(node, comp)
 
     def _peer_lost(self, event: PeerLost, now: float) -> None:
         node = self._fleet.nodes.get(event.peer)
@@ -207,6 +241,8 @@ class SchedulerCore:
             self._losses.lose(node, event.reason, now, is_gone=node.has_called)
         elif event.peer in self._fleet.discovery.relays:
             self._fleet.discovery.relays.lost(event, now)
+        else:
+            self._absence.lost(event.peer, now)
 
     def _stop_asked(self, event: StopAsked, now: float) -> None:
         for node in self._fleet.nodes.values():
@@ -220,7 +256,9 @@ class SchedulerCore:
             self._losses.pulse(now)
         self._parts.watching.ask(now)
         self._fleet.discovery.relays.due(now)
+        self._absence.due(now)
         for comp in list(self._fleet.computations.values()):
+            self._handovers.due(comp, now)
             self._fleet.discovery.due(comp, now)
             self._notice_due(comp, now)
             self._closings.due(comp, now)

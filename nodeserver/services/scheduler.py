@@ -28,6 +28,13 @@ from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import CertificateExpiring, StopAsked
 from nodeserver.core.listing import NodeList
 from nodeserver.core.messages import DeclareComputation
+from nodeserver.core.recoveryeffects import (
+    ForgetComputation,
+    RecordComputation,
+    RecordNode,
+    RecordPlacements,
+    RewritePlacements,
+)
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.certificate import Certificate, TlsIdentity
@@ -46,6 +53,14 @@ from nodeserver.wire.beacon import Asker, Callback, Role
 
 _log = logging.getLogger(__name__)
 
+# what can be put on record of the jobs that nodes have
+RECORDS: tuple[type[Any], ...] = (
+    RecordComputation,
+    RecordNode,
+    RecordPlacements,
+    RewritePlacements,
+    ForgetComputation,
+)
 SCHEDULER = 'scheduler'  # its name on links within the process
 
 
@@ -81,6 +96,7 @@ class SchedulerService:
                 Disconnect: self._disconnect,
                 UseRelay: self._use_relay,
                 Report: write_report,
+                **dict.fromkeys(RECORDS, lambda effect: None),
             },
         )
         self._local: dict[str, LocalLink] = {}

@@ -29,7 +29,7 @@ from nodeserver.io.dialer import OTHER_WAY_ROUND
 from nodeserver.io.driver import MOST_ROUNDS, Core
 from nodeserver.io.locallink import LocalLink
 from nodeserver.services.node import MEASURE_INTERVAL
-from nodeserver.services.scheduler import SCHEDULER
+from nodeserver.services.scheduler import RECORDS, SCHEDULER
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
 from tests.support.files import ClusterFiles, Manifests, Mishaps, NodeFiles
@@ -430,6 +430,7 @@ class ClientProgram(LoopProgram):
                 do.Connect: lambda e: self._connect(e.node),
                 do.Disconnect: lambda e: self._disconnect(e.peer),
                 do.Report: lambda e: None,
+                **dict.fromkeys(RECORDS, lambda e: None),
             },
         )
 
