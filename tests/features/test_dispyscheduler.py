@@ -30,7 +30,7 @@ def test_it_runs_jobs_of_programs_at_nodes(own_home: Any) -> None:
     node_port = free_port()
     with (
         node_program('-i', '127.0.0.1', '-p', node_port, '-c', 2),
-        scheduler() as (server, port),
+        scheduler() as (_, port),
         client(port, double, node_port=node_port, nodes=('127.0.0.1',)) as one,
     ):
         eventually(lambda: one.connected)
