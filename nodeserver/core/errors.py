@@ -99,6 +99,34 @@ class FileRefused(DispyError, OSError):  # noqa: N818
     """A file may not be put, or cannot be taken, where it was asked for."""
 
 
+class DatabaseError(DispyError, OSError):
+    """A file of the package's own records cannot be used; the text names it and says why."""
+
+
+class DatabaseExposed(DatabaseError):  # noqa: N818
+    """It is not this user's alone: others can read or replace it, or it is a link."""
+
+
+class DatabaseBusy(DatabaseError):  # noqa: N818
+    """Another program has it open."""
+
+
+class DatabaseForeign(DatabaseError):  # noqa: N818
+    """It is something else: no database at all, or that of another program."""
+
+
+class DatabaseVersionUnknown(DatabaseError):  # noqa: N818
+    """Another version of this package has written it, in a way that this one cannot read."""
+
+
+class DatabaseDamaged(DatabaseError):  # noqa: N818
+    """It is not whole, or does not hold what it should."""
+
+
+class DatabaseUnwritable(DatabaseError):  # noqa: N818
+    """It cannot be made or written: the disk is full, or there is no permission."""
+
+
 class ConfigurationError(DispyError, ValueError):
     """A configuration file is missing, or malformed: the text names it, the key and the value."""
 

@@ -60,6 +60,7 @@ from nodeserver.core.messages import (
     ShareData,
     SubmitJobs,
 )
+from nodeserver.core.overview import Overview, overview
 from nodeserver.core.passing import Passing
 from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.retries import split
@@ -149,6 +150,10 @@ class SchedulerCore:
     def list_nodes(self, now: float) -> NodeList:
         """List the nodes that were found, with the reasons of those that are not used (V03)."""
         return list_nodes(self._fleet, now)
+
+    def overview(self, now: float) -> Overview:
+        """Count what there is to do (M01)."""
+        return overview(self._fleet, now)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the books do not balance."""
