@@ -11,6 +11,7 @@ from itertools import compress
 from typing import Any
 
 from nodeserver.core import levels
+from nodeserver.core.answering import Answering
 from nodeserver.core.claims import is_own, lie_of
 from nodeserver.core.computation import NOTICE_INTERVAL, Computation
 from nodeserver.core.deadlines import Deadlines
@@ -104,6 +105,7 @@ class SchedulerCore:
             WatchFigures: self._watching.watch,
             AllocateAnswer: lambda peer, message, now: self._fleet.answered(message, now),
             **self._files.from_client,
+            **Answering(self._fleet, self._out.append).from_client,
         }
         self._from_client |= dict.fromkeys(self._steering.requests, self._steering.asked)
         self._from_node: dict[type[Any], Callable[[NodeRecord, Any, float], None]] = {
