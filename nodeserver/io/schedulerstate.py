@@ -53,7 +53,6 @@ CREATE TABLE placement (
 );
 CREATE INDEX placement_of ON placement (computation)
 """
-_TABLES: Final = ('placement', 'node', 'computation')
 
 _Change = tuple[str, list[tuple[Any, ...]]]
 
@@ -155,12 +154,11 @@ class SchedulerState:
 
     def forget(self, computation: int) -> None:
         """Drop all that was noted of a computation."""
-        column = {'computation': 'id'}
+        row = [(computation,)]
         self._write(
-            *(
-                (f'DELETE FROM {table} WHERE {column.get(table, "computation")} = ?', [(computation,)])
-                for table in _TABLES
-            )
+            ('DELETE FROM placement WHERE computation = ?', row),
+            ('DELETE FROM node WHERE computation = ?', row),
+            ('DELETE FROM computation WHERE id = ?', row),
         )
 
     def try_again(self) -> None:
@@ -219,10 +217,10 @@ class SchedulerState:
             raise DatabaseDamaged(f'{self._path} does not hold what it should: {error}') from error
 
     def _one(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> KnownComputation:
-        computation, token, epoch, name, hosts, port = msgspec.convert(row, _ROW)
+        computation, token, epoch, name, hosts, port = msgspec.convert(row, _ROW, builtin_types=(bytes,))
         words = 'SELECT node, address, port, via FROM node WHERE computation = ?'
         found = connection.execute(words, (computation,)).fetchall()
-        nodes = [KnownNode(*each) for each in msgspec.convert(found, list[_NODE])]
+        nodes = [KnownNode(*each) for each in msgspec.convert(found, list[_NODE], builtin_types=(bytes,))]
         words = 'SELECT node, jobs FROM placement WHERE computation = ? ORDER BY number'
         placements: dict[int, str] = {}
         for node, jobs in connection.execute(words, (computation,)):

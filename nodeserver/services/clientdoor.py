@@ -79,6 +79,7 @@ class ClientDoor:
     def __init__(self, driver: Driver, scheduler: SchedulerService, options: DoorOptions) -> None:
         self._scheduler, self._options, self._loop = scheduler, options, driver.loop
         self._sought: dict[Place, list[Target]] = {}  # whom we connect to
+        self._dialled: dict[str, str] = {}  # addresses of these, by what the link calls them
         self._is_closed = False
         self.ended = 0  # jobs of all clients so far
         self.addresses: dict[str, str] = {}  # of the clients that are connected, by name
@@ -131,6 +132,7 @@ class ClientDoor:
     def found(self, place: Place) -> None:
         """Seek a program no more."""
         for target in self._sought.pop(place, ()):
+            self._dialled.pop(str(target), None)
             self._link.withdraw(target)
 
     def place_of(self, client: str, declared: DeclareComputation) -> Place:
@@ -168,6 +170,7 @@ class ClientDoor:
             for address in addresses[:1]:
                 target = Target(address, place.port)
                 self._sought.setdefault(place, []).append(target)
+                self._dialled[str(target)] = address
                 self._link.dial(target)
 
     # what happens on the link
@@ -182,9 +185,10 @@ class ClientDoor:
             self._link.disconnect(event.peer, self._closed_for)
             return
         name = self._names[event.peer] = f'client-{event.peer}'
-        self.addresses[name] = event.address or _HERE
+        address = self._dialled.pop(event.address, event.address) or _HERE
+        self.addresses[name] = address
         self._scheduler.admit(name, _Way(self, self._link, event.peer))
-        self._scheduler.post(PeerConnected(name, event.address, CLIENT_ROLE))
+        self._scheduler.post(PeerConnected(name, address, CLIENT_ROLE))
 
     def _gone(self, event: PeerLost) -> None:
         name = self._names.pop(event.peer, None)
