@@ -20,17 +20,19 @@ from nodeserver.cli.options import (
     Joined,
     Repeated,
     add_alias,
+    add_health_option,
     add_option,
     new_parser,
     node_name,
     outside_hosts,
     patience,
+    place_to_watch,
     port_number,
     port_to_dial,
     seconds,
 )
 from nodeserver.cli.schedulercommands import SchedulerCommands
-from nodeserver.cli.server import no_terminal, run_server, tell_security
+from nodeserver.cli.server import no_terminal, run_server, tell_health, tell_security
 from nodeserver.core.errors import UsageError
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS
 from nodeserver.core.recruiting import PULSE_INTERVAL
@@ -88,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(parser, '--dest_path_prefix', type=Path, metavar='DIRECTORY', help=_PREFIX_HELP)
     add_option(parser, '--clean', action='store_true', help=_CLEAN_HELP)
     add_option(parser, '--daemon', action='store_true', help=_DAEMON_HELP)
+    add_health_option(parser)
     _add_time_options(parser)
     _add_security_options(parser)
     add_configuration_options(parser)
@@ -243,6 +246,7 @@ def options_of(arguments: argparse.Namespace, directory: Path) -> SharedOptions:
         arguments.drain_timeout,
         arguments.zombie_interval * 60,
         directory,
+        place_to_watch(arguments.health) if arguments.health else None,
     )
 
 
@@ -274,7 +278,9 @@ async def serve(options: SharedOptions) -> int:
     signals = StopSignals(loop, service.stop)
     commands: LineReader | None = None
     try:
-        _tell_start(options, service.start())
+        ports = service.start()
+        _tell_start(options, ports)
+        tell_health(options.health, service.health_port)
         gc.freeze()  # what is there now stays: no need to look through it again and again
         if can_have_commands():
             obey = SchedulerCommands(service).obey

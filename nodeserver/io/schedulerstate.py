@@ -217,14 +217,18 @@ class SchedulerState:
             raise DatabaseDamaged(f'{self._path} does not hold what it should: {error}') from error
 
     def _one(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> KnownComputation:
-        computation, token, epoch, name, hosts, port = msgspec.convert(row, _ROW, builtin_types=(bytes,))
+        computation, token, epoch, name, hosts, port = msgspec.convert(
+            row, _ROW, builtin_types=(bytes,)
+        )
         words = 'SELECT node, address, port, via FROM node WHERE computation = ?'
         found = connection.execute(words, (computation,)).fetchall()
-        nodes = [KnownNode(*each) for each in msgspec.convert(found, list[_NODE], builtin_types=(bytes,))]
+        nodes = [
+            KnownNode(*each) for each in msgspec.convert(found, list[_NODE], builtin_types=(bytes,))
+        ]
         words = 'SELECT node, jobs FROM placement WHERE computation = ? ORDER BY number'
         placements: dict[int, str] = {}
         for node, jobs in connection.execute(words, (computation,)):
-            placements.update(dict.fromkeys(_decode(jobs), msgspec.convert(node, str)))
+            placements.update(dict.fromkeys(_decode(jobs), _typed(node, str)))
         place = Place(tuple(hosts.split('\n')) if hosts else (), port)
         return KnownComputation(computation, token, epoch, name, place, nodes, placements)
 
@@ -270,6 +274,11 @@ class SchedulerState:
 
 _ROW = tuple[int, bytes, int, str, str, int]
 _NODE = tuple[str, str, int, str]
+
+
+def _typed(found: Any, kind: Any) -> Any:
+    """Check what a file holds: columns of SQLite take values of any type."""
+    return msgspec.convert(found, kind, builtin_types=(bytes,))
 
 
 def _placed(rows: Iterable[tuple[int, str, list[int]]]) -> _Change:

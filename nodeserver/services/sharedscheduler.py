@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS
-from nodeserver.core.overview import Overview, describe
+from nodeserver.core.overview import Overview
 from nodeserver.core.recoveryeffects import (
     ForgetComputation,
     RecordComputation,
@@ -22,10 +22,12 @@ from nodeserver.core.recoveryeffects import (
 )
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.io.driver import Driver, Performers
+from nodeserver.io.health import HealthServer
 from nodeserver.io.lookup import look_up
 from nodeserver.io.schedulerstate import Place, SchedulerState
 from nodeserver.services.clientdoor import ClientDoor, DoorOptions
 from nodeserver.services.scheduler import SchedulerOptions, SchedulerService
+from nodeserver.services.schedulerpages import SchedulerPages
 
 SEARCH_INTERVAL = 5.0  # seconds between two questions to a node of `--nodes`: they do no harm
 DRAIN_TIMEOUT = 60.0
@@ -46,6 +48,7 @@ class SharedOptions:
     drain_timeout: float = DRAIN_TIMEOUT
     zombie_seconds: float = ZOMBIE_SECONDS  # without a word of a program that is gone
     directory: Path | None = None  # where the state is kept; None: nowhere
+    health: tuple[str, int] | None = None  # where it can be watched by HTTP
 
 
 class SharedSchedulerService:
@@ -81,6 +84,12 @@ class SharedSchedulerService:
         self._door = ClientDoor(driver, self._scheduler, options.door)
         closing.callback(self._door.close)
         port = self._door.listen()
+        self._pages = SchedulerPages(options.name, self._scheduler, self._door)
+        self.health_port = 0
+        if options.health is not None:
+            health = HealthServer(self._loop, self._pages.pages)
+            closing.callback(health.close)
+            self.health_port = health.listen(*options.health, '--health')
         closing.callback(self._stop_timers)
         self._take_over()
         self._ask_for_nodes()
@@ -92,7 +101,7 @@ class SharedSchedulerService:
         if at_once:
             self._end(reason)
         elif not self._reason:
-            self._reason = reason
+            self._reason = self._pages.ending = reason
             self._door.admit_nobody(f'the scheduler at this place ends: {reason}')
             self._ends_at = self._loop.time() + self._options.drain_timeout
             self._look_for_end()
@@ -103,7 +112,11 @@ class SharedSchedulerService:
 
     def status(self) -> list[str]:
         """Say in words what the scheduler does."""
-        return describe(self._options.name, self.overview(), len(self._door.addresses))
+        return self._pages.in_words()
+
+    def status_as_json(self) -> str:
+        """Say the same for programs."""
+        return self._pages.as_json()
 
     async def run(self) -> str:
         """Serve until stopped; the reason of the end."""
@@ -119,7 +132,8 @@ class SharedSchedulerService:
         self._scheduler.close('the scheduler has ended', comes_back=has_programs)
 
     def _look_for_end(self) -> None:
-        unfinished = self.overview().unfinished
+        seen = self.overview()
+        unfinished = seen.waiting + seen.running
         if not unfinished:
             self._end(self._reason)
         elif self._loop.time() >= self._ends_at:
