@@ -21,7 +21,7 @@ from dispy_nb.notebook.magics.clusters import (
 )
 from dispy_nb.notebook.magics.words import call_of, check_name, is_expression, unquoted, value_of
 from dispy_nb.notebook.tables import Table
-from dispy_nb.tocome import SharedJobCluster
+from dispy_nb.sharedcluster import SharedJobCluster
 
 FIRST_STEPS = (
     '`%dispy start` starts node servers on this machine, `%dispy nodes` looks for others, and '
