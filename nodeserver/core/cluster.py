@@ -105,7 +105,7 @@ class ClusterCore:
         self._is_away = is_elsewhere  # the scheduler, at first too
         self._is_known = declared.resumes  # some scheduler has heard of the computation
         self._missing = Missing(declared.name)
-        self._asked = Asked(declared.computation)
+        self._asked = Asked(declared.computation, is_elsewhere)
         self._is_closing = False
         self._cancelled: set[int] = set()  # pending jobs that the user has taken back
         self._pending: set[int] = {job for message in before for job in message.ids}

@@ -113,7 +113,7 @@ class RemoteScheduler:
         hosts = [*self._options.ext_ip_addr]
         declared = replace(declared, port=self._port, hosts=hosts)
         core = ClusterCore(SCHEDULER, declared, is_elsewhere=True)
-        table = {
+        table: dict[type[Any], Callable[[Any], None]] = {
             StoreEpoch: lambda effect: None,  # where nobody keeps a record
             **performers,
             Send: lambda effect: self._send(effect.message),
