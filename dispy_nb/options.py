@@ -69,7 +69,7 @@ class ClusterOptions:
     def check(self) -> None:
         """Raise `UsageError` for a wrong value and `NotYetSupported` for a feature to come."""
         self._check_supported()
-        self.nodes = self._all_nodes()
+        self.nodes = self.with_own_nodes(['*'] if self.nodes is None else self.nodes)
         if isinstance(self.computation, str):
             _check_program(self.computation)
         elif not callable(self.computation):
@@ -117,9 +117,9 @@ class ClusterOptions:
         cpus = _whole('cpus', self.cpus, 1)
         return Resources(cpus, bytes_of(self.memory), _whole('gpus', self.gpus, 0))
 
-    def _all_nodes(self) -> Sequence[Any]:
-        """Return the elements of `nodes`, and the nodes that this program has started."""
-        return with_local_nodes(['*'] if self.nodes is None else self.nodes)
+    def with_own_nodes(self, nodes: Any) -> Any:
+        """Add the nodes that this program has started, where any nodes are asked for."""
+        return with_local_nodes(nodes)
 
     def _check_supported(self) -> None:
         for name in ('recover_file',):

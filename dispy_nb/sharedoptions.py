@@ -1,6 +1,5 @@
 """What a cluster is made with whose scheduler is `dispyscheduler`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +43,9 @@ class SharedOptions(ClusterOptions):
         """Where the scheduler is."""
         return SchedulerPlace(self.scheduler_node or '', self.scheduler_port or SCHEDULER_PORT)
 
-    def _all_nodes(self) -> Sequence[Any]:
-        """Return the elements of `nodes`: of this program's own nodes the scheduler knows nothing.
+    def with_own_nodes(self, nodes: Any) -> Any:
+        """Add nothing: the nodes that this program has started serve this program alone.
 
         They listen on this machine's loopback interface, which may not be the scheduler's.
         """
-        return ['*'] if self.nodes is None else self.nodes
+        return nodes

@@ -49,7 +49,9 @@ class Asked:
 
     def give_up(self, reason: str) -> list[Effect]:
         """The scheduler is gone, and with it the answers, and all that was under way."""
-        effects: list[Effect] = [self.refusal(request, reason) for request in self._requests.values()]
+        effects: list[Effect] = [
+            self.refusal(request, reason) for request in self._requests.values()
+        ]
         for node in self._nodes:
             failed = FilesFailed(self._computation, node, OWN_FILES, reason)
             effects.append(HearOfFiles(failed))
