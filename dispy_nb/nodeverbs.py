@@ -175,7 +175,7 @@ class NodeVerbs:
         return self._request(verb, lambda c, number: kind(c, number, names, *more))
 
     def _request(self, verb: str, make: Callable[[int, int], Message]) -> int:
-        """Ask the scheduler and return what it answers; why it fails is logged."""
+        """Ask the scheduler and return what it answers; what there is to say of it is logged."""
         self._check_open_for(verb)
 
         def post(number: int) -> None:
@@ -185,7 +185,7 @@ class NodeVerbs:
         if answer is None:
             self._check_open_for(verb, closed=True)
             return -1
-        if answer.value < 0:
+        if answer.reason:
             _log.warning('%s: %s(): %s', self.name, verb, answer.reason)
         return answer.value
 
