@@ -10,6 +10,7 @@ import logging
 import secrets
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from nodeserver.cli.commands import LineReader, can_have_commands
@@ -31,6 +32,7 @@ from nodeserver.cli.options import (
 from nodeserver.cli.schedulercommands import SchedulerCommands
 from nodeserver.cli.server import no_terminal, run_server, tell_security
 from nodeserver.core.errors import UsageError
+from nodeserver.core.nodefacts import ZOMBIE_SECONDS
 from nodeserver.core.recruiting import PULSE_INTERVAL
 from nodeserver.io import netif
 from nodeserver.io.certificate import choose_certificate
@@ -39,6 +41,7 @@ from nodeserver.io.keys import SECRET_VARIABLE, choose_secret
 from nodeserver.io.limits import raise_file_limit
 from nodeserver.io.linkoptions import MSG_TIMEOUT
 from nodeserver.io.privileges import JobUser, separate_users
+from nodeserver.io.schedulerstate import clean_state, state_directory
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT, SCHEDULER_PORT
 from nodeserver.services.clientdoor import DoorOptions
 from nodeserver.services.scheduler import SchedulerOptions
@@ -82,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add_option(parser, '--ipv4_udp_multicast', action='store_true', help=_MULTICAST_HELP)
     add_option(parser, '--name', type=node_name, default='', help=_NAME_HELP)
+    add_option(parser, '--dest_path_prefix', type=Path, metavar='DIRECTORY', help=_PREFIX_HELP)
+    add_option(parser, '--clean', action='store_true', help=_CLEAN_HELP)
     add_option(parser, '--daemon', action='store_true', help=_DAEMON_HELP)
     _add_time_options(parser)
     _add_security_options(parser)
@@ -106,6 +111,14 @@ def _add_time_options(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         metavar='SECONDS',
         help='how often more nodes are looked for (default: as each program wants it)',
+    )
+    add_option(
+        group,
+        '--zombie_interval',
+        type=seconds,
+        default=ZOMBIE_SECONDS / 60,
+        metavar='MINUTES',
+        help='how long the place of a program that is gone is kept for it (default: %(default)g)',
     )
     add_option(
         group,
@@ -187,10 +200,15 @@ _PORT_HELP = (
 )
 _MULTICAST_HELP = 'look for nodes by IPv4 multicast instead of broadcast'
 _NAME_HELP = 'what this scheduler is called (default: host name)'
+_PREFIX_HELP = (
+    'directory in which the scheduler keeps its state, with which another one could go on '
+    '(default: one below the temporary directory)'
+)
+_CLEAN_HELP = 'first remove what an earlier scheduler has left there'
 _DAEMON_HELP = 'do not touch the terminal: no commands are read from standard input'
 
 
-def options_of(arguments: argparse.Namespace) -> SharedOptions:
+def options_of(arguments: argparse.Namespace, directory: Path) -> SharedOptions:
     """Check the command line's values and gather them."""
     addresses = list(dict.fromkeys(netif.resolve(each)[0] for each in arguments.ip_addr))
     for address in addresses:
@@ -217,7 +235,15 @@ def options_of(arguments: argparse.Namespace) -> SharedOptions:
         _certificate(arguments, 'cluster'),
     )
     name = arguments.name or socket.gethostname()
-    return SharedOptions(name, scheduler, door, _nodes(arguments), arguments.drain_timeout)
+    return SharedOptions(
+        name,
+        scheduler,
+        door,
+        _nodes(arguments),
+        arguments.drain_timeout,
+        arguments.zombie_interval * 60,
+        directory,
+    )
 
 
 def _secret(arguments: argparse.Namespace, side: str) -> Any:
@@ -287,7 +313,10 @@ def _run(arguments: argparse.Namespace, job_user: JobUser | None) -> int:
     if arguments.daemon:
         no_terminal()
     raise_file_limit()
-    options = options_of(arguments)
+    directory = state_directory(arguments.dest_path_prefix, arguments.scheduler_port)
+    if arguments.clean:
+        clean_state(directory)
+    options = options_of(arguments, directory)
     conceal_variable(SECRET_VARIABLE)
     return asyncio.run(serve(options))
 

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from nodeserver.core.messages import DeclareComputation, JobsDone, Message
 from nodeserver.core.values import CLIENT_ROLE, SCHEDULER_ROLE
 from nodeserver.io import netif
 from nodeserver.io.certificate import Certificate, TlsIdentity
+from nodeserver.io.dialer import Target
 from nodeserver.io.driver import Driver
 from nodeserver.io.expirywatch import ExpiryWatch
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
 from nodeserver.io.linkoptions import patient_options
+from nodeserver.io.lookup import look_up
+from nodeserver.io.schedulerstate import Place
 from nodeserver.io.sealedfile import FileExchange, for_this_process
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.scheduler import SchedulerService
@@ -73,7 +77,10 @@ class ClientDoor:
     """Takes connections of programs, and hands the scheduler what they say."""
 
     def __init__(self, driver: Driver, scheduler: SchedulerService, options: DoorOptions) -> None:
-        self._scheduler, self._options = scheduler, options
+        self._scheduler, self._options, self._loop = scheduler, options, driver.loop
+        self._sought: dict[Place, list[Target]] = {}  # whom we connect to
+        self._dialled: dict[str, str] = {}  # addresses of these, by what the link calls them
+        self._is_closed = False
         self.ended = 0  # jobs of all clients so far
         self.addresses: dict[str, str] = {}  # of the clients that are connected, by name
         self._names: dict[str, str] = {}  # of clients, by peer id
@@ -117,12 +124,29 @@ class ClientDoor:
             self._listen_local(port)
         return port
 
+    def seek(self, place: Place) -> None:
+        """Connect to a program of before, which may not know where its scheduler is now."""
+        for host in place.hosts if place.port else ():
+            look_up(self._loop, host, partial(self._dial, place))
+
+    def found(self, place: Place) -> None:
+        """Seek a program no more."""
+        for target in self._sought.pop(place, ()):
+            self._dialled.pop(str(target), None)
+            self._link.withdraw(target)
+
+    def place_of(self, client: str, declared: DeclareComputation) -> Place:
+        """Where a program could be found by the next scheduler."""
+        hosts = declared.hosts or [self.addresses.get(client, '')]
+        return Place(tuple(filter(None, hosts)), declared.port)
+
     def admit_nobody(self, reason: str) -> None:
         """Turn newcomers away from now on; who is here may stay."""
         self._closed_for = reason
 
     def close(self) -> None:
         """Close every connection."""
+        self._is_closed = True
         self._closing.close()
 
     def _listen_local(self, port: int) -> None:
@@ -141,6 +165,14 @@ class ClientDoor:
         self._closing.callback(watch.close)
         return TlsIdentity(options.certificate, options.secret.proof_key())
 
+    def _dial(self, place: Place, addresses: list[str]) -> None:
+        if not self._is_closed:
+            for address in addresses[:1]:
+                target = Target(address, place.port)
+                self._sought.setdefault(place, []).append(target)
+                self._dialled[str(target)] = address
+                self._link.dial(target)
+
     # what happens on the link
 
     def _happened(self, event: Event) -> None:
@@ -153,9 +185,10 @@ class ClientDoor:
             self._link.disconnect(event.peer, self._closed_for)
             return
         name = self._names[event.peer] = f'client-{event.peer}'
-        self.addresses[name] = event.address or _HERE
+        address = self._dialled.pop(event.address, event.address) or _HERE
+        self.addresses[name] = address
         self._scheduler.admit(name, _Way(self, self._link, event.peer))
-        self._scheduler.post(PeerConnected(name, event.address, CLIENT_ROLE))
+        self._scheduler.post(PeerConnected(name, address, CLIENT_ROLE))
 
     def _gone(self, event: PeerLost) -> None:
         name = self._names.pop(event.peer, None)

@@ -31,7 +31,7 @@ def test_it_runs_jobs_of_programs_at_nodes(own_home: Any) -> None:
     with (
         node_program('-i', '127.0.0.1', '-p', node_port, '-c', 2),
         scheduler() as (_, port),
-        client(port, double, node_port=node_port, nodes=('127.0.0.1',)) as one,
+        client(port, double, node_port=node_port) as one,
     ):
         eventually(lambda: one.connected)
         assert [one.result(one.submit(n)) for n in range(5)] == [0, 2, 4, 6, 8]

@@ -49,22 +49,20 @@ class Client:
         self,
         port: int,
         function: Callable[..., Any],
-        *,
         node_port: int,
         secret: Secret | None = None,
-        tls: TlsIdentity | None = None,
-        is_local: bool = False,
-        nodes: tuple[str, ...] = ('*',),
-        name: str = 'compute',
         **more: Any,
     ) -> None:
         self._secret = secret or choose_secret()
+        tls: TlsIdentity | None = more.pop('tls', None)
+        is_local: bool = more.pop('is_local', False)
+        nodes: tuple[str, ...] = more.pop('nodes', ('127.0.0.1',))
         self._target = Target('127.0.0.1', port, self._socket(port) if is_local else '')
         self._tls, self._scheduler, self._next = tls, '', 1
         specs = [m.NodeSpec(node, node_port, 0, False) for node in nodes]
         self.declared = m.DeclareComputation(
             secrets.randbits(62) | 1,
-            name,
+            more.pop('name', 'compute'),
             'somebody at a test',
             python_version(),
             dump_package(function),
