@@ -41,6 +41,7 @@ from nodeserver.core.events import (
     Event,
     FilesToSay,
     JobsSubmitted,
+    LinkMended,
     MessageArrived,
     PeerConnected,
     PeerLost,
@@ -104,7 +105,7 @@ class ClusterCore:
         self._is_away = is_elsewhere  # the scheduler, at first too
         self._is_known = declared.resumes  # some scheduler has heard of the computation
         self._missing = Missing(declared.name)
-        self._asked = Asked(declared.computation)
+        self._asked = Asked(declared.computation, is_elsewhere)
         self._is_closing = False
         self._cancelled: set[int] = set()  # pending jobs that the user has taken back
         self._pending: set[int] = {job for message in before for job in message.ids}
@@ -135,6 +136,7 @@ class ClusterCore:
             PeerConnected: self._scheduler_found,
             PeerLost: self._scheduler_lost,
             SchedulerMissed: self._scheduler_missed,
+            LinkMended: lambda event, now: self._out.extend(self._missing.mended()),
             CertificateExpiring: self._certificate_expiring,
             FilesToSay: self._files_to_say,
         }
@@ -241,8 +243,7 @@ class ClusterCore:
         self._out += self._asked.give_up(self._missing.reason)
 
     def _scheduler_missed(self, event: SchedulerMissed, now: float) -> None:
-        if self._is_away:
-            self._out += self._missing.missed(event, now)
+        self._out += self._missing.missed(event, now)
 
     def _certificate_expiring(self, event: CertificateExpiring, now: float) -> None:
         self._out.append(Report(levels.WARNING, event.text))

@@ -38,10 +38,12 @@ class Missing:
         again = ' again' if is_back else ''
         text = f'{self._title}: connected{again} to the scheduler at {place or "this machine"}'
         effects: list[Effect] = [Report(levels.INFO, text)]
-        if self._said:
-            effects.append(TakeBackNotice())
-        self._event, self._said = None, ''
-        return effects
+        return effects + self.mended()
+
+    def mended(self) -> list[Effect]:
+        """Nothing is wrong any more."""
+        said, self._said, self._event = self._said, '', None
+        return [TakeBackNotice()] if said else []
 
     def words(self) -> list[str]:
         """Say why it is away, and what to do."""
@@ -49,8 +51,7 @@ class Missing:
         if event is None:
             return [f'the scheduler cannot be asked now: {self._reason}']
         if event.is_refusal:
-            lines = [f'the program at {event.place} is of no use as scheduler: {event.reason}']
-            return [*lines, KEY_ADVICE] if ' key' in event.reason else lines
+            return refused_in_words(event)
         return [
             f'no dispyscheduler answers at {event.place}: {event.reason}',
             'it is tried until one does: start `dispyscheduler` there, or give its machine as '
@@ -68,3 +69,9 @@ class Missing:
             return []
         self._said, self._said_at = reason, now
         return [Report(levels.WARNING, f'{self._title}: {text}')]
+
+
+def refused_in_words(event: SchedulerMissed) -> list[str]:
+    """Say that a scheduler turns us away, or who answers in its place; and what to do."""
+    lines = [f'the program at {event.place} cannot be used as scheduler: {event.reason}']
+    return [*lines, KEY_ADVICE] if ' key' in event.reason else lines

@@ -15,14 +15,16 @@ from nodeserver.core.messages import Message, NodeSpec
 class Asked:
     """The requests and the files of one cluster, which end if the scheduler is gone."""
 
-    def __init__(self, computation: int) -> None:
+    def __init__(self, computation: int, is_elsewhere: bool) -> None:
         self._computation = computation
+        self._is_elsewhere = is_elsewhere  # else it cannot be gone
         self._requests: dict[int, Message] = {}
         self._nodes: dict[str, None] = {}  # with which files have been spoken of
 
     def made(self, message: Message) -> None:
         """The scheduler is asked."""
-        self._requests[_number(message)] = message
+        if self._is_elsewhere:
+            self._requests[_number(message)] = message
 
     def answered(self, message: RequestAnswered) -> list[NodeSpec]:
         """It has answered; these elements of `nodes` are new."""
@@ -35,7 +37,8 @@ class Asked:
 
     def of_files(self, message: FileMessage) -> None:
         """A node is spoken with of files."""
-        self._nodes[message.node] = None
+        if self._is_elsewhere:
+            self._nodes[message.node] = None
 
     def file_refusal(self, message: FileMessage, reason: str) -> list[Effect]:
         """The node cannot be told now: who waits for a file to be there is."""
@@ -46,7 +49,9 @@ class Asked:
 
     def give_up(self, reason: str) -> list[Effect]:
         """The scheduler is gone, and with it the answers, and all that was under way."""
-        effects = [self.refusal(request, reason) for request in self._requests.values()]
+        effects: list[Effect] = [
+            self.refusal(request, reason) for request in self._requests.values()
+        ]
         for node in self._nodes:
             failed = FilesFailed(self._computation, node, OWN_FILES, reason)
             effects.append(HearOfFiles(failed))

@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodeserver.io import netif
 from nodeserver.io.connecting import Connecting, words_of
@@ -19,6 +20,8 @@ from nodeserver.io.zmqlink import ZmqLink
 CONNECT_LIMIT = 2.0  # seconds; within that lost packets are sent again
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 LOOK_INTERVAL = 1.0  # at a connection that stands
+REFUSED_PAUSE = 5.0
+BROKEN_AFTER, LOST_AFTER = 5.0, 15.0  # seconds without a connection that stood
 SILENT_AFTER = 5.0  # seconds in which somebody who accepts is to say who he is
 _SHORT = 5.0  # a connection that is over so soon is not made anew at once
 _HERE = '127.0.0.1'
@@ -42,6 +45,14 @@ class SchedulerPlace:
         return list(dict.fromkeys((_HERE, *own)))
 
 
+class Caller(NamedTuple):
+    """Who has a scheduler called."""
+
+    is_linked: Callable[[], bool]
+    missed: Callable[[str, bool], None]  # why, and whether it is a refusal
+    given_up: Callable[[str], None]  # the connection is broken for too long
+
+
 class SchedulerCall:
     """Keeps one place dialled while no scheduler is connected."""
 
@@ -50,31 +61,41 @@ class SchedulerCall:
         loop: asyncio.AbstractEventLoop,
         link: ZmqLink,
         place: SchedulerPlace,
-        is_linked: Callable[[], bool],
-        missed: Callable[[str], None],
+        caller: Caller,
         uses_local: bool,
     ) -> None:
         self._loop, self._link, self._place = loop, link, place
-        self._is_linked, self._missed = is_linked, missed
+        self._is_linked, self._missed, self._given_up = caller
         self._uses_local = uses_local
         self._target: Target | None = None
-        self._dialled_at = 0.0
+        self._dialled_at = self._seen_at = 0.0
         self._connecting: Connecting | None = None
         self._pause = FIRST_PAUSE
         self._is_looking_up = False
         self._is_closed = False
-        self._timer = loop.call_soon(self._look)
+        self._timer = loop.call_later(0, self._look)
 
     def close(self) -> None:
         """Dial no more; the link ends what there is."""
         self._is_closed = True
         self._stop()
 
+    def linked(self) -> None:
+        """A scheduler is connected, whoever called whom."""
+        self._dialled_at = self._seen_at = self._loop.time()
+
     def lost(self) -> None:
         """The scheduler is gone: look for it at once, unless it came only to go."""
         lasted = self._loop.time() - self._dialled_at
         self._pause = FIRST_PAUSE if lasted > _SHORT else LONGEST_PAUSE
         self._look_after(self._pause)
+
+    def refused(self, reason: str) -> None:
+        """Who answered there turns us away: it may be another program in a while."""
+        if self._target is not None:
+            self._link.withdraw(self._target)
+        self._missed(reason, True)
+        self._look_after(REFUSED_PAUSE)
 
     def _stop(self) -> None:
         self._timer.cancel()
@@ -88,14 +109,16 @@ class SchedulerCall:
             self._timer = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
+        now = self._loop.time()
         if self._is_linked():
-            self._pause = FIRST_PAUSE
+            self._pause, self._seen_at = FIRST_PAUSE, now
             self._look_after(LOOK_INTERVAL)
         elif self._target is not None and self._link.has_answered(self._target):
-            # it turned us away, or its connection broke: the link tries again by itself
-            if not self._link.is_refused(self._target):
-                self._missed('its connection broke, and is being made anew')
-            self._look_after(LOOK_INTERVAL)
+            self._look_after(LOOK_INTERVAL)  # its connection broke: the link makes it anew
+            if now - self._seen_at > LOST_AFTER:
+                self._given_up(f'it could not be reached for {LOST_AFTER:g} s')
+            elif now - self._seen_at > BROKEN_AFTER:
+                self._missed('the connection broke, and is being made anew', False)
         else:
             self._begin()
 
@@ -144,11 +167,11 @@ class SchedulerCall:
             self._target, self._dialled_at = target, now
             self._link.dial(target)
         elif now - self._dialled_at > SILENT_AFTER:
-            self._missed('somebody accepts connections there, and says nothing')
+            self._missed('somebody accepts connections there, and says nothing', False)
         self._look_after(LOOK_INTERVAL)
 
     def _failed(self, reason: str) -> None:
-        self._missed(reason)
+        self._missed(reason, False)
         self._look_after(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
