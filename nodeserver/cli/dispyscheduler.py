@@ -22,6 +22,7 @@ from nodeserver.cli.options import (
     add_alias,
     add_health_option,
     add_option,
+    count,
     new_parser,
     node_name,
     outside_hosts,
@@ -90,6 +91,14 @@ def parser() -> argparse.ArgumentParser:
     add_option(parser, '--dest_path_prefix', type=Path, metavar='DIRECTORY', help=_PREFIX_HELP)
     add_option(parser, '--clean', action='store_true', help=_CLEAN_HELP)
     add_option(parser, '--daemon', action='store_true', help=_DAEMON_HELP)
+    add_option(
+        parser,
+        '--most_cpus_per_client',
+        type=count,
+        default=0,
+        metavar='N',
+        help='how many processors the jobs of one program have at most; 0: any number',
+    )
     add_health_option(parser)
     _add_time_options(parser)
     _add_security_options(parser)
@@ -243,6 +252,7 @@ def options_of(arguments: argparse.Namespace, directory: Path) -> SharedOptions:
         scheduler,
         door,
         _nodes(arguments),
+        arguments.most_cpus_per_client,
         arguments.drain_timeout,
         arguments.zombie_interval * 60,
         directory,

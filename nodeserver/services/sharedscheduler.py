@@ -45,6 +45,7 @@ class SharedOptions:
     scheduler: SchedulerOptions  # towards nodes
     door: DoorOptions  # towards programs
     nodes: tuple[tuple[str, int], ...] = ()  # hosts that are asked for nodes, whatever programs ask
+    most_cpus_per_client: int = 0  # 0: any number
     drain_timeout: float = DRAIN_TIMEOUT
     zombie_seconds: float = ZOMBIE_SECONDS  # without a word of a program that is gone
     directory: Path | None = None  # where the state is kept; None: nowhere
@@ -78,7 +79,8 @@ class SharedSchedulerService:
         if options.directory is not None:
             self._state = SchedulerState(options.directory)
             closing.callback(self._state.close)
-        core = SchedulerCore(is_tls=options.scheduler.certificate is not None)
+        is_tls = options.scheduler.certificate is not None
+        core = SchedulerCore(is_tls, True, options.most_cpus_per_client)
         self._scheduler = SchedulerService(driver, options.scheduler, core, self._recording())
         closing.callback(self._leave_nodes)
         self._door = ClientDoor(driver, self._scheduler, options.door)
