@@ -38,9 +38,9 @@ from nodeserver.core.errors import UsageError
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS
 from nodeserver.core.recruiting import PULSE_INTERVAL
 from nodeserver.io import netif
-from nodeserver.io.certificate import choose_certificate
+from nodeserver.io.certificate import Certificate, choose_certificate
 from nodeserver.io.concealing import conceal_variable
-from nodeserver.io.keys import SECRET_VARIABLE, choose_secret
+from nodeserver.io.keys import SECRET_VARIABLE, Secret, choose_secret
 from nodeserver.io.limits import raise_file_limit
 from nodeserver.io.linkoptions import MSG_TIMEOUT
 from nodeserver.io.privileges import JobUser, separate_users
@@ -260,16 +260,24 @@ def options_of(arguments: argparse.Namespace, directory: Path) -> SharedOptions:
     )
 
 
-def _secret(arguments: argparse.Namespace, side: str) -> Any:
+def _secret(arguments: argparse.Namespace, side: str) -> Secret:
     given = vars(arguments)
-    return choose_secret(given[f'{side}_secret'], given[f'{side}_secret_file'], arguments.insecure)
+    try:
+        return choose_secret(
+            given[f'{side}_secret'], given[f'{side}_secret_file'], arguments.insecure
+        )
+    except UsageError as error:
+        raise UsageError(f'--{side}_secret: {error}') from error
 
 
-def _certificate(arguments: argparse.Namespace, side: str) -> Any:
+def _certificate(arguments: argparse.Namespace, side: str) -> Certificate | None:
     given = vars(arguments)
-    return choose_certificate(
-        given[f'{side}_certfile'], given[f'{side}_keyfile'], arguments.insecure
-    )
+    try:
+        return choose_certificate(
+            given[f'{side}_certfile'], given[f'{side}_keyfile'], arguments.insecure
+        )
+    except UsageError as error:
+        raise UsageError(f'--{side}_certfile: {error}') from error
 
 
 def _nodes(arguments: argparse.Namespace) -> tuple[tuple[str, int], ...]:
@@ -319,9 +327,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what no machine could start with; for options that are to be saved."""
-    for secret in (arguments.cluster_secret, arguments.node_secret):
-        if secret:
-            choose_secret(secret)
+    for side in ('cluster', 'node'):
+        if vars(arguments)[f'{side}_secret']:
+            _secret(arguments, side)
 
 
 def _run(arguments: argparse.Namespace, job_user: JobUser | None) -> int:

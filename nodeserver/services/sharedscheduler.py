@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS
 from nodeserver.core.overview import Overview
@@ -76,9 +77,6 @@ class SharedSchedulerService:
         options, closing = self._options, self._closing
         driver = Driver(self._loop)
         closing.callback(driver.close)
-        if options.directory is not None:
-            self._state = SchedulerState(options.directory)
-            closing.callback(self._state.close)
         is_tls = options.scheduler.certificate is not None
         core = SchedulerCore(is_tls, True, options.most_cpus_per_client)
         self._scheduler = SchedulerService(driver, options.scheduler, core, self._recording())
@@ -93,6 +91,9 @@ class SharedSchedulerService:
             closing.callback(health.close)
             self.health_port = health.listen(*options.health, '--health')
         closing.callback(self._stop_timers)
+        if options.directory is not None:
+            self._state = SchedulerState(options.directory)
+            closing.callback(self._state.close)
         self._take_over()
         self._ask_for_nodes()
         self._write_again()
@@ -163,16 +164,18 @@ class SharedSchedulerService:
     # what a scheduler of before has left
 
     def _recording(self) -> Performers:
-        state = self._state
-        if state is None:
-            return {}
-        return {
-            RecordComputation: self._declared,
-            RecordNode: state.node,
-            RecordPlacements: state.placements,
-            RewritePlacements: state.rewritten,
-            ForgetComputation: state.forgotten,
+        records: dict[type[Any], Callable[[SchedulerState, Any], None]] = {
+            RecordNode: SchedulerState.node,
+            RecordPlacements: SchedulerState.placements,
+            RewritePlacements: SchedulerState.rewritten,
+            ForgetComputation: SchedulerState.forgotten,
         }
+        table = {kind: partial(self._write, record) for kind, record in records.items()}
+        return {RecordComputation: self._declared, **table}
+
+    def _write(self, record: Callable[[SchedulerState, Any], None], effect: Any) -> None:
+        if self._state is not None:
+            record(self._state, effect)
 
     def _take_over(self) -> None:
         """Tell the core of the computations of a scheduler of before, and seek their programs."""
