@@ -9,6 +9,7 @@ from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
 from nodeserver.core.nodeevents import (
     ClockRead,
     CpusChosen,
+    KeptFound,
     OwnerGone,
     PauseAsked,
     ReleaseAsked,
@@ -379,6 +380,7 @@ Event = (
     | AvailabilityMeasured
     | StopAsked
     | OwnerGone
+    | KeptFound
     | ClockRead
     | CpusChosen
     | PauseAsked
