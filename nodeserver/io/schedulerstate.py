@@ -217,10 +217,14 @@ class SchedulerState:
             raise DatabaseDamaged(f'{self._path} does not hold what it should: {error}') from error
 
     def _one(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> KnownComputation:
-        computation, token, epoch, name, hosts, port = msgspec.convert(row, _ROW, builtin_types=(bytes,))
+        computation, token, epoch, name, hosts, port = msgspec.convert(
+            row, _ROW, builtin_types=(bytes,)
+        )
         words = 'SELECT node, address, port, via FROM node WHERE computation = ?'
         found = connection.execute(words, (computation,)).fetchall()
-        nodes = [KnownNode(*each) for each in msgspec.convert(found, list[_NODE], builtin_types=(bytes,))]
+        nodes = [
+            KnownNode(*each) for each in msgspec.convert(found, list[_NODE], builtin_types=(bytes,))
+        ]
         words = 'SELECT node, jobs FROM placement WHERE computation = ? ORDER BY number'
         placements: dict[int, str] = {}
         for node, jobs in connection.execute(words, (computation,)):
