@@ -74,4 +74,4 @@ class Missing:
 def refused_in_words(event: SchedulerMissed) -> list[str]:
     """Say that a scheduler turns us away, or who answers in its place; and what to do."""
     lines = [f'the program at {event.place} cannot be used as scheduler: {event.reason}']
-    return [*lines, KEY_ADVICE] if ' key' in event.reason else lines
+    return [*lines, KEY_ADVICE] if 'another key' in event.reason else lines

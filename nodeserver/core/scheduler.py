@@ -113,7 +113,7 @@ class SchedulerCore:
             WatchFigures: self._watching.watch,
             AllocateAnswer: lambda peer, message, now: self._fleet.answered(message, now),
             **self._files.from_client,
-            **Answering(self._fleet, self._out.append).from_client,
+            **Answering(self._fleet, self._out.append, self.explain).from_client,
         }
         self._from_client |= dict.fromkeys(self._steering.requests, self._steering.asked)
         self._from_node: dict[type[Any], Callable[[NodeRecord, Any, float], None]] = {
