@@ -5,7 +5,7 @@ DeclareComputation(resumes) ──▶ ResendLetters to nodes, endings told again
 zombie_seconds later ──▶ Dormant: nodes are left, and keep what they have
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from nodeserver.core import levels
@@ -60,6 +60,8 @@ class Absence:
         self._handovers = handovers
         self._zombie_seconds = zombie_seconds
         self._dormant: dict[int, Dormant] = {}
+        # what has a computation look for nodes, when it may
+        self.start: Callable[[Computation, float], None] = parts.fleet.declare
         # of computations whose clients are away: nodes that they have lost meanwhile
         self._away: dict[int, dict[str, NodeChanged]] = {}
 
@@ -93,13 +95,14 @@ class Absence:
         if message.resumes:
             nodes = {known.node: known for known in message.nodes}
             nodes |= {known.node: known for known in (dormant.nodes if dormant else ())}
+            comp.declared = replace(message, nodes=[*nodes.values()])
             overrides = dormant.places if dormant is not None else None
             comp.takeover = Takeover(nodes.values(), message.resubmits, overrides)
         self._parts.records.declared(comp)
         if dormant is not None:
             comp.undelivered.take_over(dormant.endings)
         self._tell_endings(comp)
-        self._fleet.declare(comp, now)
+        self.start(comp, now)
         if comp.takeover is not None:
             for known in comp.takeover.known.values():
                 self._parts.records.node(comp, known)
@@ -114,6 +117,13 @@ class Absence:
             comp.takeover.settled.update(comp.undelivered.ended())
 
     # away
+
+    def is_away(self, client: str) -> bool:
+        """Whether a client is, that had a computation here."""
+        computations = self._fleet.computations
+        return any(
+            computations[comp].client == client for comp in self._away if comp in computations
+        )
 
     def lost(self, peer: str, now: float) -> None:
         """A client is gone, perhaps for good: what is going on for it goes on."""
@@ -165,6 +175,8 @@ class Absence:
             return
         epoch = max(comp.declared.epoch, message.epoch)
         comp.client, comp.declared = peer, replace(message, epoch=epoch)
+        if comp.waiting:  # whoever was its client has no part in it any more
+            self._parts.dispatch.enlist(comp)
         self._parts.records.declared(comp)
         takeover = comp.takeover or Takeover()
         comp.takeover = takeover

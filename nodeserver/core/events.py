@@ -2,12 +2,14 @@
 
 from dataclasses import field
 
+from nodeserver.core.clientevents import SchedulerMissed as SchedulerMissed
 from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
 from nodeserver.core.nodeevents import (
     ClockRead,
     CpusChosen,
+    KeptFound,
     OwnerGone,
     PauseAsked,
     ReleaseAsked,
@@ -374,10 +376,12 @@ Event = (
     | DataDropped
     | CancelAsked
     | RequestMade
+    | SchedulerMissed
     | CloseAsked
     | AvailabilityMeasured
     | StopAsked
     | OwnerGone
+    | KeptFound
     | ClockRead
     | CpusChosen
     | PauseAsked

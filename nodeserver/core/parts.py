@@ -6,6 +6,7 @@ from nodeserver.core.deadlines import Deadlines
 from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Effect, Send
 from nodeserver.core.endings import Endings
+from nodeserver.core.fairness import Ring, Shares
 from nodeserver.core.fileroutes import FileRoutes
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.messages import Message
@@ -17,14 +18,20 @@ from nodeserver.core.watching import Watching
 class Parts:
     """The small machines of one scheduler, and the way out of it."""
 
-    def __init__(self, emit: Callable[[Effect], None], is_tls: bool, is_shared: bool) -> None:
+    def __init__(
+        self,
+        emit: Callable[[Effect], None],
+        is_tls: bool,
+        is_shared: bool,
+        order: Ring | Shares,
+    ) -> None:
         self.emit = emit
         self.fleet = Recruiting(emit, self._node_changed, is_tls)
         self.records = self.fleet.records
         self.fleet.is_shared = is_shared
-        self.dispatch = Dispatch(self.fleet, emit)
+        self.dispatch = Dispatch(self.fleet, emit, order)
         self.endings = Endings(self.dispatch, self.records, emit, is_shared)
-        self.steering = Steering(self.fleet, self.dispatch, self.endings, emit)
+        self.steering = Steering(self.fleet, self.dispatch, self.endings, emit, is_shared)
         self.watching = Watching(self.fleet, emit)
         self.deadlines = Deadlines(self.fleet, self.watching)
         self.files = FileRoutes(self.fleet, emit)

@@ -55,6 +55,7 @@ class Recruiting:
         self.nodes: dict[str, NodeRecord] = {}
         self.computations: dict[int, Computation] = {}
         self.records = Records(self.computations, emit)
+        self.held_back: dict[int, Computation] = {}  # those of them that may not start yet
         self.discovery = Discovery(self.nodes, self.computations, emit)
         self.discovery.is_tls = is_tls
         self._emit = emit
@@ -142,7 +143,8 @@ class Recruiting:
             if resumes:
                 self._have_dropped(node, comp, now)
             return
-        if comp.takeover is not None and comp.takeover.is_gathering:
+        is_gathering = comp.takeover is not None and comp.takeover.is_gathering
+        if is_gathering or comp.id in self.held_back:
             return  # what it said of jobs would not be understood yet
         if comp.declared.collects and not resumes:
             return

@@ -11,6 +11,7 @@ from typing import Any
 
 from nodeserver.core import levels
 from nodeserver.core.absence import Absence
+from nodeserver.core.answering import Answering
 from nodeserver.core.answers import Answers
 from nodeserver.core.claims import is_own, lie_of
 from nodeserver.core.closings import Closings
@@ -27,6 +28,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.expiry import Expiry
 from nodeserver.core.explain import explain, notice
+from nodeserver.core.fairness import Ring, Shares
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.fleetmessages import WatchFigures
 from nodeserver.core.handovers import Handovers
@@ -60,8 +62,10 @@ from nodeserver.core.messages import (
     ShareData,
     SubmitJobs,
 )
+from nodeserver.core.overview import Overview, overview
 from nodeserver.core.parts import Parts
 from nodeserver.core.passing import Passing
+from nodeserver.core.sharing import Sharing
 
 ZOMBIE_SECONDS = 3600.0  # for which the nodes of a client that is away are kept for it (D17)
 
@@ -73,10 +77,12 @@ class SchedulerCore:
         self,
         is_tls: bool = False,
         is_shared: bool = False,
+        most_cpus_per_client: int = 0,
         zombie_seconds: float = ZOMBIE_SECONDS,
     ) -> None:
         self._out: list[Effect] = []
-        self._parts = parts = Parts(self._out.append, is_tls, is_shared)
+        order = Shares(most_cpus_per_client) if is_shared else Ring()
+        self._parts = parts = Parts(self._out.append, is_tls, is_shared, order)
         self._fleet, self._dispatch = parts.fleet, parts.dispatch
         self._deadlines, self._endings = parts.deadlines, parts.endings
         self._closings = Closings(parts)
@@ -84,6 +90,8 @@ class SchedulerCore:
         self._handovers = Handovers(parts, self._answers)
         self._absence = Absence(parts, self._closings, self._handovers, zombie_seconds)
         self._losses = Losses(parts, self._closings, self._handovers)
+        self._sharing = Sharing(self._fleet, order, self._dispatch.enlist, self._absence.is_away)
+        self._absence.start = self._sharing.declare
         self._expiry = Expiry(self._fleet.computations, self._out.append)
         self._passing = Passing(self._fleet, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
@@ -112,6 +120,7 @@ class SchedulerCore:
             AllocateAnswer: lambda peer, message, now: self._fleet.answered(message, now),
             **parts.files.from_client,
             **dict.fromkeys(parts.steering.requests, parts.steering.asked),
+            **Answering(self._fleet, self._out.append, self.explain).from_client,
         }
 
     def _node_table(self) -> dict[type[Any], Callable[[NodeRecord, Any, float], None]]:
@@ -144,6 +153,7 @@ class SchedulerCore:
     def end_turn(self, now: float) -> list[Effect]:
         """Hand out waiting jobs, once everything that has arrived is known."""
         self._parts.steering.run(now)
+        self._sharing.run(now)
         self._dispatch.run(now)
         self._parts.records.flush()
         return self._take()
@@ -155,11 +165,16 @@ class SchedulerCore:
     def explain(self, computation: int, now: float) -> list[str]:
         """Say in words where a computation and each node stand (D12)."""
         comp = self._fleet.computations.get(computation)
-        return explain(self._fleet, comp, now) if comp else ['the cluster is closed']
+        sharing = self._sharing
+        return explain(self._fleet, comp, now, sharing) if comp else ['the cluster is closed']
 
     def list_nodes(self, now: float) -> NodeList:
         """List the nodes that were found, with the reasons of those that are not used (V03)."""
         return list_nodes(self._fleet, now)
+
+    def overview(self, now: float) -> Overview:
+        """Count what there is to do (M01)."""
+        return overview(self._fleet, now)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the books do not balance."""
@@ -268,7 +283,7 @@ class SchedulerCore:
         if now < comp.notice_at or comp.closing:
             return
         comp.notice_at = now + NOTICE_INTERVAL
-        text = notice(self._fleet, comp, now)
+        text = notice(self._fleet, comp, now, self._sharing)
         if text:
             comp.noticed_at = now
             self._parts.send(comp.client, Notice(comp.id, levels.WARNING, text))
