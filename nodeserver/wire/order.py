@@ -31,7 +31,7 @@ Kinds = tuple[type[Message], ...]
 _OPENINGS: Kinds = (DeclareComputation, OpenComputation)
 # the moves of a job are told in their order, and all of them before its end
 _MOVES: Kinds = (JobsStarted, JobsProvisional, JobsRequeued, JobsRetried)
-_ENDS: Kinds = (JobsDone, JobsSettled, JobsReturned)
+_ENDS: Kinds = (JobsDone, JobsSettled, JobsReturned, JobsHeld)
 # of each kind those that it stays behind, besides the openings
 _BEHIND: dict[type[Message], Kinds] = {
     **dict.fromkeys((*_MOVES, JobsDone, JobsSettled), _MOVES),

@@ -10,10 +10,11 @@ from typing import Any
 
 from nodeserver.core import effects as do
 from nodeserver.core import events as seen
+from nodeserver.core.closings import CLOSE_TIMEOUT
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.fleetmessages import RequestAnswered
 from nodeserver.core.messages import AllocateAnswer, DeclareComputation, Message
-from nodeserver.core.scheduler import CLOSE_TIMEOUT, SchedulerCore
+from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus
 from nodeserver.core.values import CLIENT_ROLE
 from nodeserver.io.locallink import LocalLink
