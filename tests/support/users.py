@@ -10,6 +10,7 @@ from typing import Any
 
 from nodeserver.core import effects as do
 from nodeserver.core import events as seen
+from nodeserver.core import recoveryeffects as keep
 from nodeserver.core.closings import CLOSE_TIMEOUT
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.fleetmessages import RequestAnswered
@@ -19,6 +20,7 @@ from nodeserver.core.status import JobStatus
 from nodeserver.core.values import CLIENT_ROLE
 from nodeserver.io.locallink import LocalLink
 from nodeserver.services.scheduler import SCHEDULER
+from tests.support.disks import State
 from tests.support.files import ClusterFiles
 from tests.support.hosts import CALL_INTERVAL, LoopProgram, Surroundings
 from tests.support.linkends import Around, Place, SimulatedDialer
@@ -143,6 +145,7 @@ class UserProgram(LoopProgram):
                 do.SayClosed: lambda e: self._closed(cluster),
                 do.HearOfFiles: cluster.files.perform,
                 do.SettleRequest: lambda e: cluster.answered(e.answer),
+                keep.StoreEpoch: lambda e: None,
             },
         )
         return cluster
@@ -208,8 +211,9 @@ class ClientProgram(UserProgram):
         place_of: Callable[[str], Place | None],
     ) -> None:
         super().__init__(around, identity)
-        where = (self.peer, self.end)
-        self.scheduling = SchedulerSeat(self, around, where, place_of, SchedulerCore())
+        where, core = (self.peer, self.end), SchedulerCore()
+        records = State().performers()
+        self.scheduling = SchedulerSeat(self, around, where, place_of, core, records)
         self.scheduling.to_client = self._to_client
         self._local: dict[str, LocalLink] = {}
 
@@ -293,6 +297,8 @@ class SharedProgram(UserProgram):
                 self._is_linked, meant = True, self.clusters
             case seen.PeerLost():
                 self._is_linked, meant = False, self.clusters
+            case seen.LinkMended():
+                meant = self.clusters
             case _:
                 meant = []  # that it cannot be reached is not new to them
         for cluster in meant:

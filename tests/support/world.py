@@ -18,6 +18,7 @@ from nodeserver.core import events as seen
 from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, NodeSpec
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
+from tests.support.disks import Spool
 from tests.support.files import Mishaps
 from tests.support.hosts import NodeProgram, Seeker, Surroundings
 from tests.support.linkends import SimulatedListener
@@ -52,6 +53,7 @@ def declaration(computation: int = 7, **changes: Any) -> DeclareComputation:
         'cleanup': True,
         'pulse_interval': 5.0,
         'ping_interval': 0.0,
+        'token': computation.to_bytes(16),
     }
     return DeclareComputation(**(values | changes))
 
@@ -77,6 +79,7 @@ class Machine:
         self.is_deaf = is_deaf  # to pings: its node is named, and found by TCP alone
         self.troubles = Troubles()
         self.node: NodeProgram | None = None
+        self.spool = Spool()
 
     @property
     def listener(self) -> SimulatedListener | None:
@@ -135,8 +138,10 @@ class World:
             self.network.open(machine.end)
         identity = self._identity('node')
         place = machine.cpus, machine.troubles, self.random
-        machine.node = NodeProgram(self.around, machine.end, identity, place, self._node_stopped)
         self._places[identity[0]] = machine
+        machine.node = NodeProgram(
+            self.around, machine.end, identity, place, machine.spool, self._node_stopped
+        )
         if machine.calls:
             machine.node.call()
         else:
@@ -203,6 +208,13 @@ class World:
         if office.program is None:
             identity = self._identity('scheduler')
             office.program = SchedulerProgram(self.around, office, identity, self._places.get)
+
+    def kill_scheduler(self, office: Office) -> None:
+        """A shared scheduler's program ends at once."""
+        if office.program is not None:
+            office.program.is_alive = False
+            self.network.closed_by(office.program)
+            office.program = None
 
     def seekers(self) -> list[SchedulerSeat]:
         """The schedulers that live."""
