@@ -218,6 +218,7 @@ class NodeProgram(LoopProgram):
         self._facts = NodeFacts(peer, name, self.cpus, 'Linux', '3.11', MEMORY, GPUS)
         self.core = NodeCore(self._facts)
         self._stopped = stopped
+        self.spool = spool
         link = Around(self, end, around.network, (peer, 'node'), around.limits, self.tell)
         self.listener = SimulatedListener(link)
         self._link = link
@@ -323,8 +324,14 @@ class NodeProgram(LoopProgram):
             self.listener.close('it ended')
             self._stopped(self)
 
+    @property
+    def excused(self) -> tuple[str, ...]:
+        """Where it may keep what nobody has fetched: the outcomes of programs that were killed."""
+        forgotten = self._around.witness.forgotten
+        return ('._shelf',) if forgotten.issuperset(self.spool.computations) else ()
+
     def left(self) -> dict[str, int]:
         """What the core keeps although nobody uses the node."""
-        left = left_in(self.core, NodeCore(self._facts)) | self.files.left()
+        left = left_in(self.core, NodeCore(self._facts), self.excused) | self.files.left()
         left |= {'directories': self.files.places} if self.files.places else {}
         return left | ({'sessions': len(self.listener.sessions)} if self.listener.sessions else {})

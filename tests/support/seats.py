@@ -42,6 +42,9 @@ _OF_NODES = (
     '._dispatch._barren',
     '._dispatch._asked',
 )
+# of computations whose clients were killed: where their outcomes are, should one come back
+_DORMANT = ('._absence._dormant', '._deadlines.absences')
+ABSENCE = 300.0  # seconds after which a client that is away loses its nodes
 
 
 class Door:
@@ -126,7 +129,11 @@ class SchedulerSeat:
 
     def left(self) -> dict[str, int]:
         """What the core keeps although nobody uses it, but for what it knows of nodes."""
-        return left_in(self.core, SchedulerCore(is_shared=True), _OF_NODES)
+        return left_in(self.core, SchedulerCore(is_shared=True), _OF_NODES + _DORMANT)
+
+    def computations(self) -> set[int]:
+        """Which it serves."""
+        return set(self.core._fleet.computations)
 
     def sessions(self) -> list[Session]:
         """The sessions that there are with nodes."""
@@ -232,7 +239,7 @@ class SchedulerProgram(LoopProgram):
             around,
             (self.peer, office.end),
             place_of,
-            SchedulerCore(is_shared=True),
+            SchedulerCore(is_shared=True, zombie_seconds=ABSENCE),
             office.state.performers(),
         )
         link = Around(

@@ -29,6 +29,7 @@ from tests.support.promises import Promise, broken, left_in, shared_content
 from tests.support.seats import Office, SchedulerSeat
 
 _CLOSE_SLACK = 0.5
+_OF_NODES = ('._unsettled.nodes', '._asked._nodes', '._declared.specs')  # which there are, or were
 
 
 class Cluster:
@@ -131,7 +132,7 @@ class UserProgram(LoopProgram):
             cluster.core,
             {
                 do.Send: lambda e: send(e.message),
-                do.MarkStarted: lambda e: witness.moved(computation, e.ids, JobStatus.RUNNING),
+                do.MarkStarted: lambda e: witness.started(computation, e.ids, self.is_elsewhere),
                 do.MarkRequeued: lambda e: witness.moved(computation, e.ids, JobStatus.CREATED),
                 do.MarkRetried: lambda e: witness.moved(
                     computation, e.retried.ids, JobStatus.CREATED
@@ -142,6 +143,7 @@ class UserProgram(LoopProgram):
                 do.TellNode: lambda e: None,
                 do.AskAllocation: lambda e: self._ask(cluster, send, e),
                 do.Report: lambda e: cluster.said.append(e.text),
+                do.TakeBackNotice: lambda e: None,
                 do.SayClosed: lambda e: self._closed(cluster),
                 do.HearOfFiles: cluster.files.perform,
                 do.SettleRequest: lambda e: cluster.answered(e.answer),
@@ -187,7 +189,7 @@ class UserProgram(LoopProgram):
         del self._seats[cluster.core]
         fresh = ClusterCore(SCHEDULER, cluster.declared, is_elsewhere=self.is_elsewhere)
         fresh.end_turn(0.0)
-        left = left_in(cluster.core, fresh, ('._unsettled.nodes',))
+        left = left_in(cluster.core, fresh, _OF_NODES)
         if left:
             broken(Promise.NOTHING_KEPT, f'{self.name}: a closed cluster has {left}')
         self._part(cluster)

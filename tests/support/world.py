@@ -25,7 +25,7 @@ from tests.support.linkends import SimulatedListener
 from tests.support.network import PERFECT, End, Faults, Network
 from tests.support.processes import Troubles
 from tests.support.promises import Fate, Promise, broken, jobs_left_in
-from tests.support.seats import Office, SchedulerProgram, SchedulerSeat
+from tests.support.seats import ABSENCE, Office, SchedulerProgram, SchedulerSeat
 from tests.support.users import ClientProgram, Cluster, SharedProgram, UserProgram
 
 # Small enough that credit runs out and messages travel in parts.
@@ -110,6 +110,7 @@ class World:
         self.around.knock = self._knock
         self.around.who_is_called = lambda: next(iter(self.seekers()), None)
         self.witness = self.around.witness
+        self.witness.machine_of = lambda peer: self._places[peer].end.name
         self.machines: list[Machine] = []
         self.programs: list[UserProgram] = []
         self.offices: list[Office] = []
@@ -312,6 +313,7 @@ class World:
         """End all faults; then everything must end, and nothing may be left anywhere."""
         self._end_faults()
         self.run(self._longest_stall() + _LOST_FOR_SURE)  # who hangs notices nothing until then
+        self._wait_until_forgotten()
         self._wait_for_one(pinned=False)
         for program in list(self.living()):
             self._wait_for_answers(program)
@@ -336,6 +338,16 @@ class World:
             self.run(_ZOMBIE)  # of clients whose end nobody could tell them
         for node, left in self._nodes_in_use():
             broken(Promise.NOTHING_KEPT, f'{node.name} has {left}')
+
+    def _wait_until_forgotten(self) -> None:
+        """Shared schedulers wait for programs that were killed, but not for ever."""
+
+        def awaited() -> bool:
+            seats = [o.program.scheduling for o in self.offices if o.program is not None]
+            return any(self.witness.forgotten & seat.computations() for seat in seats)
+
+        if awaited() and not self.agenda.run_until(lambda: not awaited(), ABSENCE + _LOST_FOR_SURE):
+            broken(Promise.NOTHING_KEPT, 'a program that was killed is awaited for ever')
 
     def _end_idle_schedulers(self) -> None:
         """End the schedulers that no program uses any more; nodes that called them are free."""
@@ -422,8 +434,14 @@ class World:
             left = cluster.files.left()
             if left and not self._pending_of(program, True):
                 broken(Promise.NOTHING_KEPT, f'{program.name} keeps of files: {left}')
+        excused = [n for node in nodes for n in node.excused] if not others else []
         for name, thing in things:
-            if left := jobs_left_in(thing):
+            left = {
+                where: count
+                for where, count in jobs_left_in(thing).items()
+                if not where.startswith(tuple(excused))
+            }
+            if left:
                 broken(Promise.NOTHING_KEPT, f'{name}: all jobs have ended, and it has {left}')
 
     def _scheduler_of(self, program: UserProgram) -> SchedulerSeat | None:
