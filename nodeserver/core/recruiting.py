@@ -51,6 +51,7 @@ class Recruiting:
     ) -> None:
         self.nodes: dict[str, NodeRecord] = {}
         self.computations: dict[int, Computation] = {}
+        self.number_of: Callable[[str], int] = lambda client: 0  # what nodes know a client by
         self.held_back: dict[int, Computation] = {}  # those of them that may not start yet
         self.discovery = Discovery(self.nodes, self.computations, emit)
         self.discovery.is_tls = is_tls
@@ -205,6 +206,7 @@ class Recruiting:
             resources=declared.resources,
             token=declared.token,
             epoch=declared.epoch,
+            client=self.number_of(comp.client),
         )
         self._emit(Send(node.id, message))
 

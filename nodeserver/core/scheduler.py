@@ -27,6 +27,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.expiry import Expiry
 from nodeserver.core.explain import explain, notice
+from nodeserver.core.fairdispatch import FairDispatch
 from nodeserver.core.fairness import Ring, Shares
 from nodeserver.core.fileroutes import FileRoutes
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
@@ -81,7 +82,8 @@ class SchedulerCore:
         self._out: list[Effect] = []
         self._fleet = Recruiting(self._out.append, self._node_changed, is_tls)
         order = Shares(most_cpus_per_client) if is_shared else Ring()
-        self._dispatch = Dispatch(self._fleet, self._out.append, order)
+        kind = FairDispatch if is_shared else Dispatch
+        self._dispatch = kind(self._fleet, self._out.append, order)
         self._sharing = Sharing(self._fleet, order, self._dispatch.enlist, lambda client: False)
         self._endings = Endings(self._dispatch, self._out.append)
         self._steering = Steering(
