@@ -14,6 +14,7 @@ from nodeserver.core.nodeevents import (
     PauseAsked,
     ReleaseAsked,
 )
+from nodeserver.core.recoveryevents import PlacementsKnown as PlacementsKnown
 from nodeserver.core.values import value
 
 # links
@@ -385,4 +386,5 @@ Event = (
     | CpusChosen
     | PauseAsked
     | ReleaseAsked
+    | PlacementsKnown
 )
