@@ -21,8 +21,9 @@ from dispy_nb.local import LocalNodes, start_nodes
 from dispy_nb.log import logger
 from dispy_nb.nodes import DispyNode, DispyNodeAvailInfo, NodeAllocate
 from dispy_nb.olderverbs import ClusterStatus
+from dispy_nb.sharedcluster import SharedJobCluster
 from dispy_nb.shareddata import Shared
-from dispy_nb.tocome import SharedJobCluster, recover_jobs
+from dispy_nb.tocome import recover_jobs
 from nodeserver.core.errors import (
     CertificateError,
     ClusterClosed,
@@ -34,6 +35,7 @@ from nodeserver.core.errors import (
     NotYetSupported,
     PicklingFailed,
     PortBusy,
+    SchedulerRefused,
     UnknownParameter,
     UsageError,
 )
@@ -58,6 +60,7 @@ __all__ = [
     'NotYetSupported',
     'PicklingFailed',
     'PortBusy',
+    'SchedulerRefused',
     'Shared',
     'SharedJobCluster',
     'UnknownParameter',

@@ -2,8 +2,8 @@
 
     user's threads ── outbox, wake-up ──▶ loop thread: ClusterCore, SchedulerCore ──▶ nodes
 
-One runtime for each pair of secret and certificate (D2); it starts with the first cluster and ends
-with the last.
+One runtime for each pair of secret and certificate (D2), and one more for each scheduler that is
+elsewhere; it starts with the first cluster and ends with the last.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Hashable, Iterable
+from typing import NamedTuple, Protocol, TypeVar
 
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.cells import name_cells
@@ -26,7 +26,7 @@ from nodeserver.core.events import Event, JobsSubmitted
 from nodeserver.core.listing import NodeList
 from nodeserver.core.messages import DeclareComputation, JobOptions, Message
 from nodeserver.io.certificate import Certificate, choose_certificate
-from nodeserver.io.driver import Driver, Seat
+from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret, choose_secret
 from nodeserver.io.udp import CLIENT_PORT
 from nodeserver.services.scheduler import SCHEDULER, SchedulerOptions, SchedulerService
@@ -38,7 +38,7 @@ Result = TypeVar('Result')
 MOST_PER_TURN = 4096  # jobs taken from the outbox at once
 
 CALLBACKS = CallbackThread()
-_runtimes: dict['Trust', 'Runtime'] = {}
+_runtimes: dict['Key', 'Runtime'] = {}
 _registry = threading.Lock()
 
 
@@ -53,8 +53,27 @@ class Trust(NamedTuple):
     files: tuple[str, str] | None
 
 
+# which runtime a cluster is on: whom it trusts, and where its scheduler is; None: here
+Key = tuple[Trust, Hashable]
+
+
+class Service(Protocol):
+    """A scheduler, or the way to one, on the loop's thread."""
+
+    def attach(self, declared: DeclareComputation, performers: Performers) -> Seat:
+        """Seat a cluster."""
+
+    def detach(self, computation: int) -> None:
+        """Forget a cluster that is closed."""
+
+    def close(self, reason: str) -> None:
+        """End it."""
+
+
 class Runtime:
     """One loop thread with a scheduler on it."""
+
+    place: Hashable = None  # where the scheduler is, if it is elsewhere
 
     def __init__(
         self,
@@ -132,11 +151,14 @@ class Runtime:
     def explain(self, computation: int) -> list[str]:
         """Say where a computation stands."""
         self.call(self._drain_whole_outbox)  # the cores' turn comes between the two calls
-        return [name_cells(line) for line in self.call(lambda: self._service.explain(computation))]
+        return [name_cells(line) for line in self._explain(computation)]
 
     def list_nodes(self) -> NodeList:
         """List the nodes that the scheduler has found, whoever uses them."""
-        return self.call(lambda: self._service.list_nodes())
+        return self.call(self._scheduler.list_nodes)
+
+    def _explain(self, computation: int) -> list[str]:
+        return self.call(lambda: self._scheduler.explain(computation))
 
     def detach(self, seat: Seat, computation: int, unsaid: Event | None = None) -> None:
         """Take a closed cluster out; `unsaid` is what its core is still to be told."""
@@ -162,11 +184,7 @@ class Runtime:
         self._loop = loop = asyncio.new_event_loop()
         try:
             self._driver = Driver(loop)
-            place = self.ip_addr, self.port, self._is_port_given, self.ipv4_udp_multicast
-            name, certificate = secrets.token_hex(16), self._certificate
-            hosts = tuple(self.ext_ip_addr or ())
-            options = SchedulerOptions(name, self.trust.secret, *place, certificate, hosts)
-            self._service = SchedulerService(self._driver, options)
+            self._service = self._make_service()
             loop.add_reader(self._wake_read, self._woken)
         except BaseException as exc:  # noqa: BLE001
             loop.close()
@@ -183,6 +201,15 @@ class Runtime:
             _log.exception('the loop of this program failed while closing')
         finally:
             loop.close()
+
+    def _make_service(self) -> Service:
+        """Make the scheduler of this program's clusters."""
+        place = self.ip_addr, self.port, self._is_port_given, self.ipv4_udp_multicast
+        name, certificate = secrets.token_hex(16), self._certificate
+        hosts = tuple(self.ext_ip_addr or ())
+        options = SchedulerOptions(name, self.trust.secret, *place, certificate, hosts)
+        self._scheduler = SchedulerService(self._driver, options)
+        return self._scheduler
 
     def _woken(self) -> None:
         os.read(self._wake_read, 64)
@@ -229,8 +256,16 @@ class Runtime:
         os.close(self._wake_write)
 
 
+AnyRuntime = TypeVar('AnyRuntime', bound=Runtime)
+
+
 def acquire(options: ClusterOptions) -> Runtime:
-    """Return the runtime for a new cluster, starting it if there is none for whom it trusts.
+    """Return the runtime for a new cluster, starting it if there is none for whom it trusts."""
+    return acquire_kind(Runtime, options, None)
+
+
+def acquire_kind(kind: type[AnyRuntime], options: ClusterOptions, place: Hashable) -> AnyRuntime:
+    """Return the runtime of this kind for a new cluster, starting it if there is none.
 
     Raises
     ------
@@ -247,10 +282,10 @@ def acquire(options: ClusterOptions) -> Runtime:
             'to be a node, and run programs as this user'
         )
     with _registry:
-        runtime = _runtimes.get(trust)
-        if runtime is None:
+        runtime = _runtimes.get((trust, place))
+        if not isinstance(runtime, kind):
             ports = [other.port for other in _runtimes.values()]  # of which each has another key
-            runtime = _runtimes[trust] = Runtime(trust, certificate, options, ports)
+            runtime = _runtimes[trust, place] = kind(trust, certificate, options, ports)
         else:
             _check_same_place(runtime, options)
         runtime.clusters += 1
@@ -263,7 +298,7 @@ def release(runtime: Runtime) -> None:
         runtime.clusters -= 1
         if runtime.clusters:
             return
-        del _runtimes[runtime.trust]
+        del _runtimes[runtime.trust, runtime.place]
         runtime.stop()
         last = not _runtimes
     if last:

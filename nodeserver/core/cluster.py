@@ -33,6 +33,7 @@ from nodeserver.core.effects import (
 )
 from nodeserver.core.events import (
     CancelAsked,
+    CertificateExpiring,
     CloseAsked,
     DataDropped,
     DataShared,
@@ -40,10 +41,12 @@ from nodeserver.core.events import (
     Event,
     FilesToSay,
     JobsSubmitted,
+    LinkMended,
     MessageArrived,
     PeerConnected,
     PeerLost,
     RequestMade,
+    SchedulerMissed,
 )
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.fleetmessages import RequestAnswered
@@ -71,8 +74,11 @@ from nodeserver.core.messages import (
     ShareData,
     SubmitJobs,
 )
+from nodeserver.core.missing import Missing
 from nodeserver.core.outputpace import OutputPace
+from nodeserver.core.pending import Asked
 from nodeserver.core.recoveryeffects import StoreEpoch
+from nodeserver.core.status import JobStatus
 from nodeserver.core.unsettled import NothingKept, Unsettled
 
 # a node keeps outcomes until they are acknowledged: for so long, or so many bytes, at most
@@ -97,6 +103,9 @@ class ClusterCore:
         self._declared = declared
         self._unsettled = Unsettled() if is_elsewhere else NothingKept()
         self._is_away = is_elsewhere  # the scheduler, at first too
+        self._is_known = declared.resumes  # some scheduler has heard of the computation
+        self._missing = Missing(declared.name)
+        self._asked = Asked(declared.computation, is_elsewhere)
         self._is_closing = False
         self._cancelled: set[int] = set()  # pending jobs that the user has taken back
         self._pending: set[int] = {job for message in before for job in message.ids}
@@ -126,7 +135,10 @@ class ClusterCore:
             MessageArrived: self._message_arrived,
             PeerConnected: self._scheduler_found,
             PeerLost: self._scheduler_lost,
-            FilesToSay: lambda event, now: self._send(event.message),
+            SchedulerMissed: self._scheduler_missed,
+            LinkMended: lambda event, now: self._out.extend(self._missing.mended()),
+            CertificateExpiring: self._certificate_expiring,
+            FilesToSay: self._files_to_say,
         }
 
     def _message_table(self) -> dict[type[Any], Callable[[Any], None]]:
@@ -141,7 +153,7 @@ class ClusterCore:
             NodeChanged: self._node_changed,
             AllocateAsk: lambda message: self._out.append(AskAllocation(message)),
             Notice: lambda message: self._out.append(Report(message.level, message.text)),
-            RequestAnswered: lambda message: self._out.append(SettleRequest(message)),
+            RequestAnswered: self._request_answered,
             ComputationClosed: self._computation_closed,
             **dict.fromkeys(get_args(FileMessage), self._of_files),
         }
@@ -197,19 +209,24 @@ class ClusterCore:
         if not self._is_away:
             return
         self._is_away = False
-        declared = replace(
-            self._declared,
-            resubmits=len(self._unsettled),
-            nodes=[*self._unsettled.nodes.values()],
+        self._out += self._missing.found(event.address, self._is_known)
+        self._send(
+            replace(
+                self._declared,
+                resubmits=len(self._unsettled) if self._is_known else 0,
+                nodes=[*self._unsettled.nodes.values()],
+            )
         )
-        self._send(declared)
-        computation = declared.computation
+        computation = self._declared.computation
         for data, content in self._unsettled.data.items():
             self._send(ShareData(computation, data, content))
-        for message in self._unsettled.resubmissions(computation):
+        kept = self._unsettled
+        for message in (kept.resubmissions if self._is_known else kept.submissions)(computation):
             self._send(message)
+        self._is_known = True
         if self._cancelled:
             self._send(CancelJobs(computation, sorted(self._cancelled)))
+            self._cancelled &= self._pending
         if self._is_closing:
             self._send(CloseComputation(computation))
 
@@ -222,16 +239,42 @@ class ClusterCore:
         self._kept_bytes, self._acknowledge_at = 0, inf
         epoch = self._declared.epoch + 1
         self._declared = replace(self._declared, resumes=True, epoch=epoch)
-        text = f'the scheduler is gone: {event.reason}; jobs go on, and it is waited for'
-        self._out += [StoreEpoch(epoch), Report(levels.WARNING, text)]
+        self._out += [StoreEpoch(epoch), *self._missing.lost(event.reason, now)]
+        self._out += self._asked.give_up(self._missing.reason)
+
+    def _scheduler_missed(self, event: SchedulerMissed, now: float) -> None:
+        self._out += self._missing.missed(event, now)
+
+    def _certificate_expiring(self, event: CertificateExpiring, now: float) -> None:
+        self._out.append(Report(levels.WARNING, event.text))
+
+    def explain_absence(self) -> list[str]:
+        """Say how things stand while the scheduler cannot be asked."""
+        total, placed = len(self._pending), self._unsettled.placed
+        jobs = f'{self._declared.name}: {total} {"job" if total == 1 else "jobs"} pending'
+        if placed:
+            jobs += f', {placed} of them with nodes when the scheduler was last heard of'
+        return [jobs, *self._missing.words()]
 
     def _request_made(self, event: RequestMade, now: float) -> None:
-        if not self._is_away:
-            self._send(event.message)
+        if self._is_away:
+            self._out.append(self._asked.refusal(event.message, self._missing.reason))
             return
-        request = getattr(event.message, 'request', 0)
-        computation, reason = self._declared.computation, 'the scheduler cannot be reached now'
-        self._out.append(SettleRequest(RequestAnswered(computation, request, -1, reason)))
+        self._asked.made(event.message)
+        self._send(event.message)
+
+    def _request_answered(self, message: RequestAnswered) -> None:
+        specs = self._asked.answered(message)
+        if specs:
+            self._declared = replace(self._declared, specs=[*specs, *self._declared.specs])
+        self._out.append(SettleRequest(message))
+
+    def _files_to_say(self, event: FilesToSay, now: float) -> None:
+        if self._is_away:
+            self._out += self._asked.file_refusal(event.message, self._missing.reason)
+            return
+        self._asked.of_files(event.message)
+        self._send(event.message)
 
     def _node_changed(self, message: NodeChanged) -> None:
         """Note where a node is: it may be asked for what it has, one day."""
@@ -266,20 +309,38 @@ class ClusterCore:
 
     def _cancel_asked(self, event: CancelAsked, now: float) -> None:
         ids = [job for job in event.ids if job in self._pending]
-        if ids:
-            self._cancelled.update(ids)
-            self._send(CancelJobs(self._declared.computation, ids))
+        if not ids:
+            return
+        self._send(CancelJobs(self._declared.computation, ids))
+        if self._is_away:
+            self._end_now(ids, 'cancelled while the scheduler was away')
+        self._cancelled.update(ids)
 
     def _close_asked(self, event: CloseAsked, now: float) -> None:
         self._is_closing = True
         self._acknowledge()
         self._send(CloseComputation(self._declared.computation))
+        if self._is_away:
+            self._end_now([*self._pending], 'cancelled: its cluster was closed')
+            if not self._is_known:  # no scheduler has anything of it
+                self._out.append(SayClosed())
+
+    def _end_now(self, ids: list[int], reason: str) -> None:
+        """End jobs that nobody can be asked about; a scheduler that comes back is told."""
+        self._forget(ids)
+        if ids:
+            self._out.append(SettleUnrun(ids, JobStatus.CANCELLED, reason))
 
     # the scheduler's answers
 
     def _started(self, message: JobsStarted) -> None:
-        self._unsettled.started(message.node, message.ids)
-        self._out.append(MarkStarted(message.node, message.ids))
+        moved = self._unsettled.elsewhere(message.node, message.ids)
+        if moved:
+            reason = 'the node that had it is gone, or has come back without it'
+            self._out.append(MarkRequeued(moved, reason))
+        fresh = self._unsettled.started(message.node, message.ids)
+        if fresh:  # a scheduler that has taken over tells of each once more
+            self._out.append(MarkStarted(message.node, fresh))
 
     def _requeued(self, message: JobsRequeued) -> None:
         self._unsettled.left(message.ids)
@@ -322,6 +383,7 @@ class ClusterCore:
             self._cancelled.difference_update(ids)
 
     def _of_files(self, message: FileMessage) -> None:
+        self._asked.of_files(message)
         self._out.append(HearOfFiles(message))
 
     def _computation_closed(self, message: ComputationClosed) -> None:

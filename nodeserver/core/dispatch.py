@@ -58,6 +58,10 @@ class Dispatch:
         """A computation has no jobs to place any more."""
         self._order.withdraw(comp)
 
+    def client_changed(self, comp: Computation) -> None:
+        """A computation was taken over: whoever was its client has no part in it any more."""
+        self._order.client_changed(comp)
+
     def place(self, node: NodeRecord) -> None:
         """Enter a node where its load belongs, or take it out if nothing can run on it."""
         if not node.ending and any(use.open_cpus for use in node.uses.values()):
@@ -121,6 +125,7 @@ class Dispatch:
                 break  # else the next ones may look in the next turn
         order.end()
         self._names.clear()
+        self._fleet.records.placed(plan)  # before anything of it is sent
         for (node, computation), portion in plan.items():
             self._announce(self._fleet.computations[computation], node, portion)
 

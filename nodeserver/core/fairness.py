@@ -42,6 +42,10 @@ class Order(Protocol):
         """A computation is closed."""
         ...
 
+    def client_changed(self, comp: Computation) -> None:
+        """A computation has another client than before."""
+        ...
+
     def begin(self) -> None:
         """A turn begins: what was tried in vain before may find room now."""
         ...
@@ -89,6 +93,9 @@ class Ring:
     def withdraw(self, comp: Computation) -> None:
         """A computation is closed."""
         self.waiting.pop(comp.id, None)
+
+    def client_changed(self, comp: Computation) -> None:
+        """Clients do not count here."""
 
     def begin(self) -> None:
         """A turn begins."""
@@ -205,8 +212,16 @@ class Shares:
             client.begin_at(self._used)
         client.waiting[comp.id] = self.waiting[comp.id] = comp
 
+    def client_changed(self, comp: Computation) -> None:
+        """A computation was taken over: it uses the part of its new client."""
+        if comp.id in self._owners:
+            is_waiting = comp.id in self.waiting
+            self._owner(comp)
+            if is_waiting:
+                self.enlist(comp)
+
     def _owner(self, comp: Computation) -> Client:
-        """The client whose part it uses: another one, when it was taken over."""
+        """The client whose part it uses."""
         owner = self._owners.get(comp.id)
         if owner is not None and owner.peer == comp.client:
             return owner

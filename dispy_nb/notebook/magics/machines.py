@@ -7,10 +7,11 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from dispy_nb import closing, keycommand, local
-from dispy_nb.cluster import JobCluster
+from dispy_nb.cluster import Cluster
 from dispy_nb.notebook.magics.clusters import find_cluster
 from dispy_nb.notebook.magics.nodetable import node_table
 from dispy_nb.notebook.magics.verbs import server_lines
+from dispy_nb.sharedcluster import SharedJobCluster
 from nodeserver.core.errors import NotYetSupported
 
 _MEANWHILE = {
@@ -33,10 +34,11 @@ def start(shell: Any, given: argparse.Namespace) -> None:
     print(f'started {server_lines(group)}')
 
 
-def _looks_everywhere(cluster: JobCluster) -> bool:
+def _looks_everywhere(cluster: Cluster) -> bool:
     """Whether a cluster asked for any node, with this user's own key."""
-    if cluster._options.secret or cluster._options.insecure:
-        return False
+    options = cluster._options
+    if options.secret or options.insecure or isinstance(cluster, SharedJobCluster):
+        return False  # a scheduler elsewhere knows nothing of this machine's loopback interface
     return any(
         each.host == '*' and not each.cpus and not each.decides_itself
         for each in cluster._shell.allocations
