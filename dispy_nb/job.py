@@ -117,6 +117,8 @@ class DispyJob:
     @id.setter
     def id(self, value: Any) -> None:
         self._id = value
+        if self._cluster is not None:
+            self._cluster._id_given(self)
 
     @property
     def status(self) -> JobStatus:

@@ -15,9 +15,10 @@ from dispy_nb.callbacks import ARGUMENTS, check_callback
 from dispy_nb.depends import checked_depends
 from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import DispyNode, NodeAllocate
-from nodeserver.core.errors import NotYetSupported, UsageError
+from nodeserver.core.errors import UsageError
 from nodeserver.core.recruiting import PULSE_INTERVAL
 from nodeserver.core.values import Resources
+from nodeserver.io.keys import Secret
 from nodeserver.io.netif import own_addresses
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.io.workdir import check_dest_path
@@ -64,10 +65,10 @@ class ClusterOptions:
     gpus: int = 0
     ipv4_udp_multicast: bool = False
     allocations: list[NodeAllocate] = field(default_factory=list)
+    trusted: Secret | None = None  # in place of `secret`: what a recovery file has kept
 
     def check(self) -> None:
-        """Raise `UsageError` for a wrong value and `NotYetSupported` for a feature to come."""
-        self._check_supported()
+        """Raise `UsageError` for a wrong value."""
         self.nodes = with_local_nodes(['*'] if self.nodes is None else self.nodes)
         if isinstance(self.computation, str):
             _check_program(self.computation)
@@ -94,6 +95,7 @@ class ClusterOptions:
                 raise UsageError(f'{name} must be True or False, not {getattr(self, name)!r}')
         if self.isolation not in ISOLATIONS:
             raise UsageError(f"isolation must be 'job' or 'worker', not {self.isolation!r}")
+        self.recover_file = _path('recover_file', self.recover_file)
         self.certfile = _path('certfile', self.certfile)
         self.keyfile = _path('keyfile', self.keyfile)
         _check_dest_path(self.dest_path)
@@ -115,11 +117,6 @@ class ClusterOptions:
         """What each job needs of its node (Z12)."""
         cpus = _whole('cpus', self.cpus, 1)
         return Resources(cpus, bytes_of(self.memory), _whole('gpus', self.gpus, 0))
-
-    def _check_supported(self) -> None:
-        for name in ('recover_file',):
-            if getattr(self, name):
-                raise NotYetSupported(f'{name}={getattr(self, name)!r}')
 
 
 def _check_runs(name: str, function: Any) -> None:

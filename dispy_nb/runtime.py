@@ -13,18 +13,26 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.cells import name_cells
 from dispy_nb.options import ClusterOptions
+from dispy_nb.recovery.journal import Journal
+from dispy_nb.recovery.records import Records
 from dispy_nb.shell import ClusterShell
 from nodeserver.core.effects import Send
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, JobsSubmitted
 from nodeserver.core.listing import NodeList
-from nodeserver.core.messages import DeclareComputation, JobOptions, Message
+from nodeserver.core.messages import (
+    DeclareComputation,
+    JobOptions,
+    Message,
+    ResubmitJobs,
+    ShareData,
+)
 from nodeserver.io.certificate import Certificate, choose_certificate
 from nodeserver.io.driver import Driver, Seat
 from nodeserver.io.keys import Secret, choose_secret
@@ -71,6 +79,9 @@ class Runtime:
         self._is_port_given = self.port not in (0, CLIENT_PORT, *taken)
         self.ipv4_udp_multicast = options.ipv4_udp_multicast
         self.clusters = 0
+        self.is_alone = False  # it serves one cluster, which no other joins
+        self._comes_back = False  # nodes keep what they have for another program
+        self._records = Records()
         self._outbox: deque[Entry] = deque()
         self._signalled = False
         self._wake_read, self._wake_write = os.pipe()
@@ -88,9 +99,22 @@ class Runtime:
 
     # called by users' threads
 
-    def attach(self, declared: DeclareComputation, shell: ClusterShell) -> Seat:
-        """Seat a cluster."""
-        return self.call(lambda: self._service.attach(declared, shell.performers()))
+    def attach(
+        self,
+        declared: DeclareComputation,
+        shell: ClusterShell,
+        journal: Journal,
+        before: Sequence[ResubmitJobs | ShareData] = (),
+    ) -> Seat:
+        """Seat a cluster; `before` are jobs of a program that was killed."""
+
+        def seat() -> Seat:
+            self._records.journals[declared.computation] = journal
+            performers = {**shell.performers(), **journal.performers()}
+            kept = before, journal.keeping, journal.file.flush
+            return self._service.attach(declared, performers, *kept)
+
+        return self.call(seat)
 
     def submit(self, entry: Entry) -> None:
         """Put a job into the outbox, and wake the loop if it may be asleep."""
@@ -110,6 +134,10 @@ class Runtime:
     def soon(self, function: Callable[[], None]) -> None:
         """Have a function called on the loop's thread; from any thread, at any moment."""
         self._loop.call_soon_threadsafe(function)
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Have a function called on the loop's thread in so many seconds; from any thread."""
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, function)
 
     def send(self, seat: Seat, message: Message) -> None:
         """Have a cluster say something to its scheduler."""
@@ -147,11 +175,13 @@ class Runtime:
             self._driver.turn()  # after Ctrl-C, the order to close it may not be worked off yet
             seat.leave()
             self._service.detach(computation)
+            self._records.journals.pop(computation, None)
 
         self.call(leave)
 
-    def stop(self) -> None:
-        """End the loop and its thread; nodes are told."""
+    def stop(self, comes_back: bool = False) -> None:
+        """End the loop and its thread; nodes are told, unless they are to keep what they have."""
+        self._comes_back = comes_back
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._close_pipe()
@@ -166,7 +196,8 @@ class Runtime:
             name, certificate = secrets.token_hex(16), self._certificate
             hosts = tuple(self.ext_ip_addr or ())
             options = SchedulerOptions(name, self.trust.secret, *place, certificate, hosts)
-            self._service = SchedulerService(self._driver, options)
+            performers = self._records.performers()
+            self._service = SchedulerService(self._driver, options, performers=performers)
             loop.add_reader(self._wake_read, self._woken)
         except BaseException as exc:  # noqa: BLE001
             loop.close()
@@ -175,7 +206,7 @@ class Runtime:
         self._started.set_result(None)
         try:
             loop.run_forever()
-            self._service.close('the program has closed its clusters')
+            self._service.close('the program has closed its clusters', self._comes_back)
             self._driver.close()
             loop.remove_reader(self._wake_read)
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -229,8 +260,10 @@ class Runtime:
         os.close(self._wake_write)
 
 
-def acquire(options: ClusterOptions) -> Runtime:
+def acquire(options: ClusterOptions, alone: bool = False) -> Runtime:
     """Return the runtime for a new cluster, starting it if there is none for whom it trusts.
+
+    One that is `alone` has a scheduler that serves no other cluster.
 
     Raises
     ------
@@ -238,7 +271,7 @@ def acquire(options: ClusterOptions) -> Runtime:
         Open clusters of this program use another `ip_addr`, `ext_ip_addr`, `port` or
         `ipv4_udp_multicast`.
     """
-    secret = choose_secret(options.secret, None, options.insecure)
+    secret = options.trusted or choose_secret(options.secret, None, options.insecure)
     certificate = choose_certificate(options.certfile, options.keyfile, options.insecure)
     trust = Trust(secret, certificate.names if certificate else None)
     if secret.is_insecure:
@@ -247,8 +280,12 @@ def acquire(options: ClusterOptions) -> Runtime:
             'to be a node, and run programs as this user'
         )
     with _registry:
-        runtime = _runtimes.get(trust)
-        if runtime is None:
+        runtime = None if alone else _runtimes.get(trust)
+        if alone:
+            ports = [other.port for other in _runtimes.values()]
+            runtime = Runtime(trust, certificate, options, ports)
+            runtime.is_alone = True
+        elif runtime is None:
             ports = [other.port for other in _runtimes.values()]  # of which each has another key
             runtime = _runtimes[trust] = Runtime(trust, certificate, options, ports)
         else:
@@ -257,14 +294,18 @@ def acquire(options: ClusterOptions) -> Runtime:
         return runtime
 
 
-def release(runtime: Runtime) -> None:
-    """Note that a cluster is closed; with the last one the runtime ends."""
+def release(runtime: Runtime, comes_back: bool = False) -> None:
+    """Note that a cluster is closed; with the last one the runtime ends.
+
+    Where another program `comes_back` for what nodes have, they are not told so.
+    """
     with _registry:
         runtime.clusters -= 1
         if runtime.clusters:
             return
-        del _runtimes[runtime.trust]
-        runtime.stop()
+        if not runtime.is_alone:
+            del _runtimes[runtime.trust]
+        runtime.stop(comes_back)
         last = not _runtimes
     if last:
         CALLBACKS.stop()

@@ -1,6 +1,6 @@
 """Documented names whose features this version does not have; each says so when used (U01)."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 from nodeserver.core.errors import NotYetSupported
 
@@ -10,8 +10,3 @@ class SharedJobCluster:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise NotYetSupported('SharedJobCluster')
-
-
-def recover_jobs(*args: Any, **kwargs: Any) -> NoReturn:
-    """Fetch the results of a program that has crashed."""
-    raise NotYetSupported('recover_jobs()')

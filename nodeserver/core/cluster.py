@@ -1,7 +1,7 @@
 """The client's half of a cluster: which of its jobs are pending.
 
-JobsSubmitted ──▶ Send(SubmitJobs)
-JobsDone ──▶ SettleJobs, then AcknowledgeOutcomes
+JobsSubmitted ──▶ StoreJobs, Send(SubmitJobs)
+JobsDone ──▶ SettleJobs, then StoreOutcomes, AcknowledgeOutcomes
 PeerConnected ──▶ Send(DeclareComputation), Send(ResubmitJobs) ...     a scheduler elsewhere
 
 A scheduler in the same program lives as long as its clusters.  One elsewhere may go and come back,
@@ -72,7 +72,15 @@ from nodeserver.core.messages import (
     SubmitJobs,
 )
 from nodeserver.core.outputpace import OutputPace
-from nodeserver.core.recoveryeffects import StoreEpoch
+from nodeserver.core.recoveryeffects import (
+    DropStored,
+    Keeping,
+    StoreData,
+    StoreEpoch,
+    StoreJobs,
+    StoreOutcomes,
+    StoreUnrun,
+)
 from nodeserver.core.unsettled import NothingKept, Unsettled
 
 # a node keeps outcomes until they are acknowledged: for so long, or so many bytes, at most
@@ -83,15 +91,17 @@ ACKNOWLEDGE_BYTES = 1 << 20
 class ClusterCore:
     """One cluster in the user's program.
 
-    `before` are jobs of a cluster that is gone, whose computation this one takes over.
+    `before` are jobs of a cluster that is gone, and the data that they share, whose computation
+    this one takes over.
     """
 
     def __init__(
         self,
         scheduler: str,
         declared: DeclareComputation,
-        before: Sequence[ResubmitJobs] = (),
+        before: Sequence[ResubmitJobs | ShareData] = (),
         is_elsewhere: bool = False,
+        keeping: Keeping = Keeping.NOTHING,
     ) -> None:
         self._scheduler = scheduler
         self._declared = declared
@@ -99,20 +109,28 @@ class ClusterCore:
         self._is_away = is_elsewhere  # the scheduler, at first too
         self._is_closing = False
         self._cancelled: set[int] = set()  # pending jobs that the user has taken back
-        self._pending: set[int] = {job for message in before for job in message.ids}
+        self._keeping = keeping
+        self._pending: set[int] = set()
         self._letters: dict[str, list[int]] = {}  # to be acknowledged, by node
+        self._to_store: list[Effect] = []  # of the jobs in them
         self._kept_bytes = 0  # that nodes keep of them
         self._acknowledge_at = inf
         self._output_pace = OutputPace()
         self._out: list[Effect] = []
         self._unsettled.know(declared.nodes)
-        if is_elsewhere:
-            for message in before:
-                self._unsettled.resubmitted(message)
-        else:
+        self._take_over(before)
+        if not is_elsewhere:
             self._out += [Send(scheduler, declared), *(Send(scheduler, m) for m in before)]
         self._events = self._event_table()
         self._messages = self._message_table()
+
+    def _take_over(self, before: Sequence[ResubmitJobs | ShareData]) -> None:
+        for message in before:
+            if isinstance(message, ShareData):
+                self._unsettled.share(message.data, message.content)
+            else:
+                self._pending.update(message.ids)
+                self._unsettled.resubmitted(message)
 
     def _event_table(self) -> dict[type[Any], Callable[[Any, float], None]]:
         return {
@@ -172,6 +190,9 @@ class ClusterCore:
         return due if due != inf else None
 
     def _acknowledge(self) -> None:
+        """Thank for letters; what is kept of their jobs is on disk before that."""
+        self._out += self._to_store
+        self._to_store.clear()
         for node, letters in self._letters.items():
             self._send(AcknowledgeOutcomes(self._declared.computation, node, letters))
         self._letters.clear()
@@ -218,6 +239,8 @@ class ClusterCore:
         if self._is_away:
             return
         self._is_away = True
+        self._out += self._to_store  # they have ended, and are not submitted again
+        self._to_store.clear()
         self._letters.clear()
         self._kept_bytes, self._acknowledge_at = 0, inf
         epoch = self._declared.epoch + 1
@@ -243,6 +266,8 @@ class ClusterCore:
     def _submitted(self, event: JobsSubmitted, now: float) -> None:
         self._pending.update(event.ids)
         self._unsettled.submitted(event)
+        if self._keeping == Keeping.ALL:
+            self._out.append(StoreJobs(event))
         self._send(
             SubmitJobs(
                 self._declared.computation,
@@ -257,11 +282,15 @@ class ClusterCore:
 
     def _data_shared(self, event: DataShared, now: float) -> None:
         self._unsettled.share(event.data, event.content)
+        if self._keeping == Keeping.ALL:
+            self._out.append(StoreData(event.data, event.content))
         self._send(ShareData(self._declared.computation, event.data, event.content))
 
     def _data_dropped(self, event: DataDropped, now: float) -> None:
         for data in event.ids:
             self._unsettled.data.pop(data, None)
+        if self._keeping == Keeping.ALL:
+            self._out.append(DropStored(event.ids))
         self._send(DropData(self._declared.computation, event.ids))
 
     def _cancel_asked(self, event: CancelAsked, now: float) -> None:
@@ -294,7 +323,10 @@ class ClusterCore:
         pending = [job in self._pending for job in message.ids]
         if any(pending):
             self._forget(message.ids)
-            self._out.append(SettleJobs(message if all(pending) else part_of(message, pending)))
+            believed = message if all(pending) else part_of(message, pending)
+            self._out.append(SettleJobs(believed))
+            if self._keeping:
+                self._to_store.append(StoreOutcomes(believed))
         self._letters.setdefault(message.node, []).append(message.letter)
         self._kept_bytes += sum(map(len, message.outcomes))
 
@@ -311,6 +343,8 @@ class ClusterCore:
         self._forget(ids)
         if ids:
             self._out.append(SettleUnrun(ids, message.status, message.reason))
+            if self._keeping:
+                self._out.append(StoreUnrun(ids, message.status, message.reason))
         if message.letter:
             self._letters.setdefault('', []).append(message.letter)
 
@@ -326,5 +360,7 @@ class ClusterCore:
 
     def _computation_closed(self, message: ComputationClosed) -> None:
         """Nothing of it is left anywhere: nodes keep no letters for which we could thank them."""
+        self._out += self._to_store
+        self._to_store.clear()
         self._letters.clear()
         self._out.append(SayClosed())

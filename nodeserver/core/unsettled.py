@@ -114,6 +114,9 @@ class NothingKept(Unsettled):
     def submitted(self, event: JobsSubmitted) -> None:
         """Keep nothing."""
 
+    def resubmitted(self, message: ResubmitJobs) -> None:
+        """Keep nothing."""
+
     def share(self, data: int, content: bytes) -> None:
         """Keep nothing."""
 

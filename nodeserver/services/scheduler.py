@@ -8,7 +8,7 @@ Nodes are connected to, and those that are not found connect by themselves.
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,7 +27,8 @@ from nodeserver.core.effects import (
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import CertificateExpiring, StopAsked
 from nodeserver.core.listing import NodeList
-from nodeserver.core.messages import DeclareComputation
+from nodeserver.core.messages import DeclareComputation, ResubmitJobs, ShareData
+from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.certificate import Certificate, TlsIdentity
@@ -66,7 +67,12 @@ class SchedulerOptions:
 class SchedulerService:
     """A scheduler in this process."""
 
-    def __init__(self, driver: Driver, options: SchedulerOptions) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        options: SchedulerOptions,
+        performers: Performers | None = None,
+    ) -> None:
         self._driver = driver
         self._is_tls = options.certificate is not None
         self._core = SchedulerCore(is_tls=self._is_tls)
@@ -81,6 +87,7 @@ class SchedulerService:
                 Disconnect: self._disconnect,
                 UseRelay: self._use_relay,
                 Report: write_report,
+                **(performers or {}),
             },
         )
         self._local: dict[str, LocalLink] = {}
@@ -102,15 +109,28 @@ class SchedulerService:
             self._closing.close()
             raise
 
-    def attach(self, declared: DeclareComputation, performers: Performers) -> Seat:
-        """Seat a cluster of this process beside the scheduler, linked in memory."""
+    def attach(
+        self,
+        declared: DeclareComputation,
+        performers: Performers,
+        before: Sequence[ResubmitJobs | ShareData] = (),
+        keeping: Keeping = Keeping.NOTHING,
+        flush: Callable[[], None] | None = None,
+    ) -> Seat:
+        """Seat a cluster of this process beside the scheduler, linked in memory.
+
+        `before` are jobs of a program that was killed; `flush` commits what the cluster has stored.
+        """
         name = f'cluster-{declared.computation:x}'
         table: dict[type[Any], Any] = {}
-        seat = self._driver.add(ClusterCore(SCHEDULER, declared), table)
+        core = ClusterCore(SCHEDULER, declared, before, keeping=keeping)
+        seat = self._driver.add(core, table)
         near, far = LocalLink.pair(self._seat.post, seat.post, SCHEDULER, name)
         self._local[name] = near
         table.update(performers)
         table[Send] = lambda effect: far.send(effect.peer, effect.message)
+        if flush is not None:
+            table[Send] = partial(_send_after, flush, far)
         return seat
 
     def explain(self, computation: int) -> list[str]:
@@ -125,9 +145,13 @@ class SchedulerService:
         """Forget a cluster that is closed."""
         self._local.pop(f'cluster-{computation:x}', None)
 
-    def close(self, reason: str) -> None:
-        """Take leave of the nodes and close every socket."""
-        self._seat.post(StopAsked(False, reason))
+    def close(self, reason: str, comes_back: bool = False) -> None:
+        """Take leave of the nodes and close every socket.
+
+        Nodes keep what they have for a scheduler that comes back.
+        """
+        if not comes_back:
+            self._seat.post(StopAsked(False, reason))
         self._driver.turn()
         self._closing.close()
         self._seat.leave()
@@ -193,3 +217,9 @@ class SchedulerService:
 
     def _use_relay(self, effect: UseRelay) -> None:
         self._nodes.use_relay(effect.relay, effect.host, effect.port)
+
+
+def _send_after(flush: Callable[[], None], link: Link, effect: Send) -> None:
+    """Send what relies on what was stored before."""
+    flush()
+    link.send(effect.peer, effect.message)
