@@ -23,8 +23,8 @@ from dispy_nb.nodes import DispyNode, DispyNodeAvailInfo, NodeAllocate
 from dispy_nb.olderverbs import ClusterStatus
 from dispy_nb.recovery.attaching import attach
 from dispy_nb.recovery.recovering import fault_recover_jobs, recover_jobs
+from dispy_nb.sharedcluster import SharedJobCluster
 from dispy_nb.shareddata import Shared
-from dispy_nb.tocome import SharedJobCluster
 from nodeserver.core.errors import (
     CertificateError,
     ClusterClosed,
@@ -38,6 +38,7 @@ from nodeserver.core.errors import (
     NotYetSupported,
     PicklingFailed,
     PortBusy,
+    SchedulerRefused,
     UnknownParameter,
     UsageError,
 )
@@ -64,6 +65,7 @@ __all__ = [
     'NotYetSupported',
     'PicklingFailed',
     'PortBusy',
+    'SchedulerRefused',
     'Shared',
     'SharedJobCluster',
     'UnknownParameter',

@@ -64,12 +64,13 @@ class ClusterOptions:
     memory: int | str | None = None
     gpus: int = 0
     ipv4_udp_multicast: bool = False
+    exclusive: bool = False  # of clusters that share a scheduler
     allocations: list[NodeAllocate] = field(default_factory=list)
     trusted: Secret | None = None  # in place of `secret`: what a recovery file has kept
 
     def check(self) -> None:
         """Raise `UsageError` for a wrong value."""
-        self.nodes = with_local_nodes(['*'] if self.nodes is None else self.nodes)
+        self.nodes = self.with_own_nodes(['*'] if self.nodes is None else self.nodes)
         if isinstance(self.computation, str):
             _check_program(self.computation)
         elif not callable(self.computation):
@@ -79,8 +80,8 @@ class ClusterOptions:
             )
         for name in ARGUMENTS:
             check_callback(name, getattr(self, name))
-        self.port = _port('port', self.port, 0)
-        self.node_port = _port('node_port', self.node_port, NODE_PORT)
+        self.port = check_port('port', self.port, 0)
+        self.node_port = check_port('node_port', self.node_port, NODE_PORT)
         _seconds('pulse_interval', self.pulse_interval, 1, 600)
         _seconds('ping_interval', self.ping_interval, 1, 86_400)
         self.depends = checked_depends('depends', self.depends)
@@ -117,6 +118,10 @@ class ClusterOptions:
         """What each job needs of its node (Z12)."""
         cpus = _whole('cpus', self.cpus, 1)
         return Resources(cpus, bytes_of(self.memory), _whole('gpus', self.gpus, 0))
+
+    def with_own_nodes(self, nodes: Any) -> Any:
+        """Add the nodes that this program has started, where any nodes are asked for."""
+        return with_local_nodes(nodes)
 
 
 def _check_runs(name: str, function: Any) -> None:
@@ -258,7 +263,14 @@ def _external(value: Any) -> tuple[str, ...] | None:
     return hosts
 
 
-def _port(name: str, value: Any, default: int) -> int:
+def check_port(name: str, value: Any, default: int) -> int:
+    """Return a port; None means the default.
+
+    Raises
+    ------
+    UsageError
+        It is no number of a port.
+    """
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:

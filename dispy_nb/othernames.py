@@ -30,7 +30,9 @@ _NEW_NAMES = {
     'ext_host': 'ext_ip_addr',
     'job_status': 'callback',
     'client_port': 'port',
+    'scheduler_host': 'scheduler_node',
 }
+_OF_OTHER_PROGRAMS = ('pulse_interval', 'ipv4_udp_multicast')
 _OF_SHARED_CLUSTERS = ('scheduler_host', 'scheduler_node', 'scheduler_port', 'exclusive')
 LAST_DISPY_PORT = 65534  # the node's is the next one
 
@@ -94,6 +96,11 @@ def _meaning(name: str, value: Any, names: Collection[str]) -> Meaning:
     if name in _NEW_NAMES and _NEW_NAMES[name] in names:
         new = _NEW_NAMES[name]
         return {new: value}, f'{name} is called {new} here'
+    if name in _OF_OTHER_PROGRAMS and 'scheduler_node' in names:
+        raise UnknownParameter(
+            f'{name} is no parameter of SharedJobCluster: it is an option of dispyscheduler, '
+            f'`--{name}`, for all programs'
+        )
     if name in _MEANINGS:
         return _MEANINGS[name](value)
     if name in _OF_SHARED_CLUSTERS:

@@ -2,8 +2,8 @@
 
     user's threads ── outbox, wake-up ──▶ loop thread: ClusterCore, SchedulerCore ──▶ nodes
 
-One runtime for each pair of secret and certificate (D2); it starts with the first cluster and ends
-with the last.
+One runtime for each pair of secret and certificate (D2), and one more for each scheduler that is
+elsewhere; it starts with the first cluster and ends with the last.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.cells import name_cells
@@ -34,9 +34,10 @@ from nodeserver.core.messages import (
     ShareData,
 )
 from nodeserver.io.certificate import Certificate, choose_certificate
-from nodeserver.io.driver import Driver, Seat
+from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret, choose_secret
 from nodeserver.io.udp import CLIENT_PORT
+from nodeserver.services.kept import NOTHING_KEPT, Kept
 from nodeserver.services.scheduler import SCHEDULER, SchedulerOptions, SchedulerService
 
 _log = logging.getLogger('dispy_nb')
@@ -46,7 +47,7 @@ Result = TypeVar('Result')
 MOST_PER_TURN = 4096  # jobs taken from the outbox at once
 
 CALLBACKS = CallbackThread()
-_runtimes: dict['Trust', 'Runtime'] = {}
+_runtimes: dict['Key', 'Runtime'] = {}
 _registry = threading.Lock()
 
 
@@ -61,8 +62,29 @@ class Trust(NamedTuple):
     files: tuple[str, str] | None
 
 
+# which runtime a cluster is on: whom it trusts, and where its scheduler is; None: here
+Key = tuple[Trust, Hashable]
+
+
+class Service(Protocol):
+    """A scheduler, or the way to one, on the loop's thread."""
+
+    def attach(
+        self, declared: DeclareComputation, performers: Performers, kept: Kept = NOTHING_KEPT
+    ) -> Seat:
+        """Seat a cluster."""
+
+    def detach(self, computation: int) -> None:
+        """Forget a cluster that is closed."""
+
+    def close(self, reason: str, comes_back: bool = False) -> None:
+        """End it; nodes keep what they have for a program that comes back."""
+
+
 class Runtime:
     """One loop thread with a scheduler on it."""
+
+    place: Hashable = None  # where the scheduler is, if it is elsewhere
 
     def __init__(
         self,
@@ -111,8 +133,8 @@ class Runtime:
         def seat() -> Seat:
             self._records.journals[declared.computation] = journal
             performers = {**shell.performers(), **journal.performers()}
-            kept = before, journal.keeping, journal.file.flush
-            return self._service.attach(declared, performers, *kept)
+            kept = Kept(before, journal.keeping, journal.file.flush)
+            return self._service.attach(declared, performers, kept)
 
         return self.call(seat)
 
@@ -160,11 +182,14 @@ class Runtime:
     def explain(self, computation: int) -> list[str]:
         """Say where a computation stands."""
         self.call(self._drain_whole_outbox)  # the cores' turn comes between the two calls
-        return [name_cells(line) for line in self.call(lambda: self._service.explain(computation))]
+        return [name_cells(line) for line in self._explain(computation)]
 
     def list_nodes(self) -> NodeList:
         """List the nodes that the scheduler has found, whoever uses them."""
-        return self.call(lambda: self._service.list_nodes())
+        return self.call(self._scheduler.list_nodes)
+
+    def _explain(self, computation: int) -> list[str]:
+        return self.call(lambda: self._scheduler.explain(computation))
 
     def detach(self, seat: Seat, computation: int, unsaid: Event | None = None) -> None:
         """Take a closed cluster out; `unsaid` is what its core is still to be told."""
@@ -192,12 +217,7 @@ class Runtime:
         self._loop = loop = asyncio.new_event_loop()
         try:
             self._driver = Driver(loop)
-            place = self.ip_addr, self.port, self._is_port_given, self.ipv4_udp_multicast
-            name, certificate = secrets.token_hex(16), self._certificate
-            hosts = tuple(self.ext_ip_addr or ())
-            options = SchedulerOptions(name, self.trust.secret, *place, certificate, hosts)
-            performers = self._records.performers()
-            self._service = SchedulerService(self._driver, options, performers=performers)
+            self._service = self._make_service()
             loop.add_reader(self._wake_read, self._woken)
         except BaseException as exc:  # noqa: BLE001
             loop.close()
@@ -214,6 +234,16 @@ class Runtime:
             _log.exception('the loop of this program failed while closing')
         finally:
             loop.close()
+
+    def _make_service(self) -> Service:
+        """Make the scheduler of this program's clusters."""
+        place = self.ip_addr, self.port, self._is_port_given, self.ipv4_udp_multicast
+        name, certificate = secrets.token_hex(16), self._certificate
+        hosts = tuple(self.ext_ip_addr or ())
+        options = SchedulerOptions(name, self.trust.secret, *place, certificate, hosts)
+        performers = self._records.performers()
+        self._scheduler = SchedulerService(self._driver, options, performers=performers)
+        return self._scheduler
 
     def _woken(self) -> None:
         os.read(self._wake_read, 64)
@@ -260,8 +290,18 @@ class Runtime:
         os.close(self._wake_write)
 
 
+AnyRuntime = TypeVar('AnyRuntime', bound=Runtime)
+
+
 def acquire(options: ClusterOptions, alone: bool = False) -> Runtime:
-    """Return the runtime for a new cluster, starting it if there is none for whom it trusts.
+    """Return the runtime for a new cluster, starting it if there is none for whom it trusts."""
+    return acquire_kind(Runtime, options, None, alone)
+
+
+def acquire_kind(
+    kind: type[AnyRuntime], options: ClusterOptions, place: Hashable, alone: bool = False
+) -> AnyRuntime:
+    """Return the runtime of this kind for a new cluster, starting it if there is none.
 
     One that is `alone` has a scheduler that serves no other cluster.
 
@@ -280,14 +320,13 @@ def acquire(options: ClusterOptions, alone: bool = False) -> Runtime:
             'to be a node, and run programs as this user'
         )
     with _registry:
-        runtime = None if alone else _runtimes.get(trust)
-        if alone:
-            ports = [other.port for other in _runtimes.values()]
-            runtime = Runtime(trust, certificate, options, ports)
-            runtime.is_alone = True
-        elif runtime is None:
+        runtime = None if alone else _runtimes.get((trust, place))
+        if alone or not isinstance(runtime, kind):
             ports = [other.port for other in _runtimes.values()]  # of which each has another key
-            runtime = _runtimes[trust] = Runtime(trust, certificate, options, ports)
+            runtime = kind(trust, certificate, options, ports)
+            runtime.is_alone = alone
+            if not alone:
+                _runtimes[trust, place] = runtime
         else:
             _check_same_place(runtime, options)
         runtime.clusters += 1
@@ -304,7 +343,7 @@ def release(runtime: Runtime, comes_back: bool = False) -> None:
         if runtime.clusters:
             return
         if not runtime.is_alone:
-            del _runtimes[runtime.trust]
+            del _runtimes[runtime.trust, runtime.place]
         runtime.stop(comes_back)
         last = not _runtimes
     if last:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dispy_nb.callbacks import ARGUMENTS, check_callback
-from dispy_nb.cluster import JobCluster
+from dispy_nb.cluster import Cluster
 from dispy_nb.recovery.places import known_journals
 from dispy_nb.recovery.recorded import Recorded, read
+from dispy_nb.recovery.reopening import reopened
 from dispy_nb.recovery.resumption import Resumption, age
 from nodeserver.core.errors import DatabaseBusy, DatabaseError, UsageError
 
@@ -22,7 +23,7 @@ def attach(
     name: str | os.PathLike[str] | None = None,
     callback: Callable[..., Any] | None = None,
     cluster_status: Callable[..., Any] | None = None,
-) -> JobCluster:
+) -> Cluster:
     """Give back the cluster of a kernel that was restarted or killed, or of a named one (V15).
 
     Its jobs are `attached_jobs`: those that had ended have their results, those that ran are
@@ -51,7 +52,7 @@ def attach(
             f'dispy.recover_jobs({str(recorded.path)!r}) fetches the results'
         )
     resumption = Resumption(recorded, collects=False)
-    cluster = JobCluster._resumed(resumption.prepared(callback, cluster_status), resumption)
+    cluster = reopened(resumption, callback, cluster_status)
     cluster.attached_jobs = resumption.jobs
     return cluster
 

@@ -44,6 +44,7 @@ from nodeserver.core.status import JobStatus
 ID_SECONDS = 0.05  # that a job's new id may wait for others
 LONGEST_ID = 1000  # characters
 PLAIN_IDS = frozenset((int, str, float, bool, bytes, type(None)))
+MOST_STRUCK = 100_000  # ended jobs, before they are forgotten
 SMALL = 200  # bytes of arguments that are kept as they are, to be shown
 UNREACHED = 'cannot be reached'  # in the words of a scheduler that only collects
 
@@ -80,6 +81,7 @@ class Journal:
         self._large: set[int] = set()  # jobs with large arguments
         self._ids: deque[tuple[int, Any]] = deque()
         self._ids_are_due = False
+        self._struck = 0  # jobs that the file has as ended, where it keeps no more of them
 
     def performers(self) -> dict[type[Any], Callable[[Any], None]]:
         """What the driver calls for each effect of the cluster's core."""
@@ -135,6 +137,9 @@ class Journal:
 
     def _store_jobs(self, event: JobsSubmitted) -> None:
         self.file.is_wanted = True
+        if not self._keeps_all:
+            self.file.add(_PUT_PLACEMENT, '', packed(event.ids))
+            return
         self._batches = row = self._batches + 1
         self._left[row] = len(event.ids)
         self._batch_of.update(dict.fromkeys(event.ids, row))
@@ -207,6 +212,8 @@ class Journal:
         """Jobs have ended; whether their outcomes are to be stored."""
         if not self._keeps_all:
             self.file.add(PUT_ENDED, packed(ids))
+            if self.keeping == Keeping.JOBS:
+                self._compact(len(ids))
             return False
         for job in ids:
             row = self._batch_of.pop(job, 0)
@@ -220,6 +227,13 @@ class Journal:
                 self._large.discard(job)
                 self.file.add(_DROP_LARGE, ARGUMENTS, job)
         return True
+
+    def _compact(self, count: int) -> None:
+        """Forget ended jobs once they are many: no scheduler here tells which matter."""
+        self._struck += count
+        if self._struck >= MOST_STRUCK and self._struck > 4 * len(self._jobs):
+            self._struck = 0
+            self.rewrite(RewritePlacements(0, [''], [list(self._jobs)]))
 
     def store_retries(self, ids: list[int]) -> None:
         """Jobs have used up one more of their retries."""

@@ -14,6 +14,7 @@ from dispy_nb.prepared import Prepared
 from dispy_nb.recovery.fileformat import Setting, encode
 from dispy_nb.recovery.journalfile import JournalPlan
 from dispy_nb.recovery.places import state_directory
+from dispy_nb.sharedoptions import SharedOptions
 from dispy_nb.surroundings import in_kernel
 from nodeserver.core.errors import PicklingFailed, UsageError
 from nodeserver.core.recoveryeffects import Keeping
@@ -26,9 +27,11 @@ _log = logging.getLogger('dispy_nb')
 
 def keeping_of(options: ClusterOptions) -> Keeping:
     """Say what is kept of a cluster: all in a kernel and with a name, if somebody can attach."""
-    if isinstance(options.computation, AnyFunction):  # its futures cannot be given back
-        return Keeping.ENDS
-    return Keeping.ALL if in_kernel() or options.name is not None else Keeping.ENDS
+    # the futures of an executor cannot be given back
+    is_executor = isinstance(options.computation, AnyFunction)
+    if not is_executor and (in_kernel() or options.name is not None):
+        return Keeping.ALL
+    return Keeping.JOBS if isinstance(options, SharedOptions) else Keeping.ENDS
 
 
 def plan_of(prepared: Prepared) -> JournalPlan:
@@ -69,6 +72,7 @@ def _setting(prepared: Prepared, keeping: Keeping) -> Setting:
         options.ipv4_udp_multicast,
         keeping == Keeping.ALL,
         time.time(),
+        scheduler=_scheduler(options),
     )
     if keeping != Keeping.ALL:
         return setting
@@ -81,6 +85,12 @@ def _setting(prepared: Prepared, keeping: Keeping) -> Setting:
         sent=sent,
         files=prepared.files.sources(),
     )
+
+
+def _scheduler(options: ClusterOptions) -> tuple[str, int] | None:
+    if not isinstance(options, SharedOptions):
+        return None
+    return options.place.host, options.place.port
 
 
 def _secret(options: ClusterOptions) -> tuple[str, bytes]:

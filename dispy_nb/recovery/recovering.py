@@ -16,12 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dispy_nb.cluster import JobCluster
+from dispy_nb.cluster import Cluster
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.recovery.fileformat import OUTCOME, packed
 from dispy_nb.recovery.journal import PUT_ENDED, UNREACHED, Journal
 from dispy_nb.recovery.journalfile import FIND_EPOCH, PUT_FACT
 from dispy_nb.recovery.recorded import Recorded, opened, read
+from dispy_nb.recovery.reopening import reopened
 from dispy_nb.recovery.resumption import Resumption, made, settle
 from nodeserver.core.errors import UsageError
 from nodeserver.core.status import SETTLED, JobStatus
@@ -105,7 +106,7 @@ class _Recovery:
     def __init__(self, recorded: Recorded) -> None:
         self._recorded = recorded
         self._resumption = Resumption(recorded, collects=True)
-        self._cluster: JobCluster | None = None
+        self._cluster: Cluster | None = None
         self._handed: list[int] = []
         self._is_over = False  # nothing is left to be recovered
         if not self._resumption.messages:  # all that there is, is in the file
@@ -113,7 +114,7 @@ class _Recovery:
             for job, each in zip(self._jobs, recorded.ended, strict=True):
                 settle(job, each)
             return
-        cluster = JobCluster._resumed(self._resumption.prepared(), self._resumption)
+        cluster = reopened(self._resumption)
         cluster._journal_ends = self._strike
         self._cluster = cluster
         self._jobs = self._resumption.jobs

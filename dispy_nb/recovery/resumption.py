@@ -19,6 +19,7 @@ from dispy_nb.project import ByValue
 from dispy_nb.recovery.journalfile import JournalPlan
 from dispy_nb.recovery.planning import allocations_of, secret_of
 from dispy_nb.recovery.recorded import Ended, Recorded
+from dispy_nb.sharedoptions import SharedOptions
 from nodeserver.core.errors import ProtocolError, UsageError
 from nodeserver.core.messages import NodeChanged, ResubmitJobs, ShareData
 from nodeserver.core.recoveryeffects import Keeping
@@ -57,7 +58,7 @@ class Resumption:
     def messages(self) -> list[ShareData | ResubmitJobs]:
         """What is told to a scheduler of the jobs that have not ended."""
         again = self.recorded.resubmissions
-        if self.collects:
+        if self.collects and self.recorded.setting.scheduler is None:
             again = [part for each in again if (part := _placed(each)).ids]
             return [*again]
         return [*self.recorded.data, *again]
@@ -88,9 +89,11 @@ class Resumption:
         allocations = allocations_of(self.recorded.allocations)
         if allocations is None:
             allocations = [NodeAllocate(s.pattern, s.port, s.cpus) for s in declared.specs]
-        return ClusterOptions(
+        kind, shared = _kind(self.recorded)
+        options: ClusterOptions = kind(
             setting.program or Sent(declared.name),
             allocations,
+            **shared,
             callback=callback,
             cluster_status=cluster_status,
             ip_addr=setting.ip_addr,
@@ -114,6 +117,7 @@ class Resumption:
             allocations=allocations,
             trusted=secret_of(setting),
         )
+        return options
 
     def take_up(self, cluster: Any) -> Sequence[ShareData | ResubmitJobs]:
         """Give a cluster its jobs back, before its core knows of them."""
@@ -136,6 +140,15 @@ class Resumption:
         contents = {} if self.collects else {each.data: each.content for each in recorded.data}
         cluster._data.resume(contents, {j: _data_of(recorded, j) for j in sorted(pending)})
         return messages
+
+
+def _kind(recorded: Recorded) -> tuple[Any, dict[str, Any]]:
+    """Which options there are, and those that only clusters of a shared scheduler have."""
+    if recorded.setting.scheduler is None:
+        return ClusterOptions, {}
+    host, port = recorded.setting.scheduler
+    place = {'scheduler_node': host or None, 'scheduler_port': port}
+    return SharedOptions, {**place, 'exclusive': recorded.declared.exclusive}
 
 
 def _placed(message: ResubmitJobs) -> ResubmitJobs:

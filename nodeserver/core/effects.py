@@ -320,6 +320,11 @@ class TellNode:
 
 
 @value
+class TakeBackNotice:
+    """What was last said of a difficulty is over."""
+
+
+@value
 class AskAllocation:
     """Call the user's `NodeAllocate.allocate` for a node."""
 
@@ -376,5 +381,6 @@ Effect = (
     | AskAllocation
     | SayClosed
     | SettleRequest
+    | TakeBackNotice
     | RecoveryEffect
 )

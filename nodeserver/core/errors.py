@@ -154,6 +154,10 @@ class NotCarried(PeerRefused):
         self.is_certain = is_certain
 
 
+class SchedulerRefused(PeerRefused):
+    """The scheduler of a `SharedJobCluster`, or who answers in its place, turns it away."""
+
+
 # our own fault
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import field
 
+from nodeserver.core.clientevents import SchedulerMissed as SchedulerMissed
 from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
@@ -373,6 +374,7 @@ Event = (
     | DataDropped
     | CancelAsked
     | RequestMade
+    | SchedulerMissed
     | CloseAsked
     | AvailabilityMeasured
     | StopAsked

@@ -3,6 +3,7 @@
 from nodeserver.core.computation import NOTICE_DELAY, Computation
 from nodeserver.core.fleet import NodeRecord, NodeUse, UseState, matches_address, matching_spec
 from nodeserver.core.recruiting import Recruiting
+from nodeserver.core.sharing import Sharing
 from nodeserver.core.values import ONE_CPU
 
 KEY_ADVICE = (
@@ -25,10 +26,13 @@ _USELESS = (
 )
 
 
-def explain(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
+def explain(fleet: Recruiting, comp: Computation, now: float, sharing: Sharing) -> list[str]:
     """Say where a computation stands: its jobs, each node, and what to do if there is none."""
     ready, strangers = fleet.discovery.ready_count(comp), _strangers(fleet, comp)
-    lines = [_jobs_line(fleet, comp, ready), *_priority_lines(comp)]
+    if sharing.is_held_back(comp):
+        counts = f'{_count(len(comp.waiting), "job")} waiting, {len(comp.jobs)} on nodes'
+        return [f'{comp.declared.name}: {counts}', *sharing.lines(comp)]
+    lines = [_jobs_line(fleet, comp, ready), *_priority_lines(comp), *sharing.lines(comp)]
     lines += _pinned_lines(fleet, comp, list(comp.pinned_nodes()), now)
     others = [node for node in fleet.nodes.values() if _is_of_no_element(node, comp)]
     wanted = [node for node in fleet.nodes.values() if not _is_of_no_element(node, comp)]
@@ -55,10 +59,10 @@ def _is_of_no_element(node: NodeRecord, comp: Computation) -> bool:
     return comp.id not in node.uses and matching_spec(comp.specs, node) is None
 
 
-def notice(fleet: Recruiting, comp: Computation, now: float) -> str:
+def notice(fleet: Recruiting, comp: Computation, now: float, sharing: Sharing) -> str:
     """What the user should be told without asking; '' if all goes well."""
     if not fleet.discovery.ready_count(comp):
-        return '\n  '.join(explain(fleet, comp, now))
+        return '\n  '.join(explain(fleet, comp, now, sharing))
     useless = [name for name in comp.pinned_nodes() if _is_useless(fleet.named(name, comp), comp)]
     told = _pinned_lines(fleet, comp, useless, now) + _slow_lines(fleet, comp, now)[:MOST_NAMES]
     lines = '\n  '.join(told)
@@ -182,6 +186,8 @@ def standing(node: NodeRecord, comp: Computation, now: float) -> str:
             return node.refusal
         if matching_spec(comp.specs, node) is None:
             return 'found, but it matches no element of `nodes`; `allocate_node()` adds it'
+        if node.details is not None:
+            return 'not used yet: the computation waits for its turn'
         return 'found, connected, waiting for its details' if node.connected else 'connecting'
     match use.state:
         case UseState.READY:

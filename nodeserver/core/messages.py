@@ -21,6 +21,7 @@ process and the client opens the payloads in them.
 
 from dataclasses import field
 
+from nodeserver.core.askmessages import AskMessage
 from nodeserver.core.clustermessages import (
     AllocateAsk as AllocateAsk,
 )
@@ -93,6 +94,9 @@ class DeclareComputation:
     resubmits: int = 0  # jobs in the `ResubmitJobs` that follow
     exclusive: bool = False  # it wants all nodes for itself
     nodes: list[KnownNode] = field(default_factory=list)  # that may have something of it
+    # where its program waits for a scheduler that looks for it; 0: nowhere
+    port: int = 0
+    hosts: list[str] = field(default_factory=list)  # empty: where its connection comes from
 
 
 @value
@@ -387,4 +391,5 @@ Message = (
     | OutputTaken
     | AskDiagnosis
     | Diagnosis
+    | AskMessage
 )

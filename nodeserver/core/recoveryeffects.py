@@ -70,7 +70,8 @@ class Keeping(IntEnum):
 
     NOTHING = 0
     ENDS = 1  # so that it is known which of those that were placed have not ended
-    ALL = 2  # arguments and outcomes too, so that a program can go on where this one ended
+    JOBS = 2  # which there are, too: who schedules them is elsewhere
+    ALL = 3  # arguments and outcomes too, so that a program can go on where this one ended
 
 
 @value

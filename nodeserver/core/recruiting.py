@@ -51,6 +51,7 @@ class Recruiting:
     ) -> None:
         self.nodes: dict[str, NodeRecord] = {}
         self.computations: dict[int, Computation] = {}
+        self.held_back: dict[int, Computation] = {}  # those of them that may not start yet
         self.discovery = Discovery(self.nodes, self.computations, emit)
         self.discovery.is_tls = is_tls
         self._emit = emit
@@ -130,7 +131,7 @@ class Recruiting:
 
     def offer(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """Match a node against `nodes`; open the computation there, or ask the client first."""
-        if comp.closing or node.details is None:
+        if comp.closing or node.details is None or comp.id in self.held_back:
             return
         if node.id in comp.dismissed:  # it was lost meanwhile, and is back
             node.uses[comp.id] = use_in(UseState.DISMISSED, 0, comp.dismissed[node.id])

@@ -11,6 +11,7 @@ from itertools import compress
 from typing import Any
 
 from nodeserver.core import levels
+from nodeserver.core.answering import Answering
 from nodeserver.core.claims import is_own, lie_of
 from nodeserver.core.computation import NOTICE_INTERVAL, Computation
 from nodeserver.core.deadlines import Deadlines
@@ -27,6 +28,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.expiry import Expiry
 from nodeserver.core.explain import explain, notice
+from nodeserver.core.fairness import Ring, Shares
 from nodeserver.core.fileroutes import FileRoutes
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
 from nodeserver.core.fleetmessages import WatchFigures
@@ -59,9 +61,11 @@ from nodeserver.core.messages import (
     ShareData,
     SubmitJobs,
 )
+from nodeserver.core.overview import Overview, overview
 from nodeserver.core.passing import Passing
 from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.retries import split
+from nodeserver.core.sharing import Sharing
 from nodeserver.core.status import JobStatus, NodeStatus
 from nodeserver.core.steering import Steering
 from nodeserver.core.watching import Watching
@@ -73,12 +77,18 @@ CLOSE_TIMEOUT = 10.0  # how long a node may take to tidy up before its client st
 class SchedulerCore:
     """Jobs of many computations on many nodes."""
 
-    def __init__(self, is_tls: bool = False) -> None:
+    def __init__(
+        self, is_tls: bool = False, is_shared: bool = False, most_cpus_per_client: int = 0
+    ) -> None:
         self._out: list[Effect] = []
         self._fleet = Recruiting(self._out.append, self._node_changed, is_tls)
-        self._dispatch = Dispatch(self._fleet, self._out.append)
+        order = Shares(most_cpus_per_client) if is_shared else Ring()
+        self._dispatch = Dispatch(self._fleet, self._out.append, order)
+        self._sharing = Sharing(self._fleet, order, self._dispatch.enlist, lambda client: False)
         self._endings = Endings(self._dispatch, self._out.append)
-        self._steering = Steering(self._fleet, self._dispatch, self._endings, self._out.append)
+        self._steering = Steering(
+            self._fleet, self._dispatch, self._endings, self._out.append, is_shared
+        )
         passing = Passing(self._fleet, self._out.append)
         discovery = self._fleet.discovery
         self._watching = Watching(self._fleet, self._out.append)
@@ -103,6 +113,7 @@ class SchedulerCore:
             WatchFigures: self._watching.watch,
             AllocateAnswer: lambda peer, message, now: self._fleet.answered(message, now),
             **self._files.from_client,
+            **Answering(self._fleet, self._out.append, self.explain).from_client,
         }
         self._from_client |= dict.fromkeys(self._steering.requests, self._steering.asked)
         self._from_node: dict[type[Any], Callable[[NodeRecord, Any, float], None]] = {
@@ -132,6 +143,7 @@ class SchedulerCore:
     def end_turn(self, now: float) -> list[Effect]:
         """Hand out waiting jobs, once everything that has arrived is known."""
         self._steering.run(now)
+        self._sharing.run(now)
         self._dispatch.run(now)
         return self._take()
 
@@ -142,11 +154,16 @@ class SchedulerCore:
     def explain(self, computation: int, now: float) -> list[str]:
         """Say in words where a computation and each node stand (D12)."""
         comp = self._fleet.computations.get(computation)
-        return explain(self._fleet, comp, now) if comp else ['the cluster is closed']
+        sharing = self._sharing
+        return explain(self._fleet, comp, now, sharing) if comp else ['the cluster is closed']
 
     def list_nodes(self, now: float) -> NodeList:
         """List the nodes that were found, with the reasons of those that are not used (V03)."""
         return list_nodes(self._fleet, now)
+
+    def overview(self, now: float) -> Overview:
+        """Count what there is to do (M01)."""
+        return overview(self._fleet, now)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the books do not balance."""
@@ -186,7 +203,7 @@ class SchedulerCore:
 
     def _declare(self, peer: str, message: DeclareComputation, now: float) -> None:
         self._deadlines.pulse_by(now + message.pulse_interval)
-        self._fleet.declare(Computation(peer, message, now), now)
+        self._sharing.declare(Computation(peer, message, now), now)
         self._expiry.declared(self._fleet.computations[message.computation])
 
     def _submit(self, peer: str, message: SubmitJobs, now: float) -> None:
@@ -384,7 +401,7 @@ class SchedulerCore:
         if now < comp.notice_at or comp.closing:
             return
         comp.notice_at = now + NOTICE_INTERVAL
-        text = notice(self._fleet, comp, now)
+        text = notice(self._fleet, comp, now, self._sharing)
         if text:
             comp.noticed_at = now
             self._send(comp.client, Notice(comp.id, levels.WARNING, text))

@@ -7,7 +7,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from dispy_nb import closing, keycommand, local
-from dispy_nb.cluster import JobCluster
+from dispy_nb.cluster import Cluster
 from dispy_nb.job import DispyJob
 from dispy_nb.notebook.magics.clusters import find_cluster
 from dispy_nb.notebook.magics.nodetable import node_table
@@ -15,6 +15,7 @@ from dispy_nb.notebook.magics.verbs import server_lines
 from dispy_nb.notebook.magics.words import unquoted, value_of
 from dispy_nb.recovery.attaching import attach
 from dispy_nb.recovery.recovering import recover_jobs
+from dispy_nb.sharedcluster import SharedJobCluster
 
 
 def start(shell: Any, given: argparse.Namespace) -> None:
@@ -30,10 +31,11 @@ def start(shell: Any, given: argparse.Namespace) -> None:
     print(f'started {server_lines(group)}')
 
 
-def _looks_everywhere(cluster: JobCluster) -> bool:
+def _looks_everywhere(cluster: Cluster) -> bool:
     """Whether a cluster asked for any node, with this user's own key."""
-    if cluster._options.secret or cluster._options.insecure:
-        return False
+    options = cluster._options
+    if options.secret or options.insecure or isinstance(cluster, SharedJobCluster):
+        return False  # a scheduler elsewhere knows nothing of this machine's loopback interface
     return any(
         each.host == '*' and not each.cpus and not each.decides_itself
         for each in cluster._shell.allocations
@@ -89,7 +91,7 @@ def recover(shell: Any, given: argparse.Namespace) -> list[DispyJob]:
     return recover_jobs(unquoted(given.file), given.timeout, given.terminate)
 
 
-def attach_to(shell: Any, given: argparse.Namespace) -> JobCluster:
+def attach_to(shell: Any, given: argparse.Namespace) -> Cluster:
     """Have the cluster of a kernel that has ended, and return it."""
     name = None if given.name is None else unquoted(given.name)
     functions = {
