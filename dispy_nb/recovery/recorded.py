@@ -116,7 +116,9 @@ def read(path: Path) -> Recorded:
         return _read(connection, path)
     except sqlite3.Error as error:
         raise in_words(path, error) from error
-    except (msgspec.DecodeError, KeyError, ValueError) as error:
+    except UsageError:
+        raise
+    except (msgspec.DecodeError, KeyError, ValueError, SyntaxError) as error:
         raise DatabaseDamaged(f'{path} does not hold what it should: {error}') from error
     finally:
         connection.close()
