@@ -20,24 +20,27 @@ from nodeserver.cli.options import (
     Joined,
     Repeated,
     add_alias,
+    add_health_option,
     add_option,
+    count,
     new_parser,
     node_name,
     outside_hosts,
     patience,
+    place_to_watch,
     port_number,
     port_to_dial,
     seconds,
 )
 from nodeserver.cli.schedulercommands import SchedulerCommands
-from nodeserver.cli.server import no_terminal, run_server, tell_security
+from nodeserver.cli.server import no_terminal, run_server, tell_health, tell_security
 from nodeserver.core.errors import UsageError
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS
 from nodeserver.core.recruiting import PULSE_INTERVAL
 from nodeserver.io import netif
-from nodeserver.io.certificate import choose_certificate
+from nodeserver.io.certificate import Certificate, choose_certificate
 from nodeserver.io.concealing import conceal_variable
-from nodeserver.io.keys import SECRET_VARIABLE, choose_secret
+from nodeserver.io.keys import SECRET_VARIABLE, Secret, choose_secret
 from nodeserver.io.limits import raise_file_limit
 from nodeserver.io.linkoptions import MSG_TIMEOUT
 from nodeserver.io.privileges import JobUser, separate_users
@@ -88,6 +91,15 @@ def parser() -> argparse.ArgumentParser:
     add_option(parser, '--dest_path_prefix', type=Path, metavar='DIRECTORY', help=_PREFIX_HELP)
     add_option(parser, '--clean', action='store_true', help=_CLEAN_HELP)
     add_option(parser, '--daemon', action='store_true', help=_DAEMON_HELP)
+    add_option(
+        parser,
+        '--most_cpus_per_client',
+        type=count,
+        default=0,
+        metavar='N',
+        help='how many processors the jobs of one program have at most; 0: any number',
+    )
+    add_health_option(parser)
     _add_time_options(parser)
     _add_security_options(parser)
     add_configuration_options(parser)
@@ -240,22 +252,32 @@ def options_of(arguments: argparse.Namespace, directory: Path) -> SharedOptions:
         scheduler,
         door,
         _nodes(arguments),
+        arguments.most_cpus_per_client,
         arguments.drain_timeout,
         arguments.zombie_interval * 60,
         directory,
+        place_to_watch(arguments.health) if arguments.health else None,
     )
 
 
-def _secret(arguments: argparse.Namespace, side: str) -> Any:
+def _secret(arguments: argparse.Namespace, side: str) -> Secret:
     given = vars(arguments)
-    return choose_secret(given[f'{side}_secret'], given[f'{side}_secret_file'], arguments.insecure)
+    try:
+        return choose_secret(
+            given[f'{side}_secret'], given[f'{side}_secret_file'], arguments.insecure
+        )
+    except UsageError as error:
+        raise UsageError(f'--{side}_secret: {error}') from error
 
 
-def _certificate(arguments: argparse.Namespace, side: str) -> Any:
+def _certificate(arguments: argparse.Namespace, side: str) -> Certificate | None:
     given = vars(arguments)
-    return choose_certificate(
-        given[f'{side}_certfile'], given[f'{side}_keyfile'], arguments.insecure
-    )
+    try:
+        return choose_certificate(
+            given[f'{side}_certfile'], given[f'{side}_keyfile'], arguments.insecure
+        )
+    except UsageError as error:
+        raise UsageError(f'--{side}_certfile: {error}') from error
 
 
 def _nodes(arguments: argparse.Namespace) -> tuple[tuple[str, int], ...]:
@@ -274,7 +296,9 @@ async def serve(options: SharedOptions) -> int:
     signals = StopSignals(loop, service.stop)
     commands: LineReader | None = None
     try:
-        _tell_start(options, service.start())
+        ports = service.start()
+        _tell_start(options, ports)
+        tell_health(options.health, service.health_port)
         gc.freeze()  # what is there now stays: no need to look through it again and again
         if can_have_commands():
             obey = SchedulerCommands(service).obey
@@ -303,9 +327,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what no machine could start with; for options that are to be saved."""
-    for secret in (arguments.cluster_secret, arguments.node_secret):
-        if secret:
-            choose_secret(secret)
+    for side in ('cluster', 'node'):
+        if vars(arguments)[f'{side}_secret']:
+            _secret(arguments, side)
 
 
 def _run(arguments: argparse.Namespace, job_user: JobUser | None) -> int:

@@ -8,6 +8,7 @@ from nodeserver.services.sharedscheduler import SharedSchedulerService
 
 HELP: Final = {
     'status': 'which programs are here, what runs and waits, and which nodes there are',
+    'status json': 'the same as one line of JSON',
     'quit': 'take no more programs, end once no job runs or waits, as Ctrl-C does (also `exit`)',
     'terminate': 'end at once; jobs go on at the nodes, programs wait for the next scheduler',
     'help': 'show this list',
@@ -20,6 +21,7 @@ class SchedulerCommands:
     def __init__(self, service: SharedSchedulerService) -> None:
         self._table: dict[str, Callable[[], None]] = {
             'status': lambda: say(service.status()),
+            'status json': lambda: say([service.status_as_json().strip()]),
             'quit': lambda: service.stop(False, 'quit was entered'),
             'exit': lambda: service.stop(False, 'exit was entered'),
             'terminate': lambda: service.stop(True, 'terminate was entered'),
@@ -37,4 +39,4 @@ class SchedulerCommands:
 
 
 def _help() -> list[str]:
-    return [f'  {name:<10} {text}' for name, text in HELP.items()]
+    return [f'  {name:<12} {text}' for name, text in HELP.items()]

@@ -88,7 +88,7 @@ class Admission:
 
     def _is_over(self, comp: Computation) -> bool:
         """Whether nothing is left to do, and nobody is there to add something or to close it."""
-        return not (comp.waiting or comp.jobs) and self._is_away(comp.client)
+        return not (comp.waiting or comp.jobs or comp.takeover) and self._is_away(comp.client)
 
     def _hold_back(self, comp: Computation) -> None:
         self._fleet.computations[comp.id] = self._fleet.held_back[comp.id] = comp

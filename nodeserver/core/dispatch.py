@@ -118,6 +118,7 @@ class Dispatch:
                 break  # else the next ones may look in the next turn
         order.end()
         self._names.clear()
+        self._fleet.records.placed(plan)  # before anything of it is sent
         for (node, computation), portion in plan.items():
             self._announce(self._fleet.computations[computation], node, portion)
 

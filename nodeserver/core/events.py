@@ -9,10 +9,12 @@ from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
 from nodeserver.core.nodeevents import (
     ClockRead,
     CpusChosen,
+    KeptFound,
     OwnerGone,
     PauseAsked,
     ReleaseAsked,
 )
+from nodeserver.core.recoveryevents import PlacementsKnown as PlacementsKnown
 from nodeserver.core.values import value
 
 # links
@@ -379,8 +381,10 @@ Event = (
     | AvailabilityMeasured
     | StopAsked
     | OwnerGone
+    | KeptFound
     | ClockRead
     | CpusChosen
     | PauseAsked
     | ReleaseAsked
+    | PlacementsKnown
 )

@@ -33,6 +33,7 @@ def explain(fleet: Recruiting, comp: Computation, now: float, sharing: Sharing) 
         counts = f'{_count(len(comp.waiting), "job")} waiting, {len(comp.jobs)} on nodes'
         return [f'{comp.declared.name}: {counts}', *sharing.lines(comp)]
     lines = [_jobs_line(fleet, comp, ready), *_priority_lines(comp), *sharing.lines(comp)]
+    lines += comp.takeover.words(now) if comp.takeover is not None else []
     lines += _pinned_lines(fleet, comp, list(comp.pinned_nodes()), now)
     others = [node for node in fleet.nodes.values() if _is_of_no_element(node, comp)]
     wanted = [node for node in fleet.nodes.values() if not _is_of_no_element(node, comp)]
@@ -64,7 +65,8 @@ def notice(fleet: Recruiting, comp: Computation, now: float, sharing: Sharing) -
     if not fleet.discovery.ready_count(comp):
         return '\n  '.join(explain(fleet, comp, now, sharing))
     useless = [name for name in comp.pinned_nodes() if _is_useless(fleet.named(name, comp), comp)]
-    told = _pinned_lines(fleet, comp, useless, now) + _slow_lines(fleet, comp, now)[:MOST_NAMES]
+    told = comp.takeover.words(now) if comp.takeover is not None else []
+    told += _pinned_lines(fleet, comp, useless, now) + _slow_lines(fleet, comp, now)[:MOST_NAMES]
     lines = '\n  '.join(told)
     return f'{comp.declared.name}: {lines}' if lines else ''
 
@@ -198,6 +200,8 @@ def standing(node: NodeRecord, comp: Computation, now: float) -> str:
             return f'cannot run this computation: {use.reason}; `resetup_node()` tries again'
         case UseState.UNWANTED:
             return f'not used: {use.reason}; `allocate_node()` asks again'
+        case UseState.EMPTY:
+            return 'has nothing more of this computation: what it had was collected'
         case UseState.ASKING:
             return 'waiting for the answer of `allocate()`, which runs behind other callbacks'
         case UseState.OPENING:

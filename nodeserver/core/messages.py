@@ -143,6 +143,8 @@ class CloseComputation:
 
     computation: int
     again: bool = False  # to a node: it is to be opened there anew
+    # to a node: as if its scheduler were lost, what runs goes on and outcomes are kept
+    keeps: bool = False
 
 
 @value

@@ -29,7 +29,7 @@ def status_lines(
 
 def held_by(holder: Hosted) -> str:
     """Name the client that has the node."""
-    gone = ', which is gone: its running jobs end first' if holder.orphaned else ''
+    gone = ', which is gone: its jobs end first' if holder.orphaned else ''
     return f'held by {holder.opened.owner}{gone}'
 
 

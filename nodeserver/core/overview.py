@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nodeserver.core.listing import NodeList, list_nodes
+from nodeserver.core.listing import NodeRow
 from nodeserver.core.recruiting import Recruiting
 
 
@@ -10,7 +10,6 @@ from nodeserver.core.recruiting import Recruiting
 class ComputationRow:
     """One computation; `owner` says whose it is, in words."""
 
-    client: str
     name: str
     owner: str
     waiting: int  # jobs
@@ -24,19 +23,25 @@ class Overview:
     """A scheduler at one moment."""
 
     computations: tuple[ComputationRow, ...]
-    nodes: NodeList
+    nodes: int  # that are connected
+    cpus: int  # of these
+    cpus_used: int  # by jobs of ours, at the most
 
     @property
-    def unfinished(self) -> int:
-        """How many jobs have not ended."""
-        return sum(row.waiting + row.running for row in self.computations)
+    def waiting(self) -> int:
+        """How many jobs wait for a node."""
+        return sum(row.waiting for row in self.computations)
+
+    @property
+    def running(self) -> int:
+        """How many jobs are with nodes."""
+        return sum(row.running for row in self.computations)
 
 
 def overview(fleet: Recruiting, now: float) -> Overview:
-    """Count what waits and runs, and list the nodes."""
+    """Count what waits and runs, and where."""
     rows = tuple(
         ComputationRow(
-            comp.client,
             comp.declared.name,
             comp.declared.owner,
             len(comp.waiting),
@@ -47,22 +52,32 @@ def overview(fleet: Recruiting, now: float) -> Overview:
         for comp in fleet.computations.values()
         if not comp.closing
     )
-    return Overview(rows, list_nodes(fleet, now))
+    nodes = [node for node in fleet.nodes.values() if node.connected and node.details]
+    used = sum(min(node.load, node.cpus) for node in nodes)
+    return Overview(rows, len(nodes), sum(node.cpus for node in nodes), used)
 
 
-def describe(name: str, seen: Overview, clients: int) -> list[str]:
+def describe(seen: Overview, nodes: tuple[NodeRow, ...], clients: int) -> list[str]:
     """Say in words what a scheduler does."""
-    programs = '1 program' if clients == 1 else f'{clients} programs'
-    lines = [f'{name}: {programs} connected, {len(seen.computations)} computations']
+    programs, computations = _count(clients, 'program'), _count(len(seen.computations), 'cluster')
+    lines = [f'{programs} connected, {computations} open']
     for row in seen.computations:
-        exclusive = ', exclusive' if row.is_exclusive else ''
+        exclusive = ' (exclusive)' if row.is_exclusive else ''
         lines.append(
-            f'computation {row.name} of {row.owner}{exclusive}: {row.running} jobs running, '
-            f'{row.waiting} waiting, on {row.nodes} nodes'
+            f'{row.name}{exclusive} of {row.owner}: {_count(row.running, "job")} running, '
+            f'{row.waiting} waiting, on {_count(row.nodes, "node")}'
         )
-    for node in seen.nodes.rows:
-        cpus = f'{node.cpus} cpus' if node.cpus is not None else 'not connected'
-        used = f', {node.cpus - node.free} in use' if node.cpus and node.free is not None else ''
-        words = f': {node.words}' if node.words else ''
-        lines.append(f'node {node.name or node.address} ({node.address}): {cpus}{used}{words}')
-    return lines
+    return [*lines, *map(_node_line, nodes)]
+
+
+def _node_line(node: NodeRow) -> str:
+    title = f'{node.name} ({node.address})' if node.name else node.address
+    if node.cpus is None:
+        return f'node {title}: {node.words or "not connected"}'
+    used = '' if node.free is None else f', {node.cpus - node.free} in use'
+    words = f': {node.words}' if node.words else ''
+    return f'node {title}: {_count(node.cpus, "cpu")}{used}{words}'
+
+
+def _count(number: int, thing: str) -> str:
+    return f'{number} {thing}' if number == 1 else f'{number} {thing}s'

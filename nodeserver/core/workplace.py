@@ -40,7 +40,6 @@ FORKS_FOR_A_TURN = 4
 RECALL_PATIENCE = 0.002  # how long a worker may take for what others could do meanwhile
 _IDLE_ELSEWHERE = 'another node is idle'
 _NO_CPUS = 'no cpu of this node may be used any more'
-
 # seconds to wait, then the signal to send: interrupt, terminate, kill
 KILL_LADDER = ((0.0, signal.SIGINT), (3.0, signal.SIGTERM), (2.0, signal.SIGKILL))
 
@@ -88,11 +87,13 @@ class Workplace:
     def give_back(self, hosted: Hosted, count: int, reason: str) -> None:
         """Return up to `count` jobs from the end of the queue to the scheduler, also none."""
         jobs = [hosted.take_last() for _ in range(min(count, hosted.waiting))]
-        jobs.reverse()
         hosted.let_go(jobs)
-        ids, attempts = [job.id for job in jobs], [job.attempt for job in jobs]
-        if not hosted.orphaned:
-            self._emit(Send(hosted.scheduler, JobsReturned(hosted.id, ids, attempts, reason)))
+        attempts = {job.id: job.attempt for job in reversed(jobs)}
+        if hosted.orphaned:
+            hosted.returned |= attempts
+        else:
+            back = JobsReturned(hosted.id, list(attempts), list(attempts.values()), reason)
+            self._emit(Send(hosted.scheduler, back))
 
     def recall(self, hosted: Hosted, count: int) -> None:
         """Return jobs that have not begun, also from the pipes of lasting workers."""
@@ -123,7 +124,7 @@ class Workplace:
         for job in reversed(worker.give_up(event.first, event.last)):
             if job.stopping:
                 hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
-            elif not hosted.orphaned:
+            else:
                 hosted.queue.appendleft(job)
         if worker.held:
             worker.stuck_in = worker.held[0].number
@@ -322,8 +323,7 @@ class Workplace:
             self._end_first(hosted, worker, event)
         else:
             hosted.vain_workers += 1
-        if not hosted.orphaned:
-            hosted.queue.extendleft(reversed(worker.held))
+        hosted.queue.extendleft(reversed(worker.held))
 
     def _end_first(self, hosted: Hosted, worker: Worker, event: WorkerEnded) -> None:
         """End the job that the worker was in, unless it had not begun it."""

@@ -117,8 +117,12 @@ def set_aside(path: Path) -> Path:
 
 
 def remove_database(path: Path) -> None:
-    """Remove a closed file, and what may lie beside it after a program was killed."""
-    for end in (*BESIDE, ''):
+    """Remove a file, and what may lie beside it after a program was killed.
+
+    One that is still open here is unlocked by closing it afterwards: who waited for that finds
+    that it has no name any more.
+    """
+    for end in ('', *BESIDE):  # what is beside a file that is new, SQLite itself removes
         _beside(path, end).unlink(missing_ok=True)
 
 

@@ -79,7 +79,8 @@ class KnownComputation:
     name: str
     place: Place
     nodes: list[KnownNode]
-    placements: dict[int, str]  # the node that each job was given last
+    places: list[str]  # nodes, by peer id; '': none any more
+    ids: list[list[int]]  # jobs that were given to each of these, the latest last
 
 
 class SchedulerState:
@@ -226,11 +227,11 @@ class SchedulerState:
             KnownNode(*each) for each in msgspec.convert(found, list[_NODE], builtin_types=(bytes,))
         ]
         words = 'SELECT node, jobs FROM placement WHERE computation = ? ORDER BY number'
-        placements: dict[int, str] = {}
-        for node, jobs in connection.execute(words, (computation,)):
-            placements.update(dict.fromkeys(_decode(jobs), msgspec.convert(node, str)))
+        rows = connection.execute(words, (computation,)).fetchall()
+        places = _typed([node for node, _ in rows], list[str])
+        ids = [_decode(jobs) for _, jobs in rows]
         place = Place(tuple(hosts.split('\n')) if hosts else (), port)
-        return KnownComputation(computation, token, epoch, name, place, nodes, placements)
+        return KnownComputation(computation, token, epoch, name, place, nodes, places, ids)
 
     def _write(self, *changes: _Change) -> None:
         """Commit changes, behind those that could not be written before."""
@@ -274,6 +275,11 @@ class SchedulerState:
 
 _ROW = tuple[int, bytes, int, str, str, int]
 _NODE = tuple[str, str, int, str]
+
+
+def _typed(found: Any, kind: Any) -> Any:
+    """Check what a file holds: columns of SQLite take values of any type."""
+    return msgspec.convert(found, kind, builtin_types=(bytes,))
 
 
 def _placed(rows: Iterable[tuple[int, str, list[int]]]) -> _Change:

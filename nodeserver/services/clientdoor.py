@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import Event, MessageArrived, PeerConnected, PeerLost
 from nodeserver.core.messages import DeclareComputation, JobsDone, Message
 from nodeserver.core.values import CLIENT_ROLE, SCHEDULER_ROLE
@@ -32,6 +33,7 @@ from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.scheduler import SchedulerService
 
 OPTION = '--scheduler_port'
+_ADVICE = 'and programs with scheduler_port=...; does another dispyscheduler run here?'
 _HERE = '127.0.0.1'  # where a program is that came by the local socket
 
 _log = logging.getLogger(__name__)
@@ -117,9 +119,12 @@ class ClientDoor:
         """
         options = self._options
         first, *others = options.addresses
-        port = self._link.listen(first, options.port, OPTION)
-        for address in others:
-            self._link.listen(address, port, OPTION)
+        try:
+            port = self._link.listen(first, options.port, OPTION)
+            for address in others:
+                self._link.listen(address, port, OPTION)
+        except PortBusy as error:
+            raise PortBusy(error.port, error.address, OPTION, _ADVICE) from error
         if options.secret.is_own and options.certificate is None:
             self._listen_local(port)
         return port

@@ -45,6 +45,13 @@ from nodeserver.core.nodeevents import (
     ReleaseAsked,
 )
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules
+from nodeserver.core.recoveryeffects import (
+    ForgetKept,
+    ForgetLetters,
+    KeepComputation,
+    KeepLetters,
+    SendKept,
+)
 from nodeserver.core.values import NODE_ROLE, Availability
 from nodeserver.io import netif
 from nodeserver.io.certificate import Certificate, TlsIdentity
@@ -60,6 +67,7 @@ from nodeserver.io.nodefiles import NodeFiles
 from nodeserver.io.procs import Processes
 from nodeserver.io.returncalls import ReturnCalls
 from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
+from nodeserver.io.spool import Spool
 from nodeserver.io.standingcall import StandingCall
 from nodeserver.io.sysinfo import measure, memory_size, platform_name, python_version
 from nodeserver.io.zmqlink import ZmqLink
@@ -145,6 +153,10 @@ class NodeService:
         closing.callback(self._remove_local_socket)
         closing.callback(self._driver.close)
         port = self._open_sockets()
+        self._spool = Spool(self._loop, options.prefix, options.peer_id, self._link.send)
+        closing.callback(self._spool.close)
+        for found in self._spool.open():
+            self._seat.post(found)
         self._start_processes()
         closing.callback(self._beacon.close)
         self._examined = Examined(self._loop, self._link.send, options.secret, options.prefix)
@@ -251,6 +263,11 @@ class NodeService:
                 HearOfFiles: files.hear,
                 ReleaseFiles: files.release,
                 CloseFiles: files.close_computation,
+                KeepComputation: self._spool.keep_computation,
+                KeepLetters: self._spool.keep_letters,
+                ForgetLetters: self._spool.forget_letters,
+                ForgetKept: self._spool.forget_kept,
+                SendKept: self._spool.send_kept,
             }
         )
 

@@ -29,6 +29,13 @@ from nodeserver.core.events import CertificateExpiring, Event, MessageArrived, P
 from nodeserver.core.listing import NodeList
 from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.overview import Overview
+from nodeserver.core.recoveryeffects import (
+    ForgetComputation,
+    RecordComputation,
+    RecordNode,
+    RecordPlacements,
+    RewritePlacements,
+)
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.certificate import Certificate, TlsIdentity
@@ -48,6 +55,14 @@ from nodeserver.wire.beacon import Asker, Callback, Role
 
 _log = logging.getLogger(__name__)
 
+# what can be put on record of the jobs that nodes have
+RECORDS: tuple[type[Any], ...] = (
+    RecordComputation,
+    RecordNode,
+    RecordPlacements,
+    RewritePlacements,
+    ForgetComputation,
+)
 SCHEDULER = 'scheduler'  # its name on links within the process
 
 
@@ -90,6 +105,7 @@ class SchedulerService:
                 Disconnect: self._disconnect,
                 UseRelay: self._use_relay,
                 Report: write_report,
+                **dict.fromkeys(RECORDS, lambda effect: None),
                 **(performers or {}),
             },
         )

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS
-from nodeserver.core.overview import Overview, describe
+from nodeserver.core.overview import Overview
 from nodeserver.core.recoveryeffects import (
     ForgetComputation,
     RecordComputation,
@@ -22,10 +23,12 @@ from nodeserver.core.recoveryeffects import (
 )
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.io.driver import Driver, Performers
+from nodeserver.io.health import HealthServer
 from nodeserver.io.lookup import look_up
 from nodeserver.io.schedulerstate import Place, SchedulerState
 from nodeserver.services.clientdoor import ClientDoor, DoorOptions
 from nodeserver.services.scheduler import SchedulerOptions, SchedulerService
+from nodeserver.services.schedulerpages import SchedulerPages
 
 SEARCH_INTERVAL = 5.0  # seconds between two questions to a node of `--nodes`: they do no harm
 DRAIN_TIMEOUT = 60.0
@@ -43,9 +46,11 @@ class SharedOptions:
     scheduler: SchedulerOptions  # towards nodes
     door: DoorOptions  # towards programs
     nodes: tuple[tuple[str, int], ...] = ()  # hosts that are asked for nodes, whatever programs ask
+    most_cpus_per_client: int = 0  # 0: any number
     drain_timeout: float = DRAIN_TIMEOUT
     zombie_seconds: float = ZOMBIE_SECONDS  # without a word of a program that is gone
     directory: Path | None = None  # where the state is kept; None: nowhere
+    health: tuple[str, int] | None = None  # where it can be watched by HTTP
 
 
 class SharedSchedulerService:
@@ -72,16 +77,23 @@ class SharedSchedulerService:
         options, closing = self._options, self._closing
         driver = Driver(self._loop)
         closing.callback(driver.close)
-        if options.directory is not None:
-            self._state = SchedulerState(options.directory)
-            closing.callback(self._state.close)
-        core = SchedulerCore(is_tls=options.scheduler.certificate is not None)
+        is_tls = options.scheduler.certificate is not None
+        core = SchedulerCore(is_tls, True, options.most_cpus_per_client)
         self._scheduler = SchedulerService(driver, options.scheduler, core, self._recording())
         closing.callback(self._leave_nodes)
         self._door = ClientDoor(driver, self._scheduler, options.door)
         closing.callback(self._door.close)
         port = self._door.listen()
+        self._pages = SchedulerPages(options.name, self._scheduler, self._door)
+        self.health_port = 0
+        if options.health is not None:
+            health = HealthServer(self._loop, self._pages.pages)
+            closing.callback(health.close)
+            self.health_port = health.listen(*options.health, '--health')
         closing.callback(self._stop_timers)
+        if options.directory is not None:
+            self._state = SchedulerState(options.directory)
+            closing.callback(self._state.close)
         self._take_over()
         self._ask_for_nodes()
         self._write_again()
@@ -92,7 +104,7 @@ class SharedSchedulerService:
         if at_once:
             self._end(reason)
         elif not self._reason:
-            self._reason = reason
+            self._reason = self._pages.ending = reason
             self._door.admit_nobody(f'the scheduler at this place ends: {reason}')
             self._ends_at = self._loop.time() + self._options.drain_timeout
             self._look_for_end()
@@ -103,7 +115,11 @@ class SharedSchedulerService:
 
     def status(self) -> list[str]:
         """Say in words what the scheduler does."""
-        return describe(self._options.name, self.overview(), len(self._door.addresses))
+        return self._pages.in_words()
+
+    def status_as_json(self) -> str:
+        """Say the same for programs."""
+        return self._pages.as_json()
 
     async def run(self) -> str:
         """Serve until stopped; the reason of the end."""
@@ -119,7 +135,8 @@ class SharedSchedulerService:
         self._scheduler.close('the scheduler has ended', comes_back=has_programs)
 
     def _look_for_end(self) -> None:
-        unfinished = self.overview().unfinished
+        seen = self.overview()
+        unfinished = seen.waiting + seen.running
         if not unfinished:
             self._end(self._reason)
         elif self._loop.time() >= self._ends_at:
@@ -147,16 +164,18 @@ class SharedSchedulerService:
     # what a scheduler of before has left
 
     def _recording(self) -> Performers:
-        state = self._state
-        if state is None:
-            return {}
-        return {
-            RecordComputation: self._declared,
-            RecordNode: state.node,
-            RecordPlacements: state.placements,
-            RewritePlacements: state.rewritten,
-            ForgetComputation: state.forgotten,
+        records: dict[type[Any], Callable[[SchedulerState, Any], None]] = {
+            RecordNode: SchedulerState.node,
+            RecordPlacements: SchedulerState.placements,
+            RewritePlacements: SchedulerState.rewritten,
+            ForgetComputation: SchedulerState.forgotten,
         }
+        table = {kind: partial(self._write, record) for kind, record in records.items()}
+        return {RecordComputation: self._declared, **table}
+
+    def _write(self, record: Callable[[SchedulerState, Any], None], effect: Any) -> None:
+        if self._state is not None:
+            record(self._state, effect)
 
     def _take_over(self) -> None:
         """Tell the core of the computations of a scheduler of before, and seek their programs."""

@@ -22,9 +22,6 @@ from nodeserver.core.delivery import Inbound, Outbound, Verdict
 from nodeserver.core.errors import ProtocolError, UsageError
 from nodeserver.core.filemessages import FileBlocks
 from nodeserver.core.messages import (
-    DropData,
-    JobsDone,
-    JobsProvisional,
     Message,
     ShareData,
 )
@@ -40,6 +37,7 @@ from nodeserver.wire.envelope import (
     write_greeting,
 )
 from nodeserver.wire.limits import Limits as Limits
+from nodeserver.wire.order import STAY_BEHIND
 
 
 class Greeting(Enum):
@@ -70,13 +68,6 @@ class _Large:
     size: int
 
 
-# A job's provisional results arrive in their order, and all before its end (G02, G04); what was
-# told to be forgotten must not come afterwards.
-_STAY_BEHIND = {
-    JobsProvisional: JobsProvisional,
-    JobsDone: JobsProvisional,
-    DropData: ShareData,
-}
 _IN_PARTS = (ShareData, FileBlocks)
 _ON_BULK_LANE = (Kind.BULK, Kind.PART)
 _NUMBERED = (Kind.MESSAGE, Kind.PART, Kind.BULK, Kind.PLACED)
@@ -216,7 +207,7 @@ class Session:
             if self.is_open:
                 self._urgent.append(self._enveloped(Kind.PULSE, self._outbound.last, frames))
             return
-        must_wait = self._must_wait(message)
+        must_wait = bool(self._bulk) and self._must_wait(message)
         if len(frames) > 1 and any(isinstance(frame, bulk.InFile) for frame in frames):
             if self._peer_opens and not must_wait:
                 self._small.append(_placed(frames))
@@ -234,7 +225,7 @@ class Session:
             parts = bulk.split(frames, self._limits.part)
             computation: int = getattr(message, 'computation', 0)
             # what it must not overtake may be among the small ones, which wait for credit
-            must_stay = type(message) in _STAY_BEHIND
+            must_stay = type(message) in STAY_BEHIND
             after = self._small_sent + len(self._small) if must_stay else 0
             self._bulk.append(_Large(parts, type(message), computation, after, size))
         else:
@@ -248,11 +239,11 @@ class Session:
 
     def _must_wait(self, message: Message) -> bool:
         """Whether it must not overtake a message that is still on the bulk lane."""
-        ahead = _STAY_BEHIND.get(type(message)) if self._bulk else None
+        ahead = STAY_BEHIND.get(type(message))
         if ahead is None:
             return False
         computation: int = getattr(message, 'computation', 0)
-        return any(large.kind is ahead and large.computation == computation for large in self._bulk)
+        return any(large.kind in ahead and large.computation == computation for large in self._bulk)
 
     def due(self) -> list[list[Frame]]:
         """Take the envelopes that are to go on the wire now, in this order."""

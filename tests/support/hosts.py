@@ -10,6 +10,7 @@ from typing import Any
 
 from nodeserver.core import effects as do
 from nodeserver.core import events as seen
+from nodeserver.core.closings import CLOSE_TIMEOUT
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.fleetmessages import RequestAnswered
@@ -22,13 +23,13 @@ from nodeserver.core.messages import (
 )
 from nodeserver.core.node import NodeCore
 from nodeserver.core.nodefacts import NodeFacts
-from nodeserver.core.scheduler import CLOSE_TIMEOUT, SchedulerCore
+from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus
 from nodeserver.io.dialer import OTHER_WAY_ROUND
 from nodeserver.io.driver import MOST_ROUNDS, Core
 from nodeserver.io.locallink import LocalLink
 from nodeserver.services.node import MEASURE_INTERVAL
-from nodeserver.services.scheduler import SCHEDULER
+from nodeserver.services.scheduler import RECORDS, SCHEDULER
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
 from tests.support.files import ClusterFiles, Manifests, Mishaps, NodeFiles
@@ -429,6 +430,7 @@ class ClientProgram(LoopProgram):
                 do.Connect: lambda e: self._connect(e.node),
                 do.Disconnect: lambda e: self._disconnect(e.peer),
                 do.Report: lambda e: None,
+                **dict.fromkeys(RECORDS, lambda e: None),
             },
         )
 

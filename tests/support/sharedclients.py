@@ -83,6 +83,7 @@ class Client:
         self.started: dict[int, str] = {}
         self.said: list[str] = []
         self.refusals: list[str] = []
+        self.losses: list[str] = []
         self.connected = self.closed = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name='test client')
@@ -158,6 +159,7 @@ class Client:
             return
         self._seat.post(event)
         if isinstance(event, PeerLost):
+            self.losses.append(event.reason)
             self._link.dial(self._target)
 
     def _performers(self) -> dict[type[Any], Callable[[Any], None]]:
