@@ -72,6 +72,13 @@ class ReleaseFiles:
 
 
 @value
+class EndTransfers:
+    """Nobody is at the other end any more: what is under way ends, and what lies there stays."""
+
+    computation: int
+
+
+@value
 class CloseFiles:
     """End all transfers of a computation."""
 
@@ -350,6 +357,7 @@ Effect = (
     | HearOfFiles
     | OpenFiles
     | ReleaseFiles
+    | EndTransfers
     | CloseFiles
     | Ping
     | Knock

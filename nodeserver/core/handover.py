@@ -64,8 +64,7 @@ class Handovers:
     def lose_holder(self, hosted: Hosted) -> None:
         """All that needs nothing but a cpu goes on; letters are kept from this turn on."""
         hosted.lose_holder()
-        self.files.close(hosted)
-        hosted.has_files = False  # who takes it over may send files again
+        self.files.lose_holder(hosted)
 
     def peer_lost(self, peer: str) -> None:
         """What it has claimed is free for the next one."""

@@ -160,9 +160,12 @@ class Hosted:
         if self.awaits_files:  # of which no template will be made
             self.will_not_run(self.queue)
             self.queue.clear()
+            self.released.clear()  # all of that is ended with the computation's own
 
     def will_not_run(self, jobs: Iterable[NodeJob]) -> None:
         """Remember jobs for the next scheduler that have not begun, and will not here."""
+        jobs = list(jobs)
+        self.let_go(jobs)
         self.returned.update((job.id, job.attempt) for job in jobs)
 
     def held_jobs(self) -> list[NodeJob]:

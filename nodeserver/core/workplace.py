@@ -87,13 +87,13 @@ class Workplace:
     def give_back(self, hosted: Hosted, count: int, reason: str) -> None:
         """Return up to `count` jobs from the end of the queue to the scheduler, also none."""
         jobs = [hosted.take_last() for _ in range(min(count, hosted.waiting))]
-        hosted.let_go(jobs)
-        attempts = {job.id: job.attempt for job in reversed(jobs)}
+        jobs.reverse()
         if hosted.orphaned:
-            hosted.returned |= attempts
-        else:
-            back = JobsReturned(hosted.id, list(attempts), list(attempts.values()), reason)
-            self._emit(Send(hosted.scheduler, back))
+            hosted.will_not_run(jobs)
+            return
+        hosted.let_go(jobs)
+        ids, attempts = [job.id for job in jobs], [job.attempt for job in jobs]
+        self._emit(Send(hosted.scheduler, JobsReturned(hosted.id, ids, attempts, reason)))
 
     def recall(self, hosted: Hosted, count: int) -> None:
         """Return jobs that have not begun, also from the pipes of lasting workers."""
