@@ -27,7 +27,7 @@ from dispy_nb.recovery.fileformat import (
     decode,
     unpacked,
 )
-from nodeserver.core.errors import DatabaseDamaged, UsageError
+from nodeserver.core.errors import DatabaseBusy, DatabaseDamaged, UsageError
 from nodeserver.core.messages import (
     DeclareComputation,
     JobOptions,
@@ -88,12 +88,12 @@ class Recorded:
 
     @property
     def unstarted(self) -> list[int]:
-        """Jobs that were never with a node, as far as is known."""
+        """Jobs that were with no node, and could be run by whoever attaches."""
         return [
             job
             for each in self.resubmissions
             for job, place in zip(each.ids, each.places, strict=True)
-            if not place
+            if not place and job in self.jobs
         ]
 
 
@@ -111,7 +111,12 @@ def read(path: Path) -> Recorded:
     """
     if not path.exists():
         raise UsageError(f'there is no recovery file {path}')
-    connection = open_database(path, APPLICATION_ID, VERSION, SCHEMA)
+    try:
+        connection = open_database(path, APPLICATION_ID, VERSION, SCHEMA)
+    except DatabaseBusy as error:
+        raise DatabaseBusy(
+            f'{path} is in use: its program runs still, or another one recovers its jobs'
+        ) from error
     try:
         return _read(connection, path)
     except sqlite3.Error as error:
