@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import dispy_nb
-from benchmarks.systems.base import WORKERS, Session
+from benchmarks.systems.base import Session
 from benchmarks.systems.dispy import Dispy, DispySession
 
 _SERVER = (sys.executable, '-m', 'nodeserver.cli.dispyscheduler', '--daemon', '-i', '127.0.0.1')
