@@ -114,6 +114,7 @@ class World:
         self.machines: list[Machine] = []
         self.programs: list[UserProgram] = []
         self.offices: list[Office] = []
+        self._killed: list[UserProgram] = []
         self._names = 0
         self._places: dict[str, Machine] = {}  # by peer id
 
@@ -286,6 +287,7 @@ class World:
     def kill_program(self, program: UserProgram) -> None:
         """A user's program ends at once."""
         program.is_alive = False
+        self._killed.append(program)
         self.network.closed_by(program)
         for cluster in program.clusters:
             self.witness.forget(cluster.id)
@@ -314,6 +316,7 @@ class World:
         self._end_faults()
         self.run(self._longest_stall() + _LOST_FOR_SURE)  # who hangs notices nothing until then
         self._wait_until_forgotten()
+        self._end_idle_schedulers()
         self._wait_for_one(pinned=False)
         for program in list(self.living()):
             self._wait_for_answers(program)
@@ -368,6 +371,8 @@ class World:
         for office in self.offices:
             self.network.open(office.end)
             self.start_scheduler(office)
+        for killed in self._killed:  # its system says so at last
+            self.network.open(killed.end)
         for program in self.living():
             self.network.open(program.end)
             program.allocates = lambda cpus: cpus
