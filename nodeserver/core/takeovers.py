@@ -305,8 +305,11 @@ class Takeovers:
         latest = comp.attempts_from + ATTEMPTS_OF_AN_EPOCH
         for job, attempt in zip(ids, attempts, strict=True):
             if takeover.where.get(job) in names and 0 < attempt <= latest:
-                entry = takeover.take(job)
+                entry = takeover.doubts[takeover.where[job]][job]
                 record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
+                if attempt <= record.failures:
+                    continue  # it failed before, as its client knows
+                takeover.take(job)
                 record.attempt = attempt
                 if record.pinned in names:
                     record.pinned = node.id
