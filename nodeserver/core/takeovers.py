@@ -316,8 +316,7 @@ class Takeovers:
                 comp.jobs[job], comp.places[job] = record, node.id
                 adopted.append(job)
         if adopted:
-            node.take(comp.id, len(adopted))
-            self._parts.dispatch.place(node)
+            self._parts.dispatch.found(node, comp, len(adopted))
             self._parts.records.note(comp, node.id, adopted)
         return adopted
 
