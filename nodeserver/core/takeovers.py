@@ -263,13 +263,13 @@ class Takeovers:
         """Jobs in doubt have ended, or come back unrun."""
         untold = comp.takeover.untold.intersection(message.ids) if comp.takeover else set()
         adopted = self._adopt(comp, node, names, message.ids, message.attempts)
+        unseen = [job for job in adopted if job in untold]
+        if unseen:  # what is told next is that they wait again, perhaps
+            self._parts.send(comp.client, JobsStarted(comp.id, node.id, unseen))
         if isinstance(message, JobsDone):
             self._answers.done(node, message, now)
-            return
-        unseen = [job for job in adopted if job in untold]
-        if unseen:
-            self._parts.send(comp.client, JobsStarted(comp.id, node.id, unseen))
-        self._answers.returned(node, message, now)
+        else:
+            self._answers.returned(node, message, now)
 
     def _take_up(
         self, comp: Computation, node: NodeRecord, names: set[str], message: JobsHeld
