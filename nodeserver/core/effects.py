@@ -327,6 +327,11 @@ class TellNode:
 
 
 @value
+class TakeBackNotice:
+    """What was last said of a difficulty is over."""
+
+
+@value
 class AskAllocation:
     """Call the user's `NodeAllocate.allocate` for a node."""
 
@@ -384,5 +389,6 @@ Effect = (
     | AskAllocation
     | SayClosed
     | SettleRequest
+    | TakeBackNotice
     | RecoveryEffect
 )

@@ -79,10 +79,16 @@ class NodesMissing(DispyError, TimeoutError):  # noqa: N818
 class PortBusy(DispyError, OSError):  # noqa: N818
     """A port that was asked for by number is taken by another program."""
 
-    def __init__(self, port: int, address: str, option: str) -> None:
+    def __init__(
+        self,
+        port: int,
+        address: str,
+        option: str,
+        advice: str = 'or leave it out to have a free one taken',
+    ) -> None:
         super().__init__(
             f'port {port} at {address or "every address"} is in use by another program: '
-            f'choose another with {option}, or leave it out to have a free one taken'
+            f'choose another with {option}, {advice}'
         )
         self.port, self.address = port, address
 
@@ -152,6 +158,10 @@ class NotCarried(PeerRefused):
     def __init__(self, words: str, is_certain: bool = False) -> None:
         super().__init__(words)
         self.is_certain = is_certain
+
+
+class SchedulerRefused(PeerRefused):
+    """The scheduler of a `SharedJobCluster`, or who answers in its place, turns it away."""
 
 
 # our own fault

@@ -2,6 +2,7 @@
 
 from dataclasses import field
 
+from nodeserver.core.clientevents import SchedulerMissed as SchedulerMissed
 from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
@@ -13,6 +14,7 @@ from nodeserver.core.nodeevents import (
     PauseAsked,
     ReleaseAsked,
 )
+from nodeserver.core.recoveryevents import PlacementsKnown as PlacementsKnown
 from nodeserver.core.values import value
 
 # links
@@ -374,6 +376,7 @@ Event = (
     | DataDropped
     | CancelAsked
     | RequestMade
+    | SchedulerMissed
     | CloseAsked
     | AvailabilityMeasured
     | StopAsked
@@ -383,4 +386,5 @@ Event = (
     | CpusChosen
     | PauseAsked
     | ReleaseAsked
+    | PlacementsKnown
 )
