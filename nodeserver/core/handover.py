@@ -7,7 +7,7 @@ What is told of a computation that resumes is complete: a job that was here and 
 has not survived.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -69,8 +69,10 @@ class Handovers:
         hosted.lose_holder()
         self.files.lose_holder(hosted)
 
-    def peer_lost(self, peer: str) -> None:
-        """What it has claimed is free for the next one."""
+    def peer_lost(self, peer: str, held: Iterable[Hosted]) -> None:
+        """What it had is free for the next one."""
+        for hosted in held:
+            self.lose_holder(hosted)
         for kept in self.shelf.of(peer):
             kept.is_claimed = False
 
@@ -104,7 +106,7 @@ class Handovers:
             for hosted in self.hosted.values()
             if hosted.orphaned and hosted.state is not HostedState.CLOSING
         ]
-        return min(waiting, default=inf) + GRACE
+        return min(min(waiting, default=inf) + GRACE, self.shelf.deadline())
 
     def retire(self, hosted: Hosted, now: float) -> None:
         """Its template is about to be closed: what is to be handed over stays."""
@@ -112,7 +114,7 @@ class Handovers:
         self.shelf.retire(hosted, now)
         kept = self.shelf.get(hosted.id)
         if kept is not None and kept.outcomes and hosted.orphaned:
-            self.emit(Report(levels.WARNING, f'{kept.words}, whose program is gone'))
+            self.emit(Report(levels.WARNING, f'this node {kept.words}, whose program is gone'))
 
     def closed(self, hosted: Hosted, now: float) -> None:
         """Nothing of a computation runs any more: what ended last is kept with the rest."""

@@ -520,8 +520,30 @@ def test_of_too_many_computations_the_oldest_are_dropped_and_said() -> None:
     for number in range(MOST_KEPT + 1):
         bench.tell(KeptFound(opening(number + 1), [1], [4], 1.0, ('old',)))
     assert bench.take(keep.ForgetKept) == [keep.ForgetKept(1)]
-    report = bench.take(do.Report)[-1]
-    assert report.text.startswith('4 outcomes of compute (Ann at box) are dropped')
+    assert bench.take(do.Report)[-1].text == (
+        '4 outcomes of compute for Ann at box are dropped: '
+        'outcomes of no more than 1000 computations are kept'
+    )
+
+
+def test_what_nobody_comes_for_is_dropped_after_a_month_and_said() -> None:
+    bench = Bench()
+    bench.tell(KeptFound(opening(), [1], [4], 86400.0, ('old',)))
+    bench.tell(KeptFound(opening(8), [1], [4], 0.0, ('old',)))
+    connect(bench, 't')
+    bench.hears(replace(claim(), computation=8, collects=True), 't')
+    bench.now += 29 * 86400.0 - 1.0
+    bench.hears(m.SchedulerPulse(), 't')
+    bench.tell(DeadlinePassed())
+    assert not bench.take(keep.ForgetKept)
+    bench.now += 1.0
+    bench.tell(DeadlinePassed())
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+    assert bench.take(do.Report)[-1].text.endswith('nobody came for it in 30 days')
+    bench.now += 86400.0
+    bench.hears(m.SchedulerPulse(), 't')
+    bench.tell(DeadlinePassed())
+    assert not bench.take(keep.ForgetKept)  # somebody is about to take it
 
 
 def test_a_node_that_ends_for_another_reason_leaves_what_it_keeps() -> None:
