@@ -208,7 +208,7 @@ class Handovers:
             pulse_interval=message.pulse_interval,
             manifest=message.manifest,
         )
-        hosted.take_provisional(self._node_id)  # nobody would know of which jobs they are
+        hosted.forget_provisional_of_ended()  # others follow what is held
         hosted.take_letter(self._node_id)  # jobs that have ended in this turn are not held
         for letter in hosted.letters.values():
             self.emit(Send(peer, letter))

@@ -162,7 +162,7 @@ class NodeCore:
     def end_turn(self, now: float) -> list[Effect]:
         """Send what ended in this turn, and give the free cpus their next jobs."""
         for hosted in self._hosted.values():
-            provisional = hosted.take_provisional(self._facts.id)
+            provisional = None if hosted.orphaned else hosted.take_provisional(self._facts.id)
             letter = hosted.take_letter(self._facts.id)
             if hosted.keeps:
                 self._shelf.store(hosted, now)

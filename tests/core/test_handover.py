@@ -16,6 +16,7 @@ from nodeserver.core.events import (
     MessageArrived,
     PeerConnected,
     PeerLost,
+    ProvisionalReported,
     StopAsked,
     TemplateClosed,
     TemplateFailed,
@@ -271,6 +272,28 @@ def test_what_ends_in_the_turn_of_a_claim_is_told_before_what_is_held() -> None:
     letters, held = bench.take(m.JobsDone), bench.take(JobsHeld)
     assert sorted(job for letter in letters for job in letter.ids) == [2, 3]
     assert held[0].ids == [4]
+
+
+def test_provisional_results_wait_for_the_next_scheduler_as_long_as_their_job_runs() -> None:
+    bench = orphaned()
+    for count in range(1100):
+        bench.tell(ProvisionalReported(7, 3, 3, b'%d' % count))
+    assert not bench.take(m.JobsProvisional)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    told = [e.message for e in bench.effects if isinstance(e, do.Send)]
+    kinds = [type(each) for each in told]
+    assert kinds.index(JobsHeld) < kinds.index(m.JobsProvisional)
+    (results,) = bench.take(m.JobsProvisional)
+    assert results.results == [b'%d' % count for count in range(100, 1100)]
+    bench.tell(PeerLost('t', 'gone'))
+    bench.tell(ProvisionalReported(7, 3, 3, b'more'))
+    bench.reported(3, 3)
+    bench.tell(ProvisionalReported(7, 4, 4, b'of 4'))
+    connect(bench, 'u')
+    bench.hears(claim(2), 'u')
+    (results,) = bench.take(m.JobsProvisional)
+    assert (results.ids, results.results) == ([4], [b'of 4'])
 
 
 def test_kept_letters_are_fetched_while_somebody_else_has_the_node() -> None:
