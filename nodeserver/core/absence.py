@@ -175,8 +175,7 @@ class Absence:
             return
         epoch = max(comp.declared.epoch, message.epoch)
         comp.client, comp.declared = peer, replace(message, epoch=epoch)
-        if comp.waiting:  # whoever was its client has no part in it any more
-            self._parts.dispatch.enlist(comp)
+        self._parts.dispatch.client_changed(comp)
         self._parts.records.declared(comp)
         takeover = comp.takeover or Takeover()
         comp.takeover = takeover

@@ -55,6 +55,7 @@ class Recruiting:
         self.nodes: dict[str, NodeRecord] = {}
         self.computations: dict[int, Computation] = {}
         self.records = Records(self.computations, emit)
+        self.number_of: Callable[[str], int] = lambda client: 0  # what nodes know a client by
         self.held_back: dict[int, Computation] = {}  # those of them that may not start yet
         self.discovery = Discovery(self.nodes, self.computations, emit)
         self.discovery.is_tls = is_tls
@@ -256,6 +257,7 @@ class Recruiting:
             resumes=resumes,
             collects=collects,
             yields=resumes and not self.is_shared,
+            client=self.number_of(comp.client),
         )
         self._emit(Send(node.id, message))
 
