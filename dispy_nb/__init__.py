@@ -21,12 +21,15 @@ from dispy_nb.local import LocalNodes, start_nodes
 from dispy_nb.log import logger
 from dispy_nb.nodes import DispyNode, DispyNodeAvailInfo, NodeAllocate
 from dispy_nb.olderverbs import ClusterStatus
+from dispy_nb.recovery.attaching import attach
+from dispy_nb.recovery.recovering import fault_recover_jobs, recover_jobs
 from dispy_nb.sharedcluster import SharedJobCluster
 from dispy_nb.shareddata import Shared
-from dispy_nb.tocome import recover_jobs
 from nodeserver.core.errors import (
     CertificateError,
     ClusterClosed,
+    DatabaseBusy,
+    DatabaseError,
     DispyError,
     JobFailed,
     KeyFileError,
@@ -45,6 +48,8 @@ __all__ = [
     'ClusterClosed',
     'ClusterStatus',
     'ClusterView',
+    'DatabaseBusy',
+    'DatabaseError',
     'DispyError',
     'DispyJob',
     'DispyNode',
@@ -66,7 +71,9 @@ __all__ = [
     'UnknownParameter',
     'UsageError',
     'as_completed',
+    'attach',
     'config',
+    'fault_recover_jobs',
     'logger',
     'recover_jobs',
     'register_joblib',

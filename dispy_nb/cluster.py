@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from dispy_nb import closing, runtime
@@ -18,6 +19,9 @@ from dispy_nb.options import ClusterOptions
 from dispy_nb.othernames import takes_other_names
 from dispy_nb.packaging import check_program_arguments
 from dispy_nb.prepared import Prepared, prepare
+from dispy_nb.recovery.journal import Journal
+from dispy_nb.recovery.planning import plan_of
+from dispy_nb.recovery.resumption import Resumption
 from dispy_nb.rerun import MadeOnce, made_at, place_of, remember
 from dispy_nb.runtime import Runtime
 from dispy_nb.shareddata import DataBook
@@ -52,16 +56,24 @@ class Cluster(OlderVerbs, metaclass=MadeOnce):
         remember(place, self, arguments)
 
     @classmethod
+    def _resumed(cls, prepared: Prepared, resumption: Resumption) -> Self:
+        """Make the cluster of a program that was killed once more."""
+        cluster = cls.__new__(cls)
+        cluster._open(prepared, resumption)
+        return cluster
+
+    @classmethod
     def _from_options(cls, options: ClusterOptions) -> Self:
         """Make a cluster with options that were checked before."""
         cluster = cls.__new__(cls)
         cluster._open(prepare(options))
         return cluster
 
-    def _open(self, prepared: Prepared) -> None:
+    def _open(self, prepared: Prepared, resumption: Resumption | None = None) -> None:
         options, declared, own = prepared.options, prepared.declared, prepared.files
         self._options = options
         self._computation = declared.computation
+        self.attached_jobs: list[DispyJob] = []  # of a program that has ended (V15)
         self._travels = prepared.travels
         self.name = declared.name
         self._made_at = time.time()
@@ -73,17 +85,23 @@ class Cluster(OlderVerbs, metaclass=MadeOnce):
         self._data = DataBook(self.name, self._tell_core, self._on_loop)
         self._files = ClusterFiles(self.name, own, self._tell_core)
         self._shell = ClusterShell(self, self._data, self._files, options, runtime.CALLBACKS)
-        self._runtime = self._acquire(options)
+        plan = plan_of(prepared) if resumption is None else resumption.plan
+        self._journal = Journal(plan, self._shell.jobs, self._files.of_jobs, self._later)
+        self._runtime = self._acquire(options, resumption is not None and resumption.alone)
         try:
-            self._seat = self._runtime.attach(declared, self._shell)
+            if plan.path is not None:
+                self._runtime.call(self._journal.file.open)
+            before = resumption.take_up(self) if resumption is not None else ()
+            self._seat = self._runtime.attach(declared, self._shell, self._journal, before)
         except BaseException:
+            self._runtime.call(self._journal.leave if plan.resumes else self._journal.file.remove)
             runtime.release(self._runtime)
             raise
         closing.register(self)
 
-    def _acquire(self, options: Any) -> Runtime:
+    def _acquire(self, options: Any, alone: bool) -> Runtime:
         """Return what the cluster runs on."""
-        return runtime.acquire(options)
+        return runtime.acquire(options, alone)
 
     # jobs
 
@@ -231,6 +249,14 @@ class Cluster(OlderVerbs, metaclass=MadeOnce):
     def _tell_core(self, event: Event) -> None:
         self._runtime.post(self._seat, event)
 
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._runtime.later(seconds, function)
+
+    def _id_given(self, job: DispyJob) -> None:
+        """A job is called otherwise from now on: so it is after a recovery."""
+        self._journal.note_id(job._number, job._id)
+
     def _on_loop(self, function: Callable[[], None]) -> None:
         self._runtime.soon(function)
 
@@ -266,6 +292,10 @@ class JobCluster(Cluster):
     port, node_port : int, optional
         UDP port on which nodes' announcements are heard (51347; None or 0: any free one), and
         the port at which nodes are asked (51348).
+    recover_file : str, optional
+        Where to write what `recover_jobs` needs if this program is killed (I01); by default a file
+        ``_dispy_YYYYMMDDHHMMSS`` in the current directory (in a kernel, among this user's own).  It
+        is made with the first job, and removed when the cluster is closed.
     dest_path : str, optional
         Directory below the nodes' own one in which jobs run; by default one of its own.
     depends : list, optional
@@ -304,8 +334,8 @@ class JobCluster(Cluster):
     ------
     UsageError
         An argument has a wrong value.
-    NotYetSupported
-        An argument asks for what this version cannot do: `recover_file`.
+    DatabaseError
+        `recover_file` cannot be used: the text says why.
     CertificateError
         `certfile` or `keyfile` cannot be used: the text says which, why, and what to do.
     PicklingFailed

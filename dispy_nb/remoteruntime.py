@@ -79,7 +79,7 @@ class RemoteRuntime(Runtime):
             self._greeting.set_result(None)
 
 
-def acquire(options: SharedOptions) -> Runtime:
+def acquire(options: SharedOptions, alone: bool = False) -> Runtime:
     """Return the runtime for a new cluster whose scheduler is elsewhere.
 
     Raises
@@ -91,7 +91,7 @@ def acquire(options: SharedOptions) -> Runtime:
     UsageError
         Open clusters of this program wait for the same scheduler at another place.
     """
-    acquired = runtime.acquire_kind(RemoteRuntime, options, options.place)
+    acquired = runtime.acquire_kind(RemoteRuntime, options, options.place, alone)
     try:
         acquired.meet()
     except BaseException:

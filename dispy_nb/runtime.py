@@ -13,22 +13,31 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.cells import name_cells
 from dispy_nb.options import ClusterOptions
+from dispy_nb.recovery.journal import Journal
+from dispy_nb.recovery.records import Records
 from dispy_nb.shell import ClusterShell
 from nodeserver.core.effects import Send
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, JobsSubmitted
 from nodeserver.core.listing import NodeList
-from nodeserver.core.messages import DeclareComputation, JobOptions, Message
+from nodeserver.core.messages import (
+    DeclareComputation,
+    JobOptions,
+    Message,
+    ResubmitJobs,
+    ShareData,
+)
 from nodeserver.io.certificate import Certificate, choose_certificate
 from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret, choose_secret
 from nodeserver.io.udp import CLIENT_PORT
+from nodeserver.services.kept import NOTHING_KEPT, Kept
 from nodeserver.services.scheduler import SCHEDULER, SchedulerOptions, SchedulerService
 
 _log = logging.getLogger('dispy_nb')
@@ -60,14 +69,16 @@ Key = tuple[Trust, Hashable]
 class Service(Protocol):
     """A scheduler, or the way to one, on the loop's thread."""
 
-    def attach(self, declared: DeclareComputation, performers: Performers) -> Seat:
+    def attach(
+        self, declared: DeclareComputation, performers: Performers, kept: Kept = NOTHING_KEPT
+    ) -> Seat:
         """Seat a cluster."""
 
     def detach(self, computation: int) -> None:
         """Forget a cluster that is closed."""
 
-    def close(self, reason: str) -> None:
-        """End it."""
+    def close(self, reason: str, comes_back: bool = False) -> None:
+        """End it; nodes keep what they have for a program that comes back."""
 
 
 class Runtime:
@@ -90,6 +101,9 @@ class Runtime:
         self._is_port_given = self.port not in (0, CLIENT_PORT, *taken)
         self.ipv4_udp_multicast = options.ipv4_udp_multicast
         self.clusters = 0
+        self.is_alone = False  # it serves one cluster, which no other joins
+        self._comes_back = False  # nodes keep what they have for another program
+        self._records = Records()
         self._outbox: deque[Entry] = deque()
         self._signalled = False
         self._wake_read, self._wake_write = os.pipe()
@@ -107,9 +121,22 @@ class Runtime:
 
     # called by users' threads
 
-    def attach(self, declared: DeclareComputation, shell: ClusterShell) -> Seat:
-        """Seat a cluster."""
-        return self.call(lambda: self._service.attach(declared, shell.performers()))
+    def attach(
+        self,
+        declared: DeclareComputation,
+        shell: ClusterShell,
+        journal: Journal,
+        before: Sequence[ResubmitJobs | ShareData] = (),
+    ) -> Seat:
+        """Seat a cluster; `before` are jobs of a program that was killed."""
+
+        def seat() -> Seat:
+            self._records.journals[declared.computation] = journal
+            performers = {**shell.performers(), **journal.performers()}
+            kept = Kept(before, journal.keeping, journal.file.flush)
+            return self._service.attach(declared, performers, kept)
+
+        return self.call(seat)
 
     def submit(self, entry: Entry) -> None:
         """Put a job into the outbox, and wake the loop if it may be asleep."""
@@ -129,6 +156,10 @@ class Runtime:
     def soon(self, function: Callable[[], None]) -> None:
         """Have a function called on the loop's thread; from any thread, at any moment."""
         self._loop.call_soon_threadsafe(function)
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Have a function called on the loop's thread in so many seconds; from any thread."""
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, function)
 
     def send(self, seat: Seat, message: Message) -> None:
         """Have a cluster say something to its scheduler."""
@@ -169,11 +200,13 @@ class Runtime:
             self._driver.turn()  # after Ctrl-C, the order to close it may not be worked off yet
             seat.leave()
             self._service.detach(computation)
+            self._records.journals.pop(computation, None)
 
         self.call(leave)
 
-    def stop(self) -> None:
-        """End the loop and its thread; nodes are told."""
+    def stop(self, comes_back: bool = False) -> None:
+        """End the loop and its thread; nodes are told, unless they are to keep what they have."""
+        self._comes_back = comes_back
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._close_pipe()
@@ -193,7 +226,7 @@ class Runtime:
         self._started.set_result(None)
         try:
             loop.run_forever()
-            self._service.close('the program has closed its clusters')
+            self._service.close('the program has closed its clusters', self._comes_back)
             self._driver.close()
             loop.remove_reader(self._wake_read)
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -208,7 +241,8 @@ class Runtime:
         name, certificate = secrets.token_hex(16), self._certificate
         hosts = tuple(self.ext_ip_addr or ())
         options = SchedulerOptions(name, self.trust.secret, *place, certificate, hosts)
-        self._scheduler = SchedulerService(self._driver, options)
+        performers = self._records.performers()
+        self._scheduler = SchedulerService(self._driver, options, performers=performers)
         return self._scheduler
 
     def _woken(self) -> None:
@@ -259,13 +293,17 @@ class Runtime:
 AnyRuntime = TypeVar('AnyRuntime', bound=Runtime)
 
 
-def acquire(options: ClusterOptions) -> Runtime:
+def acquire(options: ClusterOptions, alone: bool = False) -> Runtime:
     """Return the runtime for a new cluster, starting it if there is none for whom it trusts."""
-    return acquire_kind(Runtime, options, None)
+    return acquire_kind(Runtime, options, None, alone)
 
 
-def acquire_kind(kind: type[AnyRuntime], options: ClusterOptions, place: Hashable) -> AnyRuntime:
+def acquire_kind(
+    kind: type[AnyRuntime], options: ClusterOptions, place: Hashable, alone: bool = False
+) -> AnyRuntime:
     """Return the runtime of this kind for a new cluster, starting it if there is none.
+
+    One that is `alone` has a scheduler that serves no other cluster.
 
     Raises
     ------
@@ -273,7 +311,7 @@ def acquire_kind(kind: type[AnyRuntime], options: ClusterOptions, place: Hashabl
         Open clusters of this program use another `ip_addr`, `ext_ip_addr`, `port` or
         `ipv4_udp_multicast`.
     """
-    secret = choose_secret(options.secret, None, options.insecure)
+    secret = options.trusted or choose_secret(options.secret, None, options.insecure)
     certificate = choose_certificate(options.certfile, options.keyfile, options.insecure)
     trust = Trust(secret, certificate.names if certificate else None)
     if secret.is_insecure:
@@ -282,24 +320,31 @@ def acquire_kind(kind: type[AnyRuntime], options: ClusterOptions, place: Hashabl
             'to be a node, and run programs as this user'
         )
     with _registry:
-        runtime = _runtimes.get((trust, place))
-        if not isinstance(runtime, kind):
+        runtime = None if alone else _runtimes.get((trust, place))
+        if alone or not isinstance(runtime, kind):
             ports = [other.port for other in _runtimes.values()]  # of which each has another key
-            runtime = _runtimes[trust, place] = kind(trust, certificate, options, ports)
+            runtime = kind(trust, certificate, options, ports)
+            runtime.is_alone = alone
+            if not alone:
+                _runtimes[trust, place] = runtime
         else:
             _check_same_place(runtime, options)
         runtime.clusters += 1
         return runtime
 
 
-def release(runtime: Runtime) -> None:
-    """Note that a cluster is closed; with the last one the runtime ends."""
+def release(runtime: Runtime, comes_back: bool = False) -> None:
+    """Note that a cluster is closed; with the last one the runtime ends.
+
+    Where another program `comes_back` for what nodes have, they are not told so.
+    """
     with _registry:
         runtime.clusters -= 1
         if runtime.clusters:
             return
-        del _runtimes[runtime.trust, runtime.place]
-        runtime.stop()
+        if not runtime.is_alone:
+            del _runtimes[runtime.trust, runtime.place]
+        runtime.stop(comes_back)
         last = not _runtimes
     if last:
         CALLBACKS.stop()

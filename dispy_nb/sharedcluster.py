@@ -50,8 +50,8 @@ class SharedJobCluster(Cluster):
     ------
     UsageError
         An argument has a wrong value.
-    NotYetSupported
-        An argument asks for what this version cannot do: `recover_file`.
+    DatabaseError
+        `recover_file` cannot be used: the text says why.
     SchedulerRefused
         The scheduler has another key or certificate, or something else answers at its port.
     PortBusy
@@ -128,5 +128,5 @@ class SharedJobCluster(Cluster):
         """Whether it ends with these nodes: never, as the scheduler may know others."""
         return False
 
-    def _acquire(self, options: Any) -> Runtime:
-        return remoteruntime.acquire(options)
+    def _acquire(self, options: Any, alone: bool) -> Runtime:
+        return remoteruntime.acquire(options, alone)

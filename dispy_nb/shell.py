@@ -247,7 +247,7 @@ class ClusterShell:
         for number, status, outcome, reason, seconds in columns:
             job = jobs.get(number)
             if job is not None:
-                job._took(seconds, now)
+                job._took(node, seconds, now)
                 self._end(job, STATUSES[status], outcome, reason, now, seconds)
                 if watched:
                     self._tell_of_end(job)

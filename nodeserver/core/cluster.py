@@ -1,7 +1,7 @@
 """The client's half of a cluster: which of its jobs are pending.
 
-JobsSubmitted ──▶ Send(SubmitJobs)
-JobsDone ──▶ SettleJobs, then AcknowledgeOutcomes
+JobsSubmitted ──▶ StoreJobs, Send(SubmitJobs)
+JobsDone ──▶ SettleJobs, then StoreOutcomes, AcknowledgeOutcomes
 PeerConnected ──▶ Send(DeclareComputation), Send(ResubmitJobs) ...     a scheduler elsewhere
 
 A scheduler in the same program lives as long as its clusters.  One elsewhere may go and come back,
@@ -14,6 +14,7 @@ from math import inf
 from typing import Any, get_args
 
 from nodeserver.core import levels
+from nodeserver.core.acknowledging import Acknowledging
 from nodeserver.core.effects import (
     AskAllocation,
     DeliverOutput,
@@ -52,7 +53,6 @@ from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.fleetmessages import RequestAnswered
 from nodeserver.core.letters import part_of
 from nodeserver.core.messages import (
-    AcknowledgeOutcomes,
     AllocateAsk,
     CancelJobs,
     CloseComputation,
@@ -77,27 +77,32 @@ from nodeserver.core.messages import (
 from nodeserver.core.missing import Missing
 from nodeserver.core.outputpace import OutputPace
 from nodeserver.core.pending import Asked
-from nodeserver.core.recoveryeffects import StoreEpoch
+from nodeserver.core.recoveryeffects import (
+    DropStored,
+    Keeping,
+    StoreData,
+    StoreEpoch,
+    StoreJobs,
+    StoreUnrun,
+)
 from nodeserver.core.status import JobStatus
 from nodeserver.core.unsettled import NothingKept, Unsettled
-
-# a node keeps outcomes until they are acknowledged: for so long, or so many bytes, at most
-ACKNOWLEDGE_SECONDS = 0.02
-ACKNOWLEDGE_BYTES = 1 << 20
 
 
 class ClusterCore:
     """One cluster in the user's program.
 
-    `before` are jobs of a cluster that is gone, whose computation this one takes over.
+    `before` are jobs of a cluster that is gone, and the data that they share, whose computation
+    this one takes over.
     """
 
     def __init__(
         self,
         scheduler: str,
         declared: DeclareComputation,
-        before: Sequence[ResubmitJobs] = (),
+        before: Sequence[ResubmitJobs | ShareData] = (),
         is_elsewhere: bool = False,
+        keeping: Keeping = Keeping.NOTHING,
     ) -> None:
         self._scheduler = scheduler
         self._declared = declared
@@ -108,17 +113,13 @@ class ClusterCore:
         self._asked = Asked(declared.computation, is_elsewhere)
         self._is_closing = False
         self._cancelled: set[int] = set()  # pending jobs that the user has taken back
-        self._pending: set[int] = {job for message in before for job in message.ids}
-        self._letters: dict[str, list[int]] = {}  # to be acknowledged, by node
-        self._kept_bytes = 0  # that nodes keep of them
-        self._acknowledge_at = inf
+        self._keeping = keeping
+        self._pending = self._unsettled.taken_over(before)
+        self._letters = Acknowledging(keeping)
         self._output_pace = OutputPace()
         self._out: list[Effect] = []
         self._unsettled.know(declared.nodes)
-        if is_elsewhere:
-            for message in before:
-                self._unsettled.resubmitted(message)
-        else:
+        if not is_elsewhere:
             self._out += [Send(scheduler, declared), *(Send(scheduler, m) for m in before)]
         self._events = self._event_table()
         self._messages = self._message_table()
@@ -167,11 +168,8 @@ class ClusterCore:
 
     def end_turn(self, now: float) -> list[Effect]:
         """Acknowledge letters together, a moment later: their jobs' waiters come first."""
-        if self._letters:
-            if self._acknowledge_at == inf:
-                self._acknowledge_at = now + ACKNOWLEDGE_SECONDS
-            if now >= self._acknowledge_at or self._kept_bytes > ACKNOWLEDGE_BYTES:
-                self._acknowledge()
+        if self._letters.is_due(now):
+            self._acknowledge()
         for node in self._output_pace.free(now):
             self._send(OutputTaken(self._declared.computation, node))
         effects = self._out[:]
@@ -180,14 +178,13 @@ class ClusterCore:
 
     def next_deadline(self) -> float | None:
         """When letters are to be acknowledged at the latest, or output may be asked for again."""
-        due = min(self._acknowledge_at if self._letters else inf, self._output_pace.next())
+        due = min(self._letters.next(), self._output_pace.next())
         return due if due != inf else None
 
     def _acknowledge(self) -> None:
-        for node, letters in self._letters.items():
-            self._send(AcknowledgeOutcomes(self._declared.computation, node, letters))
-        self._letters.clear()
-        self._kept_bytes, self._acknowledge_at = 0, inf
+        self._out += self._letters.stored()
+        for thanks in self._letters.take(self._declared.computation):
+            self._send(thanks)
 
     def _send(self, message: Any) -> None:
         """Tell the scheduler; one that is away is told what still matters when it is back."""
@@ -235,8 +232,8 @@ class ClusterCore:
         if self._is_away:
             return
         self._is_away = True
-        self._letters.clear()
-        self._kept_bytes, self._acknowledge_at = 0, inf
+        self._out += self._letters.stored()  # they have ended, and are not submitted again
+        self._letters.take(self._declared.computation)  # nodes send them once more
         epoch = self._declared.epoch + 1
         self._declared = replace(self._declared, resumes=True, epoch=epoch)
         self._out += [StoreEpoch(epoch), *self._missing.lost(event.reason, now)]
@@ -286,6 +283,8 @@ class ClusterCore:
     def _submitted(self, event: JobsSubmitted, now: float) -> None:
         self._pending.update(event.ids)
         self._unsettled.submitted(event)
+        if self._keeping >= Keeping.JOBS:
+            self._out.append(StoreJobs(event))
         self._send(
             SubmitJobs(
                 self._declared.computation,
@@ -300,11 +299,15 @@ class ClusterCore:
 
     def _data_shared(self, event: DataShared, now: float) -> None:
         self._unsettled.share(event.data, event.content)
+        if self._keeping == Keeping.ALL:
+            self._out.append(StoreData(event.data, event.content))
         self._send(ShareData(self._declared.computation, event.data, event.content))
 
     def _data_dropped(self, event: DataDropped, now: float) -> None:
         for data in event.ids:
             self._unsettled.data.pop(data, None)
+        if self._keeping == Keeping.ALL:
+            self._out.append(DropStored(event.ids))
         self._send(DropData(self._declared.computation, event.ids))
 
     def _cancel_asked(self, event: CancelAsked, now: float) -> None:
@@ -355,9 +358,10 @@ class ClusterCore:
         pending = [job in self._pending for job in message.ids]
         if any(pending):
             self._forget(message.ids)
-            self._out.append(SettleJobs(message if all(pending) else part_of(message, pending)))
-        self._letters.setdefault(message.node, []).append(message.letter)
-        self._kept_bytes += sum(map(len, message.outcomes))
+            believed = message if all(pending) else part_of(message, pending)
+            self._out.append(SettleJobs(believed))
+            self._letters.believed(believed)
+        self._letters.took(message.node, message.letter, sum(map(len, message.outcomes)))
 
     def _provisional(self, message: JobsProvisional) -> None:
         self._out.append(DeliverProvisional(message))
@@ -372,8 +376,10 @@ class ClusterCore:
         self._forget(ids)
         if ids:
             self._out.append(SettleUnrun(ids, message.status, message.reason))
+            if self._keeping:
+                self._out.append(StoreUnrun(ids, message.status, message.reason))
         if message.letter:
-            self._letters.setdefault('', []).append(message.letter)
+            self._letters.took('', message.letter)
 
     def _forget(self, ids: list[int]) -> None:
         """These jobs have ended."""
@@ -388,5 +394,6 @@ class ClusterCore:
 
     def _computation_closed(self, message: ComputationClosed) -> None:
         """Nothing of it is left anywhere: nodes keep no letters for which we could thank them."""
-        self._letters.clear()
+        self._out += self._letters.stored()
+        self._letters.take(self._declared.computation)
         self._out.append(SayClosed())

@@ -8,7 +8,14 @@ from itertools import repeat
 from typing import NamedTuple
 
 from nodeserver.core.events import JobsSubmitted
-from nodeserver.core.messages import ORDINARY, JobOptions, KnownNode, ResubmitJobs, SubmitJobs
+from nodeserver.core.messages import (
+    ORDINARY,
+    JobOptions,
+    KnownNode,
+    ResubmitJobs,
+    ShareData,
+    SubmitJobs,
+)
 
 MOST_NODES = 10_000
 MOST_JOBS = 4096  # in one message
@@ -64,6 +71,17 @@ class Unsettled:
             manifests = event.manifests or repeat(b'')
             rows = zip(event.ids, shared, manifests, strict=False)
             self._extras.update((job, _Extras(node, options, d, m)) for job, d, m in rows)
+
+    def taken_over(self, before: Iterable[ResubmitJobs | ShareData]) -> set[int]:
+        """Keep what a cluster of before has left; answers with its jobs."""
+        pending: set[int] = set()
+        for message in before:
+            if isinstance(message, ShareData):
+                self.share(message.data, message.content)
+            else:
+                pending.update(message.ids)
+                self.resubmitted(message)
+        return pending
 
     def resubmitted(self, message: ResubmitJobs) -> None:
         """Keep jobs of which a cluster of before has left a record."""
@@ -158,6 +176,9 @@ class NothingKept(Unsettled):
         """Keep nothing."""
 
     def submitted(self, event: JobsSubmitted) -> None:
+        """Keep nothing."""
+
+    def resubmitted(self, message: ResubmitJobs) -> None:
         """Keep nothing."""
 
     def share(self, data: int, content: bytes) -> None:

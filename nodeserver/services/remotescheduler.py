@@ -41,6 +41,7 @@ from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.schedulercall import Caller, SchedulerCall, SchedulerPlace
 from nodeserver.io.sealedfile import FileExchange, for_this_process
 from nodeserver.io.zmqlink import ZmqLink
+from nodeserver.services.kept import NOTHING_KEPT, Kept
 from nodeserver.services.scheduler import SCHEDULER
 
 _log = logging.getLogger(__name__)
@@ -108,15 +109,17 @@ class RemoteScheduler:
 
     # what the runtime calls
 
-    def attach(self, declared: DeclareComputation, performers: Performers) -> Seat:
+    def attach(
+        self, declared: DeclareComputation, performers: Performers, kept: Kept = NOTHING_KEPT
+    ) -> Seat:
         """Seat a cluster; it is told of the scheduler that is there, or that is missed."""
         hosts = [*self._options.ext_ip_addr]
         declared = replace(declared, port=self._port, hosts=hosts)
-        core = ClusterCore(SCHEDULER, declared, is_elsewhere=True)
+        core = ClusterCore(SCHEDULER, declared, kept.before, True, kept.keeping)
         table: dict[type[Any], Callable[[Any], None]] = {
             StoreEpoch: lambda effect: None,  # where nobody keeps a record
             **performers,
-            Send: lambda effect: self._send(effect.message),
+            Send: kept.send_after(lambda effect: self._send(effect.message)),
         }
         seat = self._seats[declared.computation] = self._driver.add(core, table)
         if self._current:
@@ -153,8 +156,8 @@ class RemoteScheduler:
             lambda reason: tell(NodeList((), {}, reason or self._absence())),
         )
 
-    def close(self, reason: str) -> None:
-        """Take leave and close every socket."""
+    def close(self, reason: str, comes_back: bool = False) -> None:
+        """Close every socket."""
         self._driver.turn()
         self._closing.close()
 
@@ -247,7 +250,7 @@ class RemoteScheduler:
         self._post_all(PeerLost(SCHEDULER, reason))
 
     def _is_linked(self) -> bool:
-        return bool(self._current) and self._link.is_up(self._current)
+        return bool(self._current) and self._link.reaches(self._current)
 
     def _given_up(self, reason: str) -> None:
         if self._current:

@@ -49,6 +49,7 @@ from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.locallink import LocalLink
 from nodeserver.io.sealedfile import FileExchange, for_this_process
 from nodeserver.io.zmqlink import ZmqLink
+from nodeserver.services.kept import NOTHING_KEPT, Kept
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import Asker, Callback, Role
 
@@ -127,15 +128,21 @@ class SchedulerService:
             self._closing.close()
             raise
 
-    def attach(self, declared: DeclareComputation, performers: Performers) -> Seat:
+    def attach(
+        self,
+        declared: DeclareComputation,
+        performers: Performers,
+        kept: Kept = NOTHING_KEPT,
+    ) -> Seat:
         """Seat a cluster of this process beside the scheduler, linked in memory."""
         name = f'cluster-{declared.computation:x}'
         table: dict[type[Any], Any] = {}
-        seat = self._driver.add(ClusterCore(SCHEDULER, declared), table)
+        core = ClusterCore(SCHEDULER, declared, kept.before, keeping=kept.keeping)
+        seat = self._driver.add(core, table)
         near, far = LocalLink.pair(self._seat.post, seat.post, SCHEDULER, name)
         self.admit(name, near)
         table.update(performers)
-        table[Send] = lambda effect: far.send(effect.peer, effect.message)
+        table[Send] = kept.send_after(lambda effect: far.send(effect.peer, effect.message))
         return seat
 
     def admit(self, client: str, link: Link) -> None:
