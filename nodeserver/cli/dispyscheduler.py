@@ -297,8 +297,8 @@ async def serve(options: SharedOptions) -> int:
     commands: LineReader | None = None
     try:
         ports = service.start()
-        _tell_start(options, ports)
         tell_health(options.health, service.health_port)
+        _tell_start(options, ports)
         gc.freeze()  # what is there now stays: no need to look through it again and again
         if can_have_commands():
             obey = SchedulerCommands(service).obey

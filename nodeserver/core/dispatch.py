@@ -33,7 +33,7 @@ class Dispatch:
     def __init__(self, fleet: Recruiting, emit: Callable[[Effect], None], order: Order) -> None:
         self._fleet = fleet
         self._emit = emit
-        self._placement = Placement()
+        self._placement = self._make_placement()
         self._order = order
         # of this turn
         self._now = 0.0
@@ -42,6 +42,9 @@ class Dispatch:
         self._looks = 0  # nodes that may yet be looked at for a place behind shorter jobs
         self._names: dict[int, deque[str]] = {}  # of nodes that may have room for pinned jobs
         self.recalls = Recalls(self._placement, emit, self._count_pinned)
+
+    def _make_placement(self) -> Placement:
+        return Placement()
 
     def _count_pinned(self, computation: int, node: str) -> int:
         return self._fleet.computations[computation].count_pinned_on(node)
@@ -54,6 +57,10 @@ class Dispatch:
     def withdraw(self, comp: Computation) -> None:
         """A computation has no jobs to place any more."""
         self._order.withdraw(comp)
+
+    def client_changed(self, comp: Computation) -> None:
+        """A computation was taken over: whoever was its client has no part in it any more."""
+        self._order.client_changed(comp)
 
     def place(self, node: NodeRecord) -> None:
         """Enter a node where its load belongs, or take it out if nothing can run on it."""
@@ -73,13 +80,13 @@ class Dispatch:
         """Jobs of a computation are no longer with a node."""
         if count:
             node.release(comp.id, count)
-            self._placement.move(node)
+            self._placement.move(node, comp)
 
     def ended(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs have ended on a node: it may have some to give back now."""
         self.recalls.moved(node, comp.id)
         node.release(comp.id, count)
-        self._placement.move(node)
+        self._placement.move(node, comp)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the loads of nodes are not the jobs that are with them."""
@@ -206,8 +213,11 @@ class Dispatch:
             placed += count
             most -= count
         if placed:
-            comp.crowds_at = inf
+            self._found_room(comp, placed)
         return placed
+
+    def _found_room(self, comp: Computation, placed: int) -> None:
+        comp.crowds_at = inf
 
     def _share(self, comp: Computation, node: NodeRecord) -> int:
         """How many jobs go to a node before the next one has its turn: first to its free cpus."""
@@ -233,13 +243,17 @@ class Dispatch:
         job, placed = comp.next_for(name), 0
         node = self._fleet.named(name, comp) if job is not None else None
         while job is not None and node is not None and placed < most:
-            if node.room(comp.id, rounds) <= 0 and not self._crowds(comp, node):
+            if self._room(comp, node, rounds) <= 0 and not self._crowds(comp, node):
                 break
             if comp.is_outranked(name):  # by a job that finds room, here at least
                 break
             placed += self._give(comp, node, comp.dispatch(job, node.id), plan)
             job = comp.next_for(name)
         return placed
+
+    def _room(self, comp: Computation, node: NodeRecord, rounds: int) -> int:
+        """How many jobs of a computation a node may be given."""
+        return node.room(comp.id, rounds)
 
     def _best(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
         """The least busy node that has room for jobs of a computation, and how much."""
@@ -308,7 +322,7 @@ class Dispatch:
         count = len(portion[0])
         self._left -= count
         node.take(comp.id, count)
-        self._placement.move(node)
+        self._placement.move(node, comp)
         others = plan.setdefault((node.id, comp.id), portion)
         if others is not portion:
             others[0].extend(portion[0])

@@ -27,6 +27,7 @@ class Order(Protocol):
     """Computations with waiting jobs, and which of them places some next in this turn."""
 
     limits_pinned: bool  # to a portion; else all of them go out that find room on their nodes
+    is_alone: bool  # whether all that wait for a turn are of one client
 
     @property
     def waiting(self) -> Mapping[int, Computation]:
@@ -39,6 +40,10 @@ class Order(Protocol):
 
     def withdraw(self, comp: Computation) -> None:
         """A computation is closed."""
+        ...
+
+    def client_changed(self, comp: Computation) -> None:
+        """A computation has another client than before."""
         ...
 
     def begin(self) -> None:
@@ -57,6 +62,10 @@ class Order(Protocol):
         """How many jobs the one that was chosen may place, before another one has its turn."""
         ...
 
+    def is_behind(self, comp: Computation, placed: int = 0) -> bool:
+        """Whether the one that was chosen has less than the next one, with so many jobs more."""
+        ...
+
     def put_back(self, comp: Computation, placed: int) -> bool:
         """It has placed so many; True if it is the first one in a row that could place none."""
         ...
@@ -70,6 +79,7 @@ class Ring:
     """Computations that have their turns one after the other (deficit round robin)."""
 
     limits_pinned = False
+    is_alone = True
 
     def __init__(self) -> None:
         # a plain dict would pass the deleted ones again
@@ -83,6 +93,9 @@ class Ring:
     def withdraw(self, comp: Computation) -> None:
         """A computation is closed."""
         self.waiting.pop(comp.id, None)
+
+    def client_changed(self, comp: Computation) -> None:
+        """Clients do not count here."""
 
     def begin(self) -> None:
         """A turn begins."""
@@ -102,6 +115,10 @@ class Ring:
         if rounds == 1:
             return 1
         return QUANTUM if self.waiting else len(comp.waiting)
+
+    def is_behind(self, comp: Computation, placed: int = 0) -> bool:
+        """Nobody counts here what the others have."""
+        return True
 
     def put_back(self, comp: Computation, placed: int) -> bool:
         """It has had its turn, and goes behind the others if it has more to place."""
@@ -184,6 +201,7 @@ class Shares:
         self._numbers = 0
         self._used = 0.0  # of the client that was served last
         # of this turn
+        self.is_alone = False
         self._heap: list[tuple[tuple[float, float, int], Client]] = []
         self._stuck: set[int] = set()  # computations that found no room
 
@@ -194,8 +212,16 @@ class Shares:
             client.begin_at(self._used)
         client.waiting[comp.id] = self.waiting[comp.id] = comp
 
+    def client_changed(self, comp: Computation) -> None:
+        """A computation was taken over: it uses the part of its new client."""
+        if comp.id in self._owners:
+            is_waiting = comp.id in self.waiting
+            self._owner(comp)
+            if is_waiting:
+                self.enlist(comp)
+
     def _owner(self, comp: Computation) -> Client:
-        """The client whose part it uses: another one, when it was taken over."""
+        """The client whose part it uses."""
         owner = self._owners.get(comp.id)
         if owner is not None and owner.peer == comp.client:
             return owner
@@ -225,6 +251,7 @@ class Shares:
                 client.weigh()
                 self._heap.append((client.rank, client))
         heapify(self._heap)
+        self.is_alone = len(self._heap) == 1
 
     def end(self) -> None:
         """A turn ends."""
@@ -251,7 +278,7 @@ class Shares:
     def portion(self, comp: Computation, rounds: int) -> int:
         """So many that the client has as much as the next one, and a cpu more."""
         client, needed = self._heap[0][1], comp.declared.resources.cpus
-        behind = min((entry[0][0] for entry in self._heap[1:3]), default=inf)
+        behind = min((other.held for _, other in self._heap[1:3]), default=inf)
         jobs: float = len(comp.waiting)
         if behind < inf:
             cpus = max(1.0, behind - client.held)
@@ -259,6 +286,14 @@ class Shares:
         if self.most_cpus:
             jobs = min(jobs, max(1, (self.most_cpus - client.cpus) // needed))
         return int(jobs)
+
+    def is_behind(self, comp: Computation, placed: int = 0) -> bool:
+        """Whether the one that was chosen has less than the next one, with so many jobs more."""
+        if self.is_alone:
+            return True
+        needed = comp.declared.resources.cpus
+        has = self._heap[0][1].held + (placed + 1) * needed
+        return any(has <= other.held for _, other in self._heap[1:3])
 
     def put_back(self, comp: Computation, placed: int) -> bool:
         """It has had its turn; the next one of its client's goes before it."""

@@ -196,6 +196,7 @@ class OpenComputation:
     resumes: bool = False  # what is here of it is to be handed over
     collects: bool = False  # if nothing is, it is not to be opened
     yields: bool = False  # to the scheduler that has it, if that gives signs of life
+    client: int = 0  # computations with the same number share one part; 0: each has its own
 
 
 @value

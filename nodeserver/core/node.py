@@ -70,7 +70,7 @@ from nodeserver.core.nodeevents import (
 )
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules, Peer
 from nodeserver.core.nodefiles import NodeFiles
-from nodeserver.core.nodestatus import refused, status_lines
+from nodeserver.core.nodestatus import NodeFigures, count_figures, refused, status_lines
 from nodeserver.core.openings import Openings
 from nodeserver.core.shift import Shift
 from nodeserver.core.silence import Silence
@@ -386,11 +386,15 @@ class NodeCore:
         for peer in self._peers:
             self._send(peer, self._facts.details(self._figures.latest))
 
+    def figures(self) -> NodeFigures:
+        """Count what the node does."""
+        what = self._hosted.values(), self._peers.values(), len(self._shelf), self._departure.words
+        return count_figures((self._facts.cpus, self._workplace.busy), *what)
+
     def status(self) -> list[str]:
         """Say in words who holds the node and what it does."""
         cpus = (self._facts.cpus, self._workplace.busy)
         lines = status_lines(cpus, self._hosted.values(), self._peers.values())
-        ending = self._departure.words
-        told = [ending] if ending else self._shift.words
+        told = [self._departure.words] if self._departure.words else self._shift.words
         kept = self._shelf.lines(self._now)
         return [f'{self._facts.name}: {lines[0]}', *told, *lines[1:], *kept]

@@ -1,6 +1,7 @@
 """Who holds a node and what it does, in words for whoever runs it."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from nodeserver.core import levels
 from nodeserver.core.effects import Report
@@ -25,6 +26,31 @@ def status_lines(
     waiting = sum(peer.waits for peer in peers)
     lines.append(f'{_count(len(peers), "program")} connected, {waiting} of them waiting for it')
     return lines
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFigures:
+    """What a node does, for those who watch it."""
+
+    cpus: int
+    busy: int  # of these
+    running: int  # jobs
+    waiting: int
+    programs: int  # that are connected
+    kept: int  # computations whose outcomes nobody has fetched
+    ending: str  # why it takes no more jobs for good
+
+
+def count_figures(
+    cpus: tuple[int, int],
+    hosted: Collection[Hosted],
+    peers: Collection[Peer],
+    kept: int,
+    ending: str,
+) -> NodeFigures:
+    """Count what there is."""
+    running, waiting = sum(each.running for each in hosted), sum(each.waiting for each in hosted)
+    return NodeFigures(*cpus, running, waiting, len(peers), kept, ending)
 
 
 def held_by(holder: Hosted) -> str:

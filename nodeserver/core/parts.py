@@ -6,6 +6,7 @@ from nodeserver.core.deadlines import Deadlines
 from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Effect, Send
 from nodeserver.core.endings import Endings
+from nodeserver.core.fairdispatch import FairDispatch
 from nodeserver.core.fairness import Ring, Shares
 from nodeserver.core.fileroutes import FileRoutes
 from nodeserver.core.fleet import NodeRecord
@@ -29,7 +30,8 @@ class Parts:
         self.fleet = Recruiting(emit, self._node_changed, is_tls)
         self.records = self.fleet.records
         self.fleet.is_shared = is_shared
-        self.dispatch = Dispatch(self.fleet, emit, order)
+        kind = FairDispatch if is_shared else Dispatch
+        self.dispatch = kind(self.fleet, emit, order)
         self.endings = Endings(self.dispatch, self.records, emit, is_shared)
         self.steering = Steering(self.fleet, self.dispatch, self.endings, emit, is_shared)
         self.watching = Watching(self.fleet, emit)

@@ -55,6 +55,7 @@ class Recruiting:
         self.nodes: dict[str, NodeRecord] = {}
         self.computations: dict[int, Computation] = {}
         self.records = Records(self.computations, emit)
+        self.number_of: Callable[[str], int] = lambda client: 0  # what nodes know a client by
         self.held_back: dict[int, Computation] = {}  # those of them that may not start yet
         self.discovery = Discovery(self.nodes, self.computations, emit)
         self.discovery.is_tls = is_tls
@@ -227,7 +228,7 @@ class Recruiting:
         # where its client is asked how much it wants, only what is there is taken before
         index = matching_spec(comp.specs, node)
         is_asked = index is not None and comp.specs[index].asks_client
-        collects = resumes and (comp.declared.collects or index is None or is_asked)
+        collects = resumes and (comp.closing or comp.declared.collects or index is None or is_asked)
         if resumes:
             comp.takeover = comp.takeover or Takeover()
             comp.takeover.asked(node.id)
@@ -256,6 +257,7 @@ class Recruiting:
             resumes=resumes,
             collects=collects,
             yields=resumes and not self.is_shared,
+            client=self.number_of(comp.client),
         )
         self._emit(Send(node.id, message))
 

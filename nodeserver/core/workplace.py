@@ -53,7 +53,7 @@ class Workplace:
         self._hosted = hosted
         self._supply = Supply(facts, hosted)
         self._emit = emit
-        self._turns = Turns()
+        self._turns = Turns(hosted)
         # (computation, worker) -> job that is to end: at once, or when it has used up its time
         self._kills: dict[tuple[int, int], NodeJob] = {}
 
@@ -254,7 +254,7 @@ class Workplace:
             return
         hosted.proved_well()
         hosted.pace.learn(event.seconds)
-        hosted.used_seconds += sum(event.seconds) * hosted.opened.resources.cpus
+        self._turns.charge(hosted, sum(event.seconds) * hosted.opened.resources.cpus)
         for _ in jobs:
             worker.held.popleft()
         if not any(job.stopping or job.kill_step for job in jobs):

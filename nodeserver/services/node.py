@@ -60,6 +60,7 @@ from nodeserver.io.clock import second_of_day
 from nodeserver.io.deputy import OWN_USER, Owner
 from nodeserver.io.driver import Driver
 from nodeserver.io.expirywatch import ExpiryWatch
+from nodeserver.io.health import HealthServer
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
 from nodeserver.io.linkoptions import MSG_TIMEOUT, patient_options
@@ -73,6 +74,7 @@ from nodeserver.io.standingcall import StandingCall
 from nodeserver.io.sysinfo import measure, memory_size, platform_name, python_version
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.diagnosis import Examined
+from nodeserver.services.nodepages import node_pages
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import Flag, NodeContact
 
@@ -106,6 +108,7 @@ class NodeOptions:
     ipv4_multicast: bool = False  # in place of broadcast
     certificate: Certificate | None = None  # all connections are made over TLS
     owner: Owner = OWN_USER  # of computations
+    health: tuple[str, int] | None = None  # where it can be watched by HTTP
 
 
 def _warn(text: str) -> None:
@@ -140,6 +143,7 @@ class NodeService:
         self._clock_timer: asyncio.TimerHandle | None = None
         self._availability: Availability | None = None
         self._measured_at = -MEASURE_INTERVAL
+        self.health_port = 0
         self._closing = contextlib.AsyncExitStack()
 
     def start(self) -> tuple[str, int]:
@@ -171,7 +175,15 @@ class NodeService:
             self._loop.add_reader(options.owner_fd, self._owner_readable)
             closing.callback(self._loop.remove_reader, options.owner_fd)
         self._beacon.announce()
+        self._open_health()
         return options.address or '*', port
+
+    def _open_health(self) -> None:
+        if self._options.health is not None:
+            pages = node_pages(self._options.name, self._core.figures, self._core.status)
+            server = HealthServer(self._loop, pages)
+            self._closing.callback(server.close)
+            self.health_port = server.listen(*self._options.health, '--health')
 
     def _open_sockets(self) -> int:
         options = self._options

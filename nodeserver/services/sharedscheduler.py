@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nodeserver.core.events import PlacementsKnown
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS
 from nodeserver.core.overview import Overview
 from nodeserver.core.recoveryeffects import (
@@ -78,7 +79,7 @@ class SharedSchedulerService:
         driver = Driver(self._loop)
         closing.callback(driver.close)
         is_tls = options.scheduler.certificate is not None
-        core = SchedulerCore(is_tls, True, options.most_cpus_per_client)
+        core = SchedulerCore(is_tls, True, options.most_cpus_per_client, options.zombie_seconds)
         self._scheduler = SchedulerService(driver, options.scheduler, core, self._recording())
         closing.callback(self._leave_nodes)
         self._door = ClientDoor(driver, self._scheduler, options.door)
@@ -182,6 +183,8 @@ class SharedSchedulerService:
         found = self._state.take_over() if self._state is not None else []
         for known in found:
             self._missing[known.computation] = known.place
+            of = known.computation, known.token, known.epoch
+            self._scheduler.post(PlacementsKnown(*of, known.nodes, known.places, known.ids))
         for place in dict.fromkeys(known.place for known in found):
             self._door.seek(place)
         if found:

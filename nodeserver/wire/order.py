@@ -1,9 +1,11 @@
-"""Which messages may not overtake which others of their computation that travel in parts."""
+"""Which messages may overtake a large one of their computation that travels in parts."""
 
-from nodeserver.core.fleetmessages import LimitCpus
+from collections import Counter
+
 from nodeserver.core.messages import (
     CancelJobs,
     CloseComputation,
+    ComputationClosed,
     ComputationReady,
     ComputationRefused,
     DeclareComputation,
@@ -11,29 +13,74 @@ from nodeserver.core.messages import (
     JobsDone,
     JobsHeld,
     JobsProvisional,
+    JobsRequeued,
+    JobsRetried,
     JobsReturned,
-    KeepOutcomes,
+    JobsSettled,
+    JobsStarted,
     Message,
     OpenComputation,
-    ResendLetters,
     ResubmitJobs,
     ShareData,
     SubmitJobs,
 )
 
-_HANDOVER = (JobsDone, JobsReturned, JobsHeld)
+Kinds = tuple[type[Message], ...]
 
-STAY_BEHIND: dict[type[Message], tuple[type[Message], ...]] = {
-    # a job's provisional results arrive in their order, and all before its end (G02, G04)
-    JobsProvisional: (JobsProvisional,),
-    JobsDone: (JobsProvisional,),
-    # what was told to be forgotten must not come afterwards
-    DropData: (ShareData,),
-    # these say that a handover is complete
-    **dict.fromkeys((JobsHeld, ComputationReady, ComputationRefused), _HANDOVER),
-    # nobody has heard of a computation before it is declared or opened
-    **dict.fromkeys((SubmitJobs, ResubmitJobs, ShareData), (DeclareComputation,)),
-    CancelJobs: (DeclareComputation, SubmitJobs, ResubmitJobs),
-    CloseComputation: (DeclareComputation, SubmitJobs, ResubmitJobs, OpenComputation),
-    **dict.fromkeys((KeepOutcomes, ResendLetters, LimitCpus), (OpenComputation,)),
+# who does not know a computation yet could only drop what is said of it
+_OPENINGS: Kinds = (DeclareComputation, OpenComputation)
+# the moves of a job are told in their order, and all of them before its end
+_MOVES: Kinds = (JobsStarted, JobsProvisional, JobsRequeued, JobsRetried)
+_ENDS: Kinds = (JobsDone, JobsSettled, JobsReturned, JobsHeld)
+# of each kind those that it stays behind, besides the openings
+_BEHIND: dict[type[Message], Kinds] = {
+    **dict.fromkeys((*_MOVES, JobsDone, JobsSettled), _MOVES),
+    # a handover is over when all was told before, and a close when nothing is left
+    **dict.fromkeys(
+        (JobsHeld, ComputationReady, ComputationRefused, ComputationClosed), _MOVES + _ENDS
+    ),
+    **dict.fromkeys((CancelJobs, CloseComputation), (SubmitJobs, ResubmitJobs, CancelJobs)),
+    DropData: (ShareData,),  # what was told to be forgotten must not come afterwards
 }
+_OPENINGS_OR: dict[type[Message], Kinds] = {
+    kind: _OPENINGS + ahead for kind, ahead in _BEHIND.items()
+}
+Place = tuple[int, type[Message]]
+
+
+def place_of(message: Message) -> Place:
+    """What a message is found by: its computation, 0 if it has none, and its kind."""
+    return getattr(message, 'computation', 0), type(message)
+
+
+def stays_behind_some(message: Message) -> bool:
+    """Whether there are kinds, besides the openings, that a message must not overtake."""
+    return type(message) in _BEHIND
+
+
+class Waiting:
+    """The messages that are on the bulk lane."""
+
+    def __init__(self) -> None:
+        self._count: Counter[Place] = Counter()
+
+    def enter(self, place: Place) -> None:
+        """A message waits there."""
+        self._count[place] += 1
+
+    def leave(self, place: Place) -> None:
+        """Its last part was sent."""
+        self._count[place] -= 1
+        if not self._count[place]:
+            del self._count[place]
+
+    def clear(self) -> None:
+        """None of them will be sent."""
+        self._count.clear()
+
+    def hold_up(self, message: Message) -> bool:
+        """Whether one waits there that this message must not overtake."""
+        if not self._count:
+            return False
+        computation, kind = place_of(message)
+        return any((computation, k) in self._count for k in _OPENINGS_OR.get(kind, _OPENINGS))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -51,7 +52,10 @@ def scheduler(*options: object) -> Iterator[tuple[Program, int, int]]:
     """Run dispyscheduler; with its port for programs, and the one by which it is watched."""
     port, health = free_port(), free_port()
     command = (sys.executable, '-m', 'nodeserver.cli.dispyscheduler', '-i', '127.0.0.1')
+    # a cluster may be open when it ends: what it keeps then lies outside the temporary directory
+    state = Path(os.environ['HOME'], 'state')
     ports = ('--scheduler_port', port, '--port', free_port(), '--health', health)
+    options = ('--dest_path_prefix', state, *options)
     with program(*command, *ports, *options, ready='serving') as running:
         yield running, port, health
 

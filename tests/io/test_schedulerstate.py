@@ -242,7 +242,7 @@ def test_cleaning_leaves_what_others_have_made(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_once_and_written_to_when_there_is_room(
     state: SchedulerState, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger='nodeserver')
     record(state)
     with _full_disk():
         for job in range(50):

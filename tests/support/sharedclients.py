@@ -170,6 +170,7 @@ class Client:
             do.MarkStarted: lambda e: self.started.update(dict.fromkeys(e.ids, e.node)),
             do.MarkRequeued: lambda effect: None,
             do.TellNode: lambda effect: None,
+            do.TakeBackNotice: lambda effect: None,
             do.Report: lambda effect: self.said.append(effect.text),
             do.SayClosed: self._say_closed,
             StoreEpoch: lambda effect: None,

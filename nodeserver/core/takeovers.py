@@ -30,7 +30,7 @@ _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseSta
 LOST_AFTER_PULSES = 5  # after which a node that does not come is given up
 
 
-class Handovers:
+class Takeovers:
     """Brings the jobs of computations that are taken over out of their doubt."""
 
     def __init__(self, parts: Parts, answers: Answers) -> None:
@@ -305,8 +305,11 @@ class Handovers:
         latest = comp.attempts_from + ATTEMPTS_OF_AN_EPOCH
         for job, attempt in zip(ids, attempts, strict=True):
             if takeover.where.get(job) in names and 0 < attempt <= latest:
-                entry = takeover.take(job)
+                entry = takeover.doubts[takeover.where[job]][job]
                 record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
+                if attempt <= record.failures:
+                    continue  # it failed before, as its client knows
+                takeover.take(job)
                 record.attempt = attempt
                 if record.pinned in names:
                     record.pinned = node.id
@@ -319,6 +322,8 @@ class Handovers:
         return adopted
 
     def _came_without(self, comp: Computation, node: NodeRecord, name: str, ids: list[int]) -> None:
+        if comp.takeover is not None and name != node.id:
+            comp.takeover.repin(name, node.id)
         if name != node.id:
             reason, status = f'node {node.title} came back without it', JobStatus.ABANDONED
         else:
