@@ -63,6 +63,9 @@ class Handovers:
 
     def lose_holder(self, hosted: Hosted) -> None:
         """All that needs nothing but a cpu goes on; letters are kept from this turn on."""
+        if hosted.state is HostedState.CLOSING:  # it was closed, or kept already
+            hosted.orphaned = True
+            return
         hosted.lose_holder()
         self.files.lose_holder(hosted)
 
@@ -105,11 +108,11 @@ class Handovers:
 
     def retire(self, hosted: Hosted, now: float) -> None:
         """Its template is about to be closed: what is to be handed over stays."""
+        hosted.keeps = True  # also what ends with its template
         self.shelf.retire(hosted, now)
         kept = self.shelf.get(hosted.id)
         if kept is not None and kept.outcomes and hosted.orphaned:
-            text = f'{kept.opened.name}: {kept.outcomes} outcomes are kept for {kept.opened.owner}'
-            self.emit(Report(levels.WARNING, text))
+            self.emit(Report(levels.WARNING, f'{kept.words}, whose program is gone'))
 
     def closed(self, hosted: Hosted, now: float) -> None:
         """Nothing of a computation runs any more: what ended last is kept with the rest."""

@@ -20,6 +20,7 @@ from nodeserver.core.events import (
     TemplateClosed,
     TemplateFailed,
     TemplateReady,
+    WorkerEnded,
     WorkerForked,
 )
 from nodeserver.core.filemessages import FilesPlaced
@@ -230,6 +231,16 @@ def test_who_collects_what_runs_and_leaves_early_stops_nothing() -> None:
     bench.reported(3, 3)
     assert bench.take(do.GiveJobs)[-1].ids == [4]
     assert bench.take(keep.KeepLetters)
+
+
+def test_what_was_closed_is_not_kept_when_its_scheduler_goes_before_its_jobs_have_ended() -> None:
+    bench = busy()
+    bench.hears(m.CloseComputation(7))
+    bench.tell(GONE)
+    bench.tell(WorkerEnded(7, 3, -9, b'', 0))
+    bench.tell(TemplateClosed(7))
+    assert not bench.take(keep.KeepLetters)
+    assert 'keeps' not in ' '.join(bench.core.status())
 
 
 # the claim
@@ -509,7 +520,7 @@ def test_of_too_many_computations_the_oldest_are_dropped_and_said() -> None:
     for number in range(MOST_KEPT + 1):
         bench.tell(KeptFound(opening(number + 1), [1], [4], 1.0, ('old',)))
     assert bench.take(keep.ForgetKept) == [keep.ForgetKept(1)]
-    (report,) = bench.take(do.Report)
+    report = bench.take(do.Report)[-1]
     assert report.text.startswith('4 outcomes of compute (Ann at box) are dropped')
 
 
