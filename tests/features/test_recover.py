@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import dispy_nb as dispy
@@ -111,14 +112,15 @@ def check(jobs: list[DispyJob], least: int = 2) -> None:
             assert (job.status, job.result) == (DispyJob.Finished, x * x)
 
 
-def answers(pair_or_node: Any, address: str, port: int) -> bool:
+def answers(address: str, port: int, **more: Any) -> bool:
     """Whether a node serves another program now."""
-    options = {'nodes': [address], 'ip_addr': '127.0.0.1', 'port': 0, 'node_port': port}
+    options = {'nodes': [address], 'ip_addr': '127.0.0.1', 'port': 0, 'node_port': port, **more}
     with dispy.JobCluster(abs, **options) as cluster:
-        return cluster.submit(-5)() == 5
+        return bool(cluster.submit(-5)() == 5)
 
 
 @pytest.mark.row('I05', 'I08', 'I11')
+@pytest.mark.slow
 def test_the_jobs_of_a_killed_program_are_returned_once_and_its_nodes_are_free_again(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
@@ -138,10 +140,11 @@ def test_the_jobs_of_a_killed_program_are_returned_once_and_its_nodes_are_free_a
     with pytest.raises(UsageError, match='there is no recovery file'):
         dispy.recover_jobs('file')
     for address in pair.addresses:
-        assert answers(pair, address, pair.port)
+        assert answers(address, pair.port)
 
 
 @pytest.mark.row('I01', 'I06', 'I07')
+@pytest.mark.slow
 def test_with_a_timeout_the_others_go_on_until_they_are_terminated(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
@@ -157,6 +160,7 @@ def test_with_a_timeout_the_others_go_on_until_they_are_terminated(
 
 
 @pytest.mark.row('I12', 'I13')
+@pytest.mark.slow
 def test_the_older_form_does_not_wait_for_running_jobs(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
@@ -181,6 +185,7 @@ def test_the_older_form_does_not_wait_for_running_jobs(
 
 
 @pytest.mark.row('I10')
+@pytest.mark.slow
 def test_a_program_that_runs_is_not_disturbed(their_key: Pair, gate: Path, here: Path) -> None:
     pair = their_key
     then = (
@@ -217,6 +222,7 @@ print(*os.listdir('.'))
 
 
 @pytest.mark.row('I02', 'C22')
+@pytest.mark.slow
 def test_a_clean_end_leaves_no_file(their_key: Pair, here: Path) -> None:
     address, port = their_key.addresses[0], their_key.port
     text = CLEAN.format(cwd=str(here), address=address, port=port)
@@ -241,6 +247,7 @@ print(json.dumps([(job.id, job.result) for job in jobs]), flush=True)
 
 
 @pytest.mark.row('I11')
+@pytest.mark.slow
 def test_a_recovery_that_is_killed_loses_nothing_and_two_at_once_do_not_meet(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
@@ -249,7 +256,7 @@ def test_a_recovery_that_is_killed_loses_nothing_and_two_at_once_do_not_meet(
     text = RECOVERER.format(cwd=str(here))
     for _ in range(3):
         with program(sys.executable, '-c', text, ready='ready') as recovering:
-            eventually(lambda: _is_locked(here / 'file'), LIMIT)
+            eventually(lambda: has_taken(recovering.pid, here / 'file'), LIMIT)
             with pytest.raises(DatabaseBusy, match='another one recovers its jobs'):
                 dispy.recover_jobs('file')
             recovering.kill()
@@ -262,12 +269,11 @@ def test_a_recovery_that_is_killed_loses_nothing_and_two_at_once_do_not_meet(
     assert not any(here.iterdir())
 
 
-def _is_locked(path: Path) -> bool:
-    try:
-        dispy.recover_jobs(path, timeout=0)
-    except DatabaseBusy:
-        return True
-    return False
+def has_taken(pid: int, path: Path) -> bool:
+    """Whether a program has read the file, and has it open once more to go on with it."""
+    process = psutil.Process(pid)
+    begun = any('ZMQbg' in each.read_text() for each in Path(f'/proc/{pid}/task').glob('*/comm'))
+    return begun and str(path) in {file.path for file in process.open_files()}
 
 
 @contextmanager
@@ -287,27 +293,20 @@ def nodes(*options: object, count: int = 2) -> Iterator[tuple[int, list[Program]
 
 
 @pytest.mark.row('I09')
-def test_a_secret_that_the_program_gave_is_not_needed_again(gate: Path, here: Path) -> None:
+@pytest.mark.leaves('files')  # of the node that is killed
+@pytest.mark.slow
+def test_the_secret_is_not_needed_again_and_jobs_of_a_node_that_is_gone_stay_for_a_later_try(
+    gate: Path, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     phrase = 'a passphrase of several words'
     secret = here.parent / 'secret'
     secret.touch(0o600)
     secret.write_text(phrase)
-    with nodes('--secret_file', secret, count=1) as (port, _):
-        options = {'recover_file': 'file', 'secret': phrase}
-        killed(source(here, gate, port, ['127.0.7.1'], options=options), gate, 1)
-        assert phrase.encode() not in (here / 'file').read_bytes()
-        gate.touch()
-        check(dispy.recover_jobs('file'), 1)
-
-
-@pytest.mark.row('I05')
-def test_jobs_of_a_node_that_is_gone_stay_for_a_later_try(
-    gate: Path, here: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with nodes() as (port, (_, second)):
-        options = {'recover_file': 'file', 'pulse_interval': 1}
+    with nodes('--secret_file', secret) as (port, (_, second)):
+        options = {'recover_file': 'file', 'pulse_interval': 1, 'secret': phrase}
         addresses = ['127.0.7.1', '127.0.7.2']
         killed(source(here, gate, port, addresses, options=options), gate)
+        assert phrase.encode() not in (here / 'file').read_bytes()
         gate.touch()
         second.kill()
         second.wait()
@@ -317,12 +316,13 @@ def test_jobs_of_a_node_that_is_gone_stay_for_a_later_try(
         assert 'not recovered: node' in caplog.text
         assert '127.0.7.2' in caplog.text
         assert 'stays for a later try' in caplog.text
+        assert answers('127.0.7.1', port, secret=phrase)
+        assert dispy.recover_jobs('file', timeout=0.2) == []
         assert (here / 'file').exists()
-        assert answers(None, '127.0.7.1', port)
-        assert dispy.recover_jobs('file', timeout=0.5) == []
 
 
 @pytest.mark.row('V15')
+@pytest.mark.slow
 def test_a_named_cluster_of_a_killed_script_is_given_back_whole(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
