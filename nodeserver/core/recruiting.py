@@ -228,7 +228,7 @@ class Recruiting:
         # where its client is asked how much it wants, only what is there is taken before
         index = matching_spec(comp.specs, node)
         is_asked = index is not None and comp.specs[index].asks_client
-        collects = resumes and (comp.declared.collects or index is None or is_asked)
+        collects = resumes and (comp.closing or comp.declared.collects or index is None or is_asked)
         if resumes:
             comp.takeover = comp.takeover or Takeover()
             comp.takeover.asked(node.id)
