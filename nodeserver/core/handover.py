@@ -108,8 +108,7 @@ class Handovers:
         self.shelf.retire(hosted, now)
         kept = self.shelf.get(hosted.id)
         if kept is not None and kept.outcomes and hosted.orphaned:
-            text = f'{kept.opened.name}: {kept.outcomes} outcomes are kept for {kept.opened.owner}'
-            self.emit(Report(levels.WARNING, text))
+            self.emit(Report(levels.WARNING, f'{kept.words}, whose program is gone'))
 
     def closed(self, hosted: Hosted, now: float) -> None:
         """Nothing of a computation runs any more: what ended last is kept with the rest."""

@@ -49,6 +49,12 @@ class Kept:
         """How many jobs have ended."""
         return sum(self.letters.values())
 
+    @property
+    def words(self) -> str:
+        """What there is to say of it."""
+        outcomes = _count(self.outcomes, 'outcome')
+        return f'keeps {outcomes} of {self.opened.name} for {self.opened.owner}'
+
 
 class Shelf:
     """All that a node keeps."""
@@ -97,6 +103,8 @@ class Shelf:
         kept.letters.update(zip(event.letters, event.jobs, strict=True))
         self.last_letter = max(self.last_letter, *event.letters, 0)
         self._kept[computation] = kept
+        if kept.letters:
+            self._emit(Report(levels.INFO, f'{kept.words}, since {_ago(event.age)}'))
         self._tidy(computation)
         self._bound(_ANOTHER_RUN)
 
@@ -168,8 +176,7 @@ class Shelf:
     def lines(self, now: float) -> list[str]:
         """Say what is kept, for whom and for how long."""
         return [
-            f'keeps {_count(kept.outcomes, "outcome")} of {kept.opened.name} for '
-            f'{kept.opened.owner}, since {_ago(now - kept.since)}'
+            f'{kept.words}, since {_ago(now - kept.since)}'
             for kept in self._kept.values()
             if kept.letters
         ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from nodeserver.core.fleet import NodeRecord
-from nodeserver.core.jobrecord import Entry
+from nodeserver.core.jobrecord import Entry, JobRecord
 from nodeserver.core.messages import JobsDone, JobsReturned, KnownNode
 
 MOST_NAMES = 10  # of nodes, in one text
@@ -135,6 +135,12 @@ class Takeover:
         """A job may be with a node, or may have ended there."""
         self.where[job] = place
         self.doubts.setdefault(place, {})[job] = entry
+
+    def repin(self, before: str, node: str) -> None:
+        """Jobs in doubt that are for one node only are for it under the id that it has now."""
+        for entry in self.doubts.get(before, {}).values():
+            if isinstance(entry, JobRecord) and entry.pinned == before:
+                entry.pinned = node
 
     def take(self, job: int) -> Entry:
         """A job is in doubt no longer."""

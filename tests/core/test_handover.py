@@ -509,7 +509,7 @@ def test_of_too_many_computations_the_oldest_are_dropped_and_said() -> None:
     for number in range(MOST_KEPT + 1):
         bench.tell(KeptFound(opening(number + 1), [1], [4], 1.0, ('old',)))
     assert bench.take(keep.ForgetKept) == [keep.ForgetKept(1)]
-    (report,) = bench.take(do.Report)
+    report = bench.take(do.Report)[-1]
     assert report.text.startswith('4 outcomes of compute (Ann at box) are dropped')
 
 

@@ -123,7 +123,7 @@ def test_several_programs_get_the_results_of_their_own_jobs(
     ours = shared(double)
     with ThreadPoolExecutor(2) as pool:
         others = [pool.submit(run, factor) for factor in (3, 5)]
-        assert list(ours.map(double, range(300))) == [2 * n for n in range(300)]
+        assert list(ours.map(range(300))) == [2 * n for n in range(300)]
         assert [each.result() for each in others] == ['True\n', 'True\n']
 
 
@@ -189,9 +189,8 @@ def test_without_a_place_it_is_this_machine_and_the_usual_port(
     python = sys.executable
     script.write_text(
         textwrap.dedent(f"""\
-        {python} -m nodeserver.cli.dispynode -c 1 & node=$!
-        {python} -m nodeserver.cli.dispyscheduler & scheduler=$!
-        sleep 1
+        {python} -m nodeserver.cli.dispynode -c 1 >&2 & node=$!
+        {python} -m nodeserver.cli.dispyscheduler >&2 & scheduler=$!
         {python} {client}
         status=$?
         kill $node $scheduler; wait
@@ -268,7 +267,8 @@ def test_certificates_must_be_those_of_the_scheduler(shared: MakeShared, own_hom
     ours, other = self_signed(own_home / 'ours.pem'), self_signed(own_home / 'other.pem')
     port = free_port()
     with scheduler_program(port, '-i', '127.0.0.1', '--cluster_certfile', ours):
-        assert outcome(shared(double, certfile=str(ours), scheduler_port=port).submit(4)) == 8
+        with shared(double, certfile=str(ours), scheduler_port=port) as cluster:
+            assert outcome(cluster.submit(4)) == 8
         for options in ({'certfile': str(other)}, {}):
             with pytest.raises(SchedulerRefused, match=r'certificate|SSL'):
                 shared(double, scheduler_port=port, **options)
@@ -479,7 +479,8 @@ def test_a_remote_scheduler_that_has_moved_finds_a_program_through_a_tunnel() ->
         stack.enter_context(middle.node('-c', 1))
         server = stack.enter_context(ssh_server(middle, 22))
         stack.enter_context(forwarding(user, server, 'R', '2345:127.0.0.1:2345'))
-        command = (sys.executable, '-m', 'nodeserver.cli.dispyscheduler', '--scheduler_port')
+        command = (sys.executable, '-m', 'nodeserver.cli.dispyscheduler')
+        command += ('--dest_path_prefix', middle.home / 'state', '--scheduler_port')
         script = user.home / 'script.py'
         options = {'port': 2345, 'ext_ip_addr': '127.0.0.1'}
         gate = user.home / 'gate'

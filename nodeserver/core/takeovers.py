@@ -30,7 +30,7 @@ _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseSta
 LOST_AFTER_PULSES = 5  # after which a node that does not come is given up
 
 
-class Handovers:
+class Takeovers:
     """Brings the jobs of computations that are taken over out of their doubt."""
 
     def __init__(self, parts: Parts, answers: Answers) -> None:
@@ -319,6 +319,8 @@ class Handovers:
         return adopted
 
     def _came_without(self, comp: Computation, node: NodeRecord, name: str, ids: list[int]) -> None:
+        if comp.takeover is not None and name != node.id:
+            comp.takeover.repin(name, node.id)
         if name != node.id:
             reason, status = f'node {node.title} came back without it', JobStatus.ABANDONED
         else:
