@@ -19,6 +19,8 @@ from tests.support.programs import (
     scheduler_program,
 )
 
+pytestmark = pytest.mark.slow
+
 CPUS = 2
 CLIENT = """
     import time
@@ -52,7 +54,7 @@ CLIENT = """
             print(cluster.explain(), flush=True)
             Path({gate!r} + '.explain').unlink()
     cluster.close(timeout=0, terminate=True)
-    print('closed', flush=True)
+    print('OVER', flush=True)
 """
 
 
@@ -138,21 +140,25 @@ def test_ten_jobs_are_done_soon_beside_thousands_and_time_is_shared_fairly(
             eventually(lambda: len(place.spans('ten')) == 10)
             assert len(place.spans('many')) < 1000
             place.close('ten')
-            eventually(lambda: 'closed' in ten.output())
+            eventually(lambda: 'OVER' in ten.output())
         began = time.time()
-        eventually(lambda: time.time() > began + 5.0, timeout=10)
+        eventually(lambda: time.time() > began + 3.0)
         text = place.explained('long', long)
         used = dict.fromkeys(('many', 'long'), 0.0)
         for span in place.spans():
             if span.label in used and span.ended > began:
                 used[span.label] += span.ended - max(span.began, began)
         assert 0.8 < used['many'] / used['long'] < 1.25
-        assert {'many', 'long'} <= {span.label for span in place.spans()}
+        assert any(
+            one.began < other.began < one.ended
+            for one in place.spans('long')
+            for other in place.spans('many')
+        )
         assert 'the cpus are shared with 1 other client' in text
         assert 'many: ' in text
         for label in ('many', 'long'):
             place.close(label)
-        eventually(lambda: 'closed' in many.output() and 'closed' in long.output())
+        eventually(lambda: 'OVER' in many.output() and 'OVER' in long.output())
 
 
 @pytest.mark.row('B08', 'B09', 'B16')
@@ -170,7 +176,7 @@ def test_an_exclusive_cluster_has_the_nodes_for_itself(make_place: Callable[...,
             assert 'it is exclusive, and starts when these are closed' in text
             assert 'first of ' in text
             place.close('first')
-            eventually(lambda: 'closed' in first.output())
+            eventually(lambda: 'OVER' in first.output())
             closed_at = time.time()
             eventually(lambda: len(place.spans('alone')) == 4)
             text = place.explained('later', later)
@@ -179,7 +185,7 @@ def test_an_exclusive_cluster_has_the_nodes_for_itself(make_place: Callable[...,
             place.close('alone')
             eventually(lambda: len(place.spans('later')) == 4)
             place.close('later')
-            eventually(lambda: 'closed' in later.output() and 'closed' in alone.output())
+            eventually(lambda: 'OVER' in later.output() and 'OVER' in alone.output())
     assert min(span.began for span in place.spans('alone')) > closed_at - 1.0
     firsts, alones, laters = (place.spans(label) for label in ('first', 'alone', 'later'))
     assert max(s.ended for s in firsts) < min(s.began for s in alones)
@@ -198,7 +204,7 @@ def test_an_exclusive_program_that_is_killed_frees_the_way(
             alone.kill()
             eventually(lambda: len(place.spans('later')) == 2)
             place.close('later')
-            eventually(lambda: 'closed' in later.output())
+            eventually(lambda: 'OVER' in later.output())
     # what it had given out or queued was run before
     assert len(place.spans('alone')) == 6
     began = min(span.began for span in place.spans('later'))
@@ -215,7 +221,7 @@ def test_a_client_has_no_more_cpus_than_the_scheduler_gives_one(
         eventually(lambda: len(place.spans()) == 24)
         for label in ('one', 'other'):
             place.close(label)
-        eventually(lambda: 'closed' in one.output() and 'closed' in other.output())
+        eventually(lambda: 'OVER' in one.output() and 'OVER' in other.output())
     assert most_at_once(place.spans('one')) == 1
     assert most_at_once(place.spans('other')) == 1
     assert most_at_once(place.spans()) == CPUS
