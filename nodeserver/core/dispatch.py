@@ -219,10 +219,10 @@ class Dispatch:
             placed += count
             most -= count
         if placed:
-            self._found_room(comp, placed)
+            self._found_room(comp)
         return placed
 
-    def _found_room(self, comp: Computation, placed: int) -> None:
+    def _found_room(self, comp: Computation) -> None:
         comp.crowds_at = inf
 
     def _share(self, comp: Computation, node: NodeRecord) -> int:
