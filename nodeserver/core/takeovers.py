@@ -139,11 +139,11 @@ class Takeovers:
 
     def _have_resent(self, comp: Computation, takeover: Takeover) -> None:
         """Nodes are to send again what the client has not acknowledged; later letters as ever."""
+        numbers = comp.undelivered.numbers_of()
         for node in self._parts.fleet.nodes.values():
             use = node.uses.get(comp.id)
             if use is not None and use.state not in _NOTHING_THERE:
-                letters = comp.undelivered.letters.get(node.id, ())
-                self._parts.send(node.id, ResendLetters(comp.id, [*letters]))
+                self._parts.send(node.id, ResendLetters(comp.id, numbers.get(node.id, [])))
 
     def due(self, comp: Computation, now: float) -> None:
         """Give up the nodes that have not come in time, unless they are handing over."""
@@ -202,6 +202,7 @@ class Takeovers:
 
     def node_gone(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """A node is lost that may have been handing over: what it had said counts for nothing."""
+        comp.undelivered.node_gone(node.id)
         takeover = comp.takeover
         if takeover is None:
             return
@@ -265,6 +266,7 @@ class Takeovers:
         for name in names.union(message.formerly) - {node.id}:
             comp.undelivered.renamed(name, node.id)
             comp.repin(name, node.id)
+        comp.undelivered.owing -= {node.id, *names, *message.formerly}
         for early in handover.messages:
             self._take_in(comp, node, names, early, now)
         self._take_up(comp, node, names, message)
