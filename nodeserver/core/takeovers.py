@@ -137,11 +137,11 @@ class Takeovers:
 
     def _have_resent(self, comp: Computation, takeover: Takeover) -> None:
         """Nodes are to send again what the client has not acknowledged; later letters as ever."""
+        numbers = comp.undelivered.numbers_of()
         for node in self._parts.fleet.nodes.values():
             use = node.uses.get(comp.id)
             if use is not None and use.state not in _NOTHING_THERE:
-                letters = comp.undelivered.letters.get(node.id, ())
-                self._parts.send(node.id, ResendLetters(comp.id, [*letters]))
+                self._parts.send(node.id, ResendLetters(comp.id, numbers.get(node.id, [])))
 
     def due(self, comp: Computation, now: float) -> None:
         """Give up the nodes that have not come in time, unless they are handing over."""
@@ -182,6 +182,7 @@ class Takeovers:
 
     def node_gone(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """A node is lost that may have been handing over: what it had said counts for nothing."""
+        comp.undelivered.node_gone(node.id)
         takeover = comp.takeover
         if takeover is None:
             return
@@ -245,6 +246,7 @@ class Takeovers:
         for name in names.union(message.formerly) - {node.id}:
             comp.undelivered.renamed(name, node.id)
             comp.repin(name, node.id)
+        comp.undelivered.owing -= {node.id, *names, *message.formerly}
         for early in handover.messages:
             self._take_in(comp, node, names, early, now)
         self._take_up(comp, node, names, message)
@@ -263,13 +265,13 @@ class Takeovers:
         """Jobs in doubt have ended, or come back unrun."""
         untold = comp.takeover.untold.intersection(message.ids) if comp.takeover else set()
         adopted = self._adopt(comp, node, names, message.ids, message.attempts)
+        unseen = [job for job in adopted if job in untold]
+        if unseen:  # what is told next is that they wait again, perhaps
+            self._parts.send(comp.client, JobsStarted(comp.id, node.id, unseen))
         if isinstance(message, JobsDone):
             self._answers.done(node, message, now)
-            return
-        unseen = [job for job in adopted if job in untold]
-        if unseen:
-            self._parts.send(comp.client, JobsStarted(comp.id, node.id, unseen))
-        self._answers.returned(node, message, now)
+        else:
+            self._answers.returned(node, message, now)
 
     def _take_up(
         self, comp: Computation, node: NodeRecord, names: set[str], message: JobsHeld
@@ -305,16 +307,18 @@ class Takeovers:
         latest = comp.attempts_from + ATTEMPTS_OF_AN_EPOCH
         for job, attempt in zip(ids, attempts, strict=True):
             if takeover.where.get(job) in names and 0 < attempt <= latest:
-                entry = takeover.take(job)
+                entry = takeover.doubts[takeover.where[job]][job]
                 record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
+                if attempt <= record.failures:
+                    continue  # it failed before, as its client knows
+                takeover.take(job)
                 record.attempt = attempt
                 if record.pinned in names:
                     record.pinned = node.id
                 comp.jobs[job], comp.places[job] = record, node.id
                 adopted.append(job)
         if adopted:
-            node.take(comp.id, len(adopted))
-            self._parts.dispatch.place(node)
+            self._parts.dispatch.found(node, comp, len(adopted))
             self._parts.records.note(comp, node.id, adopted)
         return adopted
 
