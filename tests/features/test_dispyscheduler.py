@@ -91,7 +91,7 @@ def test_without_options_it_serves_programs_and_uses_the_nodes_of_its_network() 
         assert 'port 51349 for programs, 51347 for nodes' in running.log()
 
 
-@pytest.mark.row('M03')
+@pytest.mark.row('M03', 'B17')
 def test_its_pulse_interval_rules_dead_node_detection_for_all_programs(own_home: Path) -> None:
     """A node that is stopped would be missed by programs themselves after 25 seconds."""
     node_port = free_port()
