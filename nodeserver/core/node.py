@@ -162,7 +162,7 @@ class NodeCore:
     def end_turn(self, now: float) -> list[Effect]:
         """Send what ended in this turn, and give the free cpus their next jobs."""
         for hosted in self._hosted.values():
-            provisional = hosted.take_provisional(self._facts.id)
+            provisional = None if hosted.orphaned else hosted.take_provisional(self._facts.id)
             letter = hosted.take_letter(self._facts.id)
             if hosted.keeps:
                 self._shelf.store(hosted, now)
@@ -228,9 +228,7 @@ class NodeCore:
         if held and not self._departure.is_over:
             text = f'the program that used this node is gone: {event.reason}'
             self._out.append(Report(levels.WARNING, text))
-        for hosted in held:
-            self._handovers.lose_holder(hosted)
-        self._handovers.peer_lost(event.peer)
+        self._handovers.peer_lost(event.peer, held)
         if held:
             self._shift.holder_gone()
 
@@ -366,6 +364,7 @@ class NodeCore:
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
         self._workplace.kill_due(now)
+        self._shelf.expire(now)
         for name in self._silence.too_long(now):
             held = [hosted for hosted in self._hosted.values() if hosted.scheduler == name]
             # if it lives, it learns what it may run elsewhere: what waits here goes on as well
