@@ -518,7 +518,7 @@ def test_a_scheduler_that_is_gone_while_its_client_is_away_changes_nothing() -> 
 def test_what_an_earlier_run_has_kept_is_handed_over_under_its_former_names() -> None:
     bench = Bench()
     bench.tell(KeptFound(opening(), [3, 5], [1, 2], 120.0, ('old', 'older')))
-    assert 'keeps 3 outcomes of compute for Ann at box, since 2 minutes ago' in bench.core.status()
+    assert 'keeps 3 outcomes of compute for Ann at box, first kept 2 minutes ago' in bench.core.status()
     connect(bench, 't')
     bench.hears(claim(), 't')
     assert handover(bench)[:2] == [
