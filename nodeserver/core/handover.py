@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.effects import Effect, Report, Send
+from nodeserver.core.effects import Effect, ReadOutput, Report, Send
 from nodeserver.core.hosted import Hosted, HostedState
 from nodeserver.core.kept import Kept, Shelf
 from nodeserver.core.messages import (
@@ -137,8 +137,7 @@ class Handovers:
         heard = self.peers.get(holder)
         if holder == peer or heard is None or (hosted is not None and hosted.orphaned):
             return None
-        alive = max(SIGN_PULSES * here.opened.pulse_interval, SIGN_SECONDS)
-        if message.yields and now - heard.heard_at < alive:
+        if message.yields and not _is_silent(heard, here.opened, now):
             return 'busy', f'it is used by a program that runs ({here.opened.owner})'
         if message.epoch <= here.opened.epoch:
             return 'busy', f'it was taken over by another program ({here.opened.owner})'
@@ -212,6 +211,7 @@ class Handovers:
         hosted.take_letter(self._node_id)  # jobs that have ended in this turn are not held
         for letter in hosted.letters.values():
             self.emit(Send(peer, letter))
+        self.emit(ReadOutput(hosted.id))  # the former one's word for it may not come any more
 
     def _tell_jobs(
         self,
@@ -225,6 +225,12 @@ class Handovers:
             jobs = list(returned), list(returned.values())
             self.emit(Send(peer, JobsReturned(computation, *jobs, _WILL_NOT_RUN)))
         self.emit(Send(peer, JobsHeld(computation, list(held), list(held.values()), formerly)))
+
+    def may_be_gone(self, hosted: Hosted, now: float) -> bool:
+        """Whether letters are on their way to a scheduler that may be there no more."""
+        heard = self.peers.get(hosted.scheduler)
+        is_alone = heard is None or _is_silent(heard, hosted.opened, now)
+        return hosted.keeps or (is_alone and bool(hosted.letters))
 
     # what the holder says of letters
 
@@ -255,3 +261,8 @@ class Handovers:
             for number in message.letters:
                 if number in hosted.letters:
                     self.emit(Send(peer, hosted.letters[number]))
+
+
+def _is_silent(peer: Peer, opened: OpenComputation, now: float) -> bool:
+    """Whether a scheduler has given no sign of life for some time."""
+    return now - peer.heard_at >= max(SIGN_PULSES * opened.pulse_interval, SIGN_SECONDS)
