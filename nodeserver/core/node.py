@@ -303,10 +303,8 @@ class NodeCore:
 
     def _leave(self, hosted: Hosted) -> None:
         """End what runs of a computation, for a reason that is not its client's."""
-        if hosted.keeps:
-            self._retire(hosted)
-        else:
-            self._drop(hosted)
+        is_wanted = self._handovers.may_be_gone(hosted, self._now)
+        (self._retire if is_wanted else self._drop)(hosted)
 
     def _end(self, hosted: Hosted) -> None:
         """Remove a computation from the cpus; `TemplateClosed` completes this."""
