@@ -123,6 +123,11 @@ class Handovers:
             self.shelf.store(hosted, now)
         self.shelf.last_letter = max(self.shelf.last_letter, hosted.last_letter)
 
+    def left(self, peer: str, hosted: Hosted | None) -> None:
+        """A scheduler uses it no more, as its client is gone: what is here goes on, and is kept."""
+        if hosted is not None and hosted.scheduler == peer:
+            self.lose_holder(hosted)
+
     # another one comes
 
     def objection(self, peer: str, message: OpenComputation, now: float) -> Refusal | None:
@@ -137,8 +142,7 @@ class Handovers:
         heard = self.peers.get(holder)
         if holder == peer or heard is None or (hosted is not None and hosted.orphaned):
             return None
-        alive = max(SIGN_PULSES * here.opened.pulse_interval, SIGN_SECONDS)
-        if message.yields and now - heard.heard_at < alive:
+        if message.yields and not _is_silent(heard, here.opened, now):
             return 'busy', f'it is used by a program that runs ({here.opened.owner})'
         if message.epoch <= here.opened.epoch:
             return 'busy', f'it was taken over by another program ({here.opened.owner})'
@@ -227,6 +231,12 @@ class Handovers:
             self.emit(Send(peer, JobsReturned(computation, *jobs, _WILL_NOT_RUN)))
         self.emit(Send(peer, JobsHeld(computation, list(held), list(held.values()), formerly)))
 
+    def may_be_gone(self, hosted: Hosted, now: float) -> bool:
+        """Whether letters are on their way to a scheduler that may be there no more."""
+        heard = self.peers.get(hosted.scheduler)
+        is_alone = heard is None or _is_silent(heard, hosted.opened, now)
+        return hosted.keeps or (is_alone and bool(hosted.letters))
+
     # what the holder says of letters
 
     def _acknowledged(self, peer: str, message: AcknowledgeOutcomes, now: float) -> None:
@@ -256,3 +266,8 @@ class Handovers:
             for number in message.letters:
                 if number in hosted.letters:
                     self.emit(Send(peer, hosted.letters[number]))
+
+
+def _is_silent(peer: Peer, opened: OpenComputation, now: float) -> bool:
+    """Whether a scheduler has given no sign of life for some time."""
+    return now - peer.heard_at >= max(SIGN_PULSES * opened.pulse_interval, SIGN_SECONDS)

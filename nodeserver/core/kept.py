@@ -111,7 +111,7 @@ class Shelf:
         self.last_letter = max(self.last_letter, *event.letters, 0)
         self._kept[computation] = kept
         if kept.letters:
-            text = f'this node {kept.words}, since {_ago(event.age)}'
+            text = f'this node {kept.words}, first kept {_ago(event.age)}'
             self._emit(Report(levels.INFO, text))
         self._expires_at = min(self._expires_at, kept.since + MOST_SECONDS)
         self._tidy(computation)
@@ -204,7 +204,7 @@ class Shelf:
     def lines(self, now: float) -> list[str]:
         """Say what is kept, for whom and for how long."""
         return [
-            f'{kept.words}, since {_ago(now - kept.since)}'
+            f'{kept.words}, first kept {_ago(now - kept.since)}'
             for kept in self._kept.values()
             if kept.letters
         ]

@@ -279,7 +279,9 @@ class NodeCore:
 
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
         hosted = self._hosted.get(message.computation)
-        if hosted is None or hosted.scheduler != peer:
+        if message.keeps:
+            self._handovers.left(peer, hosted)
+        elif hosted is None or hosted.scheduler != peer:
             if self._shelf.held_by(peer, message.computation):
                 self._shelf.forget(message.computation)
             has_cause = bool(self._hosted or self._shift.closed)
@@ -303,10 +305,8 @@ class NodeCore:
 
     def _leave(self, hosted: Hosted) -> None:
         """End what runs of a computation, for a reason that is not its client's."""
-        if hosted.keeps:
-            self._retire(hosted)
-        else:
-            self._drop(hosted)
+        is_wanted = self._handovers.may_be_gone(hosted, self._now)
+        (self._retire if is_wanted else self._drop)(hosted)
 
     def _end(self, hosted: Hosted) -> None:
         """Remove a computation from the cpus; `TemplateClosed` completes this."""

@@ -518,7 +518,10 @@ def test_a_scheduler_that_is_gone_while_its_client_is_away_changes_nothing() -> 
 def test_what_an_earlier_run_has_kept_is_handed_over_under_its_former_names() -> None:
     bench = Bench()
     bench.tell(KeptFound(opening(), [3, 5], [1, 2], 120.0, ('old', 'older')))
-    assert 'keeps 3 outcomes of compute for Ann at box, since 2 minutes ago' in bench.core.status()
+    assert (
+        'keeps 3 outcomes of compute for Ann at box, first kept 2 minutes ago'
+        in bench.core.status()
+    )
     connect(bench, 't')
     bench.hears(claim(), 't')
     assert handover(bench)[:2] == [
@@ -577,6 +580,18 @@ def test_a_node_that_ends_for_another_reason_leaves_what_it_keeps() -> None:
     assert not bench.take(keep.ForgetKept)
     letters = [each.letter for k in bench.take(keep.KeepLetters) for each in k.letters]
     assert letters == [2, 3]
+
+
+@pytest.mark.parametrize(('silence', 'kept'), [(14.9, []), (15.0, [2])])
+def test_a_node_that_ends_at_once_keeps_what_a_silent_scheduler_may_not_have(
+    silence: float, kept: list[int]
+) -> None:
+    bench = busy()
+    bench.now += silence
+    bench.tell(StopAsked(True, 'SIGTERM received'))
+    assert bench.take(do.Stop)
+    letters = [each.letter for k in bench.take(keep.KeepLetters) for each in k.letters]
+    assert letters == kept
 
 
 def test_a_node_whose_owner_was_killed_ends_what_waits_too_and_once_all_is_fetched() -> None:
@@ -658,3 +673,16 @@ def test_a_killed_client_counts_as_served_once_its_jobs_have_ended() -> None:
     bench.tell(TemplateClosed(7))
     assert bench.take(do.Stop) == [do.Stop('it has served 1 client')]
     assert bench.take(keep.KeepLetters)[0].letters[0].statuses == [JobStatus.FINISHED]
+
+
+def test_what_a_scheduler_leaves_as_its_client_is_gone_goes_on_and_is_kept() -> None:
+    bench = Bench()
+    bench.open()
+    bench.run(1)
+    bench.effects.clear()
+    bench.hears(m.CloseComputation(7, keeps=True))
+    assert not bench.take(do.CloseTemplate)
+    bench.reported(1, 1)
+    assert not bench.take(m.JobsDone)
+    (kept,) = bench.take(keep.KeepLetters)
+    assert [letter.ids for letter in kept.letters] == [[1]]
