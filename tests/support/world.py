@@ -7,7 +7,7 @@
 
 Everything that happens is drawn from the seed, so that a history that breaks a promise can be run
 again.  `tests/support/promises.py` says what is promised, `tests/support/operations.py` what may
-happen to a world.  Nothing is kept on disks: where cores will keep something, a machine gets one.
+happen to a world, `tests/support/disks.py` what outlives those who are killed.
 """
 
 import random
