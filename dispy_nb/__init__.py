@@ -21,11 +21,15 @@ from dispy_nb.local import LocalNodes, start_nodes
 from dispy_nb.log import logger
 from dispy_nb.nodes import DispyNode, DispyNodeAvailInfo, NodeAllocate
 from dispy_nb.olderverbs import ClusterStatus
+from dispy_nb.recovery.attaching import attach
+from dispy_nb.recovery.recovering import fault_recover_jobs, recover_jobs
+from dispy_nb.sharedcluster import SharedJobCluster
 from dispy_nb.shareddata import Shared
-from dispy_nb.tocome import SharedJobCluster, recover_jobs
 from nodeserver.core.errors import (
     CertificateError,
     ClusterClosed,
+    DatabaseBusy,
+    DatabaseError,
     DispyError,
     JobFailed,
     KeyFileError,
@@ -34,6 +38,7 @@ from nodeserver.core.errors import (
     NotYetSupported,
     PicklingFailed,
     PortBusy,
+    SchedulerRefused,
     UnknownParameter,
     UsageError,
 )
@@ -43,6 +48,8 @@ __all__ = [
     'ClusterClosed',
     'ClusterStatus',
     'ClusterView',
+    'DatabaseBusy',
+    'DatabaseError',
     'DispyError',
     'DispyJob',
     'DispyNode',
@@ -58,12 +65,15 @@ __all__ = [
     'NotYetSupported',
     'PicklingFailed',
     'PortBusy',
+    'SchedulerRefused',
     'Shared',
     'SharedJobCluster',
     'UnknownParameter',
     'UsageError',
     'as_completed',
+    'attach',
     'config',
+    'fault_recover_jobs',
     'logger',
     'recover_jobs',
     'register_joblib',

@@ -64,6 +64,8 @@ def _close_all() -> None:
         for cluster in list(_kept.values()):
             if _is_left(cluster):
                 continue
+            if in_kernel():
+                cluster._keep_journal()
             try:
                 _close(cluster, interrupted)
             except KeyboardInterrupt:

@@ -1,9 +1,10 @@
-"""`JobCluster`: one function, the nodes that run it, and the jobs submitted to it."""
+"""Clusters: one function, the nodes that run it, and the jobs submitted to it."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from dispy_nb import closing, runtime
@@ -18,7 +19,11 @@ from dispy_nb.options import ClusterOptions
 from dispy_nb.othernames import takes_other_names
 from dispy_nb.packaging import check_program_arguments
 from dispy_nb.prepared import Prepared, prepare
+from dispy_nb.recovery.journal import Journal
+from dispy_nb.recovery.planning import plan_of
+from dispy_nb.recovery.resumption import Resumption
 from dispy_nb.rerun import MadeOnce, made_at, place_of, remember
+from dispy_nb.runtime import Runtime
 from dispy_nb.shareddata import DataBook
 from dispy_nb.shell import ClusterShell
 from dispy_nb.snapshot import Snapshot, take_snapshot
@@ -33,114 +38,11 @@ WATCH_INTERVAL = 5.0  # seconds between words that somebody still looks at the n
 _NO_DATA: list[int] = []
 
 
-class JobCluster(OlderVerbs, metaclass=MadeOnce):
-    """Run a function on the nodes of a network (section A).
+class Cluster(OlderVerbs, metaclass=MadeOnce):
+    """What every cluster does, wherever its scheduler is."""
 
-    The cluster finds nodes that run `dispynode`, sends them the function, and schedules the
-    jobs submitted to it.  A `with` block closes it; so does the end of the program.  A cell of a
-    notebook that is run again gets the cluster of before, if all arguments are the same; else that
-    is closed, with its pending jobs cancelled, and another one is made (V16).
-
-    Parameters
-    ----------
-    computation : callable or str
-        The function to run; it travels by value with the globals it refers to.  Or the path of
-        an executable file, which travels too; its arguments are strings and its result is the
-        exit status.
-    nodes : list, default ['*']
-        Which nodes to use: host names, IP addresses, patterns such as ``'192.168.3.*'``,
-        ``(host, port)`` pairs, or `NodeAllocate` objects.  ``'*'`` looks on the local network.
-    callback : callable, optional
-        Called with a job each time it has sent a provisional result, and when it has ended.
-    cluster_status : callable, optional
-        Called as ``cluster_status(status, node, job)`` for each change of a job or node.
-    ip_addr : str or list of str, optional
-        Own addresses to use; every interface by default.
-    port, node_port : int, optional
-        UDP port on which nodes' announcements are heard (51347; None or 0: any free one), and
-        the port at which nodes are asked (51348).
-    dest_path : str, optional
-        Directory below the nodes' own one in which jobs run; by default one of its own.
-    depends : list, optional
-        Functions, classes (of an instance, its class), modules, and paths of files and
-        directories that jobs find on the nodes.
-    loglevel : int
-        Least level of log messages of this package, such as ``dispy_nb.logger.DEBUG``.
-    setup : callable, optional
-        Runs once on each node before any job, and returns 0; jobs share what it makes global.
-    cleanup : bool or callable
-        Whether the directory is removed from the nodes when the cluster is closed; or a function
-        to run there before that.
-    pulse_interval : float, optional
-        Seconds between signs of life, 1 to 600 (5 by default); a node is lost after 5 of them.
-    ping_interval : float, optional
-        Look again for nodes every so many seconds, also when there are some.
-    reentrant : bool
-        Whether jobs of a lost node are run again on others; else they end as `Cancelled`.
-    secret : str
-        What nodes must know; by default this user's own key.
-    isolation : {'job', 'worker'}
-        A process for each job, or one for each cpu that runs job after job (D5).
-    insecure : bool
-        Neither encrypt nor authenticate.
-    name : str, optional
-        What to call the cluster; the function's name by default.
-    progress : bool, optional
-        Show a line of progress while waiting; by default only on a terminal.
-    cpus, memory, gpus : int, int or str, int
-        What each job has for itself of its node: processors, bytes (or text such as ``'4g'``)
-        and gpus (Z12).  A job that takes more memory than that is killed.
-    ipv4_udp_multicast : bool
-        Look for nodes by IPv4 multicast instead of broadcast; they need no option for that.
-
-    Raises
-    ------
-    UsageError
-        An argument has a wrong value.
-    NotYetSupported
-        An argument asks for what this version cannot do: `recover_file`.
-    CertificateError
-        `certfile` or `keyfile` cannot be used: the text says which, why, and what to do.
-    PicklingFailed
-        The function refers to something that cannot travel.
-    """
-
-    @takes_other_names
-    def __init__(
-        self,
-        computation: Callable[..., Any] | str,
-        nodes: Sequence[Any] = ['*'],
-        depends: Sequence[Any] = [],
-        callback: Callable[..., Any] | None = None,
-        cluster_status: Callable[..., Any] | None = None,
-        ip_addr: str | list[str] | None = None,
-        ext_ip_addr: str | list[str] | None = None,
-        port: int | None = CLIENT_PORT,
-        node_port: int | None = NODE_PORT,
-        recover_file: str | None = None,
-        dest_path: str | None = None,
-        loglevel: int = logging.WARNING,
-        setup: Callable[..., Any] | None = None,
-        cleanup: bool | Callable[..., Any] = True,
-        pulse_interval: float | None = None,
-        ping_interval: float | None = None,
-        reentrant: bool = False,
-        secret: str = '',
-        keyfile: str | None = None,
-        certfile: str | None = None,
-        *,
-        isolation: str = 'job',
-        insecure: bool = False,
-        name: str | None = None,
-        progress: bool | None = None,
-        cpus: int = 1,
-        memory: int | str | None = None,
-        gpus: int = 0,
-        ipv4_udp_multicast: bool = False,
-    ) -> None:
-        given = dict(locals())  # first of all: exactly the parameters
-        del given['self']
-        options = ClusterOptions(**given)
+    def _make(self, options: ClusterOptions) -> None:
+        """Check the options and open the cluster, or stand for one that was made before."""
         options.check()
         set_level(options.loglevel)
         prepared = prepare(options)
@@ -154,16 +56,24 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
         remember(place, self, arguments)
 
     @classmethod
+    def _resumed(cls, prepared: Prepared, resumption: Resumption) -> Self:
+        """Make the cluster of a program that was killed once more."""
+        cluster = cls.__new__(cls)
+        cluster._open(prepared, resumption)
+        return cluster
+
+    @classmethod
     def _from_options(cls, options: ClusterOptions) -> Self:
         """Make a cluster with options that were checked before."""
         cluster = cls.__new__(cls)
         cluster._open(prepare(options))
         return cluster
 
-    def _open(self, prepared: Prepared) -> None:
+    def _open(self, prepared: Prepared, resumption: Resumption | None = None) -> None:
         options, declared, own = prepared.options, prepared.declared, prepared.files
         self._options = options
         self._computation = declared.computation
+        self.attached_jobs: list[DispyJob] = []  # of a program that has ended (V15)
         self._travels = prepared.travels
         self.name = declared.name
         self._made_at = time.time()
@@ -175,13 +85,23 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
         self._data = DataBook(self.name, self._tell_core, self._on_loop)
         self._files = ClusterFiles(self.name, own, self._tell_core)
         self._shell = ClusterShell(self, self._data, self._files, options, runtime.CALLBACKS)
-        self._runtime = runtime.acquire(options)
+        plan = plan_of(prepared) if resumption is None else resumption.plan
+        self._journal = Journal(plan, self._shell.jobs, self._files.of_jobs, self._later)
+        self._runtime = self._acquire(options, resumption is not None and resumption.alone)
         try:
-            self._seat = self._runtime.attach(declared, self._shell)
+            if plan.path is not None:
+                self._runtime.call(self._journal.file.open)
+            before = resumption.take_up(self) if resumption is not None else ()
+            self._seat = self._runtime.attach(declared, self._shell, self._journal, before)
         except BaseException:
+            self._runtime.call(self._journal.leave if plan.resumes else self._journal.file.remove)
             runtime.release(self._runtime)
             raise
         closing.register(self)
+
+    def _acquire(self, options: Any, alone: bool) -> Runtime:
+        """Return what the cluster runs on."""
+        return runtime.acquire(options, alone)
 
     # jobs
 
@@ -311,7 +231,7 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
 
     def __repr__(self) -> str:
         counts = f'{self._shell.submitted} jobs, {len(self._shell.jobs)} pending'
-        return f'<JobCluster {self.name}: {counts}>'
+        return f'<{type(self).__name__} {self.name}: {counts}>'
 
     def _watch_nodes(self) -> None:
         """Somebody looks at the nodes: have their figures fresh for some seconds from now on."""
@@ -329,6 +249,14 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
     def _tell_core(self, event: Event) -> None:
         self._runtime.post(self._seat, event)
 
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._runtime.later(seconds, function)
+
+    def _id_given(self, job: DispyJob) -> None:
+        """A job is called otherwise from now on: so it is after a recovery."""
+        self._journal.note_id(job._number, job._id)
+
     def _on_loop(self, function: Callable[[], None]) -> None:
         self._runtime.soon(function)
 
@@ -336,3 +264,117 @@ class JobCluster(OlderVerbs, metaclass=MadeOnce):
         """Say something to the scheduler about this cluster's computation."""
         if not self._is_closed:
             self._runtime.send(self._seat, message(self._computation))
+
+
+class JobCluster(Cluster):
+    """Run a function on the nodes of a network (section A).
+
+    The cluster finds nodes that run `dispynode`, sends them the function, and schedules the
+    jobs submitted to it.  A `with` block closes it; so does the end of the program.  A cell of a
+    notebook that is run again gets the cluster of before, if all arguments are the same; else that
+    is closed, with its pending jobs cancelled, and another one is made (V16).
+
+    Parameters
+    ----------
+    computation : callable or str
+        The function to run; it travels by value with the globals it refers to.  Or the path of
+        an executable file, which travels too; its arguments are strings and its result is the
+        exit status.
+    nodes : list, default ['*']
+        Which nodes to use: host names, IP addresses, patterns such as ``'192.168.3.*'``,
+        ``(host, port)`` pairs, or `NodeAllocate` objects.  ``'*'`` looks on the local network.
+    callback : callable, optional
+        Called with a job each time it has sent a provisional result, and when it has ended.
+    cluster_status : callable, optional
+        Called as ``cluster_status(status, node, job)`` for each change of a job or node.
+    ip_addr : str or list of str, optional
+        Own addresses to use; every interface by default.
+    port, node_port : int, optional
+        UDP port on which nodes' announcements are heard (51347; None or 0: any free one), and
+        the port at which nodes are asked (51348).
+    recover_file : str, optional
+        Where to write what `recover_jobs` needs if this program is killed (I01); by default a file
+        ``_dispy_YYYYMMDDHHMMSS`` in the current directory (in a kernel, among this user's own).  It
+        is made with the first job, and removed when the cluster is closed.
+    dest_path : str, optional
+        Directory below the nodes' own one in which jobs run; by default one of its own.
+    depends : list, optional
+        Functions, classes (of an instance, its class), modules, and paths of files and
+        directories that jobs find on the nodes.
+    loglevel : int
+        Least level of log messages of this package, such as ``dispy_nb.logger.DEBUG``.
+    setup : callable, optional
+        Runs once on each node before any job, and returns 0; jobs share what it makes global.
+    cleanup : bool or callable
+        Whether the directory is removed from the nodes when the cluster is closed; or a function
+        to run there before that.
+    pulse_interval : float, optional
+        Seconds between signs of life, 1 to 600 (5 by default); a node is lost after 5 of them.
+    ping_interval : float, optional
+        Look again for nodes every so many seconds, also when there are some.
+    reentrant : bool
+        Whether jobs of a lost node are run again on others; else they end as `Cancelled`.
+    secret : str
+        What nodes must know; by default this user's own key.
+    isolation : {'job', 'worker'}
+        A process for each job, or one for each cpu that runs job after job (D5).
+    insecure : bool
+        Neither encrypt nor authenticate.
+    name : str, optional
+        What to call the cluster; the function's name by default.
+    progress : bool, optional
+        Show a line of progress while waiting; by default only on a terminal.
+    cpus, memory, gpus : int, int or str, int
+        What each job has for itself of its node: processors, bytes (or text such as ``'4g'``)
+        and gpus (Z12).  A job that takes more memory than that is killed.
+    ipv4_udp_multicast : bool
+        Look for nodes by IPv4 multicast instead of broadcast; they need no option for that.
+
+    Raises
+    ------
+    UsageError
+        An argument has a wrong value.
+    DatabaseError
+        `recover_file` cannot be used: the text says why.
+    CertificateError
+        `certfile` or `keyfile` cannot be used: the text says which, why, and what to do.
+    PicklingFailed
+        The function refers to something that cannot travel.
+    """
+
+    @takes_other_names
+    def __init__(
+        self,
+        computation: Callable[..., Any] | str,
+        nodes: Sequence[Any] = ['*'],
+        depends: Sequence[Any] = [],
+        callback: Callable[..., Any] | None = None,
+        cluster_status: Callable[..., Any] | None = None,
+        ip_addr: str | list[str] | None = None,
+        ext_ip_addr: str | list[str] | None = None,
+        port: int | None = CLIENT_PORT,
+        node_port: int | None = NODE_PORT,
+        recover_file: str | None = None,
+        dest_path: str | None = None,
+        loglevel: int = logging.WARNING,
+        setup: Callable[..., Any] | None = None,
+        cleanup: bool | Callable[..., Any] = True,
+        pulse_interval: float | None = None,
+        ping_interval: float | None = None,
+        reentrant: bool = False,
+        secret: str = '',
+        keyfile: str | None = None,
+        certfile: str | None = None,
+        *,
+        isolation: str = 'job',
+        insecure: bool = False,
+        name: str | None = None,
+        progress: bool | None = None,
+        cpus: int = 1,
+        memory: int | str | None = None,
+        gpus: int = 0,
+        ipv4_udp_multicast: bool = False,
+    ) -> None:
+        given = dict(locals())  # first of all: exactly the parameters
+        del given['self']
+        self._make(ClusterOptions(**given))

@@ -18,7 +18,13 @@ from typing import Any, NamedTuple
 from nodeserver.core.errors import FileRefused, UsageError
 from nodeserver.io.filetree import digest_file
 from nodeserver.wire.digest import digest_of, new_digest
-from nodeserver.wire.manifest import MOST_FILES, FileEntry, encode_manifest, why_refused
+from nodeserver.wire.manifest import (
+    MOST_FILES,
+    FileEntry,
+    decode_manifest,
+    encode_manifest,
+    why_refused,
+)
 
 _COMPILED = ('.so', '.pyd', '.dll', '.dylib')
 _SETTLED_SECONDS = 2.0  # a file that was changed later may change again at the same time stamp
@@ -58,6 +64,18 @@ class SourceFiles:
     def kept(self, file: int) -> bytes | None:
         """The whole content of one, if it is at hand."""
         return self._files[file].content
+
+    def sources(self) -> list[tuple[str, bytes | None]]:
+        """Say where each of them is, and its content if that is kept."""
+        return [(file.source, file.content) for file in self._files]
+
+    @classmethod
+    def found_again(
+        cls, manifest: bytes, sources: Sequence[tuple[str, bytes | None]]
+    ) -> 'SourceFiles':
+        """Have those again of which these were the manifest and the sources."""
+        pairs = zip(decode_manifest(manifest), sources, strict=True)
+        return cls([Digested(entry, *source) for entry, source in pairs])
 
     def open(self, file: int) -> int:
         """Open one for reading."""

@@ -11,10 +11,9 @@ from dispy_nb.nodes import DispyNode, check_node_text, pin_names
 from dispy_nb.runtime import Runtime
 from dispy_nb.shell import ClusterShell
 from dispy_nb.slices import slices
-from nodeserver.core.effects import Send
 from nodeserver.core.errors import UsageError
+from nodeserver.core.events import FilesToSay
 from nodeserver.io.driver import Seat
-from nodeserver.services.scheduler import SCHEDULER
 
 _log = logging.getLogger('dispy_nb')
 
@@ -65,7 +64,7 @@ class FileVerbs:
             _log.warning('%s: %s was not sent: %s is not ready for it', self.name, path, node)
             return -1
         message, answer = self._files.send(self._computation, target.node_id, files)
-        self._runtime.soon(lambda: self._seat.performers[Send](Send(SCHEDULER, message)))
+        self._runtime.post(self._seat, FilesToSay(message))
         reason = _wait(answer)
         if reason:
             _log.warning('%s: %s was not sent to %s: %s', self.name, path, target.name, reason)

@@ -117,6 +117,8 @@ class DispyJob:
     @id.setter
     def id(self, value: Any) -> None:
         self._id = value
+        if self._cluster is not None:
+            self._cluster._id_given(self)
 
     @property
     def status(self) -> JobStatus:
@@ -275,10 +277,16 @@ class DispyJob:
         self._node, self._reason, self._live = None, reason, None
         self._move(JobStatus.CREATED)
 
-    def _took(self, seconds: float, now: float) -> None:
-        """Correct the start: the node timed the job, and word of its start takes a while."""
+    def _took(self, node: Any, seconds: float, now: float) -> None:
+        """Correct the start: the node timed the job, and word of its start takes a while.
+
+        Who takes over from another program may hear of the end alone.
+        """
         if self._start_time is not None:
             self._start_time = min(self._start_time, now - seconds)
+        else:
+            self._node, self._start_time = node, now - seconds
+            self._attempts += 1
 
     def _show_provisional(self, outcome: ProvisionalOutcome) -> None:
         self._outcome = outcome

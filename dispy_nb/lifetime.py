@@ -3,6 +3,7 @@
 import contextvars
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,9 +13,11 @@ from dispy_nb.job import check_timeout
 from dispy_nb.options import ClusterOptions
 from dispy_nb.prepared import ADOPTED
 from dispy_nb.progress import ProgressLine
+from dispy_nb.recovery.journal import Journal
 from dispy_nb.verbs import Verbs
 from nodeserver.core.errors import ClusterClosed, UsageError
 from nodeserver.core.events import CancelAsked, CloseAsked
+from nodeserver.core.recoveryeffects import Keeping
 
 _log = logging.getLogger('dispy_nb')
 
@@ -26,6 +29,8 @@ class Lifetime(Verbs):
 
     _submitting: threading.Lock
     _blocks = 0  # `with` blocks of it that run
+    _journal: Journal
+    _journal_ends: Callable[[Journal], None] | None = None  # what is done in place of its removal
     _is_foreign: bool  # this process is a fork of the one that made it
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -144,8 +149,32 @@ class Lifetime(Verbs):
         self._data.close()
         self._runtime.call(self._files.close)
         self._runtime.detach(self._seat, self._computation, None if is_asked else CloseAsked())
+        self._runtime.call(self._end_journal)
         closing.forget(self)
         runtime.release(self._runtime)
+
+    def _keep_journal(self) -> None:
+        """At the end of a kernel: have its results given back in the next one."""
+        if self._journal.keeping == Keeping.ALL and self._shell.submitted:
+            self._journal_ends = Journal.leave
+
+    def _end_journal(self) -> None:
+        if self._journal_ends is not None:
+            self._journal_ends(self._journal)
+        else:  # nothing is left to be recovered
+            self._journal.file.remove()
+
+    def _leave(self) -> None:
+        """Let go of everything here; nodes go on, and keep what they have for another program."""
+        with self._submitting:
+            self._is_closed = True
+        self._shell.closed.set()
+        self._data.close()
+        self._runtime.call(self._files.close)
+        self._runtime.detach(self._seat, self._computation)
+        self._runtime.call(self._end_journal)
+        closing.forget(self)
+        runtime.release(self._runtime, comes_back=True)
 
     def __enter__(self) -> Self:
         self._blocks += 1

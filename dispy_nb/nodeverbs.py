@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dispy_nb.job import DispyJob
-from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import DispyNode, NodeAllocate, check_node_text, pin_names
 from dispy_nb.options import ClusterOptions, as_allocation
 from dispy_nb.packaging import dump_setup_args, node_spec
@@ -60,7 +59,9 @@ class NodeVerbs:
             0, also before it was found; -1 if a host name has no address, which is logged: the
             others of the list are used all the same.
         """
-        allocations = [as_allocation(element) for element in with_local_nodes(_listed(node))]
+        allocations = [
+            as_allocation(element) for element in self._options.with_own_nodes(_listed(node))
+        ]
         for allocation in allocations:
             dump_setup_args(allocation, self._travels)  # what cannot travel is told here
         known = self._with_addresses('allocate_node', allocations)
@@ -174,7 +175,7 @@ class NodeVerbs:
         return self._request(verb, lambda c, number: kind(c, number, names, *more))
 
     def _request(self, verb: str, make: Callable[[int, int], Message]) -> int:
-        """Ask the scheduler and return what it answers; why it fails is logged."""
+        """Ask the scheduler and return what it answers; what there is to say of it is logged."""
         self._check_open_for(verb)
 
         def post(number: int) -> None:
@@ -184,7 +185,7 @@ class NodeVerbs:
         if answer is None:
             self._check_open_for(verb, closed=True)
             return -1
-        if answer.value < 0:
+        if answer.reason:
             _log.warning('%s: %s(): %s', self.name, verb, answer.reason)
         return answer.value
 

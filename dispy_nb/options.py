@@ -15,9 +15,10 @@ from dispy_nb.callbacks import ARGUMENTS, check_callback
 from dispy_nb.depends import checked_depends
 from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import DispyNode, NodeAllocate
-from nodeserver.core.errors import NotYetSupported, UsageError
+from nodeserver.core.errors import UsageError
 from nodeserver.core.recruiting import PULSE_INTERVAL
 from nodeserver.core.values import Resources
+from nodeserver.io.keys import Secret
 from nodeserver.io.netif import own_addresses
 from nodeserver.io.udp import CLIENT_PORT, NODE_PORT
 from nodeserver.io.workdir import check_dest_path
@@ -63,12 +64,13 @@ class ClusterOptions:
     memory: int | str | None = None
     gpus: int = 0
     ipv4_udp_multicast: bool = False
+    exclusive: bool = False  # of clusters that share a scheduler
     allocations: list[NodeAllocate] = field(default_factory=list)
+    trusted: Secret | None = None  # in place of `secret`: what a recovery file has kept
 
     def check(self) -> None:
-        """Raise `UsageError` for a wrong value and `NotYetSupported` for a feature to come."""
-        self._check_supported()
-        self.nodes = with_local_nodes(['*'] if self.nodes is None else self.nodes)
+        """Raise `UsageError` for a wrong value."""
+        self.nodes = self.with_own_nodes(['*'] if self.nodes is None else self.nodes)
         if isinstance(self.computation, str):
             _check_program(self.computation)
         elif not callable(self.computation):
@@ -78,8 +80,8 @@ class ClusterOptions:
             )
         for name in ARGUMENTS:
             check_callback(name, getattr(self, name))
-        self.port = _port('port', self.port, 0)
-        self.node_port = _port('node_port', self.node_port, NODE_PORT)
+        self.port = check_port('port', self.port, 0)
+        self.node_port = check_port('node_port', self.node_port, NODE_PORT)
         _seconds('pulse_interval', self.pulse_interval, 1, 600)
         _seconds('ping_interval', self.ping_interval, 1, 86_400)
         self.depends = checked_depends('depends', self.depends)
@@ -94,6 +96,7 @@ class ClusterOptions:
                 raise UsageError(f'{name} must be True or False, not {getattr(self, name)!r}')
         if self.isolation not in ISOLATIONS:
             raise UsageError(f"isolation must be 'job' or 'worker', not {self.isolation!r}")
+        self.recover_file = _path('recover_file', self.recover_file)
         self.certfile = _path('certfile', self.certfile)
         self.keyfile = _path('keyfile', self.keyfile)
         _check_dest_path(self.dest_path)
@@ -116,10 +119,9 @@ class ClusterOptions:
         cpus = _whole('cpus', self.cpus, 1)
         return Resources(cpus, bytes_of(self.memory), _whole('gpus', self.gpus, 0))
 
-    def _check_supported(self) -> None:
-        for name in ('recover_file',):
-            if getattr(self, name):
-                raise NotYetSupported(f'{name}={getattr(self, name)!r}')
+    def with_own_nodes(self, nodes: Any) -> Any:
+        """Add the nodes that this program has started, where any nodes are asked for."""
+        return with_local_nodes(nodes)
 
 
 def _check_runs(name: str, function: Any) -> None:
@@ -261,7 +263,14 @@ def _external(value: Any) -> tuple[str, ...] | None:
     return hosts
 
 
-def _port(name: str, value: Any, default: int) -> int:
+def check_port(name: str, value: Any, default: int) -> int:
+    """Return a port; None means the default.
+
+    Raises
+    ------
+    UsageError
+        It is no number of a port.
+    """
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:

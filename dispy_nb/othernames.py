@@ -10,10 +10,12 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from dispy_nb import config
-from nodeserver.core.errors import NotYetSupported, UnknownParameter, UsageError
+from dispy_nb.recovery.places import OLDER_PREFIX, free_name
+from nodeserver.core.errors import UnknownParameter, UsageError
 
 _log = logging.getLogger('dispy_nb')
 
@@ -28,7 +30,9 @@ _NEW_NAMES = {
     'ext_host': 'ext_ip_addr',
     'job_status': 'callback',
     'client_port': 'port',
+    'scheduler_host': 'scheduler_node',
 }
+_OF_OTHER_PROGRAMS = ('pulse_interval', 'ipv4_udp_multicast')
 _OF_SHARED_CLUSTERS = ('scheduler_host', 'scheduler_node', 'scheduler_port', 'exclusive')
 LAST_DISPY_PORT = 65534  # the node's is the next one
 
@@ -64,8 +68,6 @@ def translated(
         A parameter is given twice, under two names, or is another class's.
     UnknownParameter
         There is none of that name.
-    NotYetSupported
-        What it asks for is not in this version.
     """
     known = {name: value for name, value in given.items() if name in names}
     givers = dict.fromkeys((*by_position, *known), '')  # '' where it was given under its own name
@@ -94,6 +96,11 @@ def _meaning(name: str, value: Any, names: Collection[str]) -> Meaning:
     if name in _NEW_NAMES and _NEW_NAMES[name] in names:
         new = _NEW_NAMES[name]
         return {new: value}, f'{name} is called {new} here'
+    if name in _OF_OTHER_PROGRAMS and 'scheduler_node' in names:
+        raise UnknownParameter(
+            f'{name} is no parameter of SharedJobCluster: it is an option of dispyscheduler, '
+            f'`--{name}`, for all programs'
+        )
     if name in _MEANINGS:
         return _MEANINGS[name](value)
     if name in _OF_SHARED_CLUSTERS:
@@ -119,7 +126,8 @@ def _fault_recover(value: Any) -> Meaning:
     if isinstance(value, str):
         return {'recover_file': value}, 'fault_recover is called recover_file here'
     if value is True:
-        raise NotYetSupported('fault_recover=True')
+        path = free_name(Path.cwd(), OLDER_PREFIX)
+        return {'recover_file': path}, f'fault_recover=True is written recover_file={path!r} here'
     if value is not None and value is not False:
         raise UsageError(f'fault_recover must be a path, True or False, not {value!r}')
     return {}, f'fault_recover has no effect as {value}: leave it out'

@@ -76,6 +76,7 @@ def declare(options: ClusterOptions, project: Project, manifest: bytes = b'') ->
         options.resources(),
         manifest,
         token=secrets.token_bytes(16),
+        exclusive=options.exclusive,
     )
 
 

@@ -228,6 +228,10 @@ class ByValue:
         self._loaded: frozenset[str] | None = None
         self._names: frozenset[str] = frozenset()
 
+    def names(self) -> tuple[list[str], list[str]]:
+        """Return those that always do, and those that are sent as files, as they were given."""
+        return sorted(self._always), sorted(self._sent)
+
     def __iter__(self) -> Iterator[str]:
         """Name them, as of now: nobody asks for plain arguments."""
         loaded = own_modules_loaded()

@@ -2,8 +2,8 @@
 
     user's threads ── outbox, wake-up ──▶ loop thread: ClusterCore, SchedulerCore ──▶ nodes
 
-One runtime for each pair of secret and certificate (D2); it starts with the first cluster and ends
-with the last.
+One runtime for each pair of secret and certificate (D2), and one more for each scheduler that is
+elsewhere; it starts with the first cluster and ends with the last.
 """
 
 import asyncio
@@ -13,22 +13,31 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from dispy_nb.callbacks import CallbackThread
 from dispy_nb.cells import name_cells
 from dispy_nb.options import ClusterOptions
+from dispy_nb.recovery.journal import Journal
+from dispy_nb.recovery.records import Records
 from dispy_nb.shell import ClusterShell
 from nodeserver.core.effects import Send
 from nodeserver.core.errors import UsageError
 from nodeserver.core.events import Event, JobsSubmitted
 from nodeserver.core.listing import NodeList
-from nodeserver.core.messages import DeclareComputation, JobOptions, Message
+from nodeserver.core.messages import (
+    DeclareComputation,
+    JobOptions,
+    Message,
+    ResubmitJobs,
+    ShareData,
+)
 from nodeserver.io.certificate import Certificate, choose_certificate
-from nodeserver.io.driver import Driver, Seat
+from nodeserver.io.driver import Driver, Performers, Seat
 from nodeserver.io.keys import Secret, choose_secret
 from nodeserver.io.udp import CLIENT_PORT
+from nodeserver.services.kept import NOTHING_KEPT, Kept
 from nodeserver.services.scheduler import SCHEDULER, SchedulerOptions, SchedulerService
 
 _log = logging.getLogger('dispy_nb')
@@ -38,7 +47,7 @@ Result = TypeVar('Result')
 MOST_PER_TURN = 4096  # jobs taken from the outbox at once
 
 CALLBACKS = CallbackThread()
-_runtimes: dict['Trust', 'Runtime'] = {}
+_runtimes: dict['Key', 'Runtime'] = {}
 _registry = threading.Lock()
 
 
@@ -53,8 +62,29 @@ class Trust(NamedTuple):
     files: tuple[str, str] | None
 
 
+# which runtime a cluster is on: whom it trusts, and where its scheduler is; None: here
+Key = tuple[Trust, Hashable]
+
+
+class Service(Protocol):
+    """A scheduler, or the way to one, on the loop's thread."""
+
+    def attach(
+        self, declared: DeclareComputation, performers: Performers, kept: Kept = NOTHING_KEPT
+    ) -> Seat:
+        """Seat a cluster."""
+
+    def detach(self, computation: int) -> None:
+        """Forget a cluster that is closed."""
+
+    def close(self, reason: str, comes_back: bool = False) -> None:
+        """End it; nodes keep what they have for a program that comes back."""
+
+
 class Runtime:
     """One loop thread with a scheduler on it."""
+
+    place: Hashable = None  # where the scheduler is, if it is elsewhere
 
     def __init__(
         self,
@@ -71,6 +101,9 @@ class Runtime:
         self._is_port_given = self.port not in (0, CLIENT_PORT, *taken)
         self.ipv4_udp_multicast = options.ipv4_udp_multicast
         self.clusters = 0
+        self.is_alone = False  # it serves one cluster, which no other joins
+        self._comes_back = False  # nodes keep what they have for another program
+        self._records = Records()
         self._outbox: deque[Entry] = deque()
         self._signalled = False
         self._wake_read, self._wake_write = os.pipe()
@@ -88,9 +121,22 @@ class Runtime:
 
     # called by users' threads
 
-    def attach(self, declared: DeclareComputation, shell: ClusterShell) -> Seat:
-        """Seat a cluster."""
-        return self.call(lambda: self._service.attach(declared, shell.performers()))
+    def attach(
+        self,
+        declared: DeclareComputation,
+        shell: ClusterShell,
+        journal: Journal,
+        before: Sequence[ResubmitJobs | ShareData] = (),
+    ) -> Seat:
+        """Seat a cluster; `before` are jobs of a program that was killed."""
+
+        def seat() -> Seat:
+            self._records.journals[declared.computation] = journal
+            performers = {**shell.performers(), **journal.performers()}
+            kept = Kept(before, journal.keeping, journal.file.flush)
+            return self._service.attach(declared, performers, kept)
+
+        return self.call(seat)
 
     def submit(self, entry: Entry) -> None:
         """Put a job into the outbox, and wake the loop if it may be asleep."""
@@ -110,6 +156,10 @@ class Runtime:
     def soon(self, function: Callable[[], None]) -> None:
         """Have a function called on the loop's thread; from any thread, at any moment."""
         self._loop.call_soon_threadsafe(function)
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Have a function called on the loop's thread in so many seconds; from any thread."""
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, function)
 
     def send(self, seat: Seat, message: Message) -> None:
         """Have a cluster say something to its scheduler."""
@@ -132,11 +182,14 @@ class Runtime:
     def explain(self, computation: int) -> list[str]:
         """Say where a computation stands."""
         self.call(self._drain_whole_outbox)  # the cores' turn comes between the two calls
-        return [name_cells(line) for line in self.call(lambda: self._service.explain(computation))]
+        return [name_cells(line) for line in self._explain(computation)]
 
     def list_nodes(self) -> NodeList:
         """List the nodes that the scheduler has found, whoever uses them."""
-        return self.call(lambda: self._service.list_nodes())
+        return self.call(self._scheduler.list_nodes)
+
+    def _explain(self, computation: int) -> list[str]:
+        return self.call(lambda: self._scheduler.explain(computation))
 
     def detach(self, seat: Seat, computation: int, unsaid: Event | None = None) -> None:
         """Take a closed cluster out; `unsaid` is what its core is still to be told."""
@@ -147,11 +200,13 @@ class Runtime:
             self._driver.turn()  # after Ctrl-C, the order to close it may not be worked off yet
             seat.leave()
             self._service.detach(computation)
+            self._records.journals.pop(computation, None)
 
         self.call(leave)
 
-    def stop(self) -> None:
-        """End the loop and its thread; nodes are told."""
+    def stop(self, comes_back: bool = False) -> None:
+        """End the loop and its thread; nodes are told, unless they are to keep what they have."""
+        self._comes_back = comes_back
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._close_pipe()
@@ -162,11 +217,7 @@ class Runtime:
         self._loop = loop = asyncio.new_event_loop()
         try:
             self._driver = Driver(loop)
-            place = self.ip_addr, self.port, self._is_port_given, self.ipv4_udp_multicast
-            name, certificate = secrets.token_hex(16), self._certificate
-            hosts = tuple(self.ext_ip_addr or ())
-            options = SchedulerOptions(name, self.trust.secret, *place, certificate, hosts)
-            self._service = SchedulerService(self._driver, options)
+            self._service = self._make_service()
             loop.add_reader(self._wake_read, self._woken)
         except BaseException as exc:  # noqa: BLE001
             loop.close()
@@ -175,7 +226,7 @@ class Runtime:
         self._started.set_result(None)
         try:
             loop.run_forever()
-            self._service.close('the program has closed its clusters')
+            self._service.close('the program has closed its clusters', self._comes_back)
             self._driver.close()
             loop.remove_reader(self._wake_read)
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -183,6 +234,16 @@ class Runtime:
             _log.exception('the loop of this program failed while closing')
         finally:
             loop.close()
+
+    def _make_service(self) -> Service:
+        """Make the scheduler of this program's clusters."""
+        place = self.ip_addr, self.port, self._is_port_given, self.ipv4_udp_multicast
+        name, certificate = secrets.token_hex(16), self._certificate
+        hosts = tuple(self.ext_ip_addr or ())
+        options = SchedulerOptions(name, self.trust.secret, *place, certificate, hosts)
+        performers = self._records.performers()
+        self._scheduler = SchedulerService(self._driver, options, performers=performers)
+        return self._scheduler
 
     def _woken(self) -> None:
         os.read(self._wake_read, 64)
@@ -229,8 +290,20 @@ class Runtime:
         os.close(self._wake_write)
 
 
-def acquire(options: ClusterOptions) -> Runtime:
-    """Return the runtime for a new cluster, starting it if there is none for whom it trusts.
+AnyRuntime = TypeVar('AnyRuntime', bound=Runtime)
+
+
+def acquire(options: ClusterOptions, alone: bool = False) -> Runtime:
+    """Return the runtime for a new cluster, starting it if there is none for whom it trusts."""
+    return acquire_kind(Runtime, options, None, alone)
+
+
+def acquire_kind(
+    kind: type[AnyRuntime], options: ClusterOptions, place: Hashable, alone: bool = False
+) -> AnyRuntime:
+    """Return the runtime of this kind for a new cluster, starting it if there is none.
+
+    One that is `alone` has a scheduler that serves no other cluster.
 
     Raises
     ------
@@ -238,7 +311,7 @@ def acquire(options: ClusterOptions) -> Runtime:
         Open clusters of this program use another `ip_addr`, `ext_ip_addr`, `port` or
         `ipv4_udp_multicast`.
     """
-    secret = choose_secret(options.secret, None, options.insecure)
+    secret = options.trusted or choose_secret(options.secret, None, options.insecure)
     certificate = choose_certificate(options.certfile, options.keyfile, options.insecure)
     trust = Trust(secret, certificate.names if certificate else None)
     if secret.is_insecure:
@@ -247,24 +320,31 @@ def acquire(options: ClusterOptions) -> Runtime:
             'to be a node, and run programs as this user'
         )
     with _registry:
-        runtime = _runtimes.get(trust)
-        if runtime is None:
+        runtime = None if alone else _runtimes.get((trust, place))
+        if alone or not isinstance(runtime, kind):
             ports = [other.port for other in _runtimes.values()]  # of which each has another key
-            runtime = _runtimes[trust] = Runtime(trust, certificate, options, ports)
+            runtime = kind(trust, certificate, options, ports)
+            runtime.is_alone = alone
+            if not alone:
+                _runtimes[trust, place] = runtime
         else:
             _check_same_place(runtime, options)
         runtime.clusters += 1
         return runtime
 
 
-def release(runtime: Runtime) -> None:
-    """Note that a cluster is closed; with the last one the runtime ends."""
+def release(runtime: Runtime, comes_back: bool = False) -> None:
+    """Note that a cluster is closed; with the last one the runtime ends.
+
+    Where another program `comes_back` for what nodes have, they are not told so.
+    """
     with _registry:
         runtime.clusters -= 1
         if runtime.clusters:
             return
-        del _runtimes[runtime.trust]
-        runtime.stop()
+        if not runtime.is_alone:
+            del _runtimes[runtime.trust, runtime.place]
+        runtime.stop(comes_back)
         last = not _runtimes
     if last:
         CALLBACKS.stop()

@@ -10,7 +10,7 @@ An array is recognised by its place in memory *and* its content: the user may ha
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from mmap import ACCESS_COPY, mmap
 from pickle import PickleBuffer
@@ -128,6 +128,23 @@ class DataBook:
         self._abandoned: deque[int] = deque()  # ids whose owner or `Shared` is gone
         self._closed = False
         self.of_jobs: dict[int, list[int]] = {}  # by job, of those jobs that have data
+
+    def resume(self, contents: Mapping[int, bytes], of_jobs: Mapping[int, list[int]]) -> None:
+        """Go on with the data of a program that was killed, and the jobs that name them."""
+        with self._lock:
+            for data, content in contents.items():
+                self._entries[data] = _Entry(data, content)
+            self._count = max(contents, default=0)
+            for job, named in of_jobs.items():
+                if named:
+                    self.of_jobs[job] = named
+                    for data in named:
+                        if data in self._entries:
+                            self._entries[data].users += 1
+            unused = [data for data, entry in self._entries.items() if not entry.users]
+            for data in unused:
+                del self._entries[data]
+        self._tell_dropped(unused)
 
     # arguments
 

@@ -41,6 +41,7 @@ from nodeserver.core.effects import (
     SettleJobs,
     SettleRequest,
     SettleUnrun,
+    TakeBackNotice,
     TellNode,
 )
 from nodeserver.core.status import STATUSES, JobStatus, NodeStatus
@@ -110,6 +111,7 @@ class ClusterShell:
             TellNode: self._perform_tell_node,
             AskAllocation: self._allocating.perform,
             Report: self._perform_report,
+            TakeBackNotice: self._perform_take_back,
             SayClosed: self._perform_closed,
             HearOfFiles: self.files.perform,
             SettleRequest: lambda effect: self.requests.settle(effect.answer),
@@ -245,7 +247,7 @@ class ClusterShell:
         for number, status, outcome, reason, seconds in columns:
             job = jobs.get(number)
             if job is not None:
-                job._took(seconds, now)
+                job._took(node, seconds, now)
                 self._end(job, STATUSES[status], outcome, reason, now, seconds)
                 if watched:
                     self._tell_of_end(job)
@@ -368,6 +370,9 @@ class ClusterShell:
         if effect.level >= logging.WARNING:
             self.notice = text
         _log.log(effect.level, '%s', text)
+
+    def _perform_take_back(self, effect: TakeBackNotice) -> None:
+        self.notice = ''
 
     # callbacks
 

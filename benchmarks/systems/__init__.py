@@ -10,6 +10,8 @@ from benchmarks.systems.base import System
 LOCAL = {
     'dispy-worker': 'dispy',
     'dispy-job': 'dispy',
+    'shared-worker': 'shared',
+    'shared-job': 'shared',
     'pool': 'pools',
     'pool-fresh': 'pools',
     'executor': 'pools',
@@ -25,6 +27,8 @@ PEERS = {
 TITLES = {
     'dispy-worker': "dispy-nb, isolation='worker'",
     'dispy-job': "dispy-nb, isolation='job'",
+    'shared-worker': "through dispyscheduler, isolation='worker'",
+    'shared-job': "through dispyscheduler, isolation='job'",
     'pool': 'multiprocessing.Pool',
     'pool-fresh': 'Pool(maxtasksperchild=1)',
     'executor': 'ProcessPoolExecutor',

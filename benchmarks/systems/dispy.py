@@ -12,7 +12,7 @@ from benchmarks.systems.base import WORKERS, Session, System, UnsupportedError
 class DispySession(Session):
     """A cluster."""
 
-    def __init__(self, cluster: dispy_nb.JobCluster) -> None:
+    def __init__(self, cluster: dispy_nb.JobCluster | dispy_nb.SharedJobCluster) -> None:
         self._cluster = cluster
 
     def submit(self, *args: Any) -> Any:

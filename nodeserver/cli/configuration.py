@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nodeserver.cli.options import Repeated, add_option
+from nodeserver.cli.options import SECRETS, Repeated, add_option
 from nodeserver.core.errors import ConfigurationError, KeyFileError, UsageError
 from nodeserver.io.privatefiles import check_private
 
@@ -24,8 +24,8 @@ STANDARD_OUTPUT: Final = '-'
 _SECTION = configparser.DEFAULTSECT
 _LARGEST_FILE = 65536
 _NEVER = ('help', 'version', 'config', 'save_config', 'owner_fd', 'ready_fd')
-# one of these on the command line stands in place of all of them in a file
-_TRUST = ('secret', 'secret_file', 'insecure')
+# one of these on the command line stands in place of all of the same group in a file
+_TRUST = tuple((name, f'{name}_file', 'insecure') for name in SECRETS)
 _NOT_GIVEN = object()
 _SECRET_LEFT_OUT = (
     '# the secret is not written to standard output: add it to a file of mode 0600, '
@@ -62,9 +62,10 @@ def given_options(
 def merged(given: Mapping[str, Any], configured: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a command line, and those of a file that it says nothing of."""
     others = dict(configured)
-    if any(name in given for name in _TRUST):
-        for name in _TRUST:
-            others.pop(name, None)
+    for group in _TRUST:
+        if any(name in given for name in group):
+            for name in group:
+                others.pop(name, None)
     return others | dict(given)
 
 
@@ -120,12 +121,17 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
         raise ConfigurationError(f'--config {path}: it is not a text file') from error
     except configparser.Error as error:
         raise ConfigurationError(f'--config {path}: {_fault(error)}') from error
-    if any(key == 'secret' and text for key, text in pairs):
+    if any(_is_secret(key) and text for key, text in pairs):
         try:
             check_private(path, facts)
         except KeyFileError as error:
             raise KeyFileError(f'{error} (it holds a secret)') from error
     return pairs
+
+
+def _is_secret(key: str) -> bool:
+    """Whether an option holds a secret, also by its older name `clustersecret`."""
+    return key.replace('-', '').replace('_', '') in [name.replace('_', '') for name in SECRETS]
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
@@ -191,10 +197,12 @@ def save_configuration(given: Mapping[str, Any], target: str) -> None:
         The file cannot be written.
     """
     pairs = {name: _text(value) for name, value in given.items() if name not in _NEVER}
-    has_secret = bool(pairs.get('secret'))
+    named = [name for name in SECRETS if pairs.get(name)]
+    has_secret = bool(named)
     if target == STANDARD_OUTPUT:
+        for name in named:
+            del pairs[name]
         if has_secret:
-            del pairs['secret']
             sys.stdout.write(_SECRET_LEFT_OUT)
         sys.stdout.write(_written(pairs))
         return

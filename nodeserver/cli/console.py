@@ -15,6 +15,7 @@ from typing import Any, Final, TextIO
 
 from nodeserver.core.errors import (
     ConfigurationError,
+    DatabaseError,
     DispyError,
     KeyFileError,
     NodesNotStarted,
@@ -35,6 +36,7 @@ _STATUSES: Final[dict[type[DispyError], int]] = {
     KeyFileError: EXIT_CONFIGURATION,
     ConfigurationError: EXIT_CONFIGURATION,
     PortBusy: EXIT_CONFIGURATION,
+    DatabaseError: EXIT_CONFIGURATION,
     NodesNotStarted: EXIT_UNREACHABLE,
     PeerRefused: EXIT_UNREACHABLE,
 }

@@ -22,6 +22,7 @@ from nodeserver.cli.options import (
     Joined,
     add_alias,
     add_certificate_options,
+    add_health_option,
     add_option,
     add_secret_options,
     clients,
@@ -31,13 +32,14 @@ from nodeserver.cli.options import (
     open_descriptor,
     outside_hosts,
     patience,
+    place_to_watch,
     port_after,
     port_number,
     port_to_dial,
     seconds,
     time_of_day,
 )
-from nodeserver.cli.server import no_terminal, run_server, tell_security
+from nodeserver.cli.server import no_terminal, run_server, tell_health, tell_security
 from nodeserver.core.errors import UsageError
 from nodeserver.core.hours import ServiceHours, service_hours
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS, NodeRules
@@ -96,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_option(parser, '--clean', action='store_true', help=_CLEAN_HELP)
     add_option(parser, '--daemon', action='store_true', help=_DAEMON_HELP)
+    add_health_option(parser)
     # for programs that start nodes for themselves: end of file tells of their end, and the
     # node's port is written
     add_option(parser, '--owner_fd', type=open_descriptor, default=-1, help=argparse.SUPPRESS)
@@ -193,6 +196,7 @@ def options_of(arguments: argparse.Namespace, prefix: Path, owner: Owner = OWN_U
         arguments.ipv4_udp_multicast,
         choose_certificate(arguments.certfile, arguments.keyfile, arguments.insecure),
         owner=owner,
+        health=place_to_watch(arguments.health) if arguments.health else None,
     )
 
 
@@ -249,6 +253,7 @@ async def serve(options: NodeOptions, ready_fd: int = -1) -> int:
     try:
         address, port = service.start()
         gc.freeze()  # what is there now stays: no need to look through it again and again
+        tell_health(options.health, service.health_port)
         _tell_start(options, address, port, ready_fd)
         if can_have_commands():
             obey = NodeCommands(service, lambda n: cpus_to_offer(n, processor_count())).obey

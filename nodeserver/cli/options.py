@@ -13,9 +13,11 @@ from typing import Any, Final, NoReturn
 
 from nodeserver.core.errors import UsageError
 from nodeserver.core.hours import read_time, write_time
+from nodeserver.io.netif import is_address
 from nodeserver.wire.beacon import HOST_LIMIT, is_host
 
 LEVELS: Final = ('debug', 'info', 'warning', 'error')
+SECRETS: Final = ('secret', 'cluster_secret', 'node_secret')  # options that hold one
 LOG_FORMATS: Final = ('text', 'json')
 
 _log = logging.getLogger(__name__)
@@ -146,11 +148,19 @@ def add_alias(parser: argparse._ActionsContainer, *names: str, **details: Any) -
 
 
 def hint_at_secret_file(arguments: argparse.Namespace) -> None:
-    """Tell who gave `-s` that there is a way that others cannot read; call it with logging up."""
-    if arguments.secret:
+    """Tell who gave a secret that there is a way that others cannot read; with logging up."""
+    named = [f'--{name}' for name in SECRETS if getattr(arguments, name, '')]
+    if named == ['--secret']:
         _log.warning(
             'other users of this machine can read the secret given by -s in the list of '
             'processes: put it in a file of mode 0600 and give --secret_file, or set DISPY_SECRET'
+        )
+    elif named:
+        _log.warning(
+            'other users of this machine can read the secret given by %s in the list of processes: '
+            'put it in a file of mode 0600 and give %s_file',
+            ' and '.join(named),
+            named[0],
         )
 
 
@@ -247,6 +257,34 @@ def outside_hosts(text: str) -> str:
                 f'most {HOST_LIMIT} characters'
             )
     return text
+
+
+def watching_place(text: str) -> str:
+    """Read where a server is to be watched; it is kept as text, as a configuration file has it."""
+    host, _ = place_to_watch(text)
+    if not is_address(host):
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is neither a port nor an address with a port, such as 10.1.2.3:9100'
+        )
+    return text
+
+
+def place_to_watch(text: str) -> tuple[str, int]:
+    """Split what stands for a port of this machine alone, or is ADDRESS:PORT."""
+    host, colon, port = text.rpartition(':')
+    return host.strip('[]') if colon else '127.0.0.1', port_number(port)
+
+
+def add_health_option(group: argparse._ActionsContainer) -> None:
+    """Add how a server can be watched (Z16)."""
+    add_option(
+        group,
+        '--health',
+        type=watching_place,
+        metavar='PORT',
+        help='answer /healthz, /metrics (for Prometheus) and /status by HTTP at this port of '
+        '127.0.0.1, or at ADDRESS:PORT, to whoever asks there',
+    )
 
 
 class Joined(argparse.Action):

@@ -5,6 +5,7 @@ file  ──▶ merged ┴─ run(arguments) ──▶ exit status
 """
 
 import argparse
+import ipaddress
 import logging
 import os
 import sys
@@ -64,6 +65,16 @@ def tell_security(secret: Secret, certificate: Certificate | None, if_insecure: 
         )
 
 
+def tell_health(place: tuple[str, int] | None, port: int) -> None:
+    """Say where a server can be watched, and warn where others can do that too."""
+    if place is None:
+        return
+    host = f'[{place[0]}]' if ':' in place[0] else place[0]
+    _log.info('health at http://%s:%d/healthz, and /metrics and /status', host, port)
+    if not ipaddress.ip_address(place[0]).is_loopback:
+        _log.warning('whoever reaches %s:%d can read what runs here, and whose it is', host, port)
+
+
 def no_terminal() -> None:
     """Read nothing from standard input: whatever is there is somebody else's."""
     null = os.open(os.devnull, os.O_RDONLY)
@@ -87,7 +98,7 @@ def _start(
             check(arguments)
             return _save(arguments, found)
         set_up_logging(arguments.log_level, arguments.log_format, arguments.debug, sys.stdout)
-        hint_at_secret_file(argparse.Namespace(secret=given.get('secret')))
+        hint_at_secret_file(argparse.Namespace(**given))
         return run(arguments)
     except UsageError as error:
         if _is_of_file(str(error), {k: v for k, v in configured.items() if k not in given}):

@@ -5,6 +5,7 @@ acknowledge what belongs to another one.
 """
 
 from collections.abc import Mapping
+from hashlib import sha256
 from math import inf
 from typing import Any
 
@@ -13,6 +14,9 @@ from nodeserver.core.messages import DeclareComputation, JobsDone, JobsReturned,
 from nodeserver.core.status import SETTLED
 
 MOST_CPUS = 1 << 16
+MOST_EPOCHS = 1 << 20
+MOST_JOBS = 1 << 40
+MOST_KNOWN_NODES = 10_000
 LONGEST_NAME = 1000  # characters
 
 
@@ -45,5 +49,22 @@ def is_own(computations: Mapping[int, Computation], peer: str, message: Any) -> 
     """Whether a client speaks of a computation that is its own, or of none that there is."""
     comp = computations.get(message.computation)
     if isinstance(message, DeclareComputation):
-        return comp is None
+        return True  # its token is looked at
     return comp is None or comp.client == peer
+
+
+def may_take_over(message: DeclareComputation, token: bytes) -> bool:
+    """Whether who declares a computation of before shows the token of it."""
+    shown, right = sha256(message.token).digest(), sha256(token).digest()  # in equal time
+    return message.resumes and bool(token) and shown == right
+
+
+def fault_of(message: DeclareComputation) -> str:
+    """What cannot be in a declaration, in words; '' if nothing is."""
+    if not 0 <= message.epoch <= MOST_EPOCHS:
+        return f'it was taken over {message.epoch} times'
+    if not 0 <= message.resubmits <= MOST_JOBS:
+        return f'it has {message.resubmits} jobs of before'
+    if len(message.nodes) > MOST_KNOWN_NODES:
+        return f'it names {len(message.nodes)} nodes, {MOST_KNOWN_NODES} are allowed'
+    return ''

@@ -1,7 +1,7 @@
 """The client's half of a cluster: which of its jobs are pending.
 
-JobsSubmitted ──▶ Send(SubmitJobs)
-JobsDone ──▶ SettleJobs, then AcknowledgeOutcomes
+JobsSubmitted ──▶ StoreJobs, Send(SubmitJobs)
+JobsDone ──▶ SettleJobs, then StoreOutcomes, AcknowledgeOutcomes
 PeerConnected ──▶ Send(DeclareComputation), Send(ResubmitJobs) ...     a scheduler elsewhere
 
 A scheduler in the same program lives as long as its clusters.  One elsewhere may go and come back,
@@ -14,6 +14,7 @@ from math import inf
 from typing import Any, get_args
 
 from nodeserver.core import levels
+from nodeserver.core.acknowledging import Acknowledging
 from nodeserver.core.effects import (
     AskAllocation,
     DeliverOutput,
@@ -33,6 +34,7 @@ from nodeserver.core.effects import (
 )
 from nodeserver.core.events import (
     CancelAsked,
+    CertificateExpiring,
     CloseAsked,
     DataDropped,
     DataShared,
@@ -40,16 +42,17 @@ from nodeserver.core.events import (
     Event,
     FilesToSay,
     JobsSubmitted,
+    LinkMended,
     MessageArrived,
     PeerConnected,
     PeerLost,
     RequestMade,
+    SchedulerMissed,
 )
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.fleetmessages import RequestAnswered
 from nodeserver.core.letters import part_of
 from nodeserver.core.messages import (
-    AcknowledgeOutcomes,
     AllocateAsk,
     CancelJobs,
     CloseComputation,
@@ -71,45 +74,52 @@ from nodeserver.core.messages import (
     ShareData,
     SubmitJobs,
 )
+from nodeserver.core.missing import Missing
 from nodeserver.core.outputpace import OutputPace
-from nodeserver.core.recoveryeffects import StoreEpoch
+from nodeserver.core.pending import Asked
+from nodeserver.core.recoveryeffects import (
+    DropStored,
+    Keeping,
+    StoreData,
+    StoreEpoch,
+    StoreJobs,
+    StoreUnrun,
+)
+from nodeserver.core.status import JobStatus
 from nodeserver.core.unsettled import NothingKept, Unsettled
-
-# a node keeps outcomes until they are acknowledged: for so long, or so many bytes, at most
-ACKNOWLEDGE_SECONDS = 0.02
-ACKNOWLEDGE_BYTES = 1 << 20
 
 
 class ClusterCore:
     """One cluster in the user's program.
 
-    `before` are jobs of a cluster that is gone, whose computation this one takes over.
+    `before` are jobs of a cluster that is gone, and the data that they share, whose computation
+    this one takes over.
     """
 
     def __init__(
         self,
         scheduler: str,
         declared: DeclareComputation,
-        before: Sequence[ResubmitJobs] = (),
+        before: Sequence[ResubmitJobs | ShareData] = (),
         is_elsewhere: bool = False,
+        keeping: Keeping = Keeping.NOTHING,
     ) -> None:
         self._scheduler = scheduler
         self._declared = declared
         self._unsettled = Unsettled() if is_elsewhere else NothingKept()
         self._is_away = is_elsewhere  # the scheduler, at first too
+        self._is_known = declared.resumes  # some scheduler has heard of the computation
+        self._missing = Missing(declared.name)
+        self._asked = Asked(declared.computation, is_elsewhere)
         self._is_closing = False
         self._cancelled: set[int] = set()  # pending jobs that the user has taken back
-        self._pending: set[int] = {job for message in before for job in message.ids}
-        self._letters: dict[str, list[int]] = {}  # to be acknowledged, by node
-        self._kept_bytes = 0  # that nodes keep of them
-        self._acknowledge_at = inf
+        self._keeping = keeping
+        self._pending = self._unsettled.taken_over(before)
+        self._letters = Acknowledging(keeping)
         self._output_pace = OutputPace()
         self._out: list[Effect] = []
         self._unsettled.know(declared.nodes)
-        if is_elsewhere:
-            for message in before:
-                self._unsettled.resubmitted(message)
-        else:
+        if not is_elsewhere:
             self._out += [Send(scheduler, declared), *(Send(scheduler, m) for m in before)]
         self._events = self._event_table()
         self._messages = self._message_table()
@@ -126,7 +136,10 @@ class ClusterCore:
             MessageArrived: self._message_arrived,
             PeerConnected: self._scheduler_found,
             PeerLost: self._scheduler_lost,
-            FilesToSay: lambda event, now: self._send(event.message),
+            SchedulerMissed: self._scheduler_missed,
+            LinkMended: lambda event, now: self._out.extend(self._missing.mended()),
+            CertificateExpiring: self._certificate_expiring,
+            FilesToSay: self._files_to_say,
         }
 
     def _message_table(self) -> dict[type[Any], Callable[[Any], None]]:
@@ -141,7 +154,7 @@ class ClusterCore:
             NodeChanged: self._node_changed,
             AllocateAsk: lambda message: self._out.append(AskAllocation(message)),
             Notice: lambda message: self._out.append(Report(message.level, message.text)),
-            RequestAnswered: lambda message: self._out.append(SettleRequest(message)),
+            RequestAnswered: self._request_answered,
             ComputationClosed: self._computation_closed,
             **dict.fromkeys(get_args(FileMessage), self._of_files),
         }
@@ -155,11 +168,8 @@ class ClusterCore:
 
     def end_turn(self, now: float) -> list[Effect]:
         """Acknowledge letters together, a moment later: their jobs' waiters come first."""
-        if self._letters:
-            if self._acknowledge_at == inf:
-                self._acknowledge_at = now + ACKNOWLEDGE_SECONDS
-            if now >= self._acknowledge_at or self._kept_bytes > ACKNOWLEDGE_BYTES:
-                self._acknowledge()
+        if self._letters.is_due(now):
+            self._acknowledge()
         for node in self._output_pace.free(now):
             self._send(OutputTaken(self._declared.computation, node))
         effects = self._out[:]
@@ -168,14 +178,13 @@ class ClusterCore:
 
     def next_deadline(self) -> float | None:
         """When letters are to be acknowledged at the latest, or output may be asked for again."""
-        due = min(self._acknowledge_at if self._letters else inf, self._output_pace.next())
+        due = min(self._letters.next(), self._output_pace.next())
         return due if due != inf else None
 
     def _acknowledge(self) -> None:
-        for node, letters in self._letters.items():
-            self._send(AcknowledgeOutcomes(self._declared.computation, node, letters))
-        self._letters.clear()
-        self._kept_bytes, self._acknowledge_at = 0, inf
+        self._out += self._letters.stored()
+        for thanks in self._letters.take(self._declared.computation):
+            self._send(thanks)
 
     def _send(self, message: Any) -> None:
         """Tell the scheduler; one that is away is told what still matters when it is back."""
@@ -197,19 +206,24 @@ class ClusterCore:
         if not self._is_away:
             return
         self._is_away = False
-        declared = replace(
-            self._declared,
-            resubmits=len(self._unsettled),
-            nodes=[*self._unsettled.nodes.values()],
+        self._out += self._missing.found(event.address, self._is_known)
+        self._send(
+            replace(
+                self._declared,
+                resubmits=len(self._unsettled) if self._is_known else 0,
+                nodes=[*self._unsettled.nodes.values()],
+            )
         )
-        self._send(declared)
-        computation = declared.computation
+        computation = self._declared.computation
         for data, content in self._unsettled.data.items():
             self._send(ShareData(computation, data, content))
-        for message in self._unsettled.resubmissions(computation):
+        kept = self._unsettled
+        for message in (kept.resubmissions if self._is_known else kept.submissions)(computation):
             self._send(message)
+        self._is_known = True
         if self._cancelled:
             self._send(CancelJobs(computation, sorted(self._cancelled)))
+            self._cancelled &= self._pending
         if self._is_closing:
             self._send(CloseComputation(computation))
 
@@ -218,20 +232,46 @@ class ClusterCore:
         if self._is_away:
             return
         self._is_away = True
-        self._letters.clear()
-        self._kept_bytes, self._acknowledge_at = 0, inf
+        self._out += self._letters.stored()  # they have ended, and are not submitted again
+        self._letters.take(self._declared.computation)  # nodes send them once more
         epoch = self._declared.epoch + 1
         self._declared = replace(self._declared, resumes=True, epoch=epoch)
-        text = f'the scheduler is gone: {event.reason}; jobs go on, and it is waited for'
-        self._out += [StoreEpoch(epoch), Report(levels.WARNING, text)]
+        self._out += [StoreEpoch(epoch), *self._missing.lost(event.reason, now)]
+        self._out += self._asked.give_up(self._missing.reason)
+
+    def _scheduler_missed(self, event: SchedulerMissed, now: float) -> None:
+        self._out += self._missing.missed(event, now)
+
+    def _certificate_expiring(self, event: CertificateExpiring, now: float) -> None:
+        self._out.append(Report(levels.WARNING, event.text))
+
+    def explain_absence(self) -> list[str]:
+        """Say how things stand while the scheduler cannot be asked."""
+        total, placed = len(self._pending), self._unsettled.placed
+        jobs = f'{self._declared.name}: {total} {"job" if total == 1 else "jobs"} pending'
+        if placed:
+            jobs += f', {placed} of them with nodes when the scheduler was last heard of'
+        return [jobs, *self._missing.words()]
 
     def _request_made(self, event: RequestMade, now: float) -> None:
-        if not self._is_away:
-            self._send(event.message)
+        if self._is_away:
+            self._out.append(self._asked.refusal(event.message, self._missing.reason))
             return
-        request = getattr(event.message, 'request', 0)
-        computation, reason = self._declared.computation, 'the scheduler cannot be reached now'
-        self._out.append(SettleRequest(RequestAnswered(computation, request, -1, reason)))
+        self._asked.made(event.message)
+        self._send(event.message)
+
+    def _request_answered(self, message: RequestAnswered) -> None:
+        specs = self._asked.answered(message)
+        if specs:
+            self._declared = replace(self._declared, specs=[*specs, *self._declared.specs])
+        self._out.append(SettleRequest(message))
+
+    def _files_to_say(self, event: FilesToSay, now: float) -> None:
+        if self._is_away:
+            self._out += self._asked.file_refusal(event.message, self._missing.reason)
+            return
+        self._asked.of_files(event.message)
+        self._send(event.message)
 
     def _node_changed(self, message: NodeChanged) -> None:
         """Note where a node is: it may be asked for what it has, one day."""
@@ -243,6 +283,8 @@ class ClusterCore:
     def _submitted(self, event: JobsSubmitted, now: float) -> None:
         self._pending.update(event.ids)
         self._unsettled.submitted(event)
+        if self._keeping >= Keeping.JOBS:
+            self._out.append(StoreJobs(event))
         self._send(
             SubmitJobs(
                 self._declared.computation,
@@ -257,29 +299,51 @@ class ClusterCore:
 
     def _data_shared(self, event: DataShared, now: float) -> None:
         self._unsettled.share(event.data, event.content)
+        if self._keeping == Keeping.ALL:
+            self._out.append(StoreData(event.data, event.content))
         self._send(ShareData(self._declared.computation, event.data, event.content))
 
     def _data_dropped(self, event: DataDropped, now: float) -> None:
         for data in event.ids:
             self._unsettled.data.pop(data, None)
+        if self._keeping == Keeping.ALL:
+            self._out.append(DropStored(event.ids))
         self._send(DropData(self._declared.computation, event.ids))
 
     def _cancel_asked(self, event: CancelAsked, now: float) -> None:
         ids = [job for job in event.ids if job in self._pending]
-        if ids:
-            self._cancelled.update(ids)
-            self._send(CancelJobs(self._declared.computation, ids))
+        if not ids:
+            return
+        self._send(CancelJobs(self._declared.computation, ids))
+        if self._is_away:
+            self._end_now(ids, 'cancelled while the scheduler was away')
+        self._cancelled.update(ids)
 
     def _close_asked(self, event: CloseAsked, now: float) -> None:
         self._is_closing = True
         self._acknowledge()
         self._send(CloseComputation(self._declared.computation))
+        if self._is_away:
+            self._end_now([*self._pending], 'cancelled: its cluster was closed')
+            if not self._is_known:  # no scheduler has anything of it
+                self._out.append(SayClosed())
+
+    def _end_now(self, ids: list[int], reason: str) -> None:
+        """End jobs that nobody can be asked about; a scheduler that comes back is told."""
+        self._forget(ids)
+        if ids:
+            self._out.append(SettleUnrun(ids, JobStatus.CANCELLED, reason))
 
     # the scheduler's answers
 
     def _started(self, message: JobsStarted) -> None:
-        self._unsettled.started(message.node, message.ids)
-        self._out.append(MarkStarted(message.node, message.ids))
+        moved = self._unsettled.elsewhere(message.node, message.ids)
+        if moved:
+            reason = 'the node that had it is gone, or has come back without it'
+            self._out.append(MarkRequeued(moved, reason))
+        fresh = self._unsettled.started(message.node, message.ids)
+        if fresh:  # a scheduler that has taken over tells of each once more
+            self._out.append(MarkStarted(message.node, fresh))
 
     def _requeued(self, message: JobsRequeued) -> None:
         self._unsettled.left(message.ids)
@@ -294,9 +358,10 @@ class ClusterCore:
         pending = [job in self._pending for job in message.ids]
         if any(pending):
             self._forget(message.ids)
-            self._out.append(SettleJobs(message if all(pending) else part_of(message, pending)))
-        self._letters.setdefault(message.node, []).append(message.letter)
-        self._kept_bytes += sum(map(len, message.outcomes))
+            believed = message if all(pending) else part_of(message, pending)
+            self._out.append(SettleJobs(believed))
+            self._letters.believed(believed)
+        self._letters.took(message.node, message.letter, sum(map(len, message.outcomes)))
 
     def _provisional(self, message: JobsProvisional) -> None:
         self._out.append(DeliverProvisional(message))
@@ -311,8 +376,10 @@ class ClusterCore:
         self._forget(ids)
         if ids:
             self._out.append(SettleUnrun(ids, message.status, message.reason))
+            if self._keeping:
+                self._out.append(StoreUnrun(ids, message.status, message.reason))
         if message.letter:
-            self._letters.setdefault('', []).append(message.letter)
+            self._letters.took('', message.letter)
 
     def _forget(self, ids: list[int]) -> None:
         """These jobs have ended."""
@@ -322,9 +389,11 @@ class ClusterCore:
             self._cancelled.difference_update(ids)
 
     def _of_files(self, message: FileMessage) -> None:
+        self._asked.of_files(message)
         self._out.append(HearOfFiles(message))
 
     def _computation_closed(self, message: ComputationClosed) -> None:
         """Nothing of it is left anywhere: nodes keep no letters for which we could thank them."""
-        self._letters.clear()
+        self._out += self._letters.stored()
+        self._letters.take(self._declared.computation)
         self._out.append(SayClosed())

@@ -1,57 +1,31 @@
 """A computation as its scheduler sees it: the jobs that wait and the jobs that are with nodes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 
+from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.jobqueue import JobQueue
-from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, SubmitJobs
+from nodeserver.core.jobrecord import NO_DATA, Entry, JobRecord, payload_of
+from nodeserver.core.messages import (
+    ORDINARY,
+    DeclareComputation,
+    JobOptions,
+    KnownNode,
+    ResubmitJobs,
+    SubmitJobs,
+)
 from nodeserver.core.pace import Pace
 from nodeserver.core.shareddata import DataStock
+from nodeserver.core.takeover import Takeover
+from nodeserver.core.undelivered import Undelivered
 from nodeserver.core.values import ONE_CPU
 
 NOTICE_DELAY = 2.0  # how long nothing may happen before its user is told why
 NOTICE_INTERVAL = 60.0
 PATIENCE = 1.0  # seconds without room after which a job with needs is placed without
-_NO_DATA: list[int] = []
+ATTEMPTS_OF_AN_EPOCH = 1 << 10  # numbers; so that no attempt of before is taken for one of ours
 
 
-class JobRecord:
-    """A job that was tried, is being stopped or has a wish of its own.
-
-    All others are an id and their bytes, also while they are with a node: thousands of records
-    cost the garbage collector more than the jobs cost the core.
-    """
-
-    __slots__ = (
-        'attempt',
-        'failures',
-        'manifest',
-        'options',
-        'payload',
-        'pinned',
-        'shared',
-        'stopping',
-    )
-
-    def __init__(
-        self,
-        payload: bytes,
-        pinned: str,
-        options: JobOptions = ORDINARY,
-        shared: list[int] = _NO_DATA,
-        manifest: bytes = b'',
-    ) -> None:
-        self.payload = payload
-        self.pinned = pinned
-        self.options = options
-        self.shared = shared  # ids of its data
-        self.manifest = manifest  # of its files
-        self.attempt = 0
-        self.failures = 0  # retries that are used up
-        self.stopping = False
-
-
-Entry = bytes | JobRecord
 Portion = tuple[list[int], list[int], list[bytes]]  # jobs: their ids, attempts and payloads
 
 
@@ -59,6 +33,7 @@ class Computation:
     """The queue of one computation and the records of its jobs."""
 
     __slots__ = (
+        'attempts_from',
         'client',
         'closing',
         'crowds_at',
@@ -77,6 +52,7 @@ class Computation:
         'jobs',
         'knock_at',
         'needs_more',
+        'nodes',
         'notice_at',
         'noticed_at',
         'pace',
@@ -85,9 +61,13 @@ class Computation:
         'pinned',
         'places',
         'queue',
+        'recorded',
         'remarks',
+        'rewrite_at',
         'specs',
+        'takeover',
         'talks_of_files',
+        'undelivered',
         'waiting',
         'watched_until',
     )
@@ -124,26 +104,74 @@ class Computation:
         self.figures_at = now  # from when on its user is told again what nodes have to spare
         self.is_told_figures = False  # as the pulses bring them that were asked for last
         self.watched_until = 0.0  # somebody looks at its nodes until then
+        # who takes it over gives attempts numbers that nobody before has given
+        self.attempts_from = declared.epoch * ATTEMPTS_OF_AN_EPOCH
+        self.takeover: Takeover | None = None  # as long as it is not over
+        self.undelivered = Undelivered()
+        self.nodes: dict[str, KnownNode] = {}  # at which it was opened, as was recorded
+        self.recorded = 0  # placements, since they were written anew
+        self.rewrite_at = 0  # when there are more
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""
-        node, ids, options = message.node, message.ids, message.options
+        node, ids = message.node, message.ids
         queue = self.pinned.setdefault(node, JobQueue()) if node else self.queue
-        queue.extend(ids, options.priority)
+        queue.extend(ids, message.options.priority)
+        self.waiting.update(zip(ids, self.entries(message), strict=True))
+
+    def queue_entries(self, node: str, entries: Mapping[int, Entry], priority: int) -> None:
+        """Queue jobs of before, as if they had just been submitted."""
+        queue = self.pinned.setdefault(node, JobQueue()) if node else self.queue
+        queue.extend(entries, priority)
+        self.waiting.update(entries)
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether nodes are looked for."""
+        return not self.closing or self.takeover is not None
+
+    def seeks(self, node: NodeRecord) -> bool:
+        """Whether a node may have something of before, whatever `nodes` says."""
+        return self.takeover is not None and self.takeover.is_known(node)
+
+    @property
+    def takes_all_again(self) -> bool:
+        """Whether each job can be run again: it was not taken over from somebody before."""
+        return not self.declared.resumes
+
+    def payload_of(self, job: int) -> bytes:
+        """The arguments of a job that is with a node; b'' if they are not at hand any more."""
+        return payload_of(self.jobs[job])
+
+    def entries(self, message: SubmitJobs | ResubmitJobs) -> Sequence[Entry]:
+        """What is kept of each of these jobs; what they ask for is noted."""
+        node, ids, options = message.node, message.ids, message.options
         has_needs = message.shared or message.manifests
-        if node or has_needs or (options is not ORDINARY and options != ORDINARY):
-            self.has_pinned |= bool(node)
-            self.has_shared |= bool(message.shared)
-            self.has_manifests |= bool(message.manifests)
-            self.has_timeouts |= options.timeout > 0
-            self.has_retries |= options.retries > 0
-            self.has_priorities |= options.priority != 0
-            shared = message.shared or [_NO_DATA] * len(ids)
-            manifests = message.manifests or [b''] * len(ids)
-            rows = zip(ids, message.payloads, shared, manifests, strict=True)
-            self.waiting.update((job, JobRecord(p, node, options, d, m)) for job, p, d, m in rows)
-        else:
-            self.waiting.update(zip(ids, message.payloads, strict=True))
+        if not (node or has_needs or (options is not ORDINARY and options != ORDINARY)):
+            return message.payloads
+        self.has_pinned |= bool(node)
+        self.has_shared |= bool(message.shared)
+        self.has_manifests |= bool(message.manifests)
+        self.has_timeouts |= options.timeout > 0
+        self.has_retries |= options.retries > 0
+        self.has_priorities |= options.priority != 0
+        shared = message.shared or [NO_DATA] * len(ids)
+        manifests = message.manifests or [b''] * len(ids)
+        rows = zip(message.payloads, shared, manifests, strict=True)
+        return [self.new_record(p, node, options, d, m) for p, d, m in rows]
+
+    def new_record(
+        self,
+        payload: bytes,
+        pinned: str = '',
+        options: JobOptions = ORDINARY,
+        shared: list[int] = NO_DATA,
+        manifest: bytes = b'',
+    ) -> JobRecord:
+        """The record of a job that has not been tried here."""
+        record = JobRecord(payload, pinned, options, shared, manifest)
+        record.attempt = self.attempts_from
+        return record
 
     def stock(self) -> DataStock:
         """Where its shared data are."""
@@ -173,7 +201,7 @@ class Computation:
         """
         waiting, jobs, places = self.waiting, self.jobs, self.places
         self.queue.head(waiting)
-        line = self.queue.line
+        line, first = self.queue.line, self.attempts_from + 1
         ids: list[int] = []
         attempts: list[int] = []
         payloads: list[bytes] = []
@@ -190,7 +218,7 @@ class Computation:
                 attempts.append(entry.attempt)
                 payloads.append(entry.payload)
             else:
-                attempts.append(1)
+                attempts.append(first)
                 payloads.append(entry)
         return ids, attempts, payloads
 
@@ -220,8 +248,8 @@ class Computation:
         """The record of a job that is with a node, and is not like the others any more."""
         entry = self.jobs[job]
         if not isinstance(entry, JobRecord):
-            entry = self.jobs[job] = JobRecord(entry, '')
-            entry.attempt = 1
+            entry = self.jobs[job] = self.new_record(entry)
+            entry.attempt += 1
         return entry
 
     def wishes(self, ids: list[int]) -> tuple[list[float], list[list[int]]]:
@@ -258,6 +286,7 @@ class Computation:
         """Let jobs wait again, ahead of those that were never tried."""
         for job in reversed(ids):
             self.waiting[job] = record = self.record(job)
+            record.attempt = max(record.attempt, self.attempts_from)
             pinned = record.pinned
             queue = self.pinned.setdefault(pinned, JobQueue()) if pinned else self.queue
             queue.put_first(job, record.options.priority)
@@ -272,6 +301,15 @@ class Computation:
         """Drop the ids of cancelled jobs from the queues, now that no other job waits."""
         self.queue.clear()
         self.pinned.clear()
+
+    def repin(self, before: str, node: str) -> None:
+        """A node is known by another id now: the jobs that wait for it wait for that one."""
+        for job in self.pinned.pop(before, ()):
+            record = self.waiting.get(job)
+            if isinstance(record, JobRecord):
+                record.pinned = node
+                queue = self.pinned.setdefault(node, JobQueue())
+                queue.extend((job,), record.options.priority)
 
     def waiting_for(self, node: str) -> int:
         """How many jobs wait for the node named so."""
@@ -301,10 +339,10 @@ class Computation:
 
     def are_current(self, ids: list[int], attempts: list[int], node: str) -> list[bool]:
         """Which attempts in a message from this node are those to believe still (D4)."""
-        jobs, places = self.jobs, self.places
+        jobs, places, first = self.jobs, self.places, self.attempts_from + 1
         return [
             places.get(job) == node
-            and attempt == (entry.attempt if isinstance(entry := jobs[job], JobRecord) else 1)
+            and attempt == (entry.attempt if isinstance(entry := jobs[job], JobRecord) else first)
             for job, attempt in zip(ids, attempts, strict=True)
         ]
 

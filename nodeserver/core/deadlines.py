@@ -25,6 +25,8 @@ class Deadlines:
 
     def __init__(self, fleet: Recruiting, watching: Watching) -> None:
         self.pulse_at = 0.0
+        # computations whose clients are away -> when they are not waited for any more
+        self.absences: dict[int, float] = {}
         self.closing: dict[int, float] = {}  # computation -> when its client stops waiting
         self._nodes, self._computations = fleet.nodes, fleet.computations
         self._watching, self._relays = watching, fleet.discovery.relays
@@ -59,9 +61,12 @@ class Deadlines:
             raise InvariantBroken(f'due at {self._next}, or rather at {self._earliest()}')
 
     def _earliest(self) -> float | None:
-        comps = [comp for comp in self._computations.values() if not comp.closing]
-        times = [at for comp in comps for at in (comp.ping_at, comp.knock_at, comp.notice_at)]
+        comps = [comp for comp in self._computations.values() if comp.is_looking]
+        times = [at for comp in comps for at in (comp.ping_at, comp.knock_at)]
+        times += [comp.notice_at for comp in comps if not comp.closing]
+        times += [comp.takeover.lost_at for comp in comps if comp.takeover is not None]
         times += self.closing.values()
+        times += self.absences.values()
         times.append(self._relays.due_at)
         if self._nodes:
             times += self.pulse_at, self._watching.due_at

@@ -9,6 +9,7 @@ from nodeserver.core.events import (
     StopAsked,
 )
 from nodeserver.core.hosted import Hosted
+from nodeserver.core.kept import Shelf
 from nodeserver.core.messages import Farewell, NodeEnding
 from nodeserver.core.nodeevents import (
     OwnerGone,
@@ -28,7 +29,8 @@ class Departure:
         hosted: dict[int, Hosted],
         emit: Callable[[Effect], None],
         workplace: Workplace,
-        drop: Callable[[Hosted], None],
+        leave: Callable[[Hosted], None],
+        shelf: Shelf,
     ) -> None:
         self.reason = ''  # why the node ends, in words; '' as long as it does not
         self.is_over = False
@@ -36,7 +38,9 @@ class Departure:
         self._hosted = hosted
         self._emit = emit
         self._workplace = workplace
-        self.drop = drop  # what ends a computation here
+        self.leave = leave  # what ends a computation here
+        self._shelf = shelf
+        self._is_orphaned = False  # whoever started the node is gone: it ends what it has begun
         self._deadline = inf
 
     @property
@@ -64,6 +68,7 @@ class Departure:
     def owner_gone(self, event: OwnerGone, now: float) -> None:
         """The program that started the node for itself has ended."""
         self._deadline = now + ORPHAN_SECONDS
+        self._is_orphaned = True
         self.begin('the program that started this node has ended')
 
     def begin(self, reason: str) -> None:
@@ -72,17 +77,20 @@ class Departure:
         for peer in self._peers:
             self._emit(Send(peer, NodeEnding(reason)))
         for hosted in self._hosted.values():
-            if hosted.waiting:
+            if hosted.waiting and not self._is_orphaned:
                 self._workplace.give_back(hosted, hosted.waiting, self.words)
 
     def end_if_done(self, now: float) -> None:
         """End once nothing runs and every outcome was taken, or nobody is left to take it."""
         if self.reason and not self.is_over:
             busy = any(
-                hosted.running or (hosted.letters and not hosted.orphaned)
+                hosted.running
+                or (hosted.letters and not hosted.orphaned)
+                or (hosted.waiting and self._is_orphaned)
                 for hosted in self._hosted.values()
             )
-            if not busy or now >= self._deadline:
+            awaits = len(self._shelf) if self._is_orphaned else self._shelf.awaits(self._peers)
+            if not (busy or awaits) or now >= self._deadline:
                 self._end()
 
     def _end(self) -> None:
@@ -91,5 +99,5 @@ class Departure:
         for peer in self._peers:
             self._emit(Send(peer, Farewell(self.reason, begun)))
         for hosted in self._hosted.values():
-            self.drop(hosted)
+            self.leave(hosted)
         self._emit(Stop(self.reason))

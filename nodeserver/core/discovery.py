@@ -87,13 +87,15 @@ class Discovery:
 
     def ping_due(self, comp: Computation, now: float) -> None:
         """Ask for nodes if this computation's next ping is due, and set the one after."""
-        if now < comp.ping_at or comp.closing:
+        if now < comp.ping_at or not comp.is_looking:
             return
         declared = comp.declared
         named = [spec for spec in comp.specs if '*' not in spec.pattern]
         targets = [(spec.pattern, spec.port) for spec in named]
         # a machine that is named may be a relay's, which listens beside a node of the machine
         targets += [(s.pattern, RELAY_PORT) for s in named if s.port == declared.node_port]
+        if comp.takeover is not None:
+            targets += [place for place in comp.takeover.places() if place not in targets]
         wild = any('*' in s.pattern for s in comp.specs)
         self._emit(Ping(targets, declared.node_port if wild else 0))
         comp.ping_at = now + self._ping_pause(comp)
@@ -109,6 +111,8 @@ class Discovery:
 
     def _misses_some(self, comp: Computation) -> bool:
         """Whether the link to one of its nodes is broken, which may have moved."""
+        if comp.takeover is not None:
+            return True
         return any(
             node.broken_at is not None and comp.id in node.uses for node in self._nodes.values()
         )
@@ -186,7 +190,8 @@ class Discovery:
 
     def _connect_if_wanted(self, node: NodeRecord, now: float) -> None:
         wanted = any(
-            matching_spec(comp.specs, node) is not None for comp in self._computations.values()
+            matching_spec(comp.specs, node) is not None or comp.seeks(node)
+            for comp in self._computations.values()
         )
         if wanted and not node.asked and not node.refusal:
             node.asked = True

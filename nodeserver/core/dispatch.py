@@ -1,10 +1,10 @@
-"""Handing out jobs: whose turn it is, which node gets the job, and what is taken back.
+"""Handing out jobs: which node gets the next one, and what is taken back.
 
-Computations with waiting jobs stand in a ring and place a few jobs at each turn (deficit round
-robin), so that one with a million jobs does not hold up one with ten.
+Whose job is the next one `fairness` says, so that one with a million jobs does not hold up one
+with ten.
 """
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from math import inf
@@ -12,13 +12,13 @@ from math import inf
 from nodeserver.core.computation import PATIENCE, Computation, Portion
 from nodeserver.core.effects import Effect, Send
 from nodeserver.core.errors import InvariantBroken
+from nodeserver.core.fairness import Order
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.messages import DropData, JobsStarted, RunJobs, ShareData
 from nodeserver.core.policy import Placement
 from nodeserver.core.recalls import Recalls
 from nodeserver.core.recruiting import Recruiting
 
-QUANTUM = 4  # jobs a computation may place before the next one has its turn
 MOST_LOOKED_AT = 16  # nodes that are looked at for one that suits a computation better
 
 Plan = dict[tuple[str, int], Portion]  # by node and computation
@@ -30,29 +30,37 @@ _NO_MANIFESTS: list[bytes] = []
 class Dispatch:
     """Places waiting jobs on the nodes of a fleet."""
 
-    def __init__(self, fleet: Recruiting, emit: Callable[[Effect], None]) -> None:
+    def __init__(self, fleet: Recruiting, emit: Callable[[Effect], None], order: Order) -> None:
         self._fleet = fleet
         self._emit = emit
-        self._placement = Placement()
-        # computations with waiting jobs, in turn; a plain dict would pass the deleted ones again
-        self._ring: OrderedDict[int, Computation] = OrderedDict()
+        self._placement = self._make_placement()
+        self._order = order
         # of this turn
         self._now = 0.0
         self._left = 0  # jobs that wait to be placed, of all computations
         self._deepest = 0  # most rounds of jobs that one with jobs there may hold; 0: to be found
         self._looks = 0  # nodes that may yet be looked at for a place behind shorter jobs
+        self._names: dict[int, deque[str]] = {}  # of nodes that may have room for pinned jobs
         self.recalls = Recalls(self._placement, emit, self._count_pinned)
+
+    def _make_placement(self) -> Placement:
+        return Placement()
 
     def _count_pinned(self, computation: int, node: str) -> int:
         return self._fleet.computations[computation].count_pinned_on(node)
 
     def enlist(self, comp: Computation) -> None:
         """A computation has waiting jobs."""
-        self._ring[comp.id] = comp
+        if comp.id not in self._fleet.held_back:
+            self._order.enlist(comp)
 
     def withdraw(self, comp: Computation) -> None:
         """A computation has no jobs to place any more."""
-        self._ring.pop(comp.id, None)
+        self._order.withdraw(comp)
+
+    def client_changed(self, comp: Computation) -> None:
+        """A computation was taken over: whoever was its client has no part in it any more."""
+        self._order.client_changed(comp)
 
     def place(self, node: NodeRecord) -> None:
         """Enter a node where its load belongs, or take it out if nothing can run on it."""
@@ -72,13 +80,13 @@ class Dispatch:
         """Jobs of a computation are no longer with a node."""
         if count:
             node.release(comp.id, count)
-            self._placement.move(node)
+            self._placement.move(node, comp)
 
     def ended(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs have ended on a node: it may have some to give back now."""
         self.recalls.moved(node, comp.id)
         node.release(comp.id, count)
-        self._placement.move(node)
+        self._placement.move(node, comp)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the loads of nodes are not the jobs that are with them."""
@@ -95,34 +103,35 @@ class Dispatch:
 
     def run(self, now: float) -> None:
         """Place what waits; then take back what a node that is idle even so could run."""
-        if self._ring:
+        if self._order.waiting:
             self._now = now
             self._allocate()
         self.recalls.run(now)
 
     def _allocate(self) -> None:
         plan: Plan = {}
-        ring, stuck = self._ring, 0
-        self._left = sum(len(comp.waiting) for comp in ring.values())
+        order = self._order
+        self._left = sum(len(comp.waiting) for comp in order.waiting.values())
         self._deepest, self._looks = 0, MOST_LOOKED_AT
-        while ring and stuck < len(ring):
-            computation, comp = ring.popitem(last=False)
+        order.begin()
+        while (comp := order.next()) is not None:
             placed = self._place_some(comp, plan)
-            if comp.waiting:
-                ring[computation] = comp
-                stuck = 0 if placed else stuck + 1
-                if (stuck == 1 or not self._looks) and self._is_full():
-                    if self._looks:  # a round would end where it began
-                        ring.move_to_end(computation, last=False)
-                    break  # else the next ones may look in the next turn
-            else:
+            is_first_in_vain = order.put_back(comp, placed)
+            if not comp.waiting:
                 comp.forget_cancelled()
+            elif (is_first_in_vain or not self._looks) and self._is_full():
+                if self._looks:  # a round would end where it began
+                    order.put_first(comp)
+                break  # else the next ones may look in the next turn
+        order.end()
+        self._names.clear()
+        self._fleet.records.placed(plan)  # before anything of it is sent
         for (node, computation), portion in plan.items():
             self._announce(self._fleet.computations[computation], node, portion)
 
     def _is_full(self) -> bool:
-        """Whether no node has room for any computation in the ring, certainly."""
-        for comp in self._ring.values():
+        """Whether no node has room for any computation that waits, certainly."""
+        for comp in self._order.waiting.values():
             rounds = comp.pace.jobs_per_cpu()
             if comp.has_no_patience(self._now):
                 return False
@@ -178,17 +187,19 @@ class Dispatch:
     def _place_some(self, comp: Computation, plan: Plan) -> int:
         """Place one turn's worth of jobs of a computation; how many found a place.
 
-        One that is alone in the ring has nobody to be fair to.  Short jobs go out many at a time,
-        first to free cpus, then to each node its share of those that are left.
+        Short jobs go out many at a time, first to free cpus, then to each node its share of those
+        that are left.
         """
         rounds = comp.pace.jobs_per_cpu()
+        most = self._order.portion(comp, rounds)
         placed = 0
         if comp.pinned:
-            names = comp.pinned_nodes()
-            placed = sum(self._place_pinned(comp, name, rounds, plan) for name in names)
-        # where a job for one node may come before the second one, only the first is placed
-        is_mixed = comp.has_priorities and bool(comp.pinned)
-        most = 1 if rounds == 1 or is_mixed else QUANTUM if self._ring else len(comp.waiting)
+            limit = most if self._order.limits_pinned else len(comp.waiting)
+            placed = self._place_pinned(comp, rounds, plan, limit)
+            if self._order.limits_pinned:
+                most -= placed
+            if comp.has_priorities:
+                most = min(most, 1)  # one for a single node may come before the second one
         while most > 0 and comp.waiting:
             node, room = self._best(comp, rounds)
             if node is None:
@@ -202,25 +213,47 @@ class Dispatch:
             placed += count
             most -= count
         if placed:
-            comp.crowds_at = inf
+            self._found_room(comp, placed)
         return placed
+
+    def _found_room(self, comp: Computation, placed: int) -> None:
+        comp.crowds_at = inf
 
     def _share(self, comp: Computation, node: NodeRecord) -> int:
         """How many jobs go to a node before the next one has its turn: first to its free cpus."""
         free = node.free_for(comp.id)
         return free if free > 0 else 1 + self._left // len(self._placement)
 
-    def _place_pinned(self, comp: Computation, name: str, rounds: int, plan: Plan) -> int:
+    def _place_pinned(self, comp: Computation, rounds: int, plan: Plan, most: int) -> int:
+        """Place jobs that are for one node each; how many found room there."""
+        if comp.has_priorities:  # one that has to wait for a more urgent one may come after that
+            names = deque(comp.pinned_nodes())
+        else:
+            if comp.id not in self._names:
+                self._names[comp.id] = deque(comp.pinned_nodes())
+            names = self._names[comp.id]
+        placed = 0
+        while names and placed < most:
+            placed += self._place_on(comp, names[0], rounds, plan, most - placed)
+            if placed < most:
+                names.popleft()  # nodes only become fuller in a turn
+        return placed
+
+    def _place_on(self, comp: Computation, name: str, rounds: int, plan: Plan, most: int) -> int:
         job, placed = comp.next_for(name), 0
         node = self._fleet.named(name, comp) if job is not None else None
-        while job is not None and node is not None:
-            if node.room(comp.id, rounds) <= 0 and not self._crowds(comp, node):
+        while job is not None and node is not None and placed < most:
+            if self._room(comp, node, rounds) <= 0 and not self._crowds(comp, node):
                 break
             if comp.is_outranked(name):  # by a job that finds room, here at least
                 break
             placed += self._give(comp, node, comp.dispatch(job, node.id), plan)
             job = comp.next_for(name)
         return placed
+
+    def _room(self, comp: Computation, node: NodeRecord, rounds: int) -> int:
+        """How many jobs of a computation a node may be given."""
+        return node.room(comp.id, rounds)
 
     def _best(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
         """The least busy node that has room for jobs of a computation, and how much."""
@@ -289,7 +322,7 @@ class Dispatch:
         count = len(portion[0])
         self._left -= count
         node.take(comp.id, count)
-        self._placement.move(node)
+        self._placement.move(node, comp)
         others = plan.setdefault((node.id, comp.id), portion)
         if others is not portion:
             others[0].extend(portion[0])

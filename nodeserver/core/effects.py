@@ -72,6 +72,13 @@ class ReleaseFiles:
 
 
 @value
+class EndTransfers:
+    """Nobody is at the other end any more: what is under way ends, and what lies there stays."""
+
+    computation: int
+
+
+@value
 class CloseFiles:
     """End all transfers of a computation."""
 
@@ -320,6 +327,11 @@ class TellNode:
 
 
 @value
+class TakeBackNotice:
+    """What was last said of a difficulty is over."""
+
+
+@value
 class AskAllocation:
     """Call the user's `NodeAllocate.allocate` for a node."""
 
@@ -345,6 +357,7 @@ Effect = (
     | HearOfFiles
     | OpenFiles
     | ReleaseFiles
+    | EndTransfers
     | CloseFiles
     | Ping
     | Knock
@@ -376,5 +389,6 @@ Effect = (
     | AskAllocation
     | SayClosed
     | SettleRequest
+    | TakeBackNotice
     | RecoveryEffect
 )

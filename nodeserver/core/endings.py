@@ -8,6 +8,7 @@ from nodeserver.core.dispatch import Dispatch
 from nodeserver.core.effects import Effect, Send
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.messages import JobsRequeued, JobsRetried, JobsSettled, Message, StopJobs
+from nodeserver.core.records import Records
 from nodeserver.core.retries import sort_lost
 from nodeserver.core.status import JobStatus
 
@@ -15,17 +16,31 @@ from nodeserver.core.status import JobStatus
 class Endings:
     """Ends jobs, or has them wait again, and tells their client."""
 
-    def __init__(self, dispatch: Dispatch, emit: Callable[[Effect], None]) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        records: Records,
+        emit: Callable[[Effect], None],
+        is_shared: bool = False,
+    ) -> None:
         self._dispatch = dispatch
+        self._records = records
         self._emit = emit
+        self._is_shared = is_shared  # clients may be away, and are told when they are back
 
     def _send(self, peer: str, message: Any) -> None:
         self._emit(Send(peer, message))
 
     def settle(self, comp: Computation, ids: list[int], status: JobStatus, reason: str) -> None:
         """Tell the client of jobs that ended without an outcome."""
-        if ids:
-            self._send(comp.client, JobsSettled(comp.id, ids, int(status), reason))
+        if not ids:
+            return
+        message = JobsSettled(comp.id, ids, int(status), reason)
+        if self._is_shared:
+            message = comp.undelivered.numbered(message)
+        if comp.takeover is not None:
+            comp.takeover.settled.update(ids)
+        self._send(comp.client, message)
 
     def cancel(self, comp: Computation, jobs: list[int]) -> None:
         """The user takes jobs back, wherever they are."""
@@ -51,8 +66,9 @@ class Endings:
         comp.settle(stopped)
         text = 'cancelled' if begun else 'cancelled before it started'
         self.settle(comp, stopped, JobStatus.CANCELLED, text)
-        again = [job for job in ids if job in comp.jobs]
+        again = self._without_unfit(comp, [job for job in ids if job in comp.jobs], reason)
         if again:
+            self._records.note(comp, '', again)
             comp.requeue(again)
             self._dispatch.enlist(comp)
             requeued: Message = JobsRequeued(comp.id, again, reason)
@@ -60,6 +76,20 @@ class Endings:
                 outcomes, reasons = [b''] * len(again), [reason] * len(again)
                 requeued = JobsRetried(comp.id, again, outcomes, reasons)
             self._send(comp.client, requeued)
+
+    def _without_unfit(self, comp: Computation, ids: list[int], reason: str) -> list[int]:
+        """End jobs that cannot be run again, or are not to be: only what had begun is wanted."""
+        if comp.takes_all_again:
+            return ids
+        lacking = [job for job in ids if not comp.payload_of(job)]
+        rest = [job for job in ids if comp.payload_of(job)]
+        unwanted, again = (rest, []) if comp.declared.collects else ([], rest)
+        comp.settle(lacking + unwanted)
+        text = f'{reason}; its arguments are gone'
+        self.settle(comp, lacking, JobStatus.CANCELLED, text)
+        text = f'{reason}; only what had been started was asked for'
+        self.settle(comp, unwanted, JobStatus.CANCELLED, text)
+        return again
 
     def give_up(
         self,

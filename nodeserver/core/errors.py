@@ -79,10 +79,16 @@ class NodesMissing(DispyError, TimeoutError):  # noqa: N818
 class PortBusy(DispyError, OSError):  # noqa: N818
     """A port that was asked for by number is taken by another program."""
 
-    def __init__(self, port: int, address: str, option: str) -> None:
+    def __init__(
+        self,
+        port: int,
+        address: str,
+        option: str,
+        advice: str = 'or leave it out to have a free one taken',
+    ) -> None:
         super().__init__(
             f'port {port} at {address or "every address"} is in use by another program: '
-            f'choose another with {option}, or leave it out to have a free one taken'
+            f'choose another with {option}, {advice}'
         )
         self.port, self.address = port, address
 
@@ -97,6 +103,34 @@ class CertificateError(KeyFileError):
 
 class FileRefused(DispyError, OSError):  # noqa: N818
     """A file may not be put, or cannot be taken, where it was asked for."""
+
+
+class DatabaseError(DispyError, OSError):
+    """A file of the package's own records cannot be used; the text names it and says why."""
+
+
+class DatabaseExposed(DatabaseError):  # noqa: N818
+    """It is not this user's alone: others can read or replace it, or it is a link."""
+
+
+class DatabaseBusy(DatabaseError):  # noqa: N818
+    """Another program has it open."""
+
+
+class DatabaseForeign(DatabaseError):  # noqa: N818
+    """It is something else: no database at all, or that of another program."""
+
+
+class DatabaseVersionUnknown(DatabaseError):  # noqa: N818
+    """Another version of this package has written it, in a way that this one cannot read."""
+
+
+class DatabaseDamaged(DatabaseError):  # noqa: N818
+    """It is not whole, or does not hold what it should."""
+
+
+class DatabaseUnwritable(DatabaseError):  # noqa: N818
+    """It cannot be made or written: the disk is full, or there is no permission."""
 
 
 class ConfigurationError(DispyError, ValueError):
@@ -124,6 +158,10 @@ class NotCarried(PeerRefused):
     def __init__(self, words: str, is_certain: bool = False) -> None:
         super().__init__(words)
         self.is_certain = is_certain
+
+
+class SchedulerRefused(PeerRefused):
+    """The scheduler of a `SharedJobCluster`, or who answers in its place, turns it away."""
 
 
 # our own fault

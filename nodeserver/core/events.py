@@ -2,16 +2,19 @@
 
 from dataclasses import field
 
+from nodeserver.core.clientevents import SchedulerMissed as SchedulerMissed
 from nodeserver.core.deaths import MemoryKill
 from nodeserver.core.filemessages import FileMessage
 from nodeserver.core.messages import ORDINARY, Availability, JobOptions, Message
 from nodeserver.core.nodeevents import (
     ClockRead,
     CpusChosen,
+    KeptFound,
     OwnerGone,
     PauseAsked,
     ReleaseAsked,
 )
+from nodeserver.core.recoveryevents import PlacementsKnown as PlacementsKnown
 from nodeserver.core.values import value
 
 # links
@@ -373,12 +376,15 @@ Event = (
     | DataDropped
     | CancelAsked
     | RequestMade
+    | SchedulerMissed
     | CloseAsked
     | AvailabilityMeasured
     | StopAsked
     | OwnerGone
+    | KeptFound
     | ClockRead
     | CpusChosen
     | PauseAsked
     | ReleaseAsked
+    | PlacementsKnown
 )

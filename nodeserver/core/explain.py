@@ -3,6 +3,7 @@
 from nodeserver.core.computation import NOTICE_DELAY, Computation
 from nodeserver.core.fleet import NodeRecord, NodeUse, UseState, matches_address, matching_spec
 from nodeserver.core.recruiting import Recruiting
+from nodeserver.core.sharing import Sharing
 from nodeserver.core.values import ONE_CPU
 
 KEY_ADVICE = (
@@ -25,10 +26,14 @@ _USELESS = (
 )
 
 
-def explain(fleet: Recruiting, comp: Computation, now: float) -> list[str]:
+def explain(fleet: Recruiting, comp: Computation, now: float, sharing: Sharing) -> list[str]:
     """Say where a computation stands: its jobs, each node, and what to do if there is none."""
     ready, strangers = fleet.discovery.ready_count(comp), _strangers(fleet, comp)
-    lines = [_jobs_line(fleet, comp, ready), *_priority_lines(comp)]
+    if sharing.is_held_back(comp):
+        counts = f'{_count(len(comp.waiting), "job")} waiting, {len(comp.jobs)} on nodes'
+        return [f'{comp.declared.name}: {counts}', *sharing.lines(comp)]
+    lines = [_jobs_line(fleet, comp, ready), *_priority_lines(comp), *sharing.lines(comp)]
+    lines += comp.takeover.words(now) if comp.takeover is not None else []
     lines += _pinned_lines(fleet, comp, list(comp.pinned_nodes()), now)
     others = [node for node in fleet.nodes.values() if _is_of_no_element(node, comp)]
     wanted = [node for node in fleet.nodes.values() if not _is_of_no_element(node, comp)]
@@ -55,12 +60,13 @@ def _is_of_no_element(node: NodeRecord, comp: Computation) -> bool:
     return comp.id not in node.uses and matching_spec(comp.specs, node) is None
 
 
-def notice(fleet: Recruiting, comp: Computation, now: float) -> str:
+def notice(fleet: Recruiting, comp: Computation, now: float, sharing: Sharing) -> str:
     """What the user should be told without asking; '' if all goes well."""
     if not fleet.discovery.ready_count(comp):
-        return '\n  '.join(explain(fleet, comp, now))
+        return '\n  '.join(explain(fleet, comp, now, sharing))
     useless = [name for name in comp.pinned_nodes() if _is_useless(fleet.named(name, comp), comp)]
-    told = _pinned_lines(fleet, comp, useless, now) + _slow_lines(fleet, comp, now)[:MOST_NAMES]
+    told = comp.takeover.words(now) if comp.takeover is not None else []
+    told += _pinned_lines(fleet, comp, useless, now) + _slow_lines(fleet, comp, now)[:MOST_NAMES]
     lines = '\n  '.join(told)
     return f'{comp.declared.name}: {lines}' if lines else ''
 
@@ -182,6 +188,8 @@ def standing(node: NodeRecord, comp: Computation, now: float) -> str:
             return node.refusal
         if matching_spec(comp.specs, node) is None:
             return 'found, but it matches no element of `nodes`; `allocate_node()` adds it'
+        if node.details is not None:
+            return 'not used yet: the computation waits for its turn'
         return 'found, connected, waiting for its details' if node.connected else 'connecting'
     match use.state:
         case UseState.READY:
@@ -192,6 +200,8 @@ def standing(node: NodeRecord, comp: Computation, now: float) -> str:
             return f'cannot run this computation: {use.reason}; `resetup_node()` tries again'
         case UseState.UNWANTED:
             return f'not used: {use.reason}; `allocate_node()` asks again'
+        case UseState.EMPTY:
+            return 'has nothing more of this computation: what it had was collected'
         case UseState.ASKING:
             return 'waiting for the answer of `allocate()`, which runs behind other callbacks'
         case UseState.OPENING:

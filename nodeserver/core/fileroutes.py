@@ -40,6 +40,12 @@ class FileRoutes:
         if comp.talks_of_files:
             self._emit(Send(comp.client, FilesFailed(comp.id, node.id, OWN_FILES, reason)))
 
+    def client_back(self, comp: Computation) -> None:
+        """A client was away: what was sent to it meanwhile is lost."""
+        for node in self._fleet.nodes.values():
+            if comp.id in node.uses:
+                self.node_gone(node, comp, 'the connection to the scheduler was lost')
+
     def _to_node(self, peer: str, message: Any, now: float) -> None:
         node = self._fleet.nodes.get(message.node)
         comp = self._fleet.computations.get(message.computation)

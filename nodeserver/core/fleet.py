@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from nodeserver.core.demands import capacity, misfit
-from nodeserver.core.messages import Availability, NodeDetails, NodeSpec
+from nodeserver.core.messages import Availability, KnownNode, NodeDetails, NodeSpec
 from nodeserver.core.values import ONE_CPU, Resources, value
 
 _NO_DATA: frozenset[int] = frozenset()
@@ -25,6 +25,7 @@ class UseState(StrEnum):
     DEALLOCATED = 'deallocated'  # open there, and no more jobs go there: its client wants that
     DRAINING = 'draining'  # to be closed there once what runs has ended
     CLOSING = 'closing'
+    EMPTY = 'empty'  # nothing is there any more, and nothing new is to run
     DISMISSED = 'dismissed'  # nothing is there, and its client wants that
 
 
@@ -79,6 +80,7 @@ class NodeRecord:
         'heard_at',
         'id',
         'is_capped',
+        'known',
         'load',
         'loads',
         'local_path',
@@ -126,6 +128,7 @@ class NodeRecord:
         self.opened_at: dict[int, float] = {}  # when those were sent that are not ready yet
         self.is_capped = False  # some computation may use, or has used, only part of its cpus
         self.owes_pulse = False  # what it says next answers one, and not just a look at figures
+        self.known: KnownNode | None = None
         self.bucket = NOWHERE  # `Placement` alone looks at it
         self.heard(now)
 
@@ -255,6 +258,18 @@ class NodeRecord:
         if index is None or specs[index].asks_client:
             return self.cpus
         return cpus_of(specs[index], self.cpus)
+
+    def as_known(self) -> KnownNode:
+        """Where it is, for those who look for it later; the same object as long as it is there."""
+        port = self.asked_port or self.port
+        known = self.known
+        if known is None or (known.address, known.port, known.via) != (
+            self.address,
+            port,
+            self.via,
+        ):
+            known = self.known = KnownNode(self.id, self.address, port, self.via)
+        return known
 
     @property
     def has_called(self) -> bool:

@@ -4,16 +4,17 @@ queue ──▶ worker.held ──▶ outcomes of this turn ──▶ letter ─
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from math import inf
 
-from nodeserver.core.deaths import describe_overrun
 from nodeserver.core.effects import Effect, GiveJobs, OpenTemplate, Report, Send
 from nodeserver.core.events import TemplateNoted
 from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.messages import JobsDone, JobsProvisional, NodeNotice, OpenComputation
+from nodeserver.core.nodejob import NodeJob as NodeJob
+from nodeserver.core.nodejob import Worker as Worker
 from nodeserver.core.pace import Pace
 from nodeserver.core.shareddata import HeldData
 from nodeserver.core.status import JobStatus
@@ -22,8 +23,6 @@ from nodeserver.core.values import ONE_CPU
 _MOST_REOPENINGS = 3  # in a row, without a job that ended meanwhile
 _MOST_VAIN_WORKERS = 100  # in a row, that ended before they began a job
 _REMEMBERED_STOPS = 10_000
-_NONE: list[int] = []
-_NOTHING: list[bytes] = []
 _FINISHED, _TERMINATED = int(JobStatus.FINISHED), int(JobStatus.TERMINATED)
 
 
@@ -34,96 +33,6 @@ class HostedState(StrEnum):
     READY = 'ready'
     REOPENING = 'reopening'  # its template died; another follows once nothing of it is left
     CLOSING = 'closing'
-
-
-class NodeJob:
-    """One attempt of a job on this node."""
-
-    __slots__ = (
-        'attempt',
-        'awaits_files',
-        'contents',
-        'has_files',
-        'id',
-        'kill_at',
-        'kill_step',
-        'number',
-        'payload',
-        'shared',
-        'stopping',
-        'timeout',
-    )
-
-    def __init__(self, job: int, attempt: int, payload: bytes, timeout: float = 0.0) -> None:
-        self.id = job
-        self.attempt = attempt
-        self.payload = payload
-        self.timeout = timeout  # 0: none
-        self.number = 0  # among the jobs that its worker was given, from 1
-        self.shared: list[int] = _NONE  # ids of its data
-        self.contents: list[bytes] = _NOTHING  # of these, once all are here
-        self.has_files = False  # of its own, which go with it
-        self.awaits_files = False
-        self.stopping = False  # its user took it back
-        self.kill_step = 0
-        self.kill_at = 0.0
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether it is being ended, or is to be."""
-        return self.stopping or self.kill_step > 0
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether it is being ended because it ran for too long."""
-        return self.kill_step > 0 and not self.stopping
-
-    def end(self, raised: bool, seconds: float) -> tuple[JobStatus, str]:
-        """How the job has ended that its process reports, and what there is to say of it."""
-        if self.stopping:
-            return JobStatus.CANCELLED, 'cancelled'
-        if self.is_overdue and (raised or seconds > self.timeout):
-            return JobStatus.TERMINATED, describe_overrun(self.timeout)
-        return (JobStatus.TERMINATED if raised else JobStatus.FINISHED), ''
-
-
-class Worker:
-    """A forked process and the jobs it was given, the first of which it is in."""
-
-    __slots__ = ('given', 'held', 'id', 'memory_used', 'recalled_to', 'stuck_in')
-
-    def __init__(self, worker: int) -> None:
-        self.id = worker
-        self.held: deque[NodeJob] = deque()
-        self.given = 0  # jobs, over its whole life
-        self.recalled_to = 0  # the last job that it was told to skip if it had not begun it
-        self.stuck_in = 0  # the job behind which others had to be taken back
-        self.memory_used = 0  # more than was asked for: it is killed for that
-
-    def take(self, jobs: list[NodeJob]) -> None:
-        """Note jobs that it is given."""
-        for number, job in enumerate(jobs, self.given + 1):
-            job.number = number
-        self.given += len(jobs)
-        self.held.extend(jobs)
-
-    @property
-    def is_recalling(self) -> bool:
-        """Whether it may still skip jobs that it holds."""
-        return len(self.held) > 1 and self.held[1].number <= self.recalled_to
-
-    @property
-    def is_open(self) -> bool:
-        """Whether more jobs may be put behind the one that it is in."""
-        head = self.held[0]
-        return not (head.is_ending or head.number == self.stuck_in or self.is_recalling)
-
-    def give_up(self, first: int, last: int) -> list[NodeJob]:
-        """Take out the jobs of these numbers, which it has not begun."""
-        back = [job for job in self.held if first <= job.number <= last]
-        if back:
-            self.held = deque(job for job in self.held if not first <= job.number <= last)
-        return back
 
 
 class Hosted:
@@ -137,9 +46,12 @@ class Hosted:
         'data',
         'denied_at',
         'forking',
+        'formerly',
         'has_files',
         'id',
         'idle',
+        'idle_at',
+        'keeps',
         'letters',
         'needs_more',
         'opened',
@@ -149,6 +61,7 @@ class Hosted:
         'queue',
         'released',
         'reopenings',
+        'returned',
         'returns',
         'scheduler',
         'state',
@@ -159,7 +72,7 @@ class Hosted:
         'workers',
     )
 
-    def __init__(self, scheduler: str, opened: OpenComputation) -> None:
+    def __init__(self, scheduler: str, opened: OpenComputation, last_letter: int = 0) -> None:
         self.id = opened.computation
         self.scheduler = scheduler
         self.opened = opened
@@ -167,6 +80,10 @@ class Hosted:
         self.denied_at = inf  # since when its next job waits for more than there is free
         self.state = HostedState.OPENING
         self.orphaned = False  # its scheduler is gone
+        self.keeps = False  # its letters go to the spool: nobody may be there to take them
+        self.idle_at = inf  # since when nothing of it runs or waits, as it is orphaned
+        self.returned: dict[int, int] = {}  # job -> attempt: they will not run here
+        self.formerly: tuple[str, ...] = ()  # peer ids of this node that had it before
         self.returns = False  # it is closed to be opened again
         self.takes_all = False  # it may use all cpus, however many they are
         self.queue: deque[NodeJob] = deque()
@@ -184,7 +101,7 @@ class Hosted:
         self.used_seconds = 0.0  # that its jobs took; `Turns` says from where on
         self.stopped_ahead: dict[int, int] = {}  # job -> attempt told to stop before it came
         self.letters: dict[int, JobsDone] = {}  # sent, not acknowledged
-        self._letter = 0
+        self._letter = last_letter
         self._done = JobsDone(self.id, '', 0, [], [], [], [], [], [])
         self._provisional = JobsProvisional(self.id, '', [], [], [])
 
@@ -227,6 +144,45 @@ class Hosted:
         self.queue.clear()
         self.data.clear()
 
+    @property
+    def last_letter(self) -> int:
+        """Number of the latest letter."""
+        return self._letter
+
+    def lose_holder(self) -> None:
+        """What is all here can go on without a scheduler; jobs that lack something cannot."""
+        self.orphaned = self.keeps = True
+        self.idle_at = inf
+        self.will_not_run(self.data.lacking.values())
+        self.data.clear()
+        self.stopped_ahead.clear()  # the next scheduler may count attempts anew
+        self.owed = 0
+        if self.awaits_files:  # of which no template will be made
+            self.will_not_run(self.queue)
+            self.queue.clear()
+            self.released.clear()  # all of that is ended with the computation's own
+
+    def will_not_run(self, jobs: Iterable[NodeJob]) -> None:
+        """Remember jobs for the next scheduler that have not begun, and will not here."""
+        jobs = list(jobs)
+        self.let_go(jobs)
+        self.returned.update((job.id, job.attempt) for job in jobs)
+
+    def held_jobs(self) -> list[NodeJob]:
+        """All jobs that run, or wait for a cpu."""
+        return [job for worker in self.workers.values() for job in worker.held] + list(self.queue)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether its scheduler is there, and wants it."""
+        return not self.orphaned and self.state is not HostedState.CLOSING
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether jobs can be run, now or after a template that died is replaced."""
+        is_replaced = self.reopenings > 0 and self.state is not HostedState.CLOSING
+        return self.state is HostedState.READY or is_replaced
+
     def order(self) -> OpenTemplate:
         """What has a template made for it."""
         opened = self.opened
@@ -257,7 +213,7 @@ class Hosted:
     def begin_reopening(self) -> bool:
         """Whether a template that died may have a successor; it was in use, and not too often."""
         was_ready = self.state is HostedState.READY or self.reopenings
-        if not was_ready or self.orphaned or self.reopenings >= _MOST_REOPENINGS:
+        if not was_ready or self.reopenings >= _MOST_REOPENINGS:
             return False
         self.reopenings += 1
         self.forking = 0

@@ -45,7 +45,7 @@ class Knocking:
 
     def due(self, comp: Computation, now: float) -> None:
         """Knock at the places from which no answer has come in time."""
-        if now < comp.knock_at or comp.closing:
+        if now < comp.knock_at or not comp.is_looking:
             return
         comp.knock_at = inf
         known = {place for node in self._nodes.values() for place in node.places}
@@ -104,7 +104,7 @@ class Knocking:
 
     def unwanted(self) -> None:
         """A computation is closed: knock no more where no other one looks for nodes."""
-        open_ones = (comp for comp in self._computations.values() if not comp.closing)
+        open_ones = (comp for comp in self._computations.values() if comp.is_looking)
         wanted = {place for comp in open_ones for place in (*_named(comp), *_relays(comp))}
         for place in self._tried.keys() - wanted:
             self._stop(place)
@@ -132,7 +132,9 @@ class Knocking:
 
 def _named(comp: Computation) -> Iterator[Place]:
     """Where a computation looks for one node each, and not for any that is there."""
-    return ((spec.pattern, spec.port) for spec in comp.specs if '*' not in spec.pattern)
+    yield from ((spec.pattern, spec.port) for spec in comp.specs if '*' not in spec.pattern)
+    if comp.takeover is not None:
+        yield from comp.takeover.places()
 
 
 def _relays(comp: Computation) -> Iterator[Place]:

@@ -1,49 +1,24 @@
 """The nodes that a scheduler knows of, a row each, in the words by which it decides (V03)."""
 
-from dataclasses import dataclass
-
 from nodeserver.core.computation import Computation
 from nodeserver.core.explain import KEY_ADVICE, places, standing
 from nodeserver.core.fleet import NodeRecord, UseState, matches_address
+from nodeserver.core.noderows import NodeList as NodeList
+from nodeserver.core.noderows import NodeRow as NodeRow
+from nodeserver.core.noderows import NodeUsage as NodeUsage
 from nodeserver.core.recruiting import Recruiting
 
 
-@dataclass(frozen=True, slots=True)
-class NodeUsage:
-    """How a node stands with one computation."""
+def list_nodes(fleet: Recruiting, now: float, client: str | None = None) -> NodeList:
+    """List the nodes that were found, and then those that answered but can be of no use.
 
-    computation: int
-    name: str  # of the computation
-    is_met: bool  # whether it is one that the computation wants, and that has told about itself
-    is_used: bool  # whether its jobs can run there
-    words: str  # why not, or how far its cpus are in use
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRow:
-    """A node as people are told of it; None where it has not told, or nobody here can know."""
-
-    name: str
-    address: str
-    cpus: int | None  # that it offers
-    free: int | None  # of these, how many no job of this scheduler has
-    memory: int | None  # bytes that jobs can have there in all
-    memory_free: int | None
-    usages: tuple[NodeUsage, ...]
-    words: str = ''  # why it can be of no use to anybody here
-
-
-@dataclass(frozen=True, slots=True)
-class NodeList:
-    """The nodes that were found, and where they were looked for, by computation."""
-
-    rows: tuple[NodeRow, ...]
-    places: dict[int, str]
-
-
-def list_nodes(fleet: Recruiting, now: float) -> NodeList:
-    """List the nodes that were found, and then those that answered but can be of no use."""
-    computations = [comp for comp in fleet.computations.values() if not comp.closing]
+    Of the computations, all or those of one client are named.
+    """
+    computations = [
+        comp
+        for comp in fleet.computations.values()
+        if not comp.closing and client in (None, comp.client)
+    ]
     rows = [_row(node, computations, now) for node in fleet.nodes.values()]
     rows += _strangers(fleet, computations)
     return NodeList(tuple(rows), {comp.id: places(comp) for comp in computations})

@@ -21,6 +21,7 @@ process and the client opens the payloads in them.
 
 from dataclasses import field
 
+from nodeserver.core.askmessages import AskMessage
 from nodeserver.core.clustermessages import (
     AllocateAsk as AllocateAsk,
 )
@@ -93,6 +94,9 @@ class DeclareComputation:
     resubmits: int = 0  # jobs in the `ResubmitJobs` that follow
     exclusive: bool = False  # it wants all nodes for itself
     nodes: list[KnownNode] = field(default_factory=list)  # that may have something of it
+    # where its program waits for a scheduler that looks for it; 0: nowhere
+    port: int = 0
+    hosts: list[str] = field(default_factory=list)  # empty: where its connection comes from
 
 
 @value
@@ -139,6 +143,8 @@ class CloseComputation:
 
     computation: int
     again: bool = False  # to a node: it is to be opened there anew
+    # to a node: as if its scheduler were lost, what runs goes on and outcomes are kept
+    keeps: bool = False
 
 
 @value
@@ -190,6 +196,7 @@ class OpenComputation:
     resumes: bool = False  # what is here of it is to be handed over
     collects: bool = False  # if nothing is, it is not to be opened
     yields: bool = False  # to the scheduler that has it, if that gives signs of life
+    client: int = 0  # computations with the same number share one part; 0: each has its own
 
 
 @value
@@ -387,4 +394,5 @@ Message = (
     | OutputTaken
     | AskDiagnosis
     | Diagnosis
+    | AskMessage
 )

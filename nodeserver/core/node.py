@@ -40,10 +40,10 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.figures import Figures
 from nodeserver.core.fleetmessages import LimitCpus
+from nodeserver.core.handover import Handovers
 from nodeserver.core.hosted import Hosted, HostedState, limit_cpus, noted
 from nodeserver.core.liveoutput import LiveOutput
 from nodeserver.core.messages import (
-    AcknowledgeOutcomes,
     CloseComputation,
     ComputationClosed,
     ComputationReady,
@@ -51,6 +51,7 @@ from nodeserver.core.messages import (
     DropData,
     Farewell,
     JobsReturned,
+    NodeEnding,
     NodePaused,
     OpenComputation,
     OutputTaken,
@@ -59,10 +60,18 @@ from nodeserver.core.messages import (
     ShareData,
     StopJobs,
 )
-from nodeserver.core.nodeevents import ClockRead, CpusChosen, OwnerGone, PauseAsked, ReleaseAsked
+from nodeserver.core.nodeevents import (
+    ClockRead,
+    CpusChosen,
+    KeptFound,
+    OwnerGone,
+    PauseAsked,
+    ReleaseAsked,
+)
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules, Peer
 from nodeserver.core.nodefiles import NodeFiles
-from nodeserver.core.nodestatus import held_by, refused, status_lines
+from nodeserver.core.nodestatus import NodeFigures, count_figures, refused, status_lines
+from nodeserver.core.openings import Openings
 from nodeserver.core.shift import Shift
 from nodeserver.core.silence import Silence
 from nodeserver.core.workplace import Workplace
@@ -76,12 +85,19 @@ class NodeCore:
         self._peers: dict[str, Peer] = {}
         self._hosted: dict[int, Hosted] = {}
         self._out: list[Effect] = []
+        self._now = 0.0
         self._files = NodeFiles(facts, self._hosted, self._out.append, self._fail)
         self._arrivals = Arrivals(self._hosted, self._files.place)
         self._workplace = Workplace(facts, self._hosted, self._out.append)
         shared = (self._peers, self._hosted)
-        self._departure = Departure(*shared, self._out.append, self._workplace, self._drop)
+        self._handovers = Handovers(facts.id, *shared, self._files, self._out.append)
+        self._shelf = self._handovers.shelf
+        self._departure = Departure(
+            *shared, self._out.append, self._workplace, self._leave, self._shelf
+        )
         self._shift = Shift(rules, *shared, self._workplace, self._departure, self._out.append)
+        deciding = self._handovers, self._departure, self._shift
+        self._openings = Openings(*deciding, lambda: self._facts, self._drop)
         self._silence = Silence(self._peers, rules.zombie_seconds)
         self._figures = Figures(self._out.append, self._peers, self.status)
         self._live_output = LiveOutput(facts.id, self._hosted, self._out.append)
@@ -113,20 +129,21 @@ class NodeCore:
             CloseAsked: self._shift.close,
             StopAsked: self._departure.asked,
             OwnerGone: self._departure.owner_gone,
+            KeptFound: self._shelf.found,
             **self._files.events,
             AvailabilityMeasured: self._figures.measured,
         }
 
     def _message_table(self) -> dict[type[Any], Callable[[str, Any, float], None]]:
         return {
-            OpenComputation: self._open,
+            OpenComputation: self._openings.open,
             RunJobs: self._run,
             StopJobs: self._stop_jobs,
             RecallJobs: self._recall,
             LimitCpus: partial(limit_cpus, self._hosted),
             ShareData: self._arrivals.share,
             DropData: self._arrivals.drop,
-            AcknowledgeOutcomes: self._acknowledged,
+            **self._handovers.messages,
             CloseComputation: self._close,
             OutputTaken: self._live_output.taken,
             **self._figures.messages,
@@ -138,6 +155,7 @@ class NodeCore:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in what happened and answer what is to be done."""
+        self._now = now
         self._events[type(event)](event, now)
         return self._take()
 
@@ -146,6 +164,8 @@ class NodeCore:
         for hosted in self._hosted.values():
             provisional = hosted.take_provisional(self._facts.id)
             letter = hosted.take_letter(self._facts.id)
+            if hosted.keeps:
+                self._shelf.store(hosted, now)
             if not hosted.orphaned:
                 if provisional is not None:
                     self._send(hosted.scheduler, provisional)
@@ -154,14 +174,15 @@ class NodeCore:
         self._workplace.run(now)
         for hosted in self._hosted.values():  # also of jobs that go back, before they come again
             self._files.release(hosted)
-        self._end_orphans()
+        self._end_orphans(now)
         self._shift.end_turn()
         self._departure.end_if_done(now)
         return self._take()
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        due = min(self._workplace.next_kill(), self._departure.deadline(), self._silence.deadline())
+        parts = (self._departure, self._silence, self._handovers)
+        due = min(self._workplace.next_kill(), *(part.deadline() for part in parts))
         return due if due != inf else None
 
     def check(self) -> None:
@@ -194,7 +215,9 @@ class NodeCore:
         self._peers[event.peer] = Peer(now, event.address)
         self._silence.begins(now)
         self._send(event.peer, self._facts.details(self._figures.latest))
-        if self._shift.closed:
+        if self._departure.reason:
+            self._send(event.peer, NodeEnding(self._departure.reason))
+        elif self._shift.closed:
             self._send(event.peer, NodePaused(self._shift.closed))
 
     def _peer_lost(self, event: PeerLost, now: float) -> None:
@@ -206,70 +229,29 @@ class NodeCore:
             text = f'the program that used this node is gone: {event.reason}'
             self._out.append(Report(levels.WARNING, text))
         for hosted in held:
-            hosted.orphaned = True
-            hosted.forget_waiting()
-            self._files.close(hosted)
+            self._handovers.lose_holder(hosted)
+        self._handovers.peer_lost(event.peer)
         if held:
             self._shift.holder_gone()
 
     def _farewell(self, peer: str, message: Farewell, now: float) -> None:
         self._peers.pop(peer, None)
         self._shift.peer_left(peer)
-        for hosted in self._hosted.values():
-            if hosted.scheduler == peer:
+        for hosted in [h for h in self._hosted.values() if h.scheduler == peer]:
+            if hosted.opened.collects:  # it has not closed it: somebody else will collect the rest
+                self._handovers.lose_holder(hosted)
+            else:
                 self._drop(hosted)
+        self._handovers.farewell(peer)
         self._out.append(Disconnect(peer))
 
-    def _end_orphans(self) -> None:
-        """An orphan's running jobs may end; then it is closed, and the node is free."""
-        for hosted in self._hosted.values():
-            if hosted.orphaned and hosted.state is not HostedState.CLOSING and not hosted.running:
-                if hosted.letters:
-                    count = sum(len(letter.ids) for letter in hosted.letters.values())
-                    text = f'{hosted.opened.name}: nobody is left to take {count} results'
-                    self._out.append(Report(levels.WARNING, text))
-                self._drop(hosted)
-
-    def _holder(self) -> Hosted | None:
-        return next(iter(self._hosted.values()), None)
+    def _end_orphans(self, now: float) -> None:
+        """Close what a lost scheduler has left, once all of it has ended: the node is free."""
+        is_wanted = bool(self._departure.reason) or any(p.waits for p in self._peers.values())
+        for hosted in list(self._handovers.idle(now, is_wanted)):
+            self._leave(hosted)
 
     # computations
-
-    def _open(self, peer: str, message: OpenComputation, now: float) -> None:
-        holder = self._holder()
-        before = self._hosted.get(message.computation)
-        if before is not None and not before.orphaned and before.state is not HostedState.CLOSING:
-            return
-        if self._departure.reason:
-            self._refuse(peer, message, 'failed', self._departure.words)
-        elif message.python != self._facts.python:
-            text = (
-                f'it runs Python {self._facts.python} and the program Python {message.python}: '
-                f'start dispynode with Python {message.python}'
-            )
-            self._refuse(peer, message, 'failed', text)
-        elif words := self._facts.misfit(message):
-            self._refuse(peer, message, 'failed', words)
-        elif not message.package:  # no function is pickled to nothing
-            self._refuse(peer, message, 'failed', 'it has no memory left for the function')
-        elif before is not None:
-            # the scheduler lost us meanwhile and has given up the jobs that run here
-            self._drop(before)
-            self._peers[peer].waits = True
-            self._refuse(peer, message, 'busy', 'it ends what it ran before the connection broke')
-        elif self._shift.closed:
-            self._peers[peer].waits = True
-            self._refuse(peer, message, 'busy', self._shift.closed)
-        elif holder is not None and holder.scheduler != peer:
-            self._peers[peer].waits = True
-            self._refuse(peer, message, 'busy', held_by(holder))
-        else:
-            hosted = self._hosted[message.computation] = Hosted(peer, message)
-            self._shift.client_came(peer)
-            self._files.open(hosted)
-
-    def _refuse(self, peer: str, message: OpenComputation, kind: str, reason: str) -> None:
-        self._send(peer, ComputationRefused(message.computation, kind, reason))
 
     def _template_ready(self, event: TemplateReady, now: float) -> None:
         hosted = self._hosted.get(event.computation)
@@ -293,12 +275,15 @@ class NodeCore:
     def _fail(self, hosted: Hosted, reason: str) -> None:
         """A computation cannot be run here (any more)."""
         self._workplace.give_back(hosted, hosted.waiting, reason)
-        self._send(hosted.scheduler, ComputationRefused(hosted.id, 'failed', reason))
-        self._drop(hosted)
+        if not hosted.orphaned:
+            self._send(hosted.scheduler, ComputationRefused(hosted.id, 'failed', reason))
+        self._retire(hosted)
 
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
         hosted = self._hosted.get(message.computation)
         if hosted is None or hosted.scheduler != peer:
+            if self._shelf.held_by(peer, message.computation):
+                self._shelf.forget(message.computation)
             has_cause = bool(self._hosted or self._shift.closed)
             self._peers[peer].waits = self._peers[peer].waits and has_cause
             self._send(peer, ComputationClosed(message.computation))
@@ -307,11 +292,29 @@ class NodeCore:
             self._drop(hosted)
 
     def _drop(self, hosted: Hosted) -> None:
-        """End what runs of a computation and remove it; `TemplateClosed` completes this."""
+        """End all of a computation, and keep nothing of it."""
+        self._shelf.forget(hosted.id)
+        hosted.keeps = False
+        hosted.letters.clear()
+        self._end(hosted)
+
+    def _retire(self, hosted: Hosted) -> None:
+        """End what runs of a computation; what nobody has taken is kept for its client."""
+        self._handovers.retire(hosted, self._now)
+        self._end(hosted)
+
+    def _leave(self, hosted: Hosted) -> None:
+        """End what runs of a computation, for a reason that is not its client's."""
+        if hosted.keeps:
+            self._retire(hosted)
+        else:
+            self._drop(hosted)
+
+    def _end(self, hosted: Hosted) -> None:
+        """Remove a computation from the cpus; `TemplateClosed` completes this."""
         before, hosted.state = hosted.state, HostedState.CLOSING
         if before is not HostedState.CLOSING:
             hosted.forget_waiting()
-            hosted.letters.clear()
             self._files.close(hosted)
             if before is not HostedState.REOPENING:  # its template is being closed already
                 self._out.append(CloseTemplate(hosted.id))
@@ -324,6 +327,7 @@ class NodeCore:
             hosted.state = HostedState.OPENING
             self._out.append(hosted.order())
             return
+        self._handovers.closed(hosted, now)
         del self._hosted[hosted.id]
         if hosted.scheduler in self._peers:
             self._send(hosted.scheduler, ComputationClosed(hosted.id))
@@ -351,12 +355,6 @@ class NodeCore:
         else:
             self._workplace.recall(hosted, message.count)
 
-    def _acknowledged(self, peer: str, message: AcknowledgeOutcomes, now: float) -> None:
-        hosted = self._hosted.get(message.computation)
-        if hosted is not None and hosted.scheduler == peer:
-            for letter in message.letters:
-                hosted.letters.pop(letter, None)
-
     def _stop_jobs(self, peer: str, message: StopJobs, now: float) -> None:
         hosted = self._hosted.get(message.computation)
         if hosted is None or hosted.scheduler != peer:
@@ -369,8 +367,9 @@ class NodeCore:
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
         self._workplace.kill_due(now)
         for name in self._silence.too_long(now):
-            begun = {h.id: h.begun_ids() for h in self._hosted.values() if h.scheduler == name}
-            # if it lives, it learns what it may run elsewhere
+            held = [hosted for hosted in self._hosted.values() if hosted.scheduler == name]
+            # if it lives, it learns what it may run elsewhere: what waits here goes on as well
+            begun = {h.id: h.begun_ids() + [job.id for job in h.queue] for h in held}
             self._send(name, Farewell(self._silence.words, begun))
             self._peer_lost(PeerLost(name, self._silence.words), now)
             self._out.append(Disconnect(name))
@@ -387,10 +386,15 @@ class NodeCore:
         for peer in self._peers:
             self._send(peer, self._facts.details(self._figures.latest))
 
+    def figures(self) -> NodeFigures:
+        """Count what the node does."""
+        what = self._hosted.values(), self._peers.values(), len(self._shelf), self._departure.words
+        return count_figures((self._facts.cpus, self._workplace.busy), *what)
+
     def status(self) -> list[str]:
         """Say in words who holds the node and what it does."""
         cpus = (self._facts.cpus, self._workplace.busy)
         lines = status_lines(cpus, self._hosted.values(), self._peers.values())
-        ending = self._departure.words
-        told = [ending] if ending else self._shift.words
-        return [f'{self._facts.name}: {lines[0]}', *told, *lines[1:]]
+        told = [self._departure.words] if self._departure.words else self._shift.words
+        kept = self._shelf.lines(self._now)
+        return [f'{self._facts.name}: {lines[0]}', *told, *lines[1:], *kept]

@@ -1,5 +1,6 @@
 """What happens to a node as a whole: its clock, and the wishes of whoever runs it."""
 
+from nodeserver.core.messages import OpenComputation
 from nodeserver.core.values import value
 
 
@@ -32,3 +33,17 @@ class ReleaseAsked:
 @value
 class OwnerGone:
     """The program that started this node for itself has ended."""
+
+
+@value
+class KeptFound:
+    """The spool holds letters of a computation, which an earlier run of this node has kept.
+
+    Parallel columns: numbers of the letters, and how many jobs each is of.
+    """
+
+    opened: OpenComputation  # as it was kept
+    letters: list[int]
+    jobs: list[int]
+    age: float  # seconds since the first of them was kept
+    formerly: tuple[str, ...]  # peer ids of this node then

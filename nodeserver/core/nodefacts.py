@@ -28,8 +28,19 @@ class NodeFacts:
         who = (self.name, self.cpus, self.platform, self.python)
         return NodeDetails(*who, availability, self.memory, len(self.gpus))
 
-    def misfit(self, opened: OpenComputation) -> str:
+    def unfit(self, opened: OpenComputation) -> str:
         """Why no job of a computation could ever run here; '' if it can."""
+        if opened.python != self.python:
+            return (
+                f'it runs Python {self.python} and the program Python {opened.python}: '
+                f'start dispynode with Python {opened.python}'
+            )
+        words = self._misfit(opened)
+        if not words and not opened.package:  # no function is pickled to nothing
+            return 'it has no memory left for the function'
+        return words
+
+    def _misfit(self, opened: OpenComputation) -> str:
         cpus = min(self.cpus, opened.cpus)
         return misfit(opened.resources, cpus, self.memory, len(self.gpus))
 

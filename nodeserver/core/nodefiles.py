@@ -12,7 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from nodeserver.core.arrivals import enqueue
-from nodeserver.core.effects import CloseFiles, Effect, HearOfFiles, OpenFiles, ReleaseFiles, Send
+from nodeserver.core.effects import (
+    CloseFiles,
+    Effect,
+    EndTransfers,
+    HearOfFiles,
+    OpenFiles,
+    ReleaseFiles,
+    Send,
+)
 from nodeserver.core.events import FileOffered, FilesToSay
 from nodeserver.core.filemessages import (
     OWN_FILES,
@@ -80,6 +88,14 @@ class NodeFiles:
         if hosted.released:
             transfers, hosted.released = hosted.released, []
             self._emit(ReleaseFiles(hosted.id, transfers))
+
+    def lose_holder(self, hosted: Hosted) -> None:
+        """End all transfers of a computation, but leave what its jobs have here."""
+        if hosted.awaits_files:
+            self.close(hosted)
+            hosted.has_files = False  # whoever takes it over sends them anew
+        elif hosted.has_files:
+            self._emit(EndTransfers(hosted.id))
 
     def close(self, hosted: Hosted) -> None:
         """End all transfers of a computation."""

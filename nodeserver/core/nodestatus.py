@@ -1,6 +1,7 @@
 """Who holds a node and what it does, in words for whoever runs it."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from nodeserver.core import levels
 from nodeserver.core.effects import Report
@@ -27,9 +28,34 @@ def status_lines(
     return lines
 
 
+@dataclass(frozen=True, slots=True)
+class NodeFigures:
+    """What a node does, for those who watch it."""
+
+    cpus: int
+    busy: int  # of these
+    running: int  # jobs
+    waiting: int
+    programs: int  # that are connected
+    kept: int  # computations whose outcomes nobody has fetched
+    ending: str  # why it takes no more jobs for good
+
+
+def count_figures(
+    cpus: tuple[int, int],
+    hosted: Collection[Hosted],
+    peers: Collection[Peer],
+    kept: int,
+    ending: str,
+) -> NodeFigures:
+    """Count what there is."""
+    running, waiting = sum(each.running for each in hosted), sum(each.waiting for each in hosted)
+    return NodeFigures(*cpus, running, waiting, len(peers), kept, ending)
+
+
 def held_by(holder: Hosted) -> str:
     """Name the client that has the node."""
-    gone = ', which is gone: its running jobs end first' if holder.orphaned else ''
+    gone = ', which is gone: its jobs end first' if holder.orphaned else ''
     return f'held by {holder.opened.owner}{gone}'
 
 

@@ -23,12 +23,13 @@ class Pace:
     a cpu, empty all queues.
     """
 
-    __slots__ = ('_peak', '_per_cpu', '_typical')
+    __slots__ = ('_peak', '_per_cpu', '_typical', 'used_seconds')
 
     def __init__(self) -> None:
         self._peak = -1.0  # nothing known
         self._typical = -1.0
         self._per_cpu = 1  # 0: to be found out anew
+        self.used_seconds = 0.0  # by all jobs
 
     def learn(self, seconds: list[float]) -> None:
         """Take in the lengths of the jobs of one report."""
@@ -37,6 +38,9 @@ class Pace:
         peak = middle = seconds[0]
         if len(seconds) > 1:
             peak, middle = max(seconds), sorted(seconds)[len(seconds) // 2]
+            self.used_seconds += sum(seconds)
+        else:
+            self.used_seconds += peak
         self._peak = peak if peak > self._peak else 0.9 * self._peak + 0.1 * peak
         known = self._typical >= 0
         self._typical = 0.7 * self._typical + 0.3 * middle if known else middle

@@ -35,5 +35,8 @@ class Passing:
 
     def to_node(self, peer: str, message: AcknowledgeOutcomes | OutputTaken, now: float) -> None:
         """Hand on what a client says to one node."""
+        comp = self._fleet.computations.get(message.computation)
+        if comp is not None and isinstance(message, AcknowledgeOutcomes):
+            comp.undelivered.acknowledged(message.node, message.letters)
         if message.node in self._fleet.nodes:
             self._emit(Send(message.node, message))

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import chain
 
+from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NOWHERE, NodeRecord
 
 ROUND = 4  # in quarters
@@ -35,8 +36,11 @@ class Placement:
             self._count += 1
             self._insert(node, ROUND * node.load // node.cpus)
 
-    def move(self, node: NodeRecord) -> None:
-        """Move a node to where its load belongs, behind its equals; no harm if it is not in."""
+    def move(self, node: NodeRecord, comp: Computation | None = None) -> None:
+        """Move a node to where its load belongs, behind its equals; no harm if it is not in.
+
+        It is said of which computation it has more or fewer jobs than before.
+        """
         quarters, before = ROUND * node.load // node.cpus, node.bucket
         if quarters == before:
             self._buckets[quarters].move_to_end(node)

@@ -8,6 +8,8 @@ it.  One that cannot write says so on the log, and the work goes on.
     node       KeepComputation, KeepLetters ... ──▶ spool
 """
 
+from enum import IntEnum
+
 from nodeserver.core.events import JobsSubmitted
 from nodeserver.core.messages import DeclareComputation, JobsDone, OpenComputation
 from nodeserver.core.recoverymessages import KnownNode
@@ -63,6 +65,15 @@ class ForgetComputation:
 # a cluster in the user's program
 
 
+class Keeping(IntEnum):
+    """What a cluster stores of its jobs."""
+
+    NOTHING = 0
+    ENDS = 1  # so that it is known which of those that were placed have not ended
+    JOBS = 2  # which there are, too: who schedules them is elsewhere
+    ALL = 3  # arguments and outcomes too, so that a program can go on where this one ended
+
+
 @value
 class StoreJobs:
     """Jobs are about to be submitted."""
@@ -84,6 +95,21 @@ class StoreUnrun:
     ids: list[int]
     status: int
     reason: str
+
+
+@value
+class StoreData:
+    """Jobs are about to name these data."""
+
+    data: int
+    content: bytes
+
+
+@value
+class DropStored:
+    """No job names these data any more."""
+
+    ids: list[int]
 
 
 @value
@@ -150,6 +176,8 @@ RecoveryEffect = (
     | StoreJobs
     | StoreOutcomes
     | StoreUnrun
+    | StoreData
+    | DropStored
     | StoreEpoch
     | KeepComputation
     | KeepLetters

@@ -31,9 +31,12 @@ from nodeserver.core.messages import (
     Notice,
     OpenComputation,
 )
+from nodeserver.core.records import Records
 from nodeserver.core.status import NodeStatus
+from nodeserver.core.takeover import Takeover
 from nodeserver.core.values import ONE_CPU
 
+COLLECTING = 'only what it has of it is asked for'
 PULSE_INTERVAL = 5.0  # seconds (D17)
 MOST_REMARKS = 100  # of all nodes, on one computation
 # the computation has so many cpus there, or will have
@@ -51,10 +54,14 @@ class Recruiting:
     ) -> None:
         self.nodes: dict[str, NodeRecord] = {}
         self.computations: dict[int, Computation] = {}
+        self.records = Records(self.computations, emit)
+        self.number_of: Callable[[str], int] = lambda client: 0  # what nodes know a client by
+        self.held_back: dict[int, Computation] = {}  # those of them that may not start yet
         self.discovery = Discovery(self.nodes, self.computations, emit)
         self.discovery.is_tls = is_tls
         self._emit = emit
         self._use_changed = use_changed
+        self.is_shared = False  # it claims nodes for clients, and not for a program of its own
 
     def named(self, name: str, comp: Computation) -> NodeRecord | None:
         """The node with this id, or one of these lines as address or name, used by this one."""
@@ -130,20 +137,35 @@ class Recruiting:
 
     def offer(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """Match a node against `nodes`; open the computation there, or ask the client first."""
-        if comp.closing or node.details is None:
+        if node.details is None:
+            return
+        resumes = self._is_to_resume(node, comp)
+        if comp.closing:
+            if resumes:
+                self._have_dropped(node, comp, now)
+            return
+        is_gathering = comp.takeover is not None and comp.takeover.is_gathering
+        if is_gathering or comp.id in self.held_back:
+            return  # what it said of jobs would not be understood yet
+        if comp.declared.collects and not resumes:
             return
         if node.id in comp.dismissed:  # it was lost meanwhile, and is back
             node.uses[comp.id] = use_in(UseState.DISMISSED, 0, comp.dismissed[node.id])
             return
-        details = node.details
         index = matching_spec(comp.specs, node)
-        if index is None:
+        if resumes:
+            self._open(node, comp, node.share_of(comp.id, comp.specs), now)
+        elif index is not None and comp.specs[index].asks_client:
+            node.uses[comp.id] = use_in(UseState.ASKING, 0)
+            self.ask(node, comp)
+        elif index is not None:
+            self._open(node, comp, cpus_of(comp.specs[index], node.details.cpus), now)
+
+    def ask(self, node: NodeRecord, comp: Computation) -> None:
+        """Have the client say how much of a node it wants."""
+        index, details = matching_spec(comp.specs, node), node.details
+        if index is None or details is None:
             return
-        spec = comp.specs[index]
-        if not spec.asks_client:
-            self._open(node, comp, cpus_of(spec, details.cpus), now)
-            return
-        node.uses[comp.id] = use_in(UseState.ASKING, 0)
         ask = AllocateAsk(
             comp.id,
             node.id,
@@ -155,6 +177,23 @@ class Recruiting:
             details.platform,
         )
         self._emit(Send(comp.client, ask))
+
+    def _is_to_resume(self, node: NodeRecord, comp: Computation) -> bool:
+        """Whether a node may have jobs of a computation, or outcomes that its client lacks."""
+        if comp.takeover is not None and comp.takeover.is_known(node):
+            return True
+        return self.is_shared and node.id in comp.undelivered.letters
+
+    def _have_dropped(self, node: NodeRecord, comp: Computation, now: float) -> None:
+        """A node has come too late: what it keeps of a computation is not wanted any more."""
+        self._open(node, comp, 1, now)
+        if comp.takeover is not None:
+            comp.takeover.handovers.pop(node.id, None)
+            for name in comp.takeover.names_of(node):
+                comp.takeover.forget(name)
+            comp.takeover = None if comp.takeover.is_over else comp.takeover
+        if comp.id in node.uses:
+            self.close_on(node, comp)
 
     def answered(self, message: AllocateAnswer, now: float) -> None:
         """The client's `allocate` said how many cpus it wants of a node."""
@@ -177,14 +216,25 @@ class Recruiting:
             self._open(node, comp, min(message.cpus, node.cpus), now)
 
     def _open(self, node: NodeRecord, comp: Computation, cpus: int, now: float) -> None:
+        resumes = self._is_to_resume(node, comp)
+        if resumes:
+            cpus = max(1, cpus)  # what is there is wanted however few are to be used
         if cpus <= 0:
             reason = f'all of its {node.cpus} cpus are to be left free'
             node.uses[comp.id] = use_in(UseState.UNWANTED, 0, reason)
             return
-        if not self._fits(node, comp, cpus):
+        if not self._fits(node, comp, cpus) and not resumes:
             return
+        # where its client is asked how much it wants, only what is there is taken before
+        index = matching_spec(comp.specs, node)
+        is_asked = index is not None and comp.specs[index].asks_client
+        collects = resumes and (comp.declared.collects or index is None or is_asked)
+        if resumes:
+            comp.takeover = comp.takeover or Takeover()
+            comp.takeover.asked(node.id)
+        self.records.node(comp, node.as_known())
         node.shared.pop(comp.id, None)  # what it had of them it has forgotten
-        node.uses[comp.id] = use_in(UseState.OPENING, cpus)
+        node.uses[comp.id] = use_in(UseState.OPENING, cpus, COLLECTING if collects else '')
         node.opened_at[comp.id] = now
         comp.notice_at = min(comp.notice_at, now + NOTICE_DELAY)
         declared = comp.declared
@@ -204,6 +254,10 @@ class Recruiting:
             resources=declared.resources,
             token=declared.token,
             epoch=declared.epoch,
+            resumes=resumes,
+            collects=collects,
+            yields=resumes and not self.is_shared,
+            client=self.number_of(comp.client),
         )
         self._emit(Send(node.id, message))
 
@@ -243,6 +297,9 @@ class Recruiting:
         comp = self.computations.get(message.computation)
         if use is None or comp is None or use.state is UseState.CLOSING:
             return
+        if message.kind == 'empty' and use.reason == COLLECTING:
+            self._collected(node, comp, now)
+            return
         was_ready = use.state in IN_USE
         state = UseState.FAILED if message.kind == 'failed' else UseState.BUSY
         node.uses[comp.id] = use_in(state, use.cpus, message.reason)
@@ -254,6 +311,16 @@ class Recruiting:
             self._use_changed(node)
             self.tell(node, comp, NodeStatus.CLOSED, message.reason)
             comp.ping_at = min(comp.ping_at, now + 1.0)
+
+    def _collected(self, node: NodeRecord, comp: Computation, now: float) -> None:
+        """A node has handed over all that it had: it is used as any other, or not."""
+        node.opened_at.pop(comp.id, None)
+        if comp.declared.collects or comp.closing:
+            cpus = node.uses[comp.id].cpus
+            node.uses[comp.id] = use_in(UseState.EMPTY, cpus)
+        else:
+            node.leave(comp.id)
+            self.offer(node, comp, now)
 
     def node_free(self, node: NodeRecord, message: NodeFree, now: float) -> None:
         """A node that was held by somebody else can be asked again."""

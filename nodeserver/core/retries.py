@@ -1,6 +1,7 @@
 """Which jobs are run again when they failed or lost their node, and what is said of the others."""
 
-from nodeserver.core.computation import Computation, Entry, JobRecord
+from nodeserver.core.computation import Computation
+from nodeserver.core.jobrecord import Entry, JobRecord
 from nodeserver.core.letters import part_of
 from nodeserver.core.messages import JobsDone, JobsRetried
 from nodeserver.core.status import JobStatus
@@ -47,7 +48,8 @@ def sort_lost(
 def _has_retry(entry: Entry) -> bool:
     if not isinstance(entry, JobRecord):
         return False
-    return entry.failures < entry.options.retries and not entry.stopping
+    has_more = entry.failures < entry.options.retries and bool(entry.payload)
+    return has_more and not entry.stopping
 
 
 def _use_retry(comp: Computation, ids: list[int]) -> None:

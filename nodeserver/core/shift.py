@@ -187,7 +187,7 @@ class Shift:
                     self._workplace.give_back(hosted, hosted.waiting, reason)
                 self._emit(Send(hosted.scheduler, ComputationRefused(hosted.id, kind, reason)))
                 self._peers[hosted.scheduler].waits = hosted.returns = kind == 'over'
-            self._departure.drop(hosted)
+            self._departure.leave(hosted)
 
 
 def _clients(count: int) -> str:

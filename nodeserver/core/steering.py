@@ -33,6 +33,10 @@ Answer = tuple[int, str]  # a value, and the reason in words where it is -1
 
 CLOSED_BY_CLIENT = 'it was closed with close_node()'
 SET_UP_ANEW = 'it is set up anew'
+SHARED_CPUS = (
+    'node {} keeps its cpus, of which this cluster may use {}: other programs share them; '
+    'a `NodeAllocate` can claim fewer when the cluster is made'
+)
 DEALLOCATED_BY_CLIENT = 'it was deallocated with deallocate_node()'
 _DONE: Answer = (0, '')
 _OPEN = (UseState.READY, UseState.OPENING, UseState.DEALLOCATED)
@@ -56,7 +60,9 @@ class Steering:
         dispatch: Dispatch,
         endings: Endings,
         emit: Callable[[Effect], None],
+        is_shared: bool = False,
     ) -> None:
+        self._is_shared = is_shared  # among several clients
         self._fleet = fleet
         self._dispatch = dispatch
         self._endings = endings
@@ -231,6 +237,8 @@ class Steering:
         use = node.uses[comp.id]
         if use.state not in _OPEN:
             return -1, f'node {node.title} is not used: {use.reason or use.state.value}'
+        if self._is_shared:  # B14
+            return use.cpus, SHARED_CPUS.format(node.title, use.cpus)
         node.wishes[comp.id] = message.cpus
         cpus = node.share_of(comp.id, comp.specs)
         self._fleet.set_use(node, comp, use.state, cpus, use.reason)

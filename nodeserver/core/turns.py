@@ -1,28 +1,61 @@
-"""Whose turn it is on a node: computations share its cpus fairly, however long their jobs are."""
+"""Whose turn it is on a node: clients share its cpus fairly, however long their jobs are.
 
-from collections.abc import Iterable, Sequence
+A computation of a program that has the node for itself stands for itself.  A scheduler of many
+clients says which computations are of the same one: these share one part.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 
 from nodeserver.core.hosted import Hosted
 
 PATIENCE = 30.0  # seconds after which a job with needs goes before all others
 GPU_SECONDS = 10.0  # that a process is to have its gpus: the next one begins from nothing
+Rank = tuple[int, float]  # cpus in use, and the time that was used
 
 
 class Turns:
-    """Gives the next cpu to the computation with the fewest, among equals to the least served.
+    """Gives the next cpu to the client with the fewest, among equals to the least served.
 
     Time is counted as in start-time fair queueing: one that had nothing to do for long begins
     where the others are, and does not catch up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hosted: Mapping[int, Hosted] | None = None) -> None:
+        self._hosted = {} if hosted is None else hosted  # all computations on the node
         self._now = 0.0  # `used_seconds` of the one that was served last
 
     def next_of(self, hungry: Sequence[Hosted]) -> Hosted:
         """Choose among computations that have a job to give out."""
-        hosted = hungry[0] if len(hungry) == 1 else min(hungry, key=self._rank)
+        hosted = hungry[0] if len(hungry) == 1 else self._least(hungry)
         self._now = hosted.used_seconds = max(hosted.used_seconds, self._now)
         return hosted
+
+    def _least(self, hungry: Sequence[Hosted]) -> Hosted:
+        if not any(hosted.opened.client for hosted in hungry):
+            return min(hungry, key=self._rank)
+        ranks = dict[tuple[str, int], Rank]()
+        for hosted in self._hosted.values():
+            if client := hosted.opened.client:
+                busy, used = ranks.get((hosted.scheduler, client), (0, self._now))
+                rank = busy + hosted.busy, max(used, hosted.used_seconds)
+                ranks[hosted.scheduler, client] = rank
+
+        def nested(hosted: Hosted) -> tuple[Rank, Rank]:
+            own = self._rank(hosted)
+            return ranks.get((hosted.scheduler, hosted.opened.client), own), own
+
+        return min(hungry, key=nested)
+
+    def charge(self, hosted: Hosted, seconds: float) -> None:
+        """A computation has used so much cpu time: its client has."""
+        used = max(each.used_seconds for each in self._of_client(hosted))
+        hosted.used_seconds = used + seconds
+
+    def _of_client(self, hosted: Hosted) -> list[Hosted]:
+        if not hosted.opened.client:
+            return [hosted]
+        others = [each for each in self._hosted.values() if _are_of_one(each, hosted)]
+        return others or [hosted]
 
     def goes_before(self, waiting: Hosted, other: Hosted, now: float) -> bool:
         """Whether one whose next job needs more than is free should have what becomes free.
@@ -33,15 +66,35 @@ class Turns:
         if now >= waiting.denied_at + PATIENCE:
             return True
         ahead = GPU_SECONDS if other.lasting and other.opened.resources.gpus else 0.0
-        return self._used(waiting) + ahead <= self._used(other)
+        if _are_of_one(waiting, other):
+            return self._rank(waiting)[1] + ahead <= self._rank(other)[1]
+        return self._rank_of_client(waiting)[1] + ahead <= self._rank_of_client(other)[1]
 
     def must_yield(self, hosted: Hosted, waiting: Iterable[Hosted]) -> bool:
         """Whether a computation should let a worker run dry for one of those that want a cpu."""
-        busy, used = self._rank(hosted)
-        return any(self._rank(other) < (busy - 1, used) for other in waiting if other is not hosted)
+        own, of_client = self._rank(hosted), self._rank_of_client(hosted)
+        for other in waiting:
+            if other is hosted:
+                continue
+            if _are_of_one(other, hosted):
+                (busy, used), rank = own, self._rank(other)
+            else:
+                (busy, used), rank = of_client, self._rank_of_client(other)
+            if rank < (busy - 1, used):
+                return True
+        return False
 
-    def _rank(self, hosted: Hosted) -> tuple[int, float]:
-        return hosted.busy, self._used(hosted)
+    def _rank_of_client(self, hosted: Hosted) -> Rank:
+        if not hosted.opened.client:
+            return self._rank(hosted)
+        ranks = [self._rank(each) for each in self._of_client(hosted)]
+        return sum(busy for busy, _ in ranks), max(used for _, used in ranks)
 
-    def _used(self, hosted: Hosted) -> float:
-        return max(hosted.used_seconds, self._now)
+    def _rank(self, hosted: Hosted) -> Rank:
+        return hosted.busy, max(hosted.used_seconds, self._now)
+
+
+def _are_of_one(one: Hosted, other: Hosted) -> bool:
+    """Whether two computations are of the same client."""
+    client = one.opened.client
+    return bool(client) and client == other.opened.client and one.scheduler == other.scheduler

@@ -30,7 +30,9 @@ def _are_equal(one: Any, other: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    parts = (f'{name}={getattr(value, name)!r}' for name in value.__slots__)
+    """Show all but tokens: who shows one may take over what it belongs to."""
+    names = (name for name in value.__slots__ if name != 'token')
+    parts = (f'{name}={getattr(value, name)!r}' for name in names)
     return f'{type(value).__qualname__}({", ".join(parts)})'
 
 

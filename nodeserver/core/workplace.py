@@ -40,7 +40,6 @@ FORKS_FOR_A_TURN = 4
 RECALL_PATIENCE = 0.002  # how long a worker may take for what others could do meanwhile
 _IDLE_ELSEWHERE = 'another node is idle'
 _NO_CPUS = 'no cpu of this node may be used any more'
-
 # seconds to wait, then the signal to send: interrupt, terminate, kill
 KILL_LADDER = ((0.0, signal.SIGINT), (3.0, signal.SIGTERM), (2.0, signal.SIGKILL))
 
@@ -54,7 +53,7 @@ class Workplace:
         self._hosted = hosted
         self._supply = Supply(facts, hosted)
         self._emit = emit
-        self._turns = Turns()
+        self._turns = Turns(hosted)
         # (computation, worker) -> job that is to end: at once, or when it has used up its time
         self._kills: dict[tuple[int, int], NodeJob] = {}
 
@@ -89,10 +88,12 @@ class Workplace:
         """Return up to `count` jobs from the end of the queue to the scheduler, also none."""
         jobs = [hosted.take_last() for _ in range(min(count, hosted.waiting))]
         jobs.reverse()
+        if hosted.orphaned:
+            hosted.will_not_run(jobs)
+            return
         hosted.let_go(jobs)
         ids, attempts = [job.id for job in jobs], [job.attempt for job in jobs]
-        if not hosted.orphaned:
-            self._emit(Send(hosted.scheduler, JobsReturned(hosted.id, ids, attempts, reason)))
+        self._emit(Send(hosted.scheduler, JobsReturned(hosted.id, ids, attempts, reason)))
 
     def recall(self, hosted: Hosted, count: int) -> None:
         """Return jobs that have not begun, also from the pipes of lasting workers."""
@@ -123,7 +124,7 @@ class Workplace:
         for job in reversed(worker.give_up(event.first, event.last)):
             if job.stopping:
                 hosted.record(job, JobStatus.CANCELLED, reason='cancelled before it started')
-            elif not hosted.orphaned:
+            else:
                 hosted.queue.appendleft(job)
         if worker.held:
             worker.stuck_in = worker.held[0].number
@@ -253,7 +254,7 @@ class Workplace:
             return
         hosted.proved_well()
         hosted.pace.learn(event.seconds)
-        hosted.used_seconds += sum(event.seconds) * hosted.opened.resources.cpus
+        self._turns.charge(hosted, sum(event.seconds) * hosted.opened.resources.cpus)
         for _ in jobs:
             worker.held.popleft()
         if not any(job.stopping or job.kill_step for job in jobs):
@@ -322,8 +323,7 @@ class Workplace:
             self._end_first(hosted, worker, event)
         else:
             hosted.vain_workers += 1
-        if not hosted.orphaned:
-            hosted.queue.extendleft(reversed(worker.held))
+        hosted.queue.extendleft(reversed(worker.held))
 
     def _end_first(self, hosted: Hosted, worker: Worker, event: WorkerEnded) -> None:
         """End the job that the worker was in, unless it had not begun it."""

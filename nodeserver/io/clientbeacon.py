@@ -44,6 +44,7 @@ class ClientPlace:
     ip_addr: str | Sequence[str] | None = None
     port: int = CLIENT_PORT
     ipv4_multicast: bool = False
+    option: str = 'port'  # what the port was given by
 
 
 class ClientBeacon:
@@ -82,7 +83,7 @@ class ClientBeacon:
         except OSError as exc:
             self.close()
             if exc.errno == errno.EADDRINUSE:
-                raise PortBusy(place.port, '', 'port') from exc
+                raise PortBusy(place.port, '', place.option) from exc
             raise
         except BaseException:
             self.close()

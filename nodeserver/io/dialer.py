@@ -22,7 +22,7 @@ from nodeserver.core.events import (
     PeerRefusedUs,
 )
 from nodeserver.core.messages import Message
-from nodeserver.core.values import SCHEDULER_ROLE
+from nodeserver.core.values import CLIENT_ROLE, SCHEDULER_ROLE
 from nodeserver.io.linkoptions import Surroundings, new_session
 from nodeserver.wire.codec import Frame
 from nodeserver.wire.envelope import (
@@ -39,6 +39,7 @@ log = logging.getLogger('nodeserver.link')
 
 OTHER_WAY_ROUND = 'it is connected the other way round already'
 _GOOD_BYE_LINGER = 1.0
+_TOLD = (SCHEDULER_ROLE, CLIENT_ROLE)  # of connections that break and are mended
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class Dialer(ABC):
             self._around.post(PeerLost(self._peer, 'its connection was lost and taken up anew'))
         if greeting is not Greeting.AGAIN:
             self._around.post(PeerConnected(self._peer, str(self.target)))
-        elif self._around.us[1] == SCHEDULER_ROLE:
+        elif self._around.us[1] in _TOLD:
             self._around.post(LinkMended(self._peer))
 
     def _on_refusal(self, frames: Sequence[Frame]) -> None:
@@ -218,7 +219,7 @@ class Dialer(ABC):
         self._stop_hello()
         if self.is_greeted:
             log.info('the connection to %s broke; it is being made anew', self._title)
-            if self._around.us[1] == SCHEDULER_ROLE:  # a node has no other place to look
+            if self._around.us[1] in _TOLD:  # a node has no other place to look
                 self._around.post(LinkBroken(self._peer))
 
     def _open_after(self, seconds: float) -> None:

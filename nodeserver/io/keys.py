@@ -69,6 +69,13 @@ class Secret:
             raise UsageError('there is no secret to be proven: insecure was given')
         return _expand(self._root, b'tls proof')
 
+    def to_keep(self) -> bytes:
+        """Return what a file that is this user's alone has of it, for `kept_secret` (I09).
+
+        It opens the same links; the passphrase itself cannot be told from it.
+        """
+        return self._root or b''
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
@@ -152,6 +159,13 @@ def _from_environment(text: str) -> Secret:
 def own_key() -> Secret:
     """Return this user's own key, which is made when it is asked for the first time."""
     return Secret(_own_root(), is_own=True)
+
+
+def kept_secret(kept: bytes) -> Secret:
+    """Return the secret of which a file of this user's has kept this."""
+    if len(kept) != _KEY_SIZE:
+        raise UsageError(f'a kept secret has {len(kept)} bytes, not {_KEY_SIZE}')
+    return Secret(kept)
 
 
 def from_passphrase(text: str, name: str = 'secret') -> Secret:

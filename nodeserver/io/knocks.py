@@ -8,10 +8,7 @@ own id would take over.  The link to a node that was found is then made as to an
 """
 
 import asyncio
-import errno
-import os
 import secrets
-import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +16,7 @@ from dataclasses import replace
 from nodeserver.core.effects import Knock, StopKnocking
 from nodeserver.core.events import Event, KnockFailed, NodeFound, RelayFound
 from nodeserver.core.values import NODE_ROLE, RELAY_ROLE
-from nodeserver.io.datagrams import bind_address, family_of
+from nodeserver.io.connecting import Connecting, words_of
 from nodeserver.io.dialer import Dialer, Target
 from nodeserver.io.linkoptions import Surroundings
 from nodeserver.io.tlsdial import TlsDialer
@@ -33,7 +30,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 MOST_AT_ONCE = 100  # of a thousand places that nobody answers at: each holds a descriptor
 
 _GOOD_BYE_LINGER = 1.0
-_UNDER_WAY = (0, errno.EINPROGRESS, errno.EAGAIN, errno.EWOULDBLOCK)  # the last on Windows
 
 Ask = Callable[[Target, Callable[[str, str], None], Callable[[str], None]], Dialer]
 
@@ -158,50 +154,32 @@ class _Knocking:
         self._owner = owner
         self._told = ''
         self._pause = FIRST_PAUSE
-        self._sock: socket.socket | None = None
+        self._connecting: Connecting | None = None
         self._dialer: Dialer | None = None
         self._timer: asyncio.TimerHandle | None = None
         owner.enter(self)
 
     def connect(self) -> None:
         """See by a plain connection, which costs little, whether anybody is there."""
-        target, loop = self.target, self._owner.loop
-        self._timer = loop.call_later(CONNECT_LIMIT, self._judge, errno.ETIMEDOUT)
-        try:
-            sock = self._sock = socket.socket(family_of(target.address), socket.SOCK_STREAM)
-            sock.setblocking(False)
-            code = sock.connect_ex(bind_address(target.address, target.port))
-        except OSError as error:  # no descriptor is left, or no such interface
-            code = error.errno or errno.EIO
-        if code in _UNDER_WAY and self._sock is not None:
-            loop.add_writer(self._sock, self._writable)
-        else:
-            loop.call_soon(self._judge, code)
+        place = self.target.address, self.target.port
+        self._connecting = Connecting(self._owner.loop, place, CONNECT_LIMIT, self._judge)
 
     def close(self) -> None:
         """Stop, whatever it is doing."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._sock is not None:
-            self._owner.loop.remove_writer(self._sock)
-            self._sock.close()
-            self._sock = None
+        if self._connecting is not None:
+            self._connecting.close()
+            self._connecting = None
         if self._dialer is not None:
             self._dialer.close(_GOOD_BYE_LINGER, 'it only asked who is there')
             self._dialer = None
 
-    def _writable(self) -> None:
-        if self._sock is not None:
-            self._judge(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-
     def _judge(self, code: int) -> None:
-        if self._timer is None:
-            return  # it was closed meanwhile
         self.close()
         if code:
-            words = 'no answer' if code == errno.ETIMEDOUT else os.strerror(code).lower()
-            self._failed(words, has_answered=False)
+            self._failed(words_of(code), has_answered=False)
             return
         loop = self._owner.loop
         silent = 'somebody accepts connections there, and says nothing'

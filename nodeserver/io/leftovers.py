@@ -13,7 +13,7 @@ from nodeserver.io.prefix import MARK, claim
 
 def sweep_sockets(directory: Path) -> None:
     """Remove local sockets that nobody listens on any more."""
-    for path in directory.glob('node-*'):
+    for path in (*directory.glob('node-*'), *directory.glob('scheduler-*')):
         if stat.S_ISSOCK(path.lstat().st_mode) and _refuses(path):
             path.unlink(missing_ok=True)
 

@@ -50,6 +50,7 @@ class LinkOptions:
     sink: Callable[[int], Sink] = MemorySink
     files: FileAccess | None = None
     tls: TlsIdentity | None = None
+    takes: tuple[str, ...] = ()  # roles of peers that may connect, in place of the usual ones
     # who is behind an address that a connection comes from, where others are joined to our own
     origin: Callable[[str], str] = str
 

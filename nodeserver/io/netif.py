@@ -157,6 +157,11 @@ def host_fingerprint() -> bytes:
     return hashlib.blake2b(facts.encode(), digest_size=16, person=b'dispy-nb host').digest()
 
 
+def scheduler_socket(port: int) -> str:
+    """Name, in the runtime directory, of a scheduler's local socket beside its port for clients."""
+    return f'scheduler-{port}-{host_fingerprint().hex()[:8]}'  # ports are those of one network
+
+
 def runtime_directory() -> Path:
     """Return the directory of this user's ipc sockets, made with mode 0700 and checked (D7)."""
     path = _runtime_path()

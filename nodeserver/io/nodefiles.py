@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from nodeserver.core.effects import CloseFiles, HearOfFiles, OpenFiles, ReleaseFiles
+from nodeserver.core.effects import CloseFiles, EndTransfers, HearOfFiles, OpenFiles, ReleaseFiles
 from nodeserver.core.errors import ProtocolError, UsageError
 from nodeserver.core.events import Event, FileOffered, FilesToSay
 from nodeserver.core.filemessages import (
@@ -158,14 +158,19 @@ class NodeFiles:
             removed = self._receiver.then(lambda: _remove(place, unused))
             removed.add_done_callback(lambda _: self._go_on(place))
 
-    def close_computation(self, effect: CloseFiles) -> None:
-        """End all transfers of a computation; its directory goes with its template."""
+    def end_transfers(self, effect: EndTransfers | CloseFiles) -> None:
+        """End what is under way, in both directions."""
         computation = effect.computation
-        place = self._places.pop(computation, None)
         self._receiver.forget(lambda key: key[0] == computation)
         self._sender.forget(lambda key: key[0] == computation)
         for offer in [offer for offer in self._offers if offer[0] == computation]:
             self._pop_offer(offer).answer('the client is gone, or has closed the cluster')
+
+    def close_computation(self, effect: CloseFiles) -> None:
+        """End all transfers of a computation; its directory goes with its template."""
+        computation = effect.computation
+        place = self._places.pop(computation, None)
+        self.end_transfers(effect)
         if place is not None and effect.removes:
             paths, directories = place.leave(OWN_FILES), self._directories
             self._receiver.then(lambda: _remove_all(place, paths, directories))

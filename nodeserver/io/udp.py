@@ -18,6 +18,7 @@ from nodeserver.io.datagrams import DatagramSocket
 
 CLIENT_PORT: Final = 51347
 NODE_PORT: Final = 51348
+SCHEDULER_PORT: Final = 51349  # of dispyscheduler, for programs
 
 JITTER: Final = 0.2  # of intervals, so that nodes that start together do not stay in step
 NONCE_LIFETIME: Final = 10.0

@@ -15,14 +15,14 @@ from nodeserver.wire.manifest import LONGEST_NAME
 _MODE = 0o700
 
 
-def default_prefix(port: int, is_shared: bool = False) -> Path:
-    """Make the directory below which a node keeps its files when no other is given.
+def default_prefix(port: int, is_shared: bool = False, kind: str = 'node') -> Path:
+    """Make the directory below which a node (or scheduler) keeps its files if no other is given.
 
     Where the user that computations have passes through it, it is another one than that of
     sockets and of nodes that need no such user.
     """
     own = Path(tempfile.gettempdir()) / f'dispy-nb-{os.getuid()}{"-shared" if is_shared else ""}'
-    prefix = own / f'node-{port}'
+    prefix = own / f'{kind}-{port}'
     for directory in (own, prefix):
         make_own(directory)
         if stat.S_IMODE(directory.lstat().st_mode) & (0o067 if is_shared else 0o077):

@@ -17,7 +17,7 @@ import zmq
 
 from nodeserver.core.events import Event, PeerLost
 from nodeserver.core.messages import Message
-from nodeserver.core.values import NODE_ROLE, RELAY_ROLE, SCHEDULER_ROLE
+from nodeserver.core.values import CLIENT_ROLE, NODE_ROLE, RELAY_ROLE, SCHEDULER_ROLE
 from nodeserver.io.carried import CarriedDialer, CarriedTlsDialer, CarriedZmqDialer, Carriers
 from nodeserver.io.dialer import OTHER_WAY_ROUND, Dialer, Target, log
 from nodeserver.io.knocks import TlsKnock, ZmqKnock
@@ -41,7 +41,9 @@ _TAKES = {
     NODE_ROLE: (SCHEDULER_ROLE,),
     RELAY_ROLE: (SCHEDULER_ROLE,),
     SCHEDULER_ROLE: (NODE_ROLE, RELAY_ROLE),
+    CLIENT_ROLE: (SCHEDULER_ROLE,),
 }
+_CLOSED = 'it closed the connection'
 _TAKEN_UP_ANEW = 'its connection was lost and taken up anew'
 
 
@@ -125,7 +127,8 @@ class ZmqLink:
             self._met(called, peer)
             met()
 
-        self._dialers[called] = self._dialer_kind(self._around, called, target, self._on_gone, meet)
+        kind = UnixDialer if target.local_path else self._dialer_kind
+        self._dialers[called] = kind(self._around, called, target, self._on_gone, meet)
 
     def ask(
         self, target: Target, answered: Callable[[str, str], None], failed: Callable[[str], None]
@@ -147,6 +150,11 @@ class ZmqLink:
         if dialer is not None:
             return dialer.is_up and dialer.is_greeted
         return self._listener_of(peer) is not None
+
+    def reaches(self, peer: str) -> bool:
+        """Whether what is sent to this peer now gets on its way."""
+        listener = self._listener_of(peer)
+        return listener.reaches(peer) if listener is not None else self.is_up(peer)
 
     def is_linked(self, peer: str) -> bool:
         """Whether there is a connection with this peer, or was, and is being made anew."""
@@ -178,14 +186,14 @@ class ZmqLink:
         if listener is not None:
             listener.send(peer, message)
 
-    def disconnect(self, peer: str) -> None:
+    def disconnect(self, peer: str, reason: str = _CLOSED) -> None:
         """Close the connection to a peer and forget what it was still to get."""
         dialer = self._dialers.pop(peer, None)
         if dialer is not None:
-            dialer.close(_DISCONNECT_LINGER, 'it closed the connection')
+            dialer.close(_DISCONNECT_LINGER, reason)
         listener = self._listener_of(peer)
         if listener is not None:
-            listener.forget(peer, 'it closed the connection')
+            listener.forget(peer, reason)
 
     def close(self, linger: float = 1.0) -> None:
         """Send what can be sent within `linger` seconds, then leave nothing behind."""
@@ -251,7 +259,7 @@ class ZmqLink:
     def _admits(self, theirs: Introduction, here: Listener, name: bytes) -> str:
         """Decide over a peer that connects, also while there is another way to it; '' admits it."""
         peer, our_role = theirs.peer, self._around.us[1]
-        taken = _TAKES.get(our_role, (theirs.role,))
+        taken = self._around.options.takes or _TAKES.get(our_role, (theirs.role,))
         if theirs.role not in taken:
             return f'it is a {our_role}, and takes connections of a {" or ".join(taken)} only'
         dialer = self._dialers.get(peer)

@@ -16,6 +16,7 @@ from nodeserver.core.effects import (
     CloseTemplate,
     Diagnose,
     Disconnect,
+    EndTransfers,
     ForkWorkers,
     GiveJobs,
     HearOfFiles,
@@ -45,6 +46,13 @@ from nodeserver.core.nodeevents import (
     ReleaseAsked,
 )
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules
+from nodeserver.core.recoveryeffects import (
+    ForgetKept,
+    ForgetLetters,
+    KeepComputation,
+    KeepLetters,
+    SendKept,
+)
 from nodeserver.core.values import NODE_ROLE, Availability
 from nodeserver.io import netif
 from nodeserver.io.certificate import Certificate, TlsIdentity
@@ -52,6 +60,7 @@ from nodeserver.io.clock import second_of_day
 from nodeserver.io.deputy import OWN_USER, Owner
 from nodeserver.io.driver import Driver
 from nodeserver.io.expirywatch import ExpiryWatch
+from nodeserver.io.health import HealthServer
 from nodeserver.io.keys import Secret
 from nodeserver.io.leftovers import sweep_sockets
 from nodeserver.io.linkoptions import MSG_TIMEOUT, patient_options
@@ -60,10 +69,12 @@ from nodeserver.io.nodefiles import NodeFiles
 from nodeserver.io.procs import Processes
 from nodeserver.io.returncalls import ReturnCalls
 from nodeserver.io.sealedfile import FileExchange, for_other_processes, payload_sink
+from nodeserver.io.spool import Spool
 from nodeserver.io.standingcall import StandingCall
 from nodeserver.io.sysinfo import measure, memory_size, platform_name, python_version
 from nodeserver.io.zmqlink import ZmqLink
 from nodeserver.services.diagnosis import Examined
+from nodeserver.services.nodepages import node_pages
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import Flag, NodeContact
 
@@ -97,6 +108,7 @@ class NodeOptions:
     ipv4_multicast: bool = False  # in place of broadcast
     certificate: Certificate | None = None  # all connections are made over TLS
     owner: Owner = OWN_USER  # of computations
+    health: tuple[str, int] | None = None  # where it can be watched by HTTP
 
 
 def _warn(text: str) -> None:
@@ -131,6 +143,7 @@ class NodeService:
         self._clock_timer: asyncio.TimerHandle | None = None
         self._availability: Availability | None = None
         self._measured_at = -MEASURE_INTERVAL
+        self.health_port = 0
         self._closing = contextlib.AsyncExitStack()
 
     def start(self) -> tuple[str, int]:
@@ -145,6 +158,10 @@ class NodeService:
         closing.callback(self._remove_local_socket)
         closing.callback(self._driver.close)
         port = self._open_sockets()
+        self._spool = Spool(self._loop, options.prefix, options.peer_id, self._link.send)
+        closing.callback(self._spool.close)
+        for found in self._spool.open():
+            self._seat.post(found)
         self._start_processes()
         closing.callback(self._beacon.close)
         self._examined = Examined(self._loop, self._link.send, options.secret, options.prefix)
@@ -158,7 +175,15 @@ class NodeService:
             self._loop.add_reader(options.owner_fd, self._owner_readable)
             closing.callback(self._loop.remove_reader, options.owner_fd)
         self._beacon.announce()
+        self._open_health()
         return options.address or '*', port
+
+    def _open_health(self) -> None:
+        if self._options.health is not None:
+            pages = node_pages(self._options.name, self._core.figures, self._core.status)
+            server = HealthServer(self._loop, pages)
+            self._closing.callback(server.close)
+            self.health_port = server.listen(*self._options.health, '--health')
 
     def _open_sockets(self) -> int:
         options = self._options
@@ -250,7 +275,13 @@ class NodeService:
                 OpenFiles: files.open,
                 HearOfFiles: files.hear,
                 ReleaseFiles: files.release,
+                EndTransfers: files.end_transfers,
                 CloseFiles: files.close_computation,
+                KeepComputation: self._spool.keep_computation,
+                KeepLetters: self._spool.keep_letters,
+                ForgetLetters: self._spool.forget_letters,
+                ForgetKept: self._spool.forget_kept,
+                SendKept: self._spool.send_kept,
             }
         )
 

@@ -25,9 +25,17 @@ from nodeserver.core.effects import (
     UseRelay,
 )
 from nodeserver.core.errors import PortBusy
-from nodeserver.core.events import CertificateExpiring, StopAsked
+from nodeserver.core.events import CertificateExpiring, Event, MessageArrived, PeerLost, StopAsked
 from nodeserver.core.listing import NodeList
 from nodeserver.core.messages import DeclareComputation
+from nodeserver.core.overview import Overview
+from nodeserver.core.recoveryeffects import (
+    ForgetComputation,
+    RecordComputation,
+    RecordNode,
+    RecordPlacements,
+    RewritePlacements,
+)
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.certificate import Certificate, TlsIdentity
@@ -41,11 +49,20 @@ from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.io.locallink import LocalLink
 from nodeserver.io.sealedfile import FileExchange, for_this_process
 from nodeserver.io.zmqlink import ZmqLink
+from nodeserver.services.kept import NOTHING_KEPT, Kept
 from nodeserver.services.report import write_report
 from nodeserver.wire.beacon import Asker, Callback, Role
 
 _log = logging.getLogger(__name__)
 
+# what can be put on record of the jobs that nodes have
+RECORDS: tuple[type[Any], ...] = (
+    RecordComputation,
+    RecordNode,
+    RecordPlacements,
+    RewritePlacements,
+    ForgetComputation,
+)
 SCHEDULER = 'scheduler'  # its name on links within the process
 
 
@@ -61,15 +78,22 @@ class SchedulerOptions:
     ipv4_multicast: bool = False  # in place of broadcast
     certificate: Certificate | None = None  # all connections are made over TLS
     ext_ip_addr: tuple[str, ...] = ()  # where nodes are told to connect to it (A20)
+    option: str = 'port'  # what the port was given by
 
 
 class SchedulerService:
     """A scheduler in this process."""
 
-    def __init__(self, driver: Driver, options: SchedulerOptions) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        options: SchedulerOptions,
+        core: SchedulerCore | None = None,
+        performers: Performers | None = None,
+    ) -> None:
         self._driver = driver
         self._is_tls = options.certificate is not None
-        self._core = SchedulerCore(is_tls=self._is_tls)
+        self._core = core or SchedulerCore(is_tls=self._is_tls)
         self._seat = driver.add(
             self._core,
             {
@@ -81,13 +105,15 @@ class SchedulerService:
                 Disconnect: self._disconnect,
                 UseRelay: self._use_relay,
                 Report: write_report,
+                **dict.fromkeys(RECORDS, lambda effect: None),
+                **(performers or {}),
             },
         )
-        self._local: dict[str, LocalLink] = {}
+        self._clients: dict[str, Link] = {}
         self._closing = contextlib.ExitStack()
         self._nodes = ZmqLink(
             driver.loop,
-            self._seat.post,
+            self._from_node,
             (options.peer_id, SCHEDULER_ROLE),
             options.secret.link_keys(),
             LinkOptions(files=FileExchange(for_this_process), tls=self._tls_identity(options)),
@@ -102,16 +128,39 @@ class SchedulerService:
             self._closing.close()
             raise
 
-    def attach(self, declared: DeclareComputation, performers: Performers) -> Seat:
+    def attach(
+        self,
+        declared: DeclareComputation,
+        performers: Performers,
+        kept: Kept = NOTHING_KEPT,
+    ) -> Seat:
         """Seat a cluster of this process beside the scheduler, linked in memory."""
         name = f'cluster-{declared.computation:x}'
         table: dict[type[Any], Any] = {}
-        seat = self._driver.add(ClusterCore(SCHEDULER, declared), table)
+        core = ClusterCore(SCHEDULER, declared, kept.before, keeping=kept.keeping)
+        seat = self._driver.add(core, table)
         near, far = LocalLink.pair(self._seat.post, seat.post, SCHEDULER, name)
-        self._local[name] = near
+        self.admit(name, near)
         table.update(performers)
-        table[Send] = lambda effect: far.send(effect.peer, effect.message)
+        table[Send] = kept.send_after(lambda effect: far.send(effect.peer, effect.message))
         return seat
+
+    def admit(self, client: str, link: Link) -> None:
+        """Send by this link what is for a client; no node can have its name."""
+        self._clients[client] = link
+
+    def dismiss(self, client: str) -> None:
+        """Send nothing to a client any more."""
+        self._clients.pop(client, None)
+
+    def post(self, event: Event) -> None:
+        """Hand the core an event."""
+        self._seat.post(event)
+
+    @property
+    def port(self) -> int:
+        """Where it listens for nodes."""
+        return self._beacon.port
 
     def explain(self, computation: int) -> list[str]:
         """Say where a computation stands; on the loop's thread only."""
@@ -121,16 +170,37 @@ class SchedulerService:
         """List the nodes that were found; on the loop's thread only."""
         return self._core.list_nodes(self._driver.clock())
 
+    def overview(self) -> Overview:
+        """Count what there is to do; on the loop's thread only."""
+        return self._core.overview(self._driver.clock())
+
+    def ask_for_nodes(self, targets: list[tuple[str, int]]) -> None:
+        """Ask these addresses for nodes, beyond what computations ask for."""
+        self._beacon.ping(targets, 0)
+
     def detach(self, computation: int) -> None:
         """Forget a cluster that is closed."""
-        self._local.pop(f'cluster-{computation:x}', None)
+        self.dismiss(f'cluster-{computation:x}')
 
-    def close(self, reason: str) -> None:
-        """Take leave of the nodes and close every socket."""
-        self._seat.post(StopAsked(False, reason))
+    def close(self, reason: str, comes_back: bool = False) -> None:
+        """Take leave of the nodes and close every socket.
+
+        Nodes keep what they have for a scheduler that comes back.
+        """
+        if not comes_back:
+            self._seat.post(StopAsked(False, reason))
         self._driver.turn()
         self._closing.close()
         self._seat.leave()
+
+    def _from_node(self, event: Event) -> None:
+        """Pass on what nodes and relays say: what only clients may say is not believed."""
+        if type(event) is MessageArrived and type(event.message) is DeclareComputation:
+            _log.warning('%s, which is no client, declared a computation', event.peer)
+            self._nodes.disconnect(event.peer)
+            self._seat.post(PeerLost(event.peer, 'it broke the protocol'))
+            return
+        self._seat.post(event)
 
     def _tls_identity(self, options: SchedulerOptions) -> TlsIdentity | None:
         certificate = options.certificate
@@ -150,7 +220,7 @@ class SchedulerService:
         around = self._driver.loop, self._seat.post, options.secret, asker
 
         def hear(port: int) -> int:
-            place = ClientPlace(options.ip_addr, port, options.ipv4_multicast)
+            place = ClientPlace(options.ip_addr, port, options.ipv4_multicast, options.option)
             self._beacon = ClientBeacon(*around, place)
             self._beacon.sightings.is_connected = self._nodes.is_up
             self._closing.callback(self._beacon.close)
@@ -160,7 +230,7 @@ class SchedulerService:
         self._at_port('UDP', options, hear)
         options = replace(options, port=self._beacon.port)  # one number for both
         for address in [given] if isinstance(given, str) else given or ['']:
-            listen = partial(self._nodes.listen, address, option='port')
+            listen = partial(self._nodes.listen, address, option=options.option)
             port = self._at_port('TCP', options, listen)
         if options.ext_ip_addr:
             self._beacon.callback = Callback(options.ext_ip_addr, port)
@@ -177,7 +247,7 @@ class SchedulerService:
             return other
 
     def _send(self, effect: Send) -> None:
-        link: Link = self._local.get(effect.peer) or self._nodes
+        link: Link = self._clients.get(effect.peer) or self._nodes
         link.send(effect.peer, effect.message)
 
     def _ping(self, effect: Ping) -> None:
@@ -189,7 +259,8 @@ class SchedulerService:
         self._nodes.connect(effect.node, effect.address, effect.port, local_path, effect.via)
 
     def _disconnect(self, effect: Disconnect) -> None:
-        self._nodes.disconnect(effect.peer)
+        link: Link = self._clients.get(effect.peer) or self._nodes
+        link.disconnect(effect.peer)
 
     def _use_relay(self, effect: UseRelay) -> None:
         self._nodes.use_relay(effect.relay, effect.host, effect.port)

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from nodeserver.core import filemessages, fleetmessages, messages, relaymessages
+from nodeserver.core import askmessages, filemessages, fleetmessages, messages, relaymessages
 from nodeserver.core.errors import ProtocolError
 from nodeserver.core.messages import Message
 
@@ -66,6 +66,10 @@ TAGS: dict[type[Any], int] = {
     messages.JobsHeld: 39,
     messages.KeepOutcomes: 40,
     messages.ResendLetters: 41,
+    askmessages.AskExplanation: 42,
+    askmessages.Explanation: 43,
+    askmessages.AskNodeList: 44,
+    askmessages.NodeListing: 45,
     fleetmessages.AddNodes: 48,
     fleetmessages.FindNodes: 49,
     fleetmessages.DeallocateNode: 50,

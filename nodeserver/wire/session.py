@@ -21,13 +21,7 @@ import msgspec
 from nodeserver.core.delivery import Inbound, Outbound, Verdict
 from nodeserver.core.errors import ProtocolError, UsageError
 from nodeserver.core.filemessages import FileBlocks
-from nodeserver.core.messages import (
-    DropData,
-    JobsDone,
-    JobsProvisional,
-    Message,
-    ShareData,
-)
+from nodeserver.core.messages import Message, ShareData
 from nodeserver.core.values import value
 from nodeserver.wire import bulk, codec
 from nodeserver.wire.codec import Frame
@@ -40,6 +34,7 @@ from nodeserver.wire.envelope import (
     write_greeting,
 )
 from nodeserver.wire.limits import Limits as Limits
+from nodeserver.wire.order import Place, Waiting, place_of, stays_behind_some
 
 
 class Greeting(Enum):
@@ -64,19 +59,11 @@ class _Large:
     """A message on the bulk lane; some later ones of its computation may not overtake it."""
 
     parts: Iterator[tuple[Kind, list[Frame]]]
-    kind: type[Message]
-    computation: int
+    place: Place
     after: int  # this many small messages go first
     size: int
 
 
-# A job's provisional results arrive in their order, and all before its end (G02, G04); what was
-# told to be forgotten must not come afterwards.
-_STAY_BEHIND = {
-    JobsProvisional: JobsProvisional,
-    JobsDone: JobsProvisional,
-    DropData: ShareData,
-}
 _IN_PARTS = (ShareData, FileBlocks)
 _ON_BULK_LANE = (Kind.BULK, Kind.PART)
 _NUMBERED = (Kind.MESSAGE, Kind.PART, Kind.BULK, Kind.PLACED)
@@ -124,6 +111,7 @@ class Session:
         self._files = files
         self._small: deque[_Envelope] = deque()
         self._bulk: deque[_Large] = deque()
+        self._waiting = Waiting()  # there
         self._small_sent = 0
         self.queued = 0  # bytes that have not gone out yet, but for those in files
         self.is_open = False
@@ -181,6 +169,7 @@ class Session:
             if before is not None:
                 self._small.clear()
                 self._bulk.clear()
+                self._waiting.clear()
                 self.queued = 0
                 self._start_counting()
             self.is_open = True
@@ -216,7 +205,7 @@ class Session:
             if self.is_open:
                 self._urgent.append(self._enveloped(Kind.PULSE, self._outbound.last, frames))
             return
-        must_wait = self._must_wait(message)
+        must_wait = self._waiting.hold_up(message)
         if len(frames) > 1 and any(isinstance(frame, bulk.InFile) for frame in frames):
             if self._peer_opens and not must_wait:
                 self._small.append(_placed(frames))
@@ -232,11 +221,12 @@ class Session:
         # pieces of files so that everything else overtakes them
         if size > self._limits.bulk_above or isinstance(message, _IN_PARTS) or must_wait:
             parts = bulk.split(frames, self._limits.part)
-            computation: int = getattr(message, 'computation', 0)
             # what it must not overtake may be among the small ones, which wait for credit
-            must_stay = type(message) in _STAY_BEHIND
+            must_stay = stays_behind_some(message)
             after = self._small_sent + len(self._small) if must_stay else 0
-            self._bulk.append(_Large(parts, type(message), computation, after, size))
+            place = place_of(message)
+            self._bulk.append(_Large(parts, place, after, size))
+            self._waiting.enter(place)
         else:
             self._small.append(_Envelope(Kind.MESSAGE, frames))
         self.queued += size
@@ -245,14 +235,6 @@ class Session:
     def acknowledged(self) -> int:
         """The number up to which the other side has everything."""
         return self._outbound.acknowledged
-
-    def _must_wait(self, message: Message) -> bool:
-        """Whether it must not overtake a message that is still on the bulk lane."""
-        ahead = _STAY_BEHIND.get(type(message)) if self._bulk else None
-        if ahead is None:
-            return False
-        computation: int = getattr(message, 'computation', 0)
-        return any(large.kind is ahead and large.computation == computation for large in self._bulk)
 
     def due(self) -> list[list[Frame]]:
         """Take the envelopes that are to go on the wire now, in this order."""
@@ -291,7 +273,9 @@ class Session:
     def _add_part(self, envelopes: list[list[Frame]]) -> None:
         following = next(self._bulk[0].parts, None)
         if following is None:
-            self.queued -= self._bulk.popleft().size
+            large = self._bulk.popleft()
+            self.queued -= large.size
+            self._waiting.leave(large.place)
             return
         self._parts += 1
         envelopes.append(self._numbered(_Envelope(*following)))

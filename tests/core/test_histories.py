@@ -26,9 +26,9 @@ from nodeserver.core.transfer import Outgoing
 from nodeserver.wire.session import Limits
 from tests.support import histories, operations
 from tests.support.histories import History, shrink, strategy
-from tests.support.hosts import Cluster
 from tests.support.network import PERFECT
 from tests.support.promises import Fate, Promise, PromiseBroken, Witness
+from tests.support.users import Cluster
 from tests.support.world import TIGHT, World
 
 pytestmark = pytest.mark.timeout(300)  # ten seconds on a machine that has nothing else to do
@@ -209,7 +209,7 @@ def test_a_late_attempt_that_is_believed_is_noticed() -> None:
     witness.ordered('b', m.RunJobs(7, [1], [2], [b'']))
     letter = m.JobsDone(7, 'a', 1, [1], [1], [JobStatus.FINISHED], [b''], [''], [0.1])
     with pytest.raises(PromiseBroken, match='late attempt'):
-        witness.settled(letter)
+        witness.believed(letter)
 
 
 def _try_again(self: Endings, node: NodeRecord, comp: Computation, reason: str) -> None:

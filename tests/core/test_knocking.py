@@ -14,7 +14,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.fleetmessages import AddNodes
 from nodeserver.core.knocking import KNOCK_AFTER
-from nodeserver.core.scheduler import MISSED_PULSES
+from nodeserver.core.losses import MISSED_PULSES
 from nodeserver.core.values import NODE_ROLE
 from tests.support.desk import CLIENT, Desk
 from tests.support.world import declaration

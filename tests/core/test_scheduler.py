@@ -147,6 +147,7 @@ def test_nothing_is_kept_of_jobs_that_were_cancelled_before_a_node_came() -> Non
     desk.hears(CLIENT, m.CancelJobs(7, [2, 3]))
     desk.join('a', cpus=1)
     desk.done('a', 1)
+    desk.hears(CLIENT, m.AcknowledgeOutcomes(7, 'a', [1]))
     assert jobs_left_in(desk.core) == {}
 
 

@@ -141,7 +141,11 @@ def test_wrong_lines_are_answered_in_one_line(cells: Cells, line: str, said: str
         ('start --cpus 0', 'UsageError: cpus must be from 1 to '),
         ('cluster c double --isolation bad', "UsageError: isolation must be 'job' or 'worker'"),
         ('cluster c 5', 'UsageError: computation must be a function or the path of a program'),
-        ('cluster c double --shared', 'NotYetSupported: SharedJobCluster is not yet supported'),
+        (
+            'cluster c double --scheduler-port 5',
+            'UsageError: scheduler_port is of SharedJobCluster',
+        ),
+        ('cluster c double --shared --pulse-interval 5', 'UnknownParameter: pulse_interval is no '),
         ('recover file', 'NotYetSupported: %dispy recover is not yet supported by this version; '),
         ('attach', 'NotYetSupported: %dispy attach is not yet supported'),
         ('doctor bigbox:x', "UsageError: 'bigbox:x' is not HOST, HOST:PORT or [ADDRESS]:PORT"),

@@ -7,6 +7,7 @@ from nodeserver.core.effects import Effect, Send
 from nodeserver.core.events import DeadlinePassed, MessageArrived, NodeFound, PeerConnected
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus
+from nodeserver.services.scheduler import RECORDS
 from tests.support.world import declaration
 
 CLIENT = 'client'
@@ -15,16 +16,19 @@ CLIENT = 'client'
 class Desk:
     """A scheduler core, its clock, and what it has sent to whom since the last look."""
 
-    def __init__(self, **changes: Any) -> None:
-        self.core = SchedulerCore()
+    def __init__(self, core: SchedulerCore | None = None, **changes: Any) -> None:
+        self.core = core or SchedulerCore()
         self.now = 50.0
         self.effects: list[Effect] = []
+        self.records: list[Any] = []  # what was put on record
         self.hears(CLIENT, declaration(**changes))
 
     def tell(self, event: Any) -> None:
         """One turn with one event."""
-        self.effects += self.core.handle(event, self.now)
-        self.effects += self.core.end_turn(self.now)
+        effects = self.core.handle(event, self.now)
+        effects += self.core.end_turn(self.now)
+        self.records += [effect for effect in effects if isinstance(effect, RECORDS)]
+        self.effects += [effect for effect in effects if not isinstance(effect, RECORDS)]
         self.core.check()
 
     def hears(self, peer: str, message: Any) -> None:

@@ -269,6 +269,7 @@ class NodeFiles:
             do.OpenFiles: self._open,
             do.HearOfFiles: lambda e: self._hear[type(e.message)](e.message),
             do.ReleaseFiles: self._release,
+            do.EndTransfers: self._end_transfers,
             do.CloseFiles: self._close,
         }
 
@@ -351,8 +352,11 @@ class NodeFiles:
                 broken(Promise.RELEASED, f'files of {transfer} of {computation} cannot go')
 
     def _close(self, effect: do.CloseFiles) -> None:
+        self._places.pop(effect.computation, None)
+        self._end_transfers(effect)
+
+    def _end_transfers(self, effect: do.EndTransfers | do.CloseFiles) -> None:
         computation = effect.computation
-        self._places.pop(computation, None)
         self.receiver.forget(lambda key: key[0] == computation)
         self.sender.forget(lambda key: key[0] == computation)
         for offer in [offer for offer in self._offers if offer[0] == computation]:

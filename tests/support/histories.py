@@ -33,6 +33,7 @@ class History:
     operations: tuple[Operation, ...] = ()
     callers: int = 0  # of the machines, the last ones, whose nodes connect by themselves
     deaf: int = 0  # of the machines, the first ones, which no ping reaches
+    schedulers: int = 0  # that programs share
 
     @classmethod
     def of_seed(cls, seed: int, length: int = 60) -> 'History':
@@ -46,6 +47,7 @@ class History:
             tuple(draw(rng) for _ in range(length)),
             rng.choice((0, 0, 1, 2)),
             rng.choice((0, 0, 1, 2)),
+            rng.choice((0, 0, 1, 1, 1, 2)),
         )
 
     def with_only(self, operations: Iterable[Operation]) -> 'History':
@@ -55,6 +57,8 @@ class History:
     def world(self, check_every: int = 1) -> World:
         """Make the world as it is at the beginning."""
         world = World(self.seed, NETWORKS[self.network], LIMITS[self.limits], check_every)
+        for _ in range(self.schedulers):
+            world.add_office()
         for number, cpus in enumerate(self.cpus, 1):
             calls = len(self.cpus) - number < self.callers
             world.add_machine(cpus, calls, is_deaf=not calls and number <= self.deaf)
@@ -99,6 +103,7 @@ def strategy(longest: int = 30) -> st.SearchStrategy[History]:
         operations=st.lists(one, max_size=longest).map(tuple),
         callers=st.integers(0, 2),
         deaf=st.integers(0, 2),
+        schedulers=st.integers(0, 2),
     )
 
 

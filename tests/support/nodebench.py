@@ -1,5 +1,6 @@
 """A node's core on a bench: it is told what happens, and what it answers is looked at."""
 
+from dataclasses import replace
 from typing import Any
 
 from nodeserver.core import effects as do
@@ -14,13 +15,21 @@ from nodeserver.core.events import (
 from nodeserver.core.node import NodeCore
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules
 
+TOKEN = b'the token of it.'
+
 
 def opening(
     computation: int = 7, isolation: str = 'job', python: str = '3.11', cpus: int = 8
 ) -> m.OpenComputation:
     """The message with which a scheduler opens a computation."""
     who = ('compute', 'Ann at box', python)
-    return m.OpenComputation(computation, *who, b'package', isolation, '', True, 5.0, cpus)
+    rest = (b'package', isolation, '', True, 5.0, cpus)
+    return m.OpenComputation(computation, *who, *rest, token=TOKEN)
+
+
+def claim(epoch: int = 1, **changes: Any) -> m.OpenComputation:
+    """The message with which a scheduler takes it over."""
+    return replace(opening(), epoch=epoch, resumes=True, **changes)
 
 
 class Bench:

@@ -14,6 +14,8 @@ from nodeserver.core.fleetmessages import AddNodes, CloseNode, DeallocateNode, S
 from nodeserver.core.messages import ONE_CPU, JobOptions, NodeSpec, Resources
 from tests.support.hosts import NodeProgram
 from tests.support.promises import MEMORY, Fate
+from tests.support.seats import Office
+from tests.support.users import SharedProgram
 from tests.support.world import Machine, Needs, World
 
 _TARGETS = tuple(range(12))
@@ -50,6 +52,10 @@ def _machine(world: World, which: int) -> Machine | None:
     return world.machines[which % len(world.machines)] if world.machines else None
 
 
+def _office(world: World, which: int) -> Office | None:
+    return world.offices[which % len(world.offices)] if world.offices else None
+
+
 def _node(world: World, which: int) -> NodeProgram | None:
     machine = _machine(world, which)
     return machine.node if machine is not None else None
@@ -67,7 +73,10 @@ class Wait(Operation):
 
 @dataclass(frozen=True)
 class MakeCluster(Operation):
-    """A user makes a cluster, in a program that runs or in a new one."""
+    """A user makes a cluster, in a program that runs or in a new one.
+
+    Where schedulers are shared, some programs use one of these, and others bring their own.
+    """
 
     program: int = _one_of(0, 0, 0, 1, 2)
     isolation: str = _one_of('job', 'worker')
@@ -78,15 +87,26 @@ class MakeCluster(Operation):
     package: int = _one_of(10, 3000)
     needs: int = _one_of(0, 0, 0, 0, *range(1, len(NEEDS)))  # which of NEEDS each job has
     files: bytes = _one_of(*(b'',) * 12, b'300', b'0,10,5000', b'20000,0')  # of its own
+    shares: int = _one_of(1, 2, 1, 0)  # which scheduler, 0: one of its own
 
     def apply(self, world: World) -> None:
         living = world.living()
         needs = NEEDS[self.needs]
         cpus = max(self.cpus, needs.cpus) if self.cpus else 0  # else no node would fit
-        if len(world.clusters()) < 4:
-            program = living[self.program] if self.program < min(len(living), 2) else None
+        most = 2
+        if world.offices and self.shares:
+            office = world.offices[(self.shares - 1) % len(world.offices)]
+            living = [p for p in living if isinstance(p, SharedProgram) and p.office is office]
+            most = 4
+        else:
+            office = None
+            living = [p for p in living if not isinstance(p, SharedProgram)]
+        if len(world.clusters()) < most + 2:
+            program = living[self.program] if self.program < min(len(living), most) else None
+            if program is None:
+                program = living[0] if len(living) >= most else world.add_program(office)
             world.make_cluster(
-                program if program is not None or len(living) < 2 else living[0],
+                program,
                 isolation=self.isolation,
                 reentrant=self.reentrant,
                 pulse_interval=self.pulse_interval,
@@ -255,6 +275,45 @@ class OpenProgramsWay(Operation):
         living = world.living()
         if living:
             world.network.open(living[self.program % len(living)].end)
+
+
+@dataclass(frozen=True)
+class StallScheduler(Operation):
+    """A shared scheduler hangs for a while."""
+
+    office: int = _target()
+    seconds: float = _one_of(0.1, 2.0, 15.0, 60.0)
+
+    def apply(self, world: World) -> None:
+        office = _office(world, self.office)
+        if office is not None and office.program is not None:
+            office.program.stall(self.seconds)
+
+
+@dataclass(frozen=True)
+class CloseSchedulersWay(Operation):
+    """Nothing reaches a shared scheduler, nothing leaves it, or both."""
+
+    office: int = _target()
+    deaf: bool = _one_of(True, False)
+    mute: bool = _one_of(True, False)
+
+    def apply(self, world: World) -> None:
+        office = _office(world, self.office)
+        if office is not None:
+            world.network.close(office.end, self.deaf, self.mute)
+
+
+@dataclass(frozen=True)
+class OpenSchedulersWay(Operation):
+    """Everything passes to a shared scheduler and from it."""
+
+    office: int = _target()
+
+    def apply(self, world: World) -> None:
+        office = _office(world, self.office)
+        if office is not None:
+            world.network.open(office.end)
 
 
 @dataclass(frozen=True)
@@ -434,6 +493,9 @@ WEIGHTS: dict[type[Operation], int] = {
     StallProgram: 2,
     CloseProgramsWay: 1,
     OpenProgramsWay: 3,
+    StallScheduler: 1,
+    CloseSchedulersWay: 1,
+    OpenSchedulersWay: 3,
     AddMachine: 2,
     StartNode: 6,
     KillNode: 2,

@@ -1,7 +1,7 @@
 """What a cluster promises whatever happens (D4), each by its name, and who watches over it.
 
     scheduler ── RunJobs ──▶ Witness.ordered      processes ── a job begins ──▶ Witness.begun
-    user ◀── MarkStarted, SettleJobs ... ── Witness.marked, settled ...
+    scheduler ── JobsDone ──▶ Witness.believed    user ◀── MarkStarted, SettleJobs ── moved, settled
 
 The witness sees only what goes in and out of the cores.  What they keep inside is looked at where
 it must be nothing: `left_in` names whatever lies in a core that a fresh one does not have.
@@ -15,7 +15,15 @@ from itertools import repeat
 from typing import Any, NoReturn
 
 from nodeserver.core.effects import GiveJobs
-from nodeserver.core.messages import ONE_CPU, JobsDone, JobsProvisional, Resources, RunJobs
+from nodeserver.core.messages import (
+    ONE_CPU,
+    JobsDone,
+    JobsProvisional,
+    JobsRequeued,
+    JobsRetried,
+    Resources,
+    RunJobs,
+)
 from nodeserver.core.status import ALLOWED_MOVES, SETTLED, JobStatus
 
 MEMORY = 1 << 30  # of each node
@@ -107,7 +115,8 @@ class _Story:
     status: JobStatus = JobStatus.CREATED
     order: tuple[str, int] | None = None  # the node and the attempt that count
     starts: int = 0
-    provisionals: int = 0  # of that attempt
+    shown: tuple[str, int] | None = None  # whose provisional results were shown last
+    provisionals: int = 0  # how many of these
 
 
 class Witness:
@@ -156,7 +165,20 @@ class Witness:
         """The scheduler hands out attempts: from now on these are the ones that count."""
         for job, attempt in zip(message.ids, message.attempts, strict=True):
             story = self._stories[message.computation, job]
-            story.order, story.provisionals = (node, attempt), 0
+            story.order = node, attempt
+
+    def withdrawn(self, message: JobsRequeued | JobsRetried) -> None:
+        """The scheduler has jobs wait again: no attempt counts."""
+        for job in message.ids:
+            self._stories[message.computation, job].order = None
+
+    def believed(self, message: JobsDone | JobsProvisional) -> None:
+        """The scheduler passes on what a node says of attempts."""
+        for job, attempt in zip(message.ids, message.attempts, strict=True):
+            order = self._stories[message.computation, job].order
+            if order != (message.node, attempt):
+                text = f'job {job}: attempt {attempt} of {message.node}, {order} counts'
+                broken(Promise.LATE, text)
 
     def given(self, effect: GiveJobs) -> None:
         """A process is handed jobs, with the data that they share."""
@@ -197,9 +219,7 @@ class Witness:
                 text = f'job {job} of {computation} went from {story.status.name} to {status.name}'
                 broken(promise, text)
             story.status = status
-            if status is JobStatus.CREATED:
-                story.order = None
-            elif status in SETTLED:
+            if status in SETTLED:
                 self._pending[computation, story.pinned] -= 1
                 self.settled_count += 1
                 self.statuses[status] += 1
@@ -211,10 +231,7 @@ class Witness:
             status = JobStatus(number)
             story = self._stories[done.computation, job]
             self.moved(done.computation, [job], status)
-            if story.order != (done.node, attempt):
-                text = f'job {job}: attempt {attempt} of {done.node}, {story.order} counts'
-                broken(Promise.LATE, text)
-            _check_outcome(story, status, (job, attempt), result, reason)
+            _check_outcome(story, status, (done.node, job, attempt), result, reason)
 
     def settled_unrun(self, computation: int, ids: Iterable[int], status: int, reason: str) -> None:
         """Jobs ended of which no node reports."""
@@ -229,23 +246,24 @@ class Witness:
         ):
             self.moved(results.computation, [job], JobStatus.PROVISIONAL)
             story = self._stories[results.computation, job]
-            if story.order != (results.node, attempt):
-                broken(Promise.LATE, f'job {job}: a result of {attempt}, {story.order} counts')
+            if story.shown != (results.node, attempt):
+                story.shown, story.provisionals = (results.node, attempt), 0
             story.provisionals += 1
             if result != provisional_result(job, attempt, story.provisionals):
                 broken(Promise.PROVISIONAL, f'job {job}: {result!r} as number {story.provisionals}')
 
 
 def _check_outcome(
-    story: _Story, status: JobStatus, which: tuple[int, int], result: bytes, reason: str
+    story: _Story, status: JobStatus, which: tuple[str, int, int], result: bytes, reason: str
 ) -> None:
-    fate, (job, attempt) = story.fate, which
+    fate, (node, job, attempt) = story.fate, which
     if status is JobStatus.FINISHED:
         true = fate.kind not in ('raises', 'crashes', 'exits')
         if not true or result != outcome('returned', job, attempt, fate.size):
             broken(Promise.TRUTH, f'job {job}, {fate}: {status.name} with {result[:50]!r}')
-        if story.provisionals != fate.provisionals:
-            text = f'job {job}: {story.provisionals} of {fate.provisionals} before its end'
+        shown = story.provisionals if story.shown == (node, attempt) else 0
+        if shown != fate.provisionals:
+            text = f'job {job}: {shown} of {fate.provisionals} before its end'
             broken(Promise.PROVISIONAL, text)
     elif result:
         if result.split(b' ')[1:3] != [b'%d' % job, b'%d' % attempt]:

@@ -1,7 +1,9 @@
 """A cluster in one thread: the real cores and sessions, on a network and a clock in memory.
 
     Machine ── NodeProgram ◀── Network ──▶ ClientProgram (any number of each)
-       └── Troubles                 all of it in the time of one Agenda, and watched by a Witness
+       └── Troubles                │ └───▶ SchedulerProgram ── Office
+                                   └─────▶ SharedProgram
+                       all of it in the time of one Agenda, and watched by a Witness
 
 Everything that happens is drawn from the seed, so that a history that breaks a promise can be run
 again.  `tests/support/promises.py` says what is promised, `tests/support/operations.py` what may
@@ -17,11 +19,13 @@ from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, N
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
 from tests.support.files import Mishaps
-from tests.support.hosts import ClientProgram, Cluster, NodeProgram, Surroundings
+from tests.support.hosts import NodeProgram, Seeker, Surroundings
 from tests.support.linkends import SimulatedListener
 from tests.support.network import PERFECT, End, Faults, Network
 from tests.support.processes import Troubles
 from tests.support.promises import Fate, Promise, broken, jobs_left_in
+from tests.support.seats import Office, SchedulerProgram, SchedulerSeat
+from tests.support.users import ClientProgram, Cluster, SharedProgram, UserProgram
 
 # Small enough that credit runs out and messages travel in parts.
 TIGHT = Limits(credit=6000, unacknowledged=4, bulk_above=700, part=300, largest=1 << 20)
@@ -101,10 +105,11 @@ class World:
         )
         self.around.discover = self._discover
         self.around.knock = self._knock
-        self.around.who_is_called = lambda: next(iter(self.living()), None)
+        self.around.who_is_called = lambda: next(iter(self.seekers()), None)
         self.witness = self.around.witness
         self.machines: list[Machine] = []
-        self.programs: list[ClientProgram] = []
+        self.programs: list[UserProgram] = []
+        self.offices: list[Office] = []
         self._names = 0
         self._places: dict[str, Machine] = {}  # by peer id
 
@@ -139,8 +144,8 @@ class World:
 
     def _announce(self, node: NodeProgram, times: int) -> None:
         """A node tells that it is here, some times in its first seconds: datagrams get lost."""
-        for program in self.living():
-            self._answer(self._places[node.peer], program)
+        for seeker in self.seekers():
+            self._answer(self._places[node.peer], seeker)
         if times < len(_ANNOUNCE_PAUSES):
             self.agenda.later(_ANNOUNCE_PAUSES[times], node, self._announce, node, times + 1)
 
@@ -161,39 +166,64 @@ class World:
             self.network.lose_power(machine.end)
             machine.node = None
 
-    def _discover(self, program: ClientProgram) -> None:
-        """A client asks for nodes."""
+    def _discover(self, seeker: Seeker) -> None:
+        """A scheduler asks for nodes."""
         for machine in self.machines:
-            self.network.datagram(program.end, machine.end, self._answer, machine, program)
+            self.network.datagram(seeker.end, machine.end, self._answer, machine, seeker)
 
-    def _answer(self, machine: Machine, program: ClientProgram) -> None:
+    def _answer(self, machine: Machine, seeker: Seeker) -> None:
         node = machine.node
         if node is None or node.is_ending:
             return
         if not machine.calls and not machine.is_deaf:
             found = seen.NodeFound(node.peer, machine.end.name, 51348, '')
-            self.network.datagram(machine.end, program.end, program.tell_if_alive, found)
+            self.network.datagram(machine.end, seeker.end, seeker.tell_if_alive, found)
 
-    def _knock(self, program: ClientProgram, address: str) -> None:
-        """A client connects to an address, and asks who is there."""
+    def _knock(self, seeker: SchedulerSeat, address: str) -> None:
+        """A scheduler connects to an address, and asks who is there."""
         machine = next(m for m in self.machines if m.end.name == address)
         node, place = machine.node, (address, 51348)
-        if node is not None and self.network.is_open(program.end, machine.end):
+        if node is not None and self.network.is_open(seeker.end, machine.end):
             answer = seen.NodeFound(node.peer, *place, '') if not node.is_ending else None
         else:
             answer = None
-        self.agenda.later(0.01, program, program.knocked, answer, place)
+        seeker.link.later(0.01, seeker.knocked, answer, place)
+
+    # schedulers
+
+    def add_office(self) -> Office:
+        """Start a scheduler for several programs, on a machine of its own."""
+        office = Office(f'office-{len(self.offices) + 1}')
+        self.offices.append(office)
+        self.start_scheduler(office)
+        return office
+
+    def start_scheduler(self, office: Office) -> None:
+        """Start a scheduler where there is none."""
+        if office.program is None:
+            identity = self._identity('scheduler')
+            office.program = SchedulerProgram(self.around, office, identity, self._places.get)
+
+    def seekers(self) -> list[SchedulerSeat]:
+        """The schedulers that live."""
+        shared = [o.program.scheduling for o in self.offices if o.program is not None]
+        return shared + [p.scheduling for p in self.living() if isinstance(p, ClientProgram)]
 
     # programs
 
-    def add_program(self) -> ClientProgram:
-        """Start a user's program."""
-        program = ClientProgram(self.around, self._identity('client'), self._places.get)
+    def add_program(self, office: Office | None = None) -> UserProgram:
+        """Start a user's program, which has a scheduler of its own unless it uses one."""
+        identity = self._identity('client')
+        program: UserProgram
+        if office is None:
+            program = ClientProgram(self.around, identity, self._places.get)
+        else:
+            program = SharedProgram(self.around, identity, office)
         program.allocates = lambda cpus: self.random.choice((cpus, cpus, 1, 0))
         self.programs.append(program)
         return program
 
-    def living(self) -> list[ClientProgram]:
+    def living(self) -> list[UserProgram]:
         """The programs that have not ended."""
         self.programs = [program for program in self.programs if program.is_alive]
         return self.programs
@@ -202,7 +232,7 @@ class World:
         """The clusters that their users may use."""
         return [c for program in self.living() for c in program.clusters if c.is_open]
 
-    def make_cluster(self, program: ClientProgram | None = None, **changes: Any) -> Cluster:
+    def make_cluster(self, program: UserProgram | None = None, **changes: Any) -> Cluster:
         """Make a cluster, in a program of its own unless one is given."""
         self._names += 1
         owner = program or self.add_program()
@@ -240,7 +270,7 @@ class World:
         """Take jobs back."""
         cluster.program.post(cluster.core, seen.CancelAsked(ids))
 
-    def kill_program(self, program: ClientProgram) -> None:
+    def kill_program(self, program: UserProgram) -> None:
         """A user's program ends at once."""
         program.is_alive = False
         self.network.closed_by(program)
@@ -287,11 +317,21 @@ class World:
                 program.close_cluster(cluster)
             if not self.agenda.run_until(lambda p=program: not p.is_alive, 60.0):
                 broken(Promise.CLOSES, f'{program.name} has not ended')
+            self._end_idle_schedulers()
+        self._end_idle_schedulers()
         self.run(_LOST_FOR_SURE)
         if self._nodes_in_use():
             self.run(_ZOMBIE)  # of clients whose end nobody could tell them
         for node, left in self._nodes_in_use():
             broken(Promise.NOTHING_KEPT, f'{node.name} has {left}')
+
+    def _end_idle_schedulers(self) -> None:
+        """End the schedulers that no program uses any more; nodes that called them are free."""
+        used = [p.office for p in self.living() if isinstance(p, SharedProgram)]
+        for office in self.offices:
+            if office.program is not None and office not in used:
+                self.run(_TWO_PULSES)  # until it has heard of the last good-byes
+                office.program.finish()
 
     def _end_faults(self) -> None:
         """Nothing breaks any more, each machine runs a node, and one of them is new."""
@@ -301,6 +341,9 @@ class World:
             self.network.open(machine.end)
             machine.troubles.refuses_forks = machine.troubles.refuses_templates = False
             self.start_node(machine)
+        for office in self.offices:
+            self.network.open(office.end)
+            self.start_scheduler(office)
         for program in self.living():
             self.network.open(program.end)
             program.allocates = lambda cpus: cpus
@@ -308,13 +351,14 @@ class World:
 
     def _longest_stall(self) -> float:
         nodes = [machine.node for machine in self.machines if machine.node is not None]
-        ends = [program.stalled_until for program in (*self.living(), *nodes)]
+        schedulers = [office.program for office in self.offices if office.program is not None]
+        ends = [program.stalled_until for program in (*self.living(), *nodes, *schedulers)]
         return max(max(ends, default=0.0) - self.agenda.now, 0.0)
 
-    def _wait_for_one(self, pinned: bool) -> ClientProgram | None:
+    def _wait_for_one(self, pinned: bool) -> UserProgram | None:
         """Let the jobs of some program end: others may wait for its nodes."""
 
-        def done() -> list[ClientProgram]:
+        def done() -> list[UserProgram]:
             return [p for p in self.living() if not self._pending_of(p, pinned)]
 
         def some_ended() -> bool:
@@ -331,10 +375,10 @@ class World:
             broken(Promise.ENDS, f'jobs pending: {left}')
         return next(iter(done()), None)
 
-    def _pending_of(self, program: ClientProgram, pinned: bool) -> int:
+    def _pending_of(self, program: UserProgram, pinned: bool) -> int:
         return sum(self.witness.pending(cluster.id, pinned) for cluster in program.clusters)
 
-    def _wait_for_answers(self, program: ClientProgram) -> None:
+    def _wait_for_answers(self, program: UserProgram) -> None:
         """Each file that was sent to a node gets its answer."""
 
         def sending() -> dict[int, list[tuple[str, int]]]:
@@ -344,23 +388,24 @@ class World:
         if not self.agenda.run_until(lambda: not sending(), _PATIENCE):
             broken(Promise.ANSWERED, f'{program.name} still waits: {sending()}')
 
-    def _look_at_rest(self, program: ClientProgram) -> None:
+    def _look_at_rest(self, program: UserProgram) -> None:
         """With all jobs ended, and two pulses later, nothing of them may be left anywhere."""
         self.run(_TWO_PULSES)
         if program not in self.living():
             return  # stalled before, it has closed its clusters only now, and ended with them
-        things: list[tuple[str, object]] = [(program.name, program.scheduler)]
-        things += [(program.name, cluster.core) for cluster in program.clusters]
-        if not any(self._pending_of(other, True) for other in self.living()):
+        things: list[tuple[str, object]] = [(program.name, c.core) for c in program.clusters]
+        others = [other for other in self.living() if self._pending_of(other, True)]
+        seat = self._scheduler_of(program)
+        if seat is not None and not any(self._scheduler_of(other) is seat for other in others):
+            things.append((seat.program.name, seat.core))
+        if not others:
             nodes = [machine.node for machine in self.machines if machine.node is not None]
             things += [(node.name, node.core) for node in nodes]
-            sessions = [(node, node.listener.connected_session(program.peer)) for node in nodes]
-            things += [(node.name, session) for node, session in sessions if session is not None]
-            things += [
-                (node.name, node.dialer.session) for node in nodes if node.dialer is not None
-            ]
-            things += [(program.name, dialer.session) for dialer in program.dialers.values()]
-            things += [(program.name, session) for session in program.listener.sessions.values()]
+            for seeker in [seat] if seat is not None else []:
+                sessions = [(n, n.listener.connected_session(seeker.peer)) for n in nodes]
+                things += [(node.name, session) for node, session in sessions if session]
+                things += [(seeker.program.name, s) for s in seeker.sessions()]
+            things += [(n.name, n.dialer.session) for n in nodes if n.dialer is not None]
         for cluster in program.clusters:
             left = cluster.files.left()
             if left and not self._pending_of(program, True):
@@ -368,6 +413,13 @@ class World:
         for name, thing in things:
             if left := jobs_left_in(thing):
                 broken(Promise.NOTHING_KEPT, f'{name}: all jobs have ended, and it has {left}')
+
+    def _scheduler_of(self, program: UserProgram) -> SchedulerSeat | None:
+        """The scheduler that serves a user's program, if it lives."""
+        if isinstance(program, ClientProgram):
+            return program.scheduling
+        office = program.office if isinstance(program, SharedProgram) else None
+        return office.program.scheduling if office is not None and office.program else None
 
     def _nodes_in_use(self) -> list[tuple[NodeProgram, dict[str, int]]]:
         nodes = [machine.node for machine in self.machines if machine.node is not None]

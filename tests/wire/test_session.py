@@ -5,10 +5,19 @@ import random
 import pytest
 
 from nodeserver.core.errors import ProtocolError, UsageError
+from nodeserver.core.filemessages import PlaceFiles
 from nodeserver.core.messages import (
+    CancelJobs,
+    CloseComputation,
+    ComputationClosed,
+    DeclareComputation,
     Farewell,
     JobsDone,
+    JobsHeld,
     JobsProvisional,
+    JobsRequeued,
+    JobsRetried,
+    JobsStarted,
     Message,
     NodePulse,
     RunJobs,
@@ -26,6 +35,7 @@ from nodeserver.wire.envelope import (
     write_refusal,
 )
 from nodeserver.wire.session import Greeting, Limits, Session
+from tests.support.world import declaration
 
 A, B = 'a' * 32, 'b' * 32
 TINY = Limits(credit=4000, unacknowledged=8, bulk_above=500, part=100, largest=50_000)
@@ -239,6 +249,50 @@ def test_a_large_end_of_a_job_overtakes_no_provisional_result_that_waits_for_cre
     pair.settle()
     kinds = [type(message) for message in pair.at_b]
     assert kinds.index(JobsProvisional) < kinds.index(JobsDone)
+
+
+def _opening() -> DeclareComputation:
+    return declaration(1, package=bytes(20_000))
+
+
+def _letter(size: int) -> JobsDone:
+    return JobsDone(1, 'n', 1, [1], [1], [11], [bytes(size)], [''], [0.1])
+
+
+@pytest.mark.parametrize(
+    ('large', 'small'),
+    [
+        (_opening(), SubmitJobs(1, '', [1], [b''])),
+        (_opening(), CloseComputation(1)),
+        (_opening(), PlaceFiles(1, 'n', -1, b'')),
+        (SubmitJobs(1, '', [1], [bytes(20_000)]), CancelJobs(1, [1])),
+        (SubmitJobs(1, '', [1], [bytes(20_000)]), CloseComputation(1)),
+        (_letter(20_000), ComputationClosed(1)),
+        (_letter(20_000), JobsHeld(1, [], [])),
+        (JobsRetried(1, [1], [bytes(20_000)], ['']), JobsStarted(1, 'n', [1])),
+        (JobsRetried(1, [1], [bytes(20_000)], ['']), _letter(10)),
+        (JobsProvisional(1, 'n', [1], [1], [bytes(20_000)]), JobsRequeued(1, [1], 'lost')),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_follows_from_a_large_message_does_not_overtake_it(
+    large: Message, small: Message
+) -> None:
+    pair = Pair()
+    pair.greet()
+    pair.a.send(large)
+    pair.a.send(small)
+    pair.settle()
+    assert pair.at_b == [large, small]
+
+
+def test_small_letters_overtake_large_ones() -> None:
+    pair = Pair()
+    pair.greet()
+    pair.a.send(_letter(20_000))
+    pair.a.send(_letter(10))
+    pair.settle()
+    assert pair.at_b == [_letter(10), _letter(20_000)]
 
 
 def test_large_messages_keep_their_order_among_themselves() -> None:

@@ -16,6 +16,7 @@ from dispy_nb.notebook.magics.words import (
     unquoted,
     value_of,
 )
+from dispy_nb.sharedcluster import SharedJobCluster
 
 
 class HelpShown(Exception):  # noqa: N818 - no error: it ends the magic
@@ -62,7 +63,10 @@ _TRUTHS = ('True', 'False')
 
 def parameters() -> dict[str, inspect.Parameter]:
     """Return the parameters of a cluster that options can give, by name."""
-    found = dict(inspect.signature(JobCluster).parameters)
+    found = {
+        **inspect.signature(SharedJobCluster).parameters,
+        **inspect.signature(JobCluster).parameters,
+    }
     del found['computation']
     return found
 
@@ -82,7 +86,7 @@ def _is_flag(parameter: inspect.Parameter) -> bool:
 
 def add_cluster_options(parser: LineParser, without: Iterable[str] = ()) -> None:
     """Add an option for each parameter of a cluster, with hyphens and with underscores."""
-    group = parser.add_argument_group('parameters of JobCluster')
+    group = parser.add_argument_group('parameters of clusters')
     for name, parameter in parameters().items():
         if name in without:
             continue

@@ -5,23 +5,23 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from dispy_nb import closing
-from dispy_nb.cluster import JobCluster
+from dispy_nb.cluster import Cluster
 from dispy_nb.job import DispyJob
 from dispy_nb.notebook.magics.words import nearest, unquoted
 
 MOST_NAMED = 10
 
 
-def bound_clusters(shell: Any) -> dict[str, JobCluster]:
+def bound_clusters(shell: Any) -> dict[str, Cluster]:
     """Return the notebook's variables that hold clusters, without those that IPython keeps."""
     return {
         name: value
         for name, value in list(shell.user_ns.items())
-        if not name.startswith('_') and issubclass(type(value), JobCluster)
+        if not name.startswith('_') and issubclass(type(value), Cluster)
     }
 
 
-def names_of(cluster: JobCluster, bound: dict[str, JobCluster]) -> list[str]:
+def names_of(cluster: Cluster, bound: dict[str, Cluster]) -> list[str]:
     """Return the variables that hold a cluster."""
     return [name for name, value in bound.items() if value is cluster]
 
@@ -32,7 +32,7 @@ def known_names(shell: Any) -> list[str]:
     return list(dict.fromkeys((*bound_clusters(shell), *(each.name for each in open_ones))))
 
 
-def meant_by(shell: Any, word: str) -> JobCluster | None:
+def meant_by(shell: Any, word: str) -> Cluster | None:
     """Return the cluster that a word means: a variable goes before a name.
 
     Raises
@@ -43,7 +43,7 @@ def meant_by(shell: Any, word: str) -> JobCluster | None:
     bound, word = bound_clusters(shell), unquoted(word)
     if word in bound:
         return bound[word]
-    found: list[JobCluster] = [each for each in closing.open_clusters() if each.name == word]
+    found: list[Cluster] = [each for each in closing.open_clusters() if each.name == word]
     if len(found) > 1:
         names = [name for each in found for name in names_of(each, bound)]
         which = f'give the variable of the one that is meant ({", ".join(names)})' if names else ''
@@ -51,7 +51,7 @@ def meant_by(shell: Any, word: str) -> JobCluster | None:
     return found[0] if found else None
 
 
-def find_cluster(shell: Any, word: str | None) -> JobCluster:
+def find_cluster(shell: Any, word: str | None) -> Cluster:
     """Return the cluster that a word means, or the only one.
 
     Raises
@@ -68,7 +68,7 @@ def find_cluster(shell: Any, word: str | None) -> JobCluster:
     return found
 
 
-def take_cluster(shell: Any, words: list[str]) -> tuple[JobCluster, list[str]]:
+def take_cluster(shell: Any, words: list[str]) -> tuple[Cluster, list[str]]:
     """Return the cluster that the first word means, and the others; it may be left out.
 
     That is so where there is only one, and the first word is not much like the name of any.
@@ -82,10 +82,10 @@ def take_cluster(shell: Any, words: list[str]) -> tuple[JobCluster, list[str]]:
     return _only_cluster(shell), words
 
 
-def _only_cluster(shell: Any) -> JobCluster:
+def _only_cluster(shell: Any) -> Cluster:
     found = closing.open_clusters()
     if len(found) == 1:
-        only: JobCluster = found[0]
+        only: Cluster = found[0]
         return only
     if not found:
         raise UsageError('there is no open cluster: `%dispy cluster NAME FUNCTION` makes one')
@@ -102,12 +102,12 @@ def _listed(names: list[str]) -> str:
 # jobs
 
 
-def pending_jobs(cluster: JobCluster) -> list[DispyJob]:
+def pending_jobs(cluster: Cluster) -> list[DispyJob]:
     """Return all jobs that have not ended, those that were submitted first."""
     return list(cluster._shell.jobs.values())
 
 
-def find_job(shell: Any, cluster: JobCluster, word: str) -> DispyJob:
+def find_job(shell: Any, cluster: Cluster, word: str) -> DispyJob:
     """Return the pending job with this id, or the job that a variable holds.
 
     Raises

@@ -1,4 +1,4 @@
-"""Subcommands about nodes and this machine: node servers, keys, and what is to come."""
+"""Subcommands about nodes and this machine: node servers, keys, jobs of ended programs."""
 
 import argparse
 import getpass
@@ -7,17 +7,15 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from dispy_nb import closing, keycommand, local
-from dispy_nb.cluster import JobCluster
+from dispy_nb.cluster import Cluster
+from dispy_nb.job import DispyJob
 from dispy_nb.notebook.magics.clusters import find_cluster
 from dispy_nb.notebook.magics.nodetable import node_table
 from dispy_nb.notebook.magics.verbs import server_lines
-from nodeserver.core.errors import NotYetSupported
-
-_MEANWHILE = {
-    'recover': 'submit the jobs that are missing again',
-    'attach': 'jobs that run when the kernel ends go on to their end on their nodes, and their '
-    'results are lost: submit them again',
-}
+from dispy_nb.notebook.magics.words import unquoted, value_of
+from dispy_nb.recovery.attaching import attach
+from dispy_nb.recovery.recovering import recover_jobs
+from dispy_nb.sharedcluster import SharedJobCluster
 
 
 def start(shell: Any, given: argparse.Namespace) -> None:
@@ -33,10 +31,11 @@ def start(shell: Any, given: argparse.Namespace) -> None:
     print(f'started {server_lines(group)}')
 
 
-def _looks_everywhere(cluster: JobCluster) -> bool:
+def _looks_everywhere(cluster: Cluster) -> bool:
     """Whether a cluster asked for any node, with this user's own key."""
-    if cluster._options.secret or cluster._options.insecure:
-        return False
+    options = cluster._options
+    if options.secret or options.insecure or isinstance(cluster, SharedJobCluster):
+        return False  # a scheduler elsewhere knows nothing of this machine's loopback interface
     return any(
         each.host == '*' and not each.cpus and not each.decides_itself
         for each in cluster._shell.allocations
@@ -87,6 +86,17 @@ def _import_key(given: argparse.Namespace) -> None:
         print('the key stands in this cell: take it out before you share the notebook')
 
 
-def to_come(shell: Any, given: argparse.Namespace) -> None:
-    """Say that a subcommand comes later, and what to do meanwhile."""
-    raise NotYetSupported(f'%dispy {given.subcommand}', _MEANWHILE[given.subcommand])
+def recover(shell: Any, given: argparse.Namespace) -> list[DispyJob]:
+    """Fetch the jobs of a program that was killed, and return them."""
+    return recover_jobs(unquoted(given.file), given.timeout, given.terminate)
+
+
+def attach_to(shell: Any, given: argparse.Namespace) -> Cluster:
+    """Have the cluster of a kernel that has ended, and return it."""
+    name = None if given.name is None else unquoted(given.name)
+    functions = {
+        each: value_of(shell, word)
+        for each in ('callback', 'cluster_status')
+        if (word := getattr(given, each)) is not None
+    }
+    return attach(name, **functions)

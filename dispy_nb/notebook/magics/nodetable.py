@@ -12,7 +12,7 @@ from typing import Any
 
 from dispy_nb import closing, local
 from dispy_nb.cells import statement_about
-from dispy_nb.cluster import JobCluster
+from dispy_nb.cluster import Cluster, JobCluster
 from dispy_nb.nodes import NodeAllocate
 from dispy_nb.notebook.tables import Table, size_text
 from nodeserver.core.errors import ClusterClosed
@@ -37,7 +37,7 @@ def _nothing() -> None:
     """Be the function of a cluster that runs no jobs."""
 
 
-def node_table(cluster: JobCluster | None) -> Table:
+def node_table(cluster: Cluster | None) -> Table:
     """Lay out the nodes that a cluster has found; by default all of this program, or around it.
 
     Raises

@@ -105,8 +105,17 @@ def _key(parser: LineParser) -> None:
     parser.add_argument('--replace', action='store_true', help='overwrite a different key')
 
 
-def _file(parser: LineParser) -> None:
-    parser.add_argument('file', metavar='FILE')
+def _recover(parser: LineParser) -> None:
+    parser.add_argument('file', metavar='FILE', help='its recover_file')
+    parser.add_argument('-t', '--timeout', type=float, metavar='SECONDS', help='at most so long')
+    parser.add_argument('--terminate', action='store_true', help='then end what runs')
+
+
+def _attach(parser: LineParser) -> None:
+    parser.add_argument('name', nargs='?', metavar='NAME', help='its own name, or its file')
+    for name in ('callback', 'cluster_status'):
+        names = dict.fromkeys((f'--{name.replace("_", "-")}', f'--{name}'))
+        parser.add_argument(*names, dest=name, metavar='FUNCTION', help='as of a new cluster')
 
 
 _ALL = (
@@ -170,16 +179,16 @@ _ALL = (
         doctorcommand.add_doctor_options,
     ),
     Subcommand(
-        'recover FILE',
-        'results of a program that has crashed (comes later)',
-        machines.to_come,
-        _file,
+        'recover FILE [-t SECONDS] [--terminate]',
+        'the jobs of a program that was killed, with their results',
+        machines.recover,
+        _recover,
     ),
     Subcommand(
         'attach [NAME]',
-        'jobs of a kernel that has ended (comes later)',
-        machines.to_come,
-        _optional_cluster,
+        'the cluster of a kernel that has ended, with its jobs and results',
+        machines.attach_to,
+        _attach,
     ),
 )
 SUBCOMMANDS = {each.name: each for each in _ALL}

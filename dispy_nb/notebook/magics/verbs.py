@@ -9,7 +9,7 @@ from IPython.display import display
 
 from dispy_nb import closing, local
 from dispy_nb.cells import statement_about
-from dispy_nb.cluster import JobCluster
+from dispy_nb.cluster import Cluster, JobCluster
 from dispy_nb.notebook.magics.arguments import cluster_options
 from dispy_nb.notebook.magics.clusters import (
     bound_clusters,
@@ -21,7 +21,7 @@ from dispy_nb.notebook.magics.clusters import (
 )
 from dispy_nb.notebook.magics.words import call_of, check_name, is_expression, unquoted, value_of
 from dispy_nb.notebook.tables import Table
-from dispy_nb.tocome import SharedJobCluster
+from dispy_nb.sharedcluster import SharedJobCluster
 
 FIRST_STEPS = (
     '`%dispy start` starts node servers on this machine, `%dispy nodes` looks for others, and '
@@ -50,7 +50,7 @@ def server_lines(group: local.LocalNodes) -> str:
     return ', '.join(f'{name} at {host}:{port} with {cpus}' for name, (host, port) in pairs)
 
 
-def _state_of(cluster: JobCluster, bound: dict[str, JobCluster]) -> tuple[object, ...]:
+def _state_of(cluster: Cluster, bound: dict[str, Cluster]) -> tuple[object, ...]:
     s = cluster.snapshot()
     nodes = 0 if s.closed else sum(not node.closed for node in s.nodes)
     words = 'closed' if s.closed else s.notice if s.pending else ''

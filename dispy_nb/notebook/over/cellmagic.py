@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.display import display
 
 from dispy_nb.cells import statement_about
-from dispy_nb.cluster import JobCluster
+from dispy_nb.cluster import Cluster, JobCluster
 from dispy_nb.notebook.magics.arguments import (
     LineParser,
     add_cluster_options,
@@ -210,7 +210,7 @@ def _finish(shell: Any, output: str | None, run: OverRun) -> Any:
     return None if output else results
 
 
-def _wait(cluster: JobCluster) -> None:
+def _wait(cluster: Cluster) -> None:
     """Wait for all runs; whoever interrupts this wants them cancelled, unlike with `wait()`."""
     with cluster._progress_line():
         if not cluster._shell.wait_idle(PATIENCE):
@@ -231,7 +231,7 @@ def _where(output: str | None) -> str:
     return f'{place} has the values of the others, and exceptions in the places of these'
 
 
-def _tell_of_nodes(cluster: JobCluster) -> None:
+def _tell_of_nodes(cluster: Cluster) -> None:
     """Say what can be done if no node was found."""
     rows = cluster._runtime.list_nodes().rows
     usages = [each for row in rows for each in row.usages]

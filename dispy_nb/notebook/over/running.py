@@ -6,7 +6,7 @@ import threading
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from dispy_nb.cluster import JobCluster
+from dispy_nb.cluster import Cluster
 from dispy_nb.failures import failure_of
 from dispy_nb.job import DispyJob
 from dispy_nb.notebook.magics.errors import show_as
@@ -51,7 +51,7 @@ class OverRun:
         Where they run.
     """
 
-    def __init__(self, cluster: JobCluster, values: Sequence[Values]) -> None:
+    def __init__(self, cluster: Cluster, values: Sequence[Values]) -> None:
         self.cluster = cluster
         self.values = list(values)
         self.jobs: list[DispyJob] = []

@@ -1,0 +1,93 @@
+"""What nodes answer of the jobs that they were given, and what of it is believed (D4)."""
+
+from collections.abc import Callable
+from itertools import compress
+
+from nodeserver.core.computation import Computation
+from nodeserver.core.fleet import NodeRecord
+from nodeserver.core.letters import acknowledgement, part_of
+from nodeserver.core.messages import ComputationRefused, JobsDone, JobsReturned
+from nodeserver.core.parts import Parts
+from nodeserver.core.retries import split
+from nodeserver.core.status import JobStatus
+
+
+class Answers:
+    """Takes in letters, and jobs that come back."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._computations = parts.fleet.computations
+        self._dispatch = parts.dispatch
+        # whether an answer is part of a handover, and so to be looked at when that is complete
+        self.is_early: Callable[[NodeRecord, Computation, JobsDone | JobsReturned], bool]
+
+    def done(self, node: NodeRecord, message: JobsDone, now: float) -> None:
+        """Jobs have ended: pass on what is told of current attempts."""
+        comp = self._computations.get(message.computation)
+        if comp is None or comp.closing:
+            self._parts.send(node.id, acknowledgement(message))
+            return
+        if comp.takeover is not None and self.is_early(node, comp, message):
+            return
+        current = comp.are_current(message.ids, message.attempts, node.id)
+        if False in current:
+            if self._is_passed_again(node, comp, message):
+                return
+            message = part_of(message, current)
+        if not message.ids:
+            self._parts.send(node.id, acknowledgement(message))
+            return
+        self._dispatch.ended(node, comp, len(message.ids))
+        comp.pace.learn(message.seconds)
+        if comp.has_retries:
+            message, retried = split(comp, message)
+            if retried is not None:
+                self._parts.records.note(comp, '', retried.ids)
+                self._dispatch.enlist(comp)
+                self._parts.send(comp.client, retried)
+        comp.settle(message.ids)
+        if message.ids:
+            comp.undelivered.passed(node.id, message.letter, message.ids)
+            self._parts.send(comp.client, message)
+            if comp.takeover is not None:
+                comp.takeover.settled.update(message.ids)
+        else:
+            self._parts.send(node.id, acknowledgement(message))
+
+    def _is_passed_again(self, node: NodeRecord, comp: Computation, message: JobsDone) -> bool:
+        """Whether a letter was believed before: its client may not have got it."""
+        believed = set(comp.undelivered.believed_in(node.id, message.letter))
+        if believed:
+            keep = [job in believed for job in message.ids]
+            self._parts.send(comp.client, part_of(message, keep))
+        return bool(believed)
+
+    def returned(self, node: NodeRecord, message: JobsReturned, now: float) -> None:
+        """A node gives back what it has not begun."""
+        comp = self._computations.get(message.computation)
+        if comp is None or comp.closing:
+            self._dispatch.recalls.returned(node, message.computation, of_use=True)
+            return
+        if comp.takeover is not None and self.is_early(node, comp, message):
+            return
+        current = comp.are_current(message.ids, message.attempts, node.id)
+        ids = list(compress(message.ids, current))
+        of_use = not all(map(comp.is_pinned, ids))
+        self._dispatch.recalls.returned(node, comp.id, of_use)
+        self._dispatch.unload(node, comp, len(ids))
+        self._parts.endings.requeue(comp, ids, message.reason)
+        self._parts.steering.returned(node, comp)
+
+    def refused(self, node: NodeRecord, message: ComputationRefused, now: float) -> None:
+        """A node cannot run a computation, or cannot any more."""
+        parts = self._parts
+        comp = self._computations.get(message.computation)
+        if comp is not None and message.kind == 'over':
+            reason = f'node {node.title}: {message.reason}'
+            parts.endings.give_up(node, comp, reason, JobStatus.TERMINATED)
+        elif comp is not None:
+            parts.endings.give_up(node, comp, f'node {node.title} failed: {message.reason}')
+        if comp is not None:
+            parts.files.node_gone(node, comp, message.reason)
+        parts.fleet.node_refused(node, message, now)

@@ -1,0 +1,103 @@
+"""Handing out the jobs of many clients: nodes are given away in equal parts, and not by turns.
+
+What a client's jobs count for (`fills`) is what it is ranked by (`fairness`), so that who has less
+than the others is never shut out by what those were given ahead of need.
+"""
+
+from math import inf
+
+from nodeserver.core.computation import Computation
+from nodeserver.core.dispatch import MOST_LOOKED_AT, Dispatch
+from nodeserver.core.fills import NOTHING, SharedPlacement
+from nodeserver.core.fleet import NodeRecord
+from nodeserver.core.policy import Placement
+
+
+class FairDispatch(Dispatch):
+    """Places the waiting jobs of many clients."""
+
+    _shares: SharedPlacement
+
+    def _make_placement(self) -> Placement:
+        self._shares = SharedPlacement()
+        self._usable: dict[int, tuple[int, list[NodeRecord]]] = {}
+        self._changes = 0  # of what nodes are to computations
+        return self._shares
+
+    def place(self, node: NodeRecord) -> None:
+        """Enter a node where it belongs, or take it out if nothing can run on it."""
+        super().place(node)
+        self._changes += 1
+
+    def forget(self, node: NodeRecord) -> None:
+        """A node is gone."""
+        super().forget(node)
+        self._changes += 1
+
+    def withdraw(self, comp: Computation) -> None:
+        """A computation is closed."""
+        super().withdraw(comp)
+        self._usable.pop(comp.id, None)
+
+    def check(self) -> None:
+        """Raise `InvariantBroken` if the books do not balance."""
+        super().check()
+        self._shares.check_fills(self._fleet.computations)
+
+    def _is_full(self) -> bool:
+        """Whether no node has room for any computation that waits, certainly."""
+        if not self._shares.all_full():
+            return False
+        waiting = self._order.waiting.values()
+        return not any(comp.pinned or comp.has_no_patience(self._now) for comp in waiting)
+
+    def _room(self, comp: Computation, node: NodeRecord, rounds: int) -> int:
+        return self._shares.room_for(node, comp)
+
+    def _best(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
+        """The emptiest node that has room for jobs of a computation, and how much.
+
+        One that is alone has its short jobs handed out many at a time.
+        """
+        least, most = NOTHING, inf
+        if rounds > 1 and self._order.is_alone:
+            least, most = 1 - 1 / rounds, MOST_LOOKED_AT
+        for looked, node in enumerate(self._shares.open()):
+            room = self._shares.room_for(node, comp, min(least, node.cpus * least / 2))
+            if room > 0:
+                return node, room
+            if looked >= MOST_LOOKED_AT:
+                if looked >= most:
+                    return None, 0
+                return self._search_own(comp)
+        return self._crowd(comp), 1
+
+    def _search_own(self, comp: Computation) -> tuple[NodeRecord | None, int]:
+        """The same for one that may use only some nodes."""
+        changes, nodes = self._usable.get(comp.id, (-1, []))
+        if changes != self._changes:
+            nodes = [node for node in self._fleet.nodes.values() if node.can_run(comp.id)]
+            self._usable[comp.id] = self._changes, nodes
+        is_open, room_for = self._shares.is_open, self._shares.room_for
+        found = [(node.load, node) for node in nodes if is_open(node)]
+        for _, node in sorted(found, key=lambda row: row[0]):
+            room = room_for(node, comp)
+            if room > 0:
+                return node, room
+        return self._crowd(comp), 1
+
+    def _crowd(self, comp: Computation) -> NodeRecord | None:
+        """A node that is given one job without room for it, once its client's patience is over.
+
+        Jobs that need many cpus would else never find them free at once, where others take each
+        one as it becomes free: a client has its part whatever its jobs need, and not more.
+        """
+        if not comp.has_no_patience(self._now) or not self._order.is_behind(comp):
+            return None
+        nodes = self._shares.least_busy_first()
+        return next((node for node in nodes if self._crowds(comp, node)), None)
+
+    def _found_room(self, comp: Computation, placed: int) -> None:
+        """Who has its part can wait again."""
+        if not comp.needs_more or not self._order.is_behind(comp, placed):
+            comp.crowds_at = inf

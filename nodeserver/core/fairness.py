@@ -1,0 +1,316 @@
+"""Whose jobs go out next: each client has an equal part of the cpus, however much it asks for.
+
+The next free cpu goes to the client whose jobs have the fewest cpus at that moment; among equals,
+to the one that has used the least time.  Cpus that are shared equally at each moment are shared
+equally over time as well, whether jobs take seconds or hours, and no guess at their length is
+needed.  Time decides where there are fewer cpus than clients, or some are left over.
+
+A client's computations share its part, in turn.  Its priorities order its own jobs only.
+
+    Ring      in the program of one client: computations place a few jobs each, in turn
+    Shares    in a scheduler of many clients
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from heapq import heapify, heappop, heapreplace
+from math import inf
+from typing import Protocol
+
+from nodeserver.core.computation import Computation
+
+QUANTUM = 4  # short jobs that are placed before the next one has its turn
+LONGEST = 1e12  # seconds that a client is believed to have used: a node may report nonsense
+
+
+class Order(Protocol):
+    """Computations with waiting jobs, and which of them places some next in this turn."""
+
+    limits_pinned: bool  # to a portion; else all of them go out that find room on their nodes
+    is_alone: bool  # whether all that wait for a turn are of one client
+
+    @property
+    def waiting(self) -> Mapping[int, Computation]:
+        """All of them, by id."""
+        ...
+
+    def enlist(self, comp: Computation) -> None:
+        """A computation has waiting jobs."""
+        ...
+
+    def withdraw(self, comp: Computation) -> None:
+        """A computation is closed."""
+        ...
+
+    def client_changed(self, comp: Computation) -> None:
+        """A computation has another client than before."""
+        ...
+
+    def begin(self) -> None:
+        """A turn begins: what was tried in vain before may find room now."""
+        ...
+
+    def end(self) -> None:
+        """A turn ends."""
+        ...
+
+    def next(self) -> Computation | None:
+        """Who is to place jobs now; None when nobody can place more in this turn."""
+        ...
+
+    def portion(self, comp: Computation, rounds: int) -> int:
+        """How many jobs the one that was chosen may place, before another one has its turn."""
+        ...
+
+    def is_behind(self, comp: Computation, placed: int = 0) -> bool:
+        """Whether the one that was chosen has less than the next one, with so many jobs more."""
+        ...
+
+    def put_back(self, comp: Computation, placed: int) -> bool:
+        """It has placed so many; True if it is the first one in a row that could place none."""
+        ...
+
+    def put_first(self, comp: Computation) -> None:
+        """It was put back, and keeps its place for the next turn."""
+        ...
+
+
+class Ring:
+    """Computations that have their turns one after the other (deficit round robin)."""
+
+    limits_pinned = False
+    is_alone = True
+
+    def __init__(self) -> None:
+        # a plain dict would pass the deleted ones again
+        self.waiting: OrderedDict[int, Computation] = OrderedDict()
+        self._stuck = 0
+
+    def enlist(self, comp: Computation) -> None:
+        """A computation has waiting jobs."""
+        self.waiting[comp.id] = comp
+
+    def withdraw(self, comp: Computation) -> None:
+        """A computation is closed."""
+        self.waiting.pop(comp.id, None)
+
+    def client_changed(self, comp: Computation) -> None:
+        """Clients do not count here."""
+
+    def begin(self) -> None:
+        """A turn begins."""
+        self._stuck = 0
+
+    def end(self) -> None:
+        """A turn ends: the next one goes on here."""
+
+    def next(self) -> Computation | None:
+        """Take out the next one, until all of them have been tried in vain."""
+        if self._stuck >= len(self.waiting):
+            return None
+        return self.waiting.popitem(last=False)[1]
+
+    def portion(self, comp: Computation, rounds: int) -> int:
+        """One long job, or a few short ones; who is alone has nobody to be fair to."""
+        if rounds == 1:
+            return 1
+        return QUANTUM if self.waiting else len(comp.waiting)
+
+    def is_behind(self, comp: Computation, placed: int = 0) -> bool:
+        """Nobody counts here what the others have."""
+        return True
+
+    def put_back(self, comp: Computation, placed: int) -> bool:
+        """It has had its turn, and goes behind the others if it has more to place."""
+        if comp.waiting:
+            self.waiting[comp.id] = comp
+            self._stuck = 0 if placed else self._stuck + 1
+        return self._stuck == 1
+
+    def put_first(self, comp: Computation) -> None:
+        """The turn ends where it began."""
+        self.waiting.move_to_end(comp.id, last=False)
+
+
+class Client:
+    """What one client has, and has had, of the cpus."""
+
+    __slots__ = ('_base', 'computations', 'cpus', 'held', 'number', 'peer', 'used', 'waiting')
+
+    def __init__(self, peer: str, number: int) -> None:
+        self.peer = peer
+        self.number = number
+        self.computations: dict[int, Computation] = {}
+        self.waiting: OrderedDict[int, Computation] = OrderedDict()  # with waiting jobs, in turn
+        self._base = 0.0
+        # as it was weighed last
+        self.held = 0.0  # cpus that its jobs keep busy
+        self.cpus = 0  # that they would use if all of them ran
+        self.used = 0.0  # cpu seconds, counted from a moment that is the same for all
+
+    def weigh(self) -> None:
+        """Find out what it has."""
+        held, cpus, used = 0.0, 0, self._base
+        for comp in self.computations.values():
+            needed = comp.declared.resources.cpus
+            used += needed * comp.pace.used_seconds
+            if comp.jobs:
+                count = needed * len(comp.jobs)
+                cpus += count
+                held += count / comp.pace.jobs_per_cpu()
+        self.held, self.cpus, self.used = held, cpus, used
+
+    def begin_at(self, used: float) -> None:
+        """It had nothing to do: it begins where the others are, and does not catch up."""
+        self.weigh()
+        self._base += max(0.0, used - self.used)
+
+    def add(self, comp: Computation) -> None:
+        """A computation is its own."""
+        self.computations[comp.id] = comp
+        self._base -= comp.declared.resources.cpus * comp.pace.used_seconds
+
+    def remove(self, comp: Computation) -> None:
+        """A computation is no longer its own; what that has used it has used all the same."""
+        if self.computations.pop(comp.id, None) is not None:
+            self.waiting.pop(comp.id, None)
+            self._base += comp.declared.resources.cpus * comp.pace.used_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Cpu time that the jobs of its computations have used."""
+        computations = self.computations.values()
+        return sum(c.pace.used_seconds * c.declared.resources.cpus for c in computations)
+
+    @property
+    def rank(self) -> tuple[float, float, int]:
+        """Who has the lowest one goes first."""
+        return self.held // 1, self.used, self.number
+
+
+class Shares:
+    """Clients that share the cpus equally."""
+
+    limits_pinned = True
+
+    def __init__(self, most_cpus: int = 0) -> None:
+        self.most_cpus = most_cpus  # of one client at a time; 0: as many as there are
+        self.waiting: dict[int, Computation] = {}
+        self.clients: dict[str, Client] = {}
+        self._owners: dict[int, Client] = {}  # by computation
+        self._numbers = 0
+        self._used = 0.0  # of the client that was served last
+        # of this turn
+        self.is_alone = False
+        self._heap: list[tuple[tuple[float, float, int], Client]] = []
+        self._stuck: set[int] = set()  # computations that found no room
+
+    def enlist(self, comp: Computation) -> None:
+        """A computation has waiting jobs."""
+        client = self._owner(comp)
+        if not client.waiting:
+            client.begin_at(self._used)
+        client.waiting[comp.id] = self.waiting[comp.id] = comp
+
+    def client_changed(self, comp: Computation) -> None:
+        """A computation was taken over: it uses the part of its new client."""
+        if comp.id in self._owners:
+            is_waiting = comp.id in self.waiting
+            self._owner(comp)
+            if is_waiting:
+                self.enlist(comp)
+
+    def _owner(self, comp: Computation) -> Client:
+        """The client whose part it uses."""
+        owner = self._owners.get(comp.id)
+        if owner is not None and owner.peer == comp.client:
+            return owner
+        if owner is not None:
+            self.withdraw(comp)
+        owner = self.clients.get(comp.client)
+        if owner is None:
+            self._numbers += 1
+            owner = self.clients[comp.client] = Client(comp.client, self._numbers)
+        owner.add(comp)
+        self._owners[comp.id] = owner
+        return owner
+
+    def withdraw(self, comp: Computation) -> None:
+        """A computation is closed; a client without any is forgotten."""
+        self.waiting.pop(comp.id, None)
+        owner = self._owners.pop(comp.id, None)
+        if owner is not None:
+            owner.remove(comp)
+            if not owner.computations:
+                del self.clients[owner.peer]
+
+    def begin(self) -> None:
+        """A turn begins."""
+        for client in self.clients.values():
+            if client.waiting:
+                client.weigh()
+                self._heap.append((client.rank, client))
+        heapify(self._heap)
+        self.is_alone = len(self._heap) == 1
+
+    def end(self) -> None:
+        """A turn ends."""
+        self._heap.clear()
+        self._stuck.clear()
+
+    def next(self) -> Computation | None:
+        """Choose from the client that has the fewest cpus, of those that can have more."""
+        heap, stuck = self._heap, self._stuck
+        while heap:
+            client = heap[0][1]
+            if not self.most_cpus or client.cpus < self.most_cpus:
+                for comp in client.waiting.values():
+                    if comp.id not in stuck and self._may_have(client, comp):
+                        return comp
+            heappop(heap)
+        return None
+
+    def _may_have(self, client: Client, comp: Computation) -> bool:
+        """Whether one more of its jobs is within the most cpus of a client."""
+        needed = comp.declared.resources.cpus
+        return not self.most_cpus or client.cpus + needed <= self.most_cpus or not client.cpus
+
+    def portion(self, comp: Computation, rounds: int) -> int:
+        """So many that the client has as much as the next one, and a cpu more."""
+        client, needed = self._heap[0][1], comp.declared.resources.cpus
+        behind = min((other.held for _, other in self._heap[1:3]), default=inf)
+        jobs: float = len(comp.waiting)
+        if behind < inf:
+            cpus = max(1.0, behind - client.held)
+            jobs = max(1 if rounds == 1 else QUANTUM, cpus * rounds // needed)
+        if self.most_cpus:
+            jobs = min(jobs, max(1, (self.most_cpus - client.cpus) // needed))
+        return int(jobs)
+
+    def is_behind(self, comp: Computation, placed: int = 0) -> bool:
+        """Whether the one that was chosen has less than the next one, with so many jobs more."""
+        if self.is_alone:
+            return True
+        needed = comp.declared.resources.cpus
+        has = self._heap[0][1].held + (placed + 1) * needed
+        return any(has <= other.held for _, other in self._heap[1:3])
+
+    def put_back(self, comp: Computation, placed: int) -> bool:
+        """It has had its turn; the next one of its client's goes before it."""
+        client = self._heap[0][1]
+        if comp.waiting:
+            client.waiting.move_to_end(comp.id)
+        else:
+            del client.waiting[comp.id], self.waiting[comp.id]
+        if placed:
+            count = placed * comp.declared.resources.cpus
+            client.cpus += count
+            client.held += count / comp.pace.jobs_per_cpu()
+            self._used = max(self._used, min(client.used, LONGEST))
+            heapreplace(self._heap, (client.rank, client))
+            return False
+        self._stuck.add(comp.id)
+        return len(self._stuck) == 1
+
+    def put_first(self, comp: Computation) -> None:
+        """Who has the fewest cpus goes first in the next turn as well."""

@@ -1,0 +1,252 @@
+"""Computations whose scheduler is gone, and how the next one takes them over (D4, D8).
+
+    PeerLost ──▶ orphaned: what is here goes on ──▶ nothing runs ──▶ template closed, letters kept
+    OpenComputation(resumes) ──▶ letters, JobsReturned, JobsHeld, ComputationReady ──▶ new holder
+
+What is told of a computation that resumes is complete: a job that was here and is not told of
+has not survived.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+from nodeserver.core import levels
+from nodeserver.core.effects import Effect, Report, Send
+from nodeserver.core.hosted import Hosted, HostedState
+from nodeserver.core.kept import Kept, Shelf
+from nodeserver.core.messages import (
+    AcknowledgeOutcomes,
+    ComputationReady,
+    JobsReturned,
+    OpenComputation,
+)
+from nodeserver.core.nodefacts import Peer
+from nodeserver.core.nodefiles import NodeFiles
+from nodeserver.core.recoveryeffects import SendKept
+from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
+
+GRACE = 10.0  # how long a template waits for the next scheduler, when nobody waits for the node
+SIGN_PULSES = 3  # without a sign of life for that long, a scheduler may be one that is gone
+SIGN_SECONDS = 15.0  # at least
+_WILL_NOT_RUN = 'what it needs had not come when its scheduler was gone'
+
+Refusal = tuple[str, str]  # kind and words of a `ComputationRefused`
+_ANOTHERS: Refusal = ('failed', 'another program has a computation of that number here')
+
+
+class Handovers:
+    """Keeps what a lost scheduler leaves behind, and hands it over to who may have it."""
+
+    def __init__(
+        self,
+        node_id: str,
+        peers: dict[str, Peer],
+        hosted: dict[int, Hosted],
+        files: NodeFiles,
+        emit: Callable[[Effect], None],
+    ) -> None:
+        self.shelf = Shelf(emit)
+        self._node_id = node_id
+        self.peers = peers
+        self.hosted = hosted
+        self.files = files
+        self.emit = emit
+        self.messages: dict[type[Any], Callable[[str, Any, float], None]] = {
+            AcknowledgeOutcomes: self._acknowledged,
+            KeepOutcomes: self._keep_outcomes,
+            ResendLetters: self._resend,
+        }
+
+    # a scheduler is gone
+
+    def lose_holder(self, hosted: Hosted) -> None:
+        """All that needs nothing but a cpu goes on; letters are kept from this turn on."""
+        hosted.lose_holder()
+        self.files.lose_holder(hosted)
+
+    def peer_lost(self, peer: str) -> None:
+        """What it has claimed is free for the next one."""
+        for kept in self.shelf.of(peer):
+            kept.is_claimed = False
+
+    def farewell(self, peer: str) -> None:
+        """A scheduler leaves in peace: what is kept for it can go, unless it was to be collected.
+
+        Who only collects, and leaves before all has arrived, will try again.
+        """
+        for kept in self.shelf.of(peer):
+            if kept.opened.collects:
+                kept.is_claimed = False
+            else:
+                self.shelf.forget(kept.opened.computation)
+
+    def idle(self, now: float, is_wanted: bool) -> Iterator[Hosted]:
+        """Orphans of which nothing runs or waits any more, and that wait for nobody."""
+        for hosted in self.hosted.values():
+            if not hosted.orphaned or hosted.state is HostedState.CLOSING:
+                continue
+            if hosted.running or hosted.waiting:
+                hosted.idle_at = inf
+                continue
+            hosted.idle_at = min(hosted.idle_at, now)
+            if is_wanted or now >= hosted.idle_at + GRACE:
+                yield hosted
+
+    def deadline(self) -> float:
+        """When an orphan has waited long enough."""
+        waiting = [
+            hosted.idle_at
+            for hosted in self.hosted.values()
+            if hosted.orphaned and hosted.state is not HostedState.CLOSING
+        ]
+        return min(waiting, default=inf) + GRACE
+
+    def retire(self, hosted: Hosted, now: float) -> None:
+        """Its template is about to be closed: what is to be handed over stays."""
+        self.shelf.retire(hosted, now)
+        kept = self.shelf.get(hosted.id)
+        if kept is not None and kept.outcomes and hosted.orphaned:
+            text = f'{kept.opened.name}: {kept.outcomes} outcomes are kept for {kept.opened.owner}'
+            self.emit(Report(levels.WARNING, text))
+
+    def closed(self, hosted: Hosted, now: float) -> None:
+        """Nothing of a computation runs any more: what ended last is kept with the rest."""
+        if hosted.keeps:
+            hosted.take_letter(self._node_id)
+            self.shelf.store(hosted, now)
+        self.shelf.last_letter = max(self.shelf.last_letter, hosted.last_letter)
+
+    # another one comes
+
+    def objection(self, peer: str, message: OpenComputation, now: float) -> Refusal | None:
+        """Why a scheduler may not have what is here of a computation; None if it may."""
+        hosted, kept = self.hosted.get(message.computation), self.shelf.get(message.computation)
+        here = hosted or kept
+        if here is None:
+            return None
+        if not message.token or message.token != here.opened.token:
+            return _ANOTHERS
+        holder = here.scheduler if isinstance(here, Hosted) else here.holder
+        heard = self.peers.get(holder)
+        if holder == peer or heard is None or (hosted is not None and hosted.orphaned):
+            return None
+        alive = max(SIGN_PULSES * here.opened.pulse_interval, SIGN_SECONDS)
+        if message.yields and now - heard.heard_at < alive:
+            return 'busy', f'it is used by a program that runs ({here.opened.owner})'
+        if message.epoch <= here.opened.epoch:
+            return 'busy', f'it was taken over by another program ({here.opened.owner})'
+        return None
+
+    def drops_before(self, peer: str, message: OpenComputation) -> Refusal | None:
+        """A scheduler opens a computation as a new one: what is kept of it was given up."""
+        hosted, kept = self.hosted.get(message.computation), self.shelf.get(message.computation)
+        here = hosted or kept
+        if here is not None and here.opened.token != message.token:
+            return _ANOTHERS
+        if kept is not None and hosted is None and not (kept.holder == peer and kept.is_claimed):
+            self.shelf.forget(message.computation)
+        return None
+
+    def hand_over(self, peer: str, message: OpenComputation, cpus: int) -> bool:
+        """Tell a new holder of everything that is here; whether there is a template for it."""
+        hosted, kept = self.hosted.get(message.computation), self.shelf.get(message.computation)
+        if kept is not None:
+            self._hand_over_kept(peer, kept, message)
+        formerly = kept.formerly if kept is not None else ()
+        if hosted is None or hosted.state is HostedState.CLOSING:
+            returned = dict(kept.returned) if kept is not None else {}
+            self._tell_jobs(peer, message.computation, returned, ({}, formerly))
+            self.shelf.handed_over(message.computation)
+            return False
+        self._change_holder(peer, hosted, message)
+        hosted.takes_all = message.cpus >= cpus
+        returned = hosted.returned | (kept.returned if kept is not None else {})
+        held = {job.id: job.attempt for job in hosted.held_jobs()}
+        hosted.returned = {}
+        self._tell_jobs(peer, hosted.id, returned, (held, hosted.formerly or formerly))
+        self.shelf.handed_over(hosted.id)
+        if hosted.awaits_files:
+            self.files.open(hosted)
+        if hosted.is_usable:
+            self.emit(Send(peer, ComputationReady(hosted.id)))
+        return True
+
+    def hosted_anew(self, peer: str, message: OpenComputation) -> Hosted:
+        """A computation that is to be opened here, whether or not something is kept of it."""
+        hosted = Hosted(peer, message, self.shelf.last_letter)
+        kept = self.shelf.get(message.computation)
+        if kept is not None:
+            hosted.formerly = kept.formerly
+        return hosted
+
+    def _hand_over_kept(self, peer: str, kept: Kept, message: OpenComputation) -> None:
+        kept.holder, kept.is_claimed = peer, True
+        kept.opened = replace(
+            kept.opened, epoch=message.epoch, owner=message.owner, collects=message.collects
+        )
+        if kept.letters:
+            self.emit(SendKept(peer, message.computation, []))
+
+    def _change_holder(self, peer: str, hosted: Hosted, message: OpenComputation) -> None:
+        """Follow a scheduler, and send it the letters that nobody has acknowledged."""
+        if not hosted.orphaned:
+            self.lose_holder(hosted)  # what the former one was about to send does not come any more
+        hosted.scheduler, hosted.orphaned, hosted.keeps = peer, False, False
+        hosted.opened = replace(
+            hosted.opened,
+            owner=message.owner,
+            epoch=message.epoch,
+            collects=message.collects,
+            cpus=message.cpus,
+            pulse_interval=message.pulse_interval,
+            manifest=message.manifest,
+        )
+        hosted.take_provisional(self._node_id)  # nobody would know of which jobs they are
+        hosted.take_letter(self._node_id)  # jobs that have ended in this turn are not held
+        for letter in hosted.letters.values():
+            self.emit(Send(peer, letter))
+
+    def _tell_jobs(
+        self,
+        peer: str,
+        computation: int,
+        returned: dict[int, int],
+        rest: tuple[dict[int, int], tuple[str, ...]],
+    ) -> None:
+        held, formerly = rest
+        if returned:
+            jobs = list(returned), list(returned.values())
+            self.emit(Send(peer, JobsReturned(computation, *jobs, _WILL_NOT_RUN)))
+        self.emit(Send(peer, JobsHeld(computation, list(held), list(held.values()), formerly)))
+
+    # what the holder says of letters
+
+    def _acknowledged(self, peer: str, message: AcknowledgeOutcomes, now: float) -> None:
+        hosted = self.hosted.get(message.computation)
+        if hosted is not None and hosted.scheduler == peer:
+            for letter in message.letters:
+                hosted.letters.pop(letter, None)
+        if len(self.shelf):
+            self.shelf.acknowledged(peer, message.computation, message.letters)
+
+    def _keep_outcomes(self, peer: str, message: KeepOutcomes, now: float) -> None:
+        """The client is away: its letters are kept, although its scheduler is here."""
+        hosted = self.hosted.get(message.computation)
+        if hosted is not None and hosted.scheduler == peer:
+            hosted.keeps = hosted.state is not HostedState.CLOSING
+
+    def _resend(self, peer: str, message: ResendLetters, now: float) -> None:
+        """The client is back."""
+        hosted = self.hosted.get(message.computation)
+        kept = self.shelf.held_by(peer, message.computation)
+        if kept is not None:
+            numbers = [number for number in message.letters if number in kept.letters]
+            if numbers:
+                self.emit(SendKept(peer, message.computation, numbers))
+        if hosted is not None and hosted.scheduler == peer:
+            hosted.keeps = hosted.orphaned
+            for number in message.letters:
+                if number in hosted.letters:
+                    self.emit(Send(peer, hosted.letters[number]))

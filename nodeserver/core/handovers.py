@@ -1,0 +1,360 @@
+"""Taking computations over: jobs are told of again, and nodes hand over what they have of them.
+
+A job in doubt can be answered for by the node alone that the latest record of it names.
+"""
+
+from collections.abc import Iterable
+from math import inf
+
+from nodeserver.core.answers import Answers
+from nodeserver.core.computation import ATTEMPTS_OF_AN_EPOCH, Computation
+from nodeserver.core.fleet import NodeRecord, UseState
+from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
+from nodeserver.core.messages import (
+    ComputationReady,
+    ComputationRefused,
+    JobsDone,
+    JobsHeld,
+    JobsReturned,
+    JobsStarted,
+    ResendLetters,
+    ResubmitJobs,
+    StopJobs,
+)
+from nodeserver.core.parts import Parts
+from nodeserver.core.retries import sort_lost
+from nodeserver.core.status import JobStatus
+from nodeserver.core.takeover import Takeover
+
+_NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
+LOST_AFTER_PULSES = 5  # after which a node that does not come is given up
+
+
+class Handovers:
+    """Brings the jobs of computations that are taken over out of their doubt."""
+
+    def __init__(self, parts: Parts, answers: Answers) -> None:
+        self._parts = parts
+        self._answers = answers
+        self._computations = parts.fleet.computations
+        answers.is_early = self.is_early
+
+    # jobs that are told of again
+
+    def resubmit(self, peer: str, message: ResubmitJobs, now: float) -> None:
+        """Take in jobs of before: known, to be queued, or in doubt."""
+        comp = self._computations.get(message.computation)
+        takeover = comp.takeover if comp is not None else None
+        if comp is None or comp.closing or takeover is None:
+            return
+        started: dict[str, list[int]] = {}
+        fresh: dict[int, Entry] = {}
+        doubts: dict[str, list[int]] = {}
+        failures = message.failures or [0] * len(message.ids)
+        rows = zip(message.ids, comp.entries(message), message.places, failures, strict=True)
+        for job, entry, told, failed in rows:
+            if job in comp.jobs:
+                started.setdefault(comp.places[job], []).append(job)
+            elif not (job in comp.waiting or job in takeover.where or job in takeover.settled):
+                place = takeover.place_of(job, told)
+                if failed:
+                    entry = _failed_before(comp, entry, failed)
+                if place:
+                    takeover.doubt(job, self._if_cancelled(comp, takeover, job, entry), place)
+                    doubts.setdefault(place, []).append(job)
+                    if not told:
+                        takeover.untold.add(job)
+                else:
+                    fresh[job] = entry
+        for node, ids in started.items():
+            self._parts.send(comp.client, JobsStarted(comp.id, node, ids))
+        for place, ids in doubts.items():
+            self._parts.records.note(comp, place, ids)
+        self._queue(comp, takeover, message, fresh)
+        takeover.missing -= len(message.ids)
+        if takeover.lost_at == inf and not takeover.is_gathering:
+            self.begin(comp, now)
+
+    def _if_cancelled(self, comp: Computation, takeover: Takeover, job: int, entry: Entry) -> Entry:
+        if job not in takeover.cancelled:
+            return entry
+        record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
+        record.stopping = True
+        return record
+
+    def _queue(
+        self, comp: Computation, takeover: Takeover, message: ResubmitJobs, fresh: dict[int, Entry]
+    ) -> None:
+        """Queue those that were not started; what cannot or is not to run ends."""
+        settle = self._parts.endings.settle
+        taken_back = [job for job in fresh if job in takeover.cancelled]
+        settle(comp, taken_back, JobStatus.CANCELLED, 'cancelled before it started')
+        rest = {job: entry for job, entry in fresh.items() if job not in takeover.cancelled}
+        if comp.declared.collects:
+            text = 'it had not started, and only what had was asked for'
+            settle(comp, [*rest], JobStatus.CANCELLED, text)
+            return
+        gone = [job for job, entry in rest.items() if not payload_of(entry)]
+        text = 'it had not started, and its arguments are gone'
+        settle(comp, gone, JobStatus.CANCELLED, text)
+        rest = {job: entry for job, entry in rest.items() if payload_of(entry)}
+        if rest:
+            comp.queue_entries(message.node, rest, message.options.priority)
+            self._parts.dispatch.enlist(comp)
+
+    def cancel(self, comp: Computation, jobs: Iterable[int]) -> None:
+        """The user takes jobs back that are in doubt, or are yet to be told of."""
+        takeover = comp.takeover
+        if takeover is None:
+            return
+        for job in jobs:
+            if job in takeover.where:
+                entry = takeover.doubts[takeover.where[job]][job]
+                record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
+                record.stopping = True
+                takeover.doubts[takeover.where[job]][job] = record
+            elif takeover.is_gathering and job not in comp.jobs:
+                takeover.cancelled.add(job)
+
+    # nodes that are waited for
+
+    def begin(self, comp: Computation, now: float) -> None:
+        """All jobs are told of: nodes are opened, and those that do not come have some time."""
+        takeover = comp.takeover
+        if takeover is None:
+            return
+        takeover.cancelled.clear()
+        takeover.lost_at = now + LOST_AFTER_PULSES * comp.declared.pulse_interval
+        comp.notice_soon(now)
+        if takeover.resends:
+            takeover.resends = False
+            self._have_resent(comp, takeover)
+        for node in list(self._parts.fleet.nodes.values()):
+            if comp.id not in node.uses:
+                self._parts.fleet.offer(node, comp, now)
+        self._parts.fleet.discovery.look(comp, now)
+        self.end_if_over(comp)
+
+    def _have_resent(self, comp: Computation, takeover: Takeover) -> None:
+        """Nodes are to send again what the client has not acknowledged; later letters as ever."""
+        for node in self._parts.fleet.nodes.values():
+            use = node.uses.get(comp.id)
+            if use is not None and use.state not in _NOTHING_THERE:
+                letters = comp.undelivered.letters.get(node.id, ())
+                self._parts.send(node.id, ResendLetters(comp.id, [*letters]))
+
+    def due(self, comp: Computation, now: float) -> None:
+        """Give up the nodes that have not come in time, unless they are handing over."""
+        takeover = comp.takeover
+        if takeover is None or now < takeover.lost_at:
+            return
+        takeover.lost_at = inf
+        nodes = self._parts.fleet.nodes
+        coming = {name for node in takeover.handovers for name in takeover.names_of(nodes[node])}
+        for name in [*dict.fromkeys((*takeover.known, *takeover.doubts))]:
+            if name not in coming:
+                self._never_came(comp, takeover, name)
+        self.end_if_over(comp)
+
+    def _never_came(self, comp: Computation, takeover: Takeover, name: str) -> None:
+        title, why = self._why_missing(comp, takeover, name)
+        takeover.forget(name)
+        ids = [*takeover.doubts.get(name, ())]
+        if comp.declared.collects:
+            reason, status = f'node {title} cannot be reached: {why}', JobStatus.ABANDONED
+        else:
+            reason, status = f'node {title} was lost: {why}', JobStatus.CANCELLED
+        self._give_up(comp, name, ids, reason, status)
+        unrun = comp.give_up_pinned(name)
+        self._parts.endings.settle(comp, unrun, JobStatus.CANCELLED, reason)
+
+    def _why_missing(self, comp: Computation, takeover: Takeover, name: str) -> tuple[str, str]:
+        for node in self._parts.fleet.nodes.values():
+            use = node.uses.get(comp.id)
+            if name == node.id or name in takeover.names_of(node):
+                return node.title, (use.reason if use is not None else '') or node.refusal or (
+                    'it did not hand over what it has'
+                )
+        known = takeover.known.get(name)
+        title = known.address if known is not None else name
+        seconds = round(LOST_AFTER_PULSES * comp.declared.pulse_interval)
+        return title, f'it was not found again within {seconds} s'
+
+    def node_gone(self, node: NodeRecord, comp: Computation, now: float) -> None:
+        """A node is lost that may have been handing over: what it had said counts for nothing."""
+        takeover = comp.takeover
+        if takeover is None:
+            return
+        was_asked = takeover.handovers.pop(node.id, None) is not None
+        if node.id in takeover.doubts and node.id in comp.nodes:
+            takeover.know(comp.nodes[node.id])
+        if was_asked or node.id in takeover.doubts:
+            self._hurry(takeover, now)
+
+    def _hurry(self, takeover: Takeover, now: float) -> None:
+        """The time in which nodes could come is over, if it was before."""
+        if takeover.lost_at == inf and not takeover.is_gathering:
+            takeover.lost_at = now
+
+    # nodes that came
+
+    def is_early(
+        self, node: NodeRecord, comp: Computation, message: JobsDone | JobsReturned
+    ) -> bool:
+        """Whether a message is to be looked at later; jobs that it takes out of doubt are noted."""
+        takeover = comp.takeover
+        if takeover is None or comp.closing:
+            return False
+        if takeover.holds_back(node.id, message):
+            return True
+        if node.id in takeover.doubts:
+            self._adopt(comp, node, {node.id}, message.ids, message.attempts)
+            self.end_if_over(comp)
+        return False
+
+    def refused(self, node: NodeRecord, message: ComputationRefused, now: float) -> None:
+        """A node cannot run a computation; it has handed over all that it has, or nothing."""
+        comp = self._computations.get(message.computation)
+        takeover = comp.takeover if comp is not None else None
+        if comp is not None and takeover is not None and node.id in takeover.handovers:
+            if message.kind == 'empty':
+                self.held(node, JobsHeld(comp.id, [], []), now)
+            else:
+                del takeover.handovers[node.id]
+                self._hurry(takeover, now)
+                self._parts.deadlines.moved()
+        self._answers.refused(node, message, now)
+
+    def ready(self, node: NodeRecord, message: ComputationReady, now: float) -> None:
+        """A node can run a computation; so it has nothing more to hand over."""
+        comp = self._computations.get(message.computation)
+        if comp is not None and comp.takeover is not None and node.id in comp.takeover.handovers:
+            self.held(node, JobsHeld(comp.id, [], []), now)
+        self._parts.fleet.ready(node, message)
+
+    def held(self, node: NodeRecord, message: JobsHeld, now: float) -> None:
+        """A node has handed over what it has: all that was in doubt there is in doubt no longer."""
+        comp = self._computations.get(message.computation)
+        takeover = comp.takeover if comp is not None else None
+        if comp is None or takeover is None or node.id not in takeover.handovers:
+            return
+        handover = takeover.handovers.pop(node.id)
+        names = takeover.names_of(node, message.formerly)
+        for name in names:
+            takeover.forget(name)
+        for name in names.union(message.formerly) - {node.id}:
+            comp.undelivered.renamed(name, node.id)
+            comp.repin(name, node.id)
+        for early in handover.messages:
+            self._take_in(comp, node, names, early, now)
+        self._take_up(comp, node, names, message)
+        for name in names:
+            self._came_without(comp, node, name, [*takeover.doubts.get(name, ())])
+        self.end_if_over(comp)
+
+    def _take_in(
+        self,
+        comp: Computation,
+        node: NodeRecord,
+        names: set[str],
+        message: JobsDone | JobsReturned,
+        now: float,
+    ) -> None:
+        """Jobs in doubt have ended, or come back unrun."""
+        untold = comp.takeover.untold.intersection(message.ids) if comp.takeover else set()
+        adopted = self._adopt(comp, node, names, message.ids, message.attempts)
+        if isinstance(message, JobsDone):
+            self._answers.done(node, message, now)
+            return
+        unseen = [job for job in adopted if job in untold]
+        if unseen:
+            self._parts.send(comp.client, JobsStarted(comp.id, node.id, unseen))
+        self._answers.returned(node, message, now)
+
+    def _take_up(
+        self, comp: Computation, node: NodeRecord, names: set[str], message: JobsHeld
+    ) -> None:
+        """Jobs wait or run at a node: those that it was asked for go on."""
+        adopted = self._adopt(comp, node, names, message.ids, message.attempts)
+        if adopted:
+            self._parts.send(comp.client, JobsStarted(comp.id, node.id, adopted))
+        taken_back = [job for job in adopted if comp.is_stopping(job)]
+        for job in taken_back:
+            comp.record(job).stopping = False
+        self._parts.endings.stop(comp, taken_back)
+        unasked = [
+            (job, attempt)
+            for job, attempt in zip(message.ids, message.attempts, strict=True)
+            if comp.places.get(job) != node.id
+        ]
+        if unasked:
+            ids, attempts = [job for job, _ in unasked], [attempt for _, attempt in unasked]
+            self._parts.send(node.id, StopJobs(comp.id, ids, attempts))
+
+    def _adopt(
+        self,
+        comp: Computation,
+        node: NodeRecord,
+        names: set[str],
+        ids: list[int],
+        attempts: list[int],
+    ) -> list[int]:
+        """Attempts of jobs in doubt that a node may answer for are current ones from now on."""
+        takeover, adopted = comp.takeover, []
+        assert takeover is not None
+        latest = comp.attempts_from + ATTEMPTS_OF_AN_EPOCH
+        for job, attempt in zip(ids, attempts, strict=True):
+            if takeover.where.get(job) in names and 0 < attempt <= latest:
+                entry = takeover.take(job)
+                record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
+                record.attempt = attempt
+                if record.pinned in names:
+                    record.pinned = node.id
+                comp.jobs[job], comp.places[job] = record, node.id
+                adopted.append(job)
+        if adopted:
+            node.take(comp.id, len(adopted))
+            self._parts.dispatch.place(node)
+            self._parts.records.note(comp, node.id, adopted)
+        return adopted
+
+    def _came_without(self, comp: Computation, node: NodeRecord, name: str, ids: list[int]) -> None:
+        if name != node.id:
+            reason, status = f'node {node.title} came back without it', JobStatus.ABANDONED
+        else:
+            reason, status = f'node {node.title} has it no more', JobStatus.CANCELLED
+        self._give_up(comp, name, ids, reason, status)
+
+    def _give_up(
+        self, comp: Computation, place: str, ids: list[int], reason: str, status: JobStatus
+    ) -> None:
+        """Nobody will answer for jobs in doubt: again if they may, else ended."""
+        takeover, endings = comp.takeover, self._parts.endings
+        if takeover is None or not ids:
+            return
+        untold = takeover.untold.intersection(ids)
+        for job in ids:
+            comp.jobs[job], comp.places[job] = takeover.take(job), place
+        again, ended = sort_lost(comp, ids, reason)
+        if comp.declared.collects:
+            comp.settle(again)
+            again, ended = [], {reason: ids}
+        unseen = [job for job in again if job in untold]
+        if unseen:
+            self._parts.send(comp.client, JobsStarted(comp.id, place, unseen))
+        endings.requeue(comp, again, reason, begun=True)
+        for text, jobs in ended.items():
+            endings.settle(comp, jobs, status, text)
+
+    def end_if_over(self, comp: Computation) -> None:
+        """Nobody is waited for any more."""
+        if comp.takeover is not None and comp.takeover.is_over:
+            comp.takeover = None
+            self._parts.fleet.discovery.knocking.unwanted()
+
+
+def _failed_before(comp: Computation, entry: Entry, failures: int) -> Entry:
+    """A job that has used up some of its retries."""
+    record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
+    record.failures = max(0, failures)
+    return record

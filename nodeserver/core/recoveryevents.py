@@ -1,0 +1,20 @@
+"""What was found on disk of schedulers of before."""
+
+from nodeserver.core.recoverymessages import KnownNode
+from nodeserver.core.values import value
+
+
+@value
+class PlacementsKnown:
+    """A scheduler of before has left this of a computation, which its client will declare again.
+
+    `places` and `ids` are parallel columns; where a job is named twice, the last one counts.  A
+    job that is not named was not started, or was acknowledged.
+    """
+
+    computation: int
+    token: bytes
+    epoch: int
+    nodes: list[KnownNode]
+    places: list[str]  # nodes, by peer id; '': with none again
+    ids: list[list[int]]

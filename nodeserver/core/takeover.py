@@ -1,0 +1,185 @@
+"""A computation that is taken over: which of its jobs are in doubt, and who can tell of them.
+
+ResubmitJobs ──▶ in doubt ── JobsDone, JobsReturned, JobsHeld of the node there ──▶ known again
+                        └── the node came back without it, or did not come ──▶ again, or ended
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+
+from nodeserver.core.fleet import NodeRecord
+from nodeserver.core.jobrecord import Entry
+from nodeserver.core.messages import JobsDone, JobsReturned, KnownNode
+
+MOST_NAMES = 10  # of nodes, in one text
+Early = JobsDone | JobsReturned
+
+
+@dataclass(slots=True)
+class Handover:
+    """What a node has handed over so far; it says under which ids it did at the end."""
+
+    messages: list[Early] = field(default_factory=list)
+    ids: set[int] = field(default_factory=set)
+
+
+class Takeover:
+    """The jobs in doubt of one computation, and the nodes that may have something of it."""
+
+    __slots__ = (
+        '_by_address',
+        'cancelled',
+        'doubts',
+        'handovers',
+        'is_on_record',
+        'known',
+        'lost_at',
+        'missing',
+        'overrides',
+        'resends',
+        'settled',
+        'untold',
+        'where',
+    )
+
+    def __init__(
+        self,
+        nodes: Iterable[KnownNode] = (),
+        missing: int = 0,
+        overrides: Mapping[int, str] | None = None,  # all that there are on record
+    ) -> None:
+        self.missing = missing  # jobs that are yet to be resubmitted
+        self.lost_at = inf  # when nodes that have not come are given up
+        # by id: nodes that have not handed over what they may have
+        self.known: dict[str, KnownNode] = {}
+        self._by_address: dict[tuple[str, int], set[str]] = {}
+        self.handovers: dict[str, Handover] = {}  # of nodes, by id, that were asked for theirs
+        self.doubts: dict[str, dict[int, Entry]] = {}  # by node
+        self.where: dict[int, str] = {}  # the node of each of them
+        # where jobs are, whatever the client takes them for
+        self.overrides: dict[int, str] = dict(overrides or {})
+        self.is_on_record = overrides is not None  # so all others are with no node
+        self.resends = False  # nodes are to send again what the client has not acknowledged
+        self.settled: set[int] = set()  # ended, and the client is told so
+        self.untold: set[int] = set()  # in doubt, and the client takes them for waiting
+        self.cancelled: set[int] = set()  # before they were resubmitted
+        for node in nodes:
+            self.know(node)
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether jobs are yet to come: what nodes say of them would not be understood."""
+        return self.missing > 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody is waited for any more."""
+        return not (self.is_gathering or self.known or self.handovers or self.where)
+
+    # nodes
+
+    def know(self, node: KnownNode) -> None:
+        """A node may have something."""
+        self.forget(node.node)
+        self.known[node.node] = node
+        if node.port:
+            self._by_address.setdefault((node.address, node.port), set()).add(node.node)
+
+    def forget(self, name: str) -> None:
+        """A node has handed over what it has, or is given up."""
+        known = self.known.pop(name, None)
+        if known is not None and known.port:
+            place = known.address, known.port
+            self._by_address[place].discard(name)
+            if not self._by_address[place]:
+                del self._by_address[place]
+
+    def names_of(self, node: NodeRecord, formerly: Iterable[str] = ()) -> set[str]:
+        """The ids under which a node may have something: its own, and those at its place."""
+        names = {node.id, *formerly}
+        for place in node.places:
+            names |= self._by_address.get(place, set())
+        return {name for name in names if name in self.known or name in self.doubts}
+
+    def is_known(self, node: NodeRecord) -> bool:
+        """Whether a node may have something that it has not handed over."""
+        return node.id in self.handovers or bool(self.names_of(node))
+
+    def places(self) -> Iterable[tuple[str, int]]:
+        """Where to look for nodes that have not come."""
+        return self._by_address.keys()
+
+    def asked(self, node: str) -> None:
+        """A node was asked to hand over what it has."""
+        self.handovers[node] = Handover()
+
+    def holds_back(self, node: str, message: Early) -> bool:
+        """Whether a message is part of a handover: it is looked at when all of it is here."""
+        handover = self.handovers.get(node)
+        if handover is None:
+            return False
+        if not handover.ids.issuperset(message.ids):  # else it says nothing new
+            handover.ids.update(message.ids)
+            handover.messages.append(message)
+        return True
+
+    # jobs
+
+    def place_of(self, job: int, told: str) -> str:
+        """The node that a job may be with, of which the client says this."""
+        place = self.overrides.get(job)
+        return place if place is not None else '' if self.is_on_record else told
+
+    def doubt(self, job: int, entry: Entry, place: str) -> None:
+        """A job may be with a node, or may have ended there."""
+        self.where[job] = place
+        self.doubts.setdefault(place, {})[job] = entry
+
+    def take(self, job: int) -> Entry:
+        """A job is in doubt no longer."""
+        place = self.where.pop(job)
+        entry = self.doubts[place].pop(job)
+        if not self.doubts[place]:
+            del self.doubts[place]
+        self.untold.discard(job)
+        return entry
+
+    def close(self, nodes: Mapping[str, NodeRecord]) -> list[int]:
+        """No job is wanted any more: those in doubt; nodes that have not come are waited for."""
+        ids = [*self.where]
+        for node in self.handovers:
+            for name in self.names_of(nodes[node]):
+                self.forget(name)
+        self.handovers.clear()
+        self.where.clear()
+        self.doubts.clear()
+        self.missing = 0
+        return ids
+
+    def words(self, now: float) -> list[str]:
+        """Say who is waited for, and for what."""
+        if self.is_gathering:
+            return [f'taking over: {_jobs(self.missing)} yet to be told of by the program']
+        names = [*dict.fromkeys((*self.known, *self.doubts))]
+        lines = [self._line(name, now) for name in names[:MOST_NAMES]]
+        if names[MOST_NAMES:]:
+            doubts = sum(len(self.doubts.get(name, ())) for name in names[MOST_NAMES:])
+            rest = len(names) - MOST_NAMES
+            lines.append(f'and for {rest} more nodes, {_jobs(doubts)} in doubt')
+        return lines
+
+    def _line(self, name: str, now: float) -> str:
+        known = self.known.get(name)
+        place = f'{known.address} port {known.port}' if known and known.port else ''
+        title = place or (known.address if known else name)
+        text = f'taking over: waiting for node {title}'
+        doubts = len(self.doubts.get(name, ()))
+        if doubts:
+            text += f', {_jobs(doubts)} in doubt'
+        left = max(0, round(self.lost_at - now)) if self.lost_at != inf else 0
+        return f'{text}, lost in {left} s' if left else text
+
+
+def _jobs(count: int) -> str:
+    return f'{count} job' if count == 1 else f'{count} jobs'

@@ -1,0 +1,604 @@
+"""What a node keeps when a scheduler is gone, and hands over to the next one: tables of both."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nodeserver.core import effects as do
+from nodeserver.core import messages as m
+from nodeserver.core import recoveryeffects as keep
+from nodeserver.core.events import (
+    CloseAsked,
+    DeadlinePassed,
+    FilesToSay,
+    JobsReported,
+    MessageArrived,
+    PeerConnected,
+    PeerLost,
+    StopAsked,
+    TemplateClosed,
+    TemplateFailed,
+    TemplateReady,
+    WorkerForked,
+)
+from nodeserver.core.filemessages import FilesPlaced
+from nodeserver.core.kept import MOST_KEPT
+from nodeserver.core.nodeevents import KeptFound, OwnerGone, PauseAsked
+from nodeserver.core.nodefacts import NodeRules
+from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
+from nodeserver.core.status import JobStatus
+from tests.support.nodebench import TOKEN, Bench, claim, opening
+
+GONE = PeerLost('s', 'its connection closed')
+HANDED_OVER = (
+    keep.SendKept,
+    m.JobsDone,
+    m.JobsReturned,
+    JobsHeld,
+    m.ComputationReady,
+    m.ComputationRefused,
+    do.OpenTemplate,
+)
+
+
+def handover(bench: Bench) -> list[Any]:
+    """What a claimant is told, in its order; templates that are made stand in it."""
+    told = [e.message if isinstance(e, do.Send) else e for e in bench.effects]
+    bench.effects = []
+    return [each for each in told if isinstance(each, HANDED_OVER)]
+
+
+def busy() -> Bench:
+    """Jobs 1 and 2 have ended, 1 was acknowledged; 3 runs and 4 waits."""
+    bench = Bench(cpus=1)
+    bench.open(workers=4)
+    bench.run(1, 2, 3, 4)
+    bench.reported(1, 1)
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [1]))
+    bench.reported(2, 2)
+    return bench
+
+
+def orphaned() -> Bench:
+    """The same node, whose scheduler is gone."""
+    bench = busy()
+    bench.tell(GONE)
+    return bench
+
+
+def ended() -> Bench:
+    """All of it has ended, and the template is closed: letters 2, 3 and 4 are kept."""
+    bench = orphaned()
+    bench.reported(3, 3)
+    bench.reported(4, 4)
+    bench.now = bench.core.next_deadline() or 0.0
+    bench.tell(DeadlinePassed())
+    assert bench.take(do.CloseTemplate)
+    bench.tell(TemplateClosed(7))
+    return bench
+
+
+def connect(bench: Bench, peer: str) -> None:
+    bench.tell(PeerConnected(peer, ''))
+    bench.effects = []
+
+
+def is_free(bench: Bench) -> bool:
+    """Whether somebody else's computation is opened."""
+    connect(bench, 'other')
+    bench.hears(replace(opening(8), token=b'another'), 'other')
+    return bool(bench.take(do.OpenTemplate))
+
+
+# when the holder is gone
+
+
+def test_what_waits_and_runs_goes_on_and_letters_go_to_the_spool() -> None:
+    bench = orphaned()
+    (kept,) = bench.take(keep.KeepComputation)
+    assert (kept.opened.computation, kept.opened.token) == (7, TOKEN)
+    assert not kept.opened.package
+    assert [letter.letter for each in bench.take(keep.KeepLetters) for letter in each.letters] == [
+        2
+    ]
+    bench.take(m.JobsDone)
+    bench.reported(3, 3)
+    (letters,) = bench.take(keep.KeepLetters)
+    assert letters.letters[0].ids == [3]
+    assert not bench.take(m.JobsDone)  # nobody is there
+    assert bench.take(do.GiveJobs)[-1].ids == [4]
+
+
+def test_a_template_waits_a_moment_for_the_next_scheduler() -> None:
+    bench = orphaned()
+    bench.reported(3, 3)
+    bench.reported(4, 4)
+    assert not bench.take(do.CloseTemplate)
+    assert bench.core.next_deadline() == bench.now + 10.0
+    bench.now += 9.9
+    bench.tell(DeadlinePassed())
+    assert not bench.take(do.CloseTemplate)
+    bench.now += 0.1
+    bench.tell(DeadlinePassed())
+    assert bench.take(do.CloseTemplate)
+
+
+def test_it_waits_no_moment_when_somebody_else_waits_for_the_node() -> None:
+    bench = orphaned()
+    connect(bench, 'other')
+    bench.hears(replace(opening(8), token=b'another'), 'other')
+    (refusal,) = bench.take(m.ComputationRefused)
+    assert (refusal.kind, refusal.reason) == (
+        'busy',
+        'held by Ann at box, which is gone: its jobs end first',
+    )
+    bench.reported(3, 3)
+    assert not bench.take(do.CloseTemplate)
+    bench.reported(4, 4)
+    assert bench.take(do.CloseTemplate)
+    bench.tell(TemplateClosed(7))
+    assert bench.take(m.NodeFree)
+
+
+def test_a_node_that_keeps_something_is_free_for_everybody() -> None:
+    assert is_free(ended())
+
+
+def test_jobs_that_lack_data_can_never_run_and_are_handed_back() -> None:
+    bench = Bench(cpus=1)
+    bench.open(workers=1)
+    bench.hears(m.RunJobs(7, [1, 2], [5, 6], [b'x', b'x'], shared=[[], [9]]))
+    bench.tell(GONE)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    returned, held, ready = handover(bench)
+    assert (returned.ids, returned.attempts) == ([2], [6])
+    assert held == JobsHeld(7, [1], [5])
+    assert ready == m.ComputationReady(7)
+
+
+def test_a_template_whose_files_have_not_come_is_never_made() -> None:
+    bench = Bench()
+    bench.hears(replace(opening(), manifest=b'files'))
+    bench.tell(GONE)
+    assert not bench.take(do.OpenTemplate)
+    connect(bench, 't')
+    bench.hears(replace(claim(), manifest=b'files'), 't')
+    assert handover(bench) == [JobsHeld(7, [], [])]
+    assert not bench.take(do.OpenTemplate)
+    bench.tell(FilesToSay(FilesPlaced(7, 'n', -1, '')))
+
+
+def test_a_template_that_dies_without_a_holder_is_replaced_and_jobs_go_on() -> None:
+    bench = orphaned()
+    bench.tell(TemplateFailed(7, 'killed'))
+    assert bench.take(do.CloseTemplate) == [do.CloseTemplate(7, keeps_files=True)]
+    bench.tell(TemplateClosed(7))
+    assert bench.take(do.OpenTemplate)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    assert handover(bench)[-1] == m.ComputationReady(7)
+
+
+def test_a_template_that_cannot_be_made_leaves_its_jobs_to_the_next_scheduler() -> None:
+    bench = Bench(cpus=1)
+    bench.hears(opening())
+    bench.run(1)
+    bench.tell(GONE)
+    bench.tell(TemplateFailed(7, 'no such module'))
+    bench.tell(TemplateClosed(7))
+    assert not bench.take(m.ComputationRefused)
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    returned, held, refusal = handover(bench)
+    assert returned.ids == [1]
+    assert held.ids == []
+    assert refusal.kind == 'empty'
+
+
+def test_a_farewell_leaves_nothing() -> None:
+    bench = busy()
+    bench.hears(KeepOutcomes(7))
+    bench.hears(m.Farewell('done'))
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+    assert bench.take(do.CloseTemplate)
+    bench.tell(TemplateClosed(7))
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    assert [type(each) for each in handover(bench)] == [JobsHeld, m.ComputationRefused]
+
+
+def test_who_only_collects_and_leaves_early_can_come_again() -> None:
+    bench = ended()
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [2]), 't')
+    bench.hears(m.Farewell('it takes too long'), 't')
+    assert not bench.take(keep.ForgetKept)
+    connect(bench, 'u')
+    bench.hears(claim(epoch=1, collects=True), 'u')
+    assert handover(bench)[0] == keep.SendKept('u', 7, [])
+
+
+def test_who_collects_what_runs_and_leaves_early_stops_nothing() -> None:
+    bench = orphaned()
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    bench.hears(m.Farewell('it takes too long'), 't')
+    assert not bench.take(do.CloseTemplate)
+    bench.reported(3, 3)
+    assert bench.take(do.GiveJobs)[-1].ids == [4]
+    assert bench.take(keep.KeepLetters)
+
+
+# the claim
+
+
+def test_everything_is_handed_over_in_order() -> None:
+    bench = orphaned()
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    assert handover(bench) == [
+        keep.SendKept('t', 7, []),
+        JobsHeld(7, [3, 4], [1, 1]),
+        m.ComputationReady(7),
+    ]
+    bench.reported(3, 3)
+    (send,) = [e for e in bench.effects if isinstance(e, do.Send)]
+    assert (send.peer, send.message.letter, send.message.ids) == ('t', 3, [3])
+    assert not bench.take(keep.KeepLetters)  # somebody is there
+
+
+def test_what_ends_in_the_turn_of_a_claim_is_told_before_what_is_held() -> None:
+    bench = busy()
+    bench.core.handle(GONE, bench.now)
+    bench.core.handle(PeerConnected('t', ''), bench.now)
+    bench.core.handle(JobsReported(7, 3, [3], [False], [b'out'], [1.0]), bench.now)
+    bench.effects = []
+    bench.tell(MessageArrived('t', claim()))
+    letters, held = bench.take(m.JobsDone), bench.take(JobsHeld)
+    assert sorted(job for letter in letters for job in letter.ids) == [2, 3]
+    assert held[0].ids == [4]
+
+
+def test_kept_letters_are_fetched_while_somebody_else_has_the_node() -> None:
+    bench = ended()
+    assert is_free(bench)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    sent, held, refusal = handover(bench)
+    assert sent == keep.SendKept('t', 7, [])
+    assert held == JobsHeld(7, [], [])
+    assert refusal.kind == 'busy'
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [2, 3]), 't')
+    assert bench.take(keep.ForgetLetters) == [keep.ForgetLetters(7, [2, 3])]
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [4]), 't')
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+
+
+def test_a_claim_without_a_template_makes_one_and_letters_are_counted_on() -> None:
+    bench = ended()
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    assert [type(each) for each in handover(bench)] == [keep.SendKept, JobsHeld, do.OpenTemplate]
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [2, 3, 4]), 't')
+    bench.tell(TemplateReady(7))
+    bench.tell(WorkerForked(7, 9))
+    bench.hears(m.RunJobs(7, [5], [1], [b'x']), 't')
+    bench.reported(9, 5)
+    assert bench.take(m.JobsDone)[-1].letter == 5
+
+
+def test_no_letter_number_is_used_twice_after_everything_was_fetched() -> None:
+    bench = ended()
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [2, 3, 4]), 't')
+    bench.hears(claim(epoch=2), 't')
+    bench.tell(TemplateReady(7))
+    bench.tell(WorkerForked(7, 9))
+    bench.hears(m.RunJobs(7, [5], [1], [b'x']), 't')
+    bench.reported(9, 5)
+    assert bench.take(m.JobsDone)[-1].letter == 5
+
+
+def test_a_claim_of_what_was_never_here_is_an_opening() -> None:
+    bench = Bench()
+    bench.hears(claim())
+    assert [type(each) for each in handover(bench)] == [JobsHeld, do.OpenTemplate]
+    bench.tell(GONE)
+    connect(bench, 't')
+    bench.hears(claim(epoch=2, token=b'somebody else'), 't')
+    assert handover(bench)[-1].kind == 'failed'
+
+
+def test_who_only_collects_is_told_that_nothing_is_here() -> None:
+    bench = Bench()
+    bench.hears(claim(collects=True))
+    held, refusal = handover(bench)
+    assert held == JobsHeld(7, [], [])
+    assert refusal.kind == 'empty'
+
+
+@pytest.mark.parametrize('start', [busy, orphaned, ended])
+@pytest.mark.parametrize('token', [b'', b'the token of iT.', TOKEN[:-1]])
+@pytest.mark.parametrize('resumes', [True, False])
+def test_another_token_gets_nothing_and_learns_nothing(
+    start: Any, token: bytes, resumes: bool
+) -> None:
+    bench = start()
+    connect(bench, 't')
+    bench.hears(replace(claim(epoch=99, token=token), resumes=resumes), 't')
+    (refusal,) = handover(bench)
+    assert refusal.kind == 'failed'
+    assert 'token' not in refusal.reason
+    assert not bench.take(keep.ForgetKept)
+    assert not bench.take(do.CloseTemplate)
+
+
+def test_what_was_opened_without_a_token_cannot_be_taken_over() -> None:
+    bench = Bench()
+    bench.hears(replace(opening(), token=b''))
+    bench.tell(GONE)
+    connect(bench, 't')
+    bench.hears(claim(token=b''), 't')
+    assert handover(bench)[-1].kind == 'failed'
+
+
+@pytest.mark.parametrize(
+    ('epoch', 'yields', 'silence', 'words'),
+    [
+        (1, True, 14.9, 'it is used by a program that runs (Ann at box)'),
+        (1, True, 15.0, ''),
+        (0, True, 15.0, 'it was taken over by another program (Ann at box)'),
+        (0, False, 99.0, 'it was taken over by another program (Ann at box)'),
+        (1, False, 0.0, ''),
+    ],
+)
+def test_of_two_that_are_connected_the_one_that_lives_or_came_last_has_it(
+    epoch: int, yields: bool, silence: float, words: str
+) -> None:
+    bench = busy()
+    connect(bench, 't')
+    bench.now += silence
+    bench.hears(claim(epoch, yields=yields), 't')
+    told = handover(bench)
+    if words:
+        assert told == [m.ComputationRefused(7, 'busy', words)]
+    else:
+        assert [type(each) for each in told] == [m.JobsDone, JobsHeld, m.ComputationReady]
+
+
+def test_a_former_holder_is_not_listened_to() -> None:
+    bench = busy()
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    bench.effects = []
+    bench.hears(m.StopJobs(7, [3, 4], [1, 1]))
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [2]))
+    bench.hears(m.CloseComputation(7))
+    bench.hears(KeepOutcomes(7))
+    bench.hears(m.RunJobs(7, [5], [1], [b'x']))
+    assert not bench.take(do.SignalWorker)
+    assert not bench.take(do.CloseTemplate)
+    assert bench.take(m.JobsReturned)[0].ids == [5]
+    bench.tell(GONE)
+    assert not bench.take(keep.KeepComputation)
+    bench.reported(3, 3)
+    assert bench.take(do.GiveJobs)[-1].ids == [4]
+    bench.hears(claim(epoch=1), 't')  # once more: everything is told again
+    letters = [each for each in handover(bench) if isinstance(each, m.JobsDone)]
+    assert sorted({job for letter in letters for job in letter.ids}) == [2, 3]
+
+
+def test_orders_of_the_former_holder_that_came_too_early_are_forgotten() -> None:
+    bench = busy()
+    bench.hears(m.StopJobs(7, [9], [1]))
+    bench.tell(GONE)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    bench.hears(m.RunJobs(7, [9], [1], [b'x']), 't')
+    assert not any(9 in letter.ids for letter in bench.take(m.JobsDone))
+
+
+def test_a_scheduler_that_opens_it_anew_has_given_up_what_was_here() -> None:
+    bench = ended()
+    connect(bench, 't')
+    bench.hears(opening(), 't')
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+    assert bench.take(do.OpenTemplate)
+
+
+def test_a_scheduler_that_was_handed_it_and_opens_it_later_gives_up_nothing() -> None:
+    bench = ended()
+    assert is_free(bench)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    bench.tell(PeerLost('other', 'gone'))
+    assert bench.take(m.NodeFree)
+    bench.effects = []
+    bench.hears(m.CloseComputation(8), 'other')
+    bench.hears(opening(), 't')
+    assert not bench.take(keep.ForgetKept)
+
+
+def test_who_closes_it_has_all_of_it_removed() -> None:
+    bench = ended()
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    bench.hears(m.CloseComputation(7), 't')
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+    assert bench.take(m.ComputationClosed) == [m.ComputationClosed(7)]
+
+
+# a client that is away while its scheduler is here
+
+
+def test_letters_of_a_client_that_is_away_are_kept_and_sent() -> None:
+    bench = busy()
+    bench.take(m.JobsDone)
+    bench.hears(KeepOutcomes(7))
+    assert [each.letter for k in bench.take(keep.KeepLetters) for each in k.letters] == [2]
+    assert not bench.take(m.JobsDone)
+    bench.reported(3, 3)
+    assert [each.letter for k in bench.take(keep.KeepLetters) for each in k.letters] == [3]
+    assert [letter.letter for letter in bench.take(m.JobsDone)] == [3]
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [2]))
+    assert bench.take(keep.ForgetLetters) == [keep.ForgetLetters(7, [2])]
+
+
+def test_a_client_that_is_back_gets_what_it_names_and_no_more_is_kept() -> None:
+    bench = busy()
+    bench.hears(KeepOutcomes(7))
+    bench.reported(3, 3)
+    bench.effects = []
+    bench.hears(ResendLetters(7, [2, 3, 99]))
+    assert bench.take(keep.SendKept) == [keep.SendKept('s', 7, [2, 3])]
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [2, 3]))
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+    bench.reported(4, 4)
+    assert not bench.take(keep.KeepLetters)
+    bench.take(m.JobsDone)
+    bench.hears(ResendLetters(7, [4]))  # one that is still in memory
+    assert [letter.letter for letter in bench.take(m.JobsDone)] == [4]
+
+
+def test_a_scheduler_that_is_gone_while_its_client_is_away_changes_nothing() -> None:
+    bench = busy()
+    bench.hears(KeepOutcomes(7))
+    bench.tell(GONE)
+    bench.reported(3, 3)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    assert handover(bench) == [
+        keep.SendKept('t', 7, []),
+        JobsHeld(7, [4], [1]),
+        m.ComputationReady(7),
+    ]
+
+
+# the node itself
+
+
+def test_what_an_earlier_run_has_kept_is_handed_over_under_its_former_names() -> None:
+    bench = Bench()
+    bench.tell(KeptFound(opening(), [3, 5], [1, 2], 120.0, ('old', 'older')))
+    assert 'keeps 3 outcomes of compute for Ann at box, since 2 minutes ago' in bench.core.status()
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    assert handover(bench)[:2] == [
+        keep.SendKept('t', 7, []),
+        JobsHeld(7, [], [], ('old', 'older')),
+    ]
+    bench.tell(TemplateReady(7))
+    bench.tell(WorkerForked(7, 1))
+    bench.hears(m.RunJobs(7, [5], [1], [b'x']), 't')
+    bench.reported(1, 5)
+    assert bench.take(m.JobsDone)[-1].letter == 6
+
+
+def test_a_record_without_letters_is_not_kept() -> None:
+    bench = Bench()
+    bench.tell(KeptFound(opening(), [], [], 1.0, ('old',)))
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+
+
+def test_of_too_many_computations_the_oldest_are_dropped_and_said() -> None:
+    bench = Bench()
+    for number in range(MOST_KEPT + 1):
+        bench.tell(KeptFound(opening(number + 1), [1], [4], 1.0, ('old',)))
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(1)]
+    (report,) = bench.take(do.Report)
+    assert report.text.startswith('4 outcomes of compute (Ann at box) are dropped')
+
+
+def test_a_node_that_ends_for_another_reason_leaves_what_it_keeps() -> None:
+    bench = orphaned()
+    bench.tell(StopAsked(False, 'SIGTERM received'))
+    bench.reported(3, 3)
+    assert bench.take(do.Stop)
+    assert not bench.take(keep.ForgetKept)
+    letters = [each.letter for k in bench.take(keep.KeepLetters) for each in k.letters]
+    assert letters == [2, 3]
+
+
+def test_a_node_whose_owner_was_killed_ends_what_waits_too_and_once_all_is_fetched() -> None:
+    bench = busy()
+    bench.tell(OwnerGone())
+    bench.tell(GONE)
+    assert not bench.take(m.JobsReturned)
+    bench.reported(3, 3)
+    bench.reported(4, 4)
+    bench.tell(TemplateClosed(7))
+    assert not bench.take(do.Stop)
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [2, 3]), 't')
+    assert not bench.take(do.Stop)
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [4]), 't')
+    assert bench.take(do.Stop)
+
+
+def test_a_node_whose_owner_was_killed_waits_ten_minutes_for_who_fetches() -> None:
+    bench = busy()
+    bench.tell(OwnerGone())
+    bench.tell(GONE)
+    bench.reported(3, 3)
+    bench.reported(4, 4)
+    bench.tell(TemplateClosed(7))
+    bench.now += 599.0
+    bench.tell(DeadlinePassed())
+    assert not bench.take(do.Stop)
+    bench.now += 1.0
+    bench.tell(DeadlinePassed())
+    assert bench.take(do.Stop)
+    assert not bench.take(keep.ForgetKept)
+
+
+def test_who_comes_to_a_node_that_ends_is_told_so() -> None:
+    bench = busy()
+    bench.tell(OwnerGone())
+    bench.tell(PeerConnected('t', ''))
+    assert bench.take(m.NodeEnding)[-1].reason == 'the program that started this node has ended'
+
+
+def test_a_client_that_only_collects_is_awaited_by_a_node_that_ends() -> None:
+    bench = ended()
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    bench.tell(StopAsked(False, 'SIGTERM received'))
+    assert not bench.take(do.Stop)
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [2, 3, 4]), 't')
+    assert bench.take(do.Stop)
+
+
+def test_a_pause_hands_what_waits_to_the_next_scheduler() -> None:
+    bench = orphaned()
+    bench.tell(PauseAsked())
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    _, returned, held, _ = handover(bench)
+    assert returned.ids == [4]
+    assert held.ids == [3]
+
+
+def test_whoever_closes_a_client_leaves_what_has_ended() -> None:
+    bench = orphaned()
+    bench.tell(CloseAsked())
+    assert bench.take(do.CloseTemplate)
+    assert not bench.take(keep.ForgetKept)
+
+
+@pytest.mark.row('L29')
+def test_a_killed_client_counts_as_served_once_its_jobs_have_ended() -> None:
+    bench = Bench(cpus=1, rules=NodeRules(clients=1))
+    bench.open(workers=1)
+    bench.run(1)
+    bench.tell(GONE)
+    bench.reported(1, 1)
+    bench.now += 10.0
+    bench.tell(DeadlinePassed())
+    bench.tell(TemplateClosed(7))
+    assert bench.take(do.Stop) == [do.Stop('it has served 1 client')]
+    assert bench.take(keep.KeepLetters)[0].letters[0].statuses == [JobStatus.FINISHED]

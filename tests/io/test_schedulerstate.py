@@ -1,0 +1,336 @@
+"""What a dispyscheduler keeps on disk: it is read again whole, whatever has happened meanwhile."""
+
+import logging
+import random
+import resource
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeserver.core.errors import (
+    DatabaseBusy,
+    DatabaseExposed,
+    DatabaseForeign,
+    DatabaseVersionUnknown,
+    UsageError,
+)
+from nodeserver.core.messages import DeclareComputation, NodeSpec
+from nodeserver.core.recoveryeffects import (
+    ForgetComputation,
+    RecordComputation,
+    RecordNode,
+    RecordPlacements,
+    RewritePlacements,
+)
+from nodeserver.core.recoverymessages import KnownNode
+from nodeserver.io import schedulerstate
+from nodeserver.io.schedulerstate import (
+    FILE,
+    KnownComputation,
+    Place,
+    SchedulerState,
+    clean_state,
+    state_directory,
+)
+
+HOME = Place(('10.1.2.3', 'laptop'), 51347)
+NODE = KnownNode('n1', '10.1.2.4', 51348, '')
+TOKEN = bytes(range(16))
+
+
+def declared(computation: int = 7, epoch: int = 0, token: bytes = TOKEN) -> DeclareComputation:
+    specs = [NodeSpec('*', 51348, 0, False)]
+    who = computation, 'compute', 'Ann', '3.11', b'package', specs, 51348, 'job', False
+    return DeclareComputation(*who, '', True, 5.0, 0.0, token=token, epoch=epoch)
+
+
+def record(state: SchedulerState, computation: int = 7, epoch: int = 0) -> None:
+    state.computation(RecordComputation('client-1', declared(computation, epoch)), HOME)
+
+
+def placements(found: KnownComputation) -> dict[int, str]:
+    """The node that each job was given last."""
+    pairs = zip(found.places, found.ids, strict=True)
+    return {job: node for node, ids in pairs for job in ids}
+
+
+def known(directory: Path) -> list[KnownComputation]:
+    """What the next scheduler would read, without becoming it."""
+    state = SchedulerState(directory)
+    try:
+        return state._read()
+    finally:
+        state.close()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[SchedulerState]:
+    made = SchedulerState(tmp_path)
+    yield made
+    made.close()
+
+
+def test_what_was_recorded_is_read_again(state: SchedulerState, tmp_path: Path) -> None:
+    record(state)
+    state.node(RecordNode(7, NODE))
+    state.placements(RecordPlacements([7, 7], ['n1', 'n2'], [[1, 2], [3]]))
+    state.placements(RecordPlacements([7], ['n2'], [[2]]))  # it has moved
+    state.close()
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    (one,) = SchedulerState(tmp_path).take_over()
+    assert (one.computation, one.token, one.name, one.place) == (7, TOKEN, 'compute', HOME)
+    assert one.nodes == [NODE]
+    assert placements(one) == {1: 'n1', 2: 'n2', 3: 'n2'}
+
+
+def test_each_scheduler_that_takes_over_counts_the_epoch_up_before_it_is_told(
+    state: SchedulerState, tmp_path: Path
+) -> None:
+    record(state, epoch=3)
+    for epoch in (4, 5):
+        state.close()
+        state.__init__(tmp_path)  # type: ignore[misc]
+        assert [each.epoch for each in state.take_over()] == [epoch]
+    record(state, epoch=4)  # an earlier one has no effect
+    assert [each.epoch for each in state._read()] == [5]
+    record(state, epoch=9)
+    assert [each.epoch for each in state._read()] == [9]
+
+
+def test_a_computation_that_is_forgotten_leaves_nothing(
+    state: SchedulerState, tmp_path: Path
+) -> None:
+    for computation in (7, 8):
+        record(state, computation)
+        state.node(RecordNode(computation, NODE))
+        state.placements(RecordPlacements([computation], ['n1'], [[1]]))
+    state.forgotten(ForgetComputation(7))
+    assert [each.computation for each in state._read()] == [8]
+    state.forget(8)
+    assert state._read() == []
+    state.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_placements_that_matter_replace_all_others(state: SchedulerState) -> None:
+    record(state)
+    for job in range(100):
+        state.placements(RecordPlacements([7], ['n1'], [[job]]))
+    state.rewritten(RewritePlacements(7, ['n1', 'n2'], [[98], [99]]))
+    (one,) = state._read()
+    assert placements(one) == {98: 'n1', 99: 'n2'}
+
+
+def test_neither_functions_nor_arguments_nor_tokens_are_shown(
+    state: SchedulerState, tmp_path: Path
+) -> None:
+    record(state)
+    assert b'package' not in (tmp_path / FILE).read_bytes()
+    (one,) = state._read()
+    assert repr(TOKEN) not in repr(one)
+    assert TOKEN.hex() not in repr(one)
+
+
+# files that cannot be used
+
+
+@pytest.mark.parametrize('content', [b'no database at all\n' * 100, b'SQLite format 3\0' * 64])
+def test_a_file_that_cannot_be_read_is_set_aside_and_said(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    (tmp_path / FILE).chmod(0o600)
+    state = SchedulerState(tmp_path)
+    record(state)
+    assert len(state._read()) == 1
+    state.close()
+    assert (tmp_path / f'{FILE}.unusable-1').read_bytes() == content
+    (error,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert str(tmp_path / FILE) in error.getMessage()
+    assert f'{FILE}.unusable-1' in error.getMessage()
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        "UPDATE placement SET jobs = x'ff'",
+        "UPDATE placement SET jobs = 'text'",
+        "UPDATE computation SET token = 'text'",
+        "UPDATE node SET port = 'many'",
+    ],
+)
+def test_contents_that_make_no_sense_are_set_aside(
+    tmp_path: Path, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = SchedulerState(tmp_path)
+    record(state)
+    state.node(RecordNode(7, NODE))
+    state.placements(RecordPlacements([7], ['n1'], [[1]]))
+    state.close()
+    connection = sqlite3.connect(tmp_path / FILE)
+    with connection:
+        connection.execute(words)
+    connection.close()
+    state = SchedulerState(tmp_path)
+    assert state.take_over() == []
+    record(state)
+    assert len(state._read()) == 1
+    state.close()
+    assert (tmp_path / f'{FILE}.unusable-1').exists()
+    assert 'does not hold what it should' in caplog.text
+
+
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    state = SchedulerState(tmp_path)
+    record(state)
+    state.close()
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.execute(f'PRAGMA user_version = {schedulerstate.VERSION + 1}')
+    connection.close()
+    with pytest.raises(DatabaseVersionUnknown, match='a newer version'):
+        SchedulerState(tmp_path)
+    clean_state(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_others_read_or_have_put_there_are_refused(tmp_path: Path) -> None:
+    state = SchedulerState(tmp_path)
+    record(state)
+    state.close()
+    (tmp_path / FILE).chmod(0o644)
+    with pytest.raises(DatabaseExposed, match='chmod 600'):
+        SchedulerState(tmp_path)
+    (tmp_path / FILE).rename(tmp_path / 'elsewhere')
+    (tmp_path / FILE).symlink_to(tmp_path / 'elsewhere')
+    with pytest.raises(DatabaseExposed, match='symbolic link'):
+        SchedulerState(tmp_path)
+
+
+def test_two_schedulers_cannot_have_one_state(state: SchedulerState, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseBusy, match='in use by another program'):
+        SchedulerState(tmp_path)
+    with pytest.raises(DatabaseBusy):
+        clean_state(tmp_path)
+
+
+def test_a_directory_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(UsageError, match='chmod go-w'):
+        state_directory(tmp_path, 0)
+    assert state_directory(tmp_path / 'new' / 'one', 0).stat().st_mode & 0o777 == 0o700
+    with pytest.raises(UsageError, match='--dest_path_prefix'):
+        state_directory(Path('/proc/none'), 0)
+    assert state_directory(None, 4242).name == 'scheduler-4242'
+
+
+def test_cleaning_leaves_what_others_have_made(tmp_path: Path) -> None:
+    foreign = tmp_path / FILE
+    foreign.write_text('of somebody else' * 100)
+    foreign.chmod(0o600)
+    with pytest.raises(DatabaseForeign):
+        clean_state(tmp_path)
+    assert foreign.exists()
+
+
+# disks and deaths
+
+
+def test_a_full_disk_is_said_once_and_written_to_when_there_is_room(
+    state: SchedulerState, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger='nodeserver')
+    record(state)
+    with _full_disk():
+        for job in range(50):
+            state.placements(RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]]))
+        assert not state.is_written
+        state.try_again()
+    errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert 'cannot be written' in errors[0]
+    state.try_again()
+    assert state.is_written
+    assert 'can be written again' in caplog.text
+    (one,) = state._read()
+    assert {*range(50)} <= {*placements(one)}
+
+
+def test_a_disk_that_stays_full_costs_the_state_but_no_memory(
+    state: SchedulerState,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(schedulerstate, 'MOST_PENDING', 10)
+    record(state)
+    with _full_disk():
+        for job in range(20):
+            state.placements(RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]]))
+    assert 'is given up, and removed' in caplog.text
+    assert list(tmp_path.iterdir()) == []
+    state.try_again()
+    state.placements(RecordPlacements([7], ['n1'], [[1]]))  # it does no harm
+    assert state.take_over() == []
+
+
+class _full_disk:  # noqa: N801
+    """Has files grow no more: what a full disk does, as far as SQLite sees it."""
+
+    def __enter__(self) -> None:
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, self._before[1]))
+
+    def __exit__(self, *error: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.io.test_schedulerstate import NODE, placements, record
+from nodeserver.core.recoveryeffects import *
+from nodeserver.io.schedulerstate import SchedulerState
+state = SchedulerState(Path(sys.argv[1]))
+state.take_over()
+job = max([0, *(job for known in state._read() for job in placements(known))])
+while True:
+    job += 1
+    record(state, 7)
+    state.node(RecordNode(7, NODE))
+    state.placements(RecordPlacements([7], ['n1'], [[job]]))
+    print(job, flush=True)  # what is sent afterwards may rely on it
+    if job % 50 == 0:
+        state.rewritten(RewritePlacements(7, ['n1'], [[job]]))
+    if job % 70 == 0:
+        state.forget(8)
+    record(state, 8)
+"""
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_while_it_writes_leaves_what_it_has_sent_jobs_by(
+    tmp_path: Path,
+) -> None:
+    chance = random.Random(20)
+    root = str(Path(__file__).parents[2])
+    for _ in range(6):
+        process = subprocess.Popen(
+            [sys.executable, '-c', _WRITER, str(tmp_path), root], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        for _ in range(chance.randrange(1, 120)):
+            process.stdout.readline()
+        process.kill()
+        told = process.stdout.read().split()
+        process.wait()
+        process.stdout.close()
+        (one,) = [each for each in known(tmp_path) if each.computation == 7]
+        if told:
+            assert int(told[-1]) in placements(one)
+        assert one.nodes == [NODE]
+    assert not list(tmp_path.glob('*unusable*'))

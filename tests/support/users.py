@@ -1,0 +1,314 @@
+"""The programs of users in a world of one thread, with the clusters in them.
+
+ClientProgram: ClusterCores ◀── LocalLink ──▶ SchedulerCore ◀──▶ nodes
+SharedProgram: ClusterCores ◀── SimulatedDialer ──▶ a SchedulerProgram
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from nodeserver.core import effects as do
+from nodeserver.core import events as seen
+from nodeserver.core.closings import CLOSE_TIMEOUT
+from nodeserver.core.cluster import ClusterCore
+from nodeserver.core.fleetmessages import RequestAnswered
+from nodeserver.core.messages import AllocateAnswer, DeclareComputation, Message
+from nodeserver.core.scheduler import SchedulerCore
+from nodeserver.core.status import JobStatus
+from nodeserver.core.values import CLIENT_ROLE
+from nodeserver.io.locallink import LocalLink
+from nodeserver.services.scheduler import SCHEDULER
+from tests.support.files import ClusterFiles
+from tests.support.hosts import CALL_INTERVAL, LoopProgram, Surroundings
+from tests.support.linkends import Around, Place, SimulatedDialer
+from tests.support.network import End
+from tests.support.promises import Promise, broken, left_in, shared_content
+from tests.support.seats import Office, SchedulerSeat
+
+_CLOSE_SLACK = 0.5
+
+
+class Cluster:
+    """A cluster in a user's program: its core, and what its user has done with it."""
+
+    def __init__(
+        self, program: 'UserProgram', declared: DeclareComputation, around: Surroundings
+    ) -> None:
+        self.program, self.declared = program, declared
+        self.files = ClusterFiles(
+            (around.agenda, program, around.mishaps),
+            declared.computation,
+            around.manifests,
+            lambda event: program.post(self.core, event),
+        )
+        if declared.manifest:
+            around.manifests.own[declared.computation] = declared.manifest
+        self.core = ClusterCore(SCHEDULER, declared, is_elsewhere=program.is_elsewhere)
+        self.submitted = 0
+        self.is_closing = self.is_closed = False
+        self.said: list[str] = []
+        self._data_of: dict[int, int] = {}  # by job
+        self._users: Counter[int] = Counter()  # jobs that name data and have not ended
+        self._shared = 0
+        self._requests = 0
+        self._unanswered: set[int] = set()
+
+    @property
+    def id(self) -> int:
+        """The id of its computation."""
+        return self.declared.computation
+
+    def share(self, size: int, jobs: list[int]) -> int:
+        """Send data ahead of the jobs that name them, as `dispy_nb/shareddata.py` does."""
+        self._shared += 1
+        data = self._shared
+        self._data_of.update(dict.fromkeys(jobs, data))
+        self._users[data] = len(jobs)
+        content = shared_content(self.id, data, size)
+        self.program.post(self.core, seen.DataShared(data, content))
+        return data
+
+    def let_go(self, jobs: list[int]) -> None:
+        """Drop the data that only these jobs have named, which have ended."""
+        named = [self._data_of.pop(job) for job in jobs if job in self._data_of]
+        self._users.subtract(named)
+        unused = [data for data in dict.fromkeys(named) if not self._users[data]]
+        if unused:
+            self.program.post(self.core, seen.DataDropped(unused))
+
+    def request(self, kind: type[Any], *values: Any) -> None:
+        """Ask the scheduler for something that it answers."""
+        self._requests += 1
+        self._unanswered.add(self._requests)
+        message = kind(self.id, self._requests, *values)
+        self.program.post(self.core, seen.RequestMade(message))
+
+    def answered(self, answer: RequestAnswered) -> None:
+        """An answer came, to a request that has none yet."""
+        if answer.request not in self._unanswered:
+            broken(Promise.PROTOCOL, f'request {answer.request} was answered again')
+        if answer.value < 0 and not answer.reason:
+            broken(Promise.TRUTH, f'request {answer.request} failed without a word')
+        self._unanswered.remove(answer.request)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its user may still use it."""
+        return self.program.is_alive and not self.is_closing
+
+
+class UserProgram(LoopProgram):
+    """A user's program, which ends with the last of its clusters."""
+
+    is_elsewhere = False  # the scheduler of its clusters
+
+    def __init__(self, around: Surroundings, identity: tuple[str, str]) -> None:
+        self.peer, name = identity
+        super().__init__(around, name)
+        self._around = around
+        self._witness = around.witness
+        self.end = End(name)
+        self.clusters: list[Cluster] = []
+        self.allocates: Callable[[int], int] = lambda cpus: cpus
+
+    def _connect(self, cluster: Cluster) -> Callable[[Message], None]:
+        """Link a cluster's core, which is told by events, with its scheduler."""
+        raise NotImplementedError
+
+    def _part(self, cluster: Cluster) -> None:
+        """A cluster is gone."""
+
+    def make_cluster(self, declared: DeclareComputation) -> Cluster:
+        """Make a cluster."""
+        cluster = Cluster(self, declared, self._around)
+        self.clusters.append(cluster)
+        send = self._connect(cluster)
+        witness, computation = self._witness, declared.computation
+        self.seat(
+            cluster.core,
+            {
+                do.Send: lambda e: send(e.message),
+                do.MarkStarted: lambda e: witness.moved(computation, e.ids, JobStatus.RUNNING),
+                do.MarkRequeued: lambda e: witness.moved(computation, e.ids, JobStatus.CREATED),
+                do.MarkRetried: lambda e: witness.moved(
+                    computation, e.retried.ids, JobStatus.CREATED
+                ),
+                do.SettleJobs: lambda e: self._settled(cluster, e),
+                do.SettleUnrun: lambda e: self._settled_unrun(cluster, e),
+                do.DeliverProvisional: lambda e: witness.shown(e.results),
+                do.TellNode: lambda e: None,
+                do.AskAllocation: lambda e: self._ask(cluster, send, e),
+                do.Report: lambda e: cluster.said.append(e.text),
+                do.SayClosed: lambda e: self._closed(cluster),
+                do.HearOfFiles: cluster.files.perform,
+                do.SettleRequest: lambda e: cluster.answered(e.answer),
+            },
+        )
+        return cluster
+
+    def _settled(self, cluster: Cluster, effect: do.SettleJobs) -> None:
+        self._witness.settled(effect.done)
+        cluster.let_go(effect.done.ids)
+        cluster.files.settle(effect.done.ids)
+
+    def _settled_unrun(self, cluster: Cluster, effect: do.SettleUnrun) -> None:
+        self._witness.settled_unrun(cluster.id, effect.ids, effect.status, effect.reason)
+        cluster.let_go(effect.ids)
+        cluster.files.settle(effect.ids)
+
+    def close_cluster(self, cluster: Cluster) -> None:
+        """Close a cluster: what is pending is cancelled."""
+        if not cluster.is_closing:
+            cluster.is_closing = True
+            self.post(cluster.core, seen.CloseAsked())
+
+    def _ask(
+        self, cluster: Cluster, send: Callable[[Message], None], effect: do.AskAllocation
+    ) -> None:
+        ask = effect.ask
+        more = cluster.files.assign_to_node(ask.node)
+        answer = AllocateAnswer(ask.computation, ask.node, self.allocates(ask.cpus), manifest=more)
+        self._agenda.later(0.01, self, send, answer)
+
+    def _closed(self, cluster: Cluster) -> None:
+        if self._witness.pending(cluster.id):
+            broken(Promise.CLOSES, f'{self.name}: cluster {cluster.id} closed with jobs pending')
+        cluster.is_closed = True
+        cluster.files.close()
+        self._agenda.later(0.001, self, self._detach, cluster)
+
+    def _detach(self, cluster: Cluster) -> None:
+        if cluster not in self.clusters:
+            return  # it was told twice that it is closed
+        del self._seats[cluster.core]
+        fresh = ClusterCore(SCHEDULER, cluster.declared, is_elsewhere=self.is_elsewhere)
+        fresh.end_turn(0.0)
+        left = left_in(cluster.core, fresh, ('._unsettled.nodes',))
+        if left:
+            broken(Promise.NOTHING_KEPT, f'{self.name}: a closed cluster has {left}')
+        self._part(cluster)
+        self.clusters.remove(cluster)
+        if not self.clusters:
+            self.finish()
+
+    def finish(self) -> None:
+        """The program ends in order."""
+        self.check()
+        self.is_alive = False
+
+
+class ClientProgram(UserProgram):
+    """A user's program with a scheduler of its own; its nodes are free at its end."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        identity: tuple[str, str],
+        place_of: Callable[[str], Place | None],
+    ) -> None:
+        super().__init__(around, identity)
+        where = (self.peer, self.end)
+        self.scheduling = SchedulerSeat(self, around, where, place_of, SchedulerCore())
+        self.scheduling.to_client = self._to_client
+        self._local: dict[str, LocalLink] = {}
+
+    def _connect(self, cluster: Cluster) -> Callable[[Message], None]:
+        name = f'cluster-{cluster.id:x}'
+        near, far = LocalLink.pair(
+            self.scheduling.tell, lambda event: self.post(cluster.core, event), SCHEDULER, name
+        )
+        self._local[name] = near
+        return lambda message: far.send(SCHEDULER, message)
+
+    def _part(self, cluster: Cluster) -> None:
+        del self._local[f'cluster-{cluster.id:x}']
+
+    def _to_client(self, peer: str, message: Message) -> bool:
+        local = self._local.get(peer)
+        if local is not None:
+            local.send(peer, message)
+        return local is not None
+
+    def close_cluster(self, cluster: Cluster) -> None:
+        """Close a cluster, which is done in time whatever happens to nodes."""
+        if not cluster.is_closing:
+            hangs = max(0.0, self.stalled_until - self._agenda.now)
+            seconds = hangs + CLOSE_TIMEOUT + _CLOSE_SLACK
+            self._expect_closed(cluster, self.stalled_seconds, seconds)
+        super().close_cluster(cluster)
+
+    def _expect_closed(self, cluster: Cluster, stalled: float, seconds: float) -> None:
+        """The scheduler gives its nodes so long, but for the time that the program itself hung."""
+
+        def look() -> None:
+            extra = self.stalled_seconds - stalled
+            if extra and not cluster.is_closed:
+                self._expect_closed(cluster, self.stalled_seconds, extra)
+            elif not cluster.is_closed:
+                broken(Promise.CLOSES, f'{self.name}: cluster {cluster.id} is still not closed')
+
+        self._agenda.later(seconds, self, look)
+
+    def finish(self) -> None:
+        """The program ends in order: nodes are told."""
+        self.check()
+        self.scheduling.say_good_bye('the program has closed its clusters')
+        self.is_alive = False
+
+
+class SharedProgram(UserProgram):
+    """A user's program whose clusters use a scheduler elsewhere."""
+
+    is_elsewhere = True
+
+    def __init__(self, around: Surroundings, identity: tuple[str, str], office: Office) -> None:
+        super().__init__(around, identity)
+        self.office = office
+        self._link = Around(
+            self, self.end, around.network, (self.peer, CLIENT_ROLE), around.limits, self._hear
+        )
+        self.dialer: SimulatedDialer | None = None
+        self._is_linked = False
+        self._call()
+
+    def _call(self) -> None:
+        """Connect to the scheduler, and again whenever there is another one."""
+        self._agenda.later(CALL_INTERVAL, self, self._call)
+        office, dialer = self.office, self.dialer
+        if dialer is not None and not dialer.is_up and dialer.place is not office:
+            dialer.supersede()
+        if self.dialer is None and office.program is not None:
+            self.dialer = SimulatedDialer(self._link, office.program.peer, office, self._gone)
+
+    def _gone(self, peer: str) -> None:
+        self.dialer = None
+
+    def _hear(self, event: seen.Event) -> None:
+        """Tell the cluster that is meant, or all of them."""
+        match event:
+            case seen.MessageArrived(message=message):
+                meant = [c for c in self.clusters if c.id == getattr(message, 'computation', 0)]
+            case seen.PeerConnected():
+                self._is_linked, meant = True, self.clusters
+            case seen.PeerLost():
+                self._is_linked, meant = False, self.clusters
+            case _:
+                meant = []  # that it cannot be reached is not new to them
+        for cluster in meant:
+            self.post(cluster.core, event)
+
+    def _connect(self, cluster: Cluster) -> Callable[[Message], None]:
+        if self._is_linked:
+            self.post(cluster.core, seen.PeerConnected(SCHEDULER, ''))
+        return self._send
+
+    def _send(self, message: Message) -> None:
+        if self.dialer is not None:
+            self.dialer.send(message)
+
+    def finish(self) -> None:
+        """The program ends in order: the scheduler is told."""
+        if self.dialer is not None:
+            self.dialer.close('it ended')
+        super().finish()
