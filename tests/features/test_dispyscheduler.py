@@ -49,7 +49,7 @@ def scheduler(*options: object, **more: Any) -> Iterator[tuple[Program, int]]:
 
 
 @contextmanager
-def shared(port: int, function: Callable[..., Any], **options: Any) -> Iterator[Any]:
+def shared(port: int, function: Callable[..., Any], /, **options: Any) -> Iterator[Any]:
     """Open a cluster there."""
     place = {'scheduler_node': '127.0.0.1', 'scheduler_port': port, 'port': 0}
     place |= {'ip_addr': '127.0.0.1', 'nodes': ['127.0.0.1']}
