@@ -54,6 +54,8 @@ class Closings:
         comp.closing = True
         self._fleet.discovery.knocking.unwanted()
         self._remove(comp)
+        for node in self._fleet.nodes.values():  # that could run only its jobs can run none now
+            self._parts.dispatch.place(node)
 
     def closed(self, node: NodeRecord, message: ComputationClosed, now: float) -> None:
         """Nothing of a computation is left on a node."""

@@ -20,6 +20,7 @@ from nodeserver.io.driver import MOST_ROUNDS, Core
 from nodeserver.services.node import MEASURE_INTERVAL
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
+from tests.support.disks import Spool
 from tests.support.files import Manifests, Mishaps, NodeFiles
 from tests.support.linkends import (
     STARTED_ANEW,
@@ -39,6 +40,10 @@ _AVAILABILITY = Availability(50.0, 1 << 30, 1 << 40, 90.0)
 CALL_INTERVAL = 2.0
 
 Performers = dict[type[Any], Callable[[Any], Any]]
+
+
+class _KilledInMidTurn(Exception):  # noqa: N818 - reads as what happened
+    """The program of this turn is no more."""
 
 
 class Seeker(Protocol):
@@ -87,12 +92,19 @@ class LoopProgram:
         self._timer_at = _NEVER
         self._woken_at, self._wakes = -1.0, 0
         self._turns = 0
+        self._effects_left = -1  # until it dies, if that is about to happen
+        self._killed: Callable[[], None] = lambda: None
 
     def stall(self, seconds: float) -> None:
         """Let this program do nothing for a while, as a busy or suspended one does."""
         until = self._agenda.now + seconds
         self.stalled_seconds += max(0.0, until - max(self.stalled_until, self._agenda.now))
         self.stalled_until = max(self.stalled_until, until)
+
+    def die_after(self, effects: int, killed: Callable[[], None]) -> None:
+        """Be killed in the middle of a turn, when so many effects more were performed."""
+        if self._effects_left < 0:
+            self._effects_left, self._killed = effects, killed
 
     def post(self, core: Core, event: seen.Event) -> None:
         """Have a core told of something in this turn or the next."""
@@ -111,6 +123,12 @@ class LoopProgram:
 
     def turn(self) -> None:
         """Work off the inbox until every core has nothing more to say."""
+        try:
+            self._work_off()
+        except _KilledInMidTurn:
+            self._killed()
+
+    def _work_off(self) -> None:
         now = self._agenda.clock.now
         inbox, seats = self._inbox, self._seats
         for _ in range(MOST_ROUNDS):
@@ -134,6 +152,10 @@ class LoopProgram:
     def _perform(self, core: Core, effects: list[do.Effect]) -> None:
         performers = self._seats[core]
         for effect in effects:
+            if self._effects_left >= 0:
+                self._effects_left -= 1
+                if self._effects_left < 0:
+                    raise _KilledInMidTurn
             performers[type(effect)](effect)
 
     def check(self) -> None:
@@ -186,6 +208,7 @@ class NodeProgram(LoopProgram):
         end: End,
         identity: tuple[str, str],
         machine: tuple[int, Troubles, Any],
+        spool: Spool,
         stopped: Callable[['NodeProgram'], None],
     ) -> None:
         peer, name = identity
@@ -195,6 +218,7 @@ class NodeProgram(LoopProgram):
         self._facts = NodeFacts(peer, name, self.cpus, 'Linux', '3.11', MEMORY, GPUS)
         self.core = NodeCore(self._facts)
         self._stopped = stopped
+        self.spool = spool
         link = Around(self, end, around.network, (peer, 'node'), around.limits, self.tell)
         self.listener = SimulatedListener(link)
         self._link = link
@@ -217,7 +241,11 @@ class NodeProgram(LoopProgram):
             do.MeasureAvailability: lambda e: self._tell_figures(),
             do.Stop: self._stop,
         }
-        self.seat(self.core, performers | self.processes.performers() | self.files.performers())
+        performers |= self.processes.performers() | self.files.performers()
+        performers |= spool.performers(peer, around.agenda.clock, self._send)
+        self.seat(self.core, performers)
+        for found in spool.found(peer, around.agenda.now):
+            self.tell(found)
         self._measure()
 
     def tell(self, event: seen.Event) -> None:
@@ -296,8 +324,14 @@ class NodeProgram(LoopProgram):
             self.listener.close('it ended')
             self._stopped(self)
 
+    @property
+    def excused(self) -> tuple[str, ...]:
+        """Where it may keep what nobody has fetched: the outcomes of programs that were killed."""
+        forgotten = self._around.witness.forgotten
+        return ('._shelf',) if forgotten.issuperset(self.spool.computations) else ()
+
     def left(self) -> dict[str, int]:
         """What the core keeps although nobody uses the node."""
-        left = left_in(self.core, NodeCore(self._facts)) | self.files.left()
+        left = left_in(self.core, NodeCore(self._facts), self.excused) | self.files.left()
         left |= {'directories': self.files.places} if self.files.places else {}
         return left | ({'sessions': len(self.listener.sessions)} if self.listener.sessions else {})

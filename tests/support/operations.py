@@ -278,6 +278,42 @@ class OpenProgramsWay(Operation):
 
 
 @dataclass(frozen=True)
+class KillScheduler(Operation):
+    """A shared scheduler is killed, now or in the middle of a turn; it may start again at once."""
+
+    office: int = _target()
+    effects: int = _one_of(0, 0, 1, 2, 3, 5, 10, 30)  # that it performs yet
+    restarts: bool = _one_of(True, False)
+
+    def apply(self, world: World) -> None:
+        office = _office(world, self.office)
+        if office is None or office.program is None:
+            return
+
+        def kill() -> None:
+            world.kill_scheduler(office)
+            if self.restarts:
+                world.agenda.later(0.5, None, world.start_scheduler, office)
+
+        if self.effects:
+            office.program.die_after(self.effects, kill)
+        else:
+            kill()
+
+
+@dataclass(frozen=True)
+class StartScheduler(Operation):
+    """A shared scheduler is started where there is none."""
+
+    office: int = _target()
+
+    def apply(self, world: World) -> None:
+        office = _office(world, self.office)
+        if office is not None:
+            world.start_scheduler(office)
+
+
+@dataclass(frozen=True)
 class StallScheduler(Operation):
     """A shared scheduler hangs for a while."""
 
@@ -493,6 +529,8 @@ WEIGHTS: dict[type[Operation], int] = {
     StallProgram: 2,
     CloseProgramsWay: 1,
     OpenProgramsWay: 3,
+    KillScheduler: 1,
+    StartScheduler: 3,
     StallScheduler: 1,
     CloseSchedulersWay: 1,
     OpenSchedulersWay: 3,

@@ -8,7 +8,7 @@ it must be nothing: `left_in` names whatever lies in a core that a fresh one doe
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
@@ -126,11 +126,14 @@ class Witness:
         self.submitted = 0
         self.settled_count = 0
         self.starts = 0
+        self.forgotten: set[int] = set()  # computations whose programs were killed
         self.statuses: Counter[JobStatus] = Counter()
         self._stories: dict[tuple[int, int], _Story] = {}
         self._pending: Counter[tuple[int, bool]] = Counter()  # by computation and pinned or not
         self._running: Counter[str] = Counter()  # node -> cpus that have a job
         self._memory: Counter[str] = Counter()  # node -> bytes that its jobs asked for
+        # a node that is started again goes on with what the one before it has kept
+        self.machine_of: Callable[[str], str] = lambda node: node
 
     def accept(
         self,
@@ -157,6 +160,7 @@ class Witness:
 
     def forget(self, computation: int) -> None:
         """The program that would be told of these jobs is gone."""
+        self.forgotten.add(computation)
         del self._pending[computation, False], self._pending[computation, True]
 
     # nodes
@@ -165,7 +169,7 @@ class Witness:
         """The scheduler hands out attempts: from now on these are the ones that count."""
         for job, attempt in zip(message.ids, message.attempts, strict=True):
             story = self._stories[message.computation, job]
-            story.order = node, attempt
+            story.order = self.machine_of(node), attempt
 
     def withdrawn(self, message: JobsRequeued | JobsRetried) -> None:
         """The scheduler has jobs wait again: no attempt counts."""
@@ -176,7 +180,7 @@ class Witness:
         """The scheduler passes on what a node says of attempts."""
         for job, attempt in zip(message.ids, message.attempts, strict=True):
             order = self._stories[message.computation, job].order
-            if order != (message.node, attempt):
+            if order != (self.machine_of(message.node), attempt):
                 text = f'job {job}: attempt {attempt} of {message.node}, {order} counts'
                 broken(Promise.LATE, text)
 
@@ -210,6 +214,13 @@ class Witness:
 
     # what the user is told
 
+    def started(self, computation: int, ids: Iterable[int], again: bool) -> None:
+        """Jobs are with nodes; a scheduler that was away says so (`again`) once more."""
+        if again:
+            had_begun = (JobStatus.RUNNING, JobStatus.PROVISIONAL)
+            ids = [j for j in ids if self._stories[computation, j].status not in had_begun]
+        self.moved(computation, ids, JobStatus.RUNNING)
+
     def moved(self, computation: int, ids: Iterable[int], status: JobStatus) -> None:
         """A job's status changes."""
         for job in ids:
@@ -231,7 +242,8 @@ class Witness:
             status = JobStatus(number)
             story = self._stories[done.computation, job]
             self.moved(done.computation, [job], status)
-            _check_outcome(story, status, (done.node, job, attempt), result, reason)
+            place = self.machine_of(done.node)
+            _check_outcome(story, status, (place, job, attempt), result, reason)
 
     def settled_unrun(self, computation: int, ids: Iterable[int], status: int, reason: str) -> None:
         """Jobs ended of which no node reports."""
@@ -246,8 +258,9 @@ class Witness:
         ):
             self.moved(results.computation, [job], JobStatus.PROVISIONAL)
             story = self._stories[results.computation, job]
-            if story.shown != (results.node, attempt):
-                story.shown, story.provisionals = (results.node, attempt), 0
+            place = self.machine_of(results.node), attempt
+            if story.shown != place:
+                story.shown, story.provisionals = place, 0
             story.provisionals += 1
             if result != provisional_result(job, attempt, story.provisionals):
                 broken(Promise.PROVISIONAL, f'job {job}: {result!r} as number {story.provisionals}')

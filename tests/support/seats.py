@@ -21,7 +21,8 @@ from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.dialer import OTHER_WAY_ROUND
 from nodeserver.wire.session import Session
-from tests.support.hosts import LoopProgram, Surroundings
+from tests.support.disks import State
+from tests.support.hosts import LoopProgram, Performers, Surroundings
 from tests.support.linkends import (
     STARTED_ANEW,
     Around,
@@ -41,6 +42,9 @@ _OF_NODES = (
     '._dispatch._barren',
     '._dispatch._asked',
 )
+# of computations whose clients were killed: where their outcomes are, should one come back
+_DORMANT = ('._absence._dormant', '._deadlines.absences')
+ABSENCE = 300.0  # seconds after which a client that is away loses its nodes
 
 
 class Door:
@@ -66,6 +70,7 @@ class SchedulerSeat:
         where: tuple[str, End],  # its peer id, and its machine
         place_of: Callable[[str], Place | None],
         core: SchedulerCore,
+        records: Performers,
     ) -> None:
         self.program, self.core = program, core
         self.peer, self.end = where
@@ -97,6 +102,7 @@ class SchedulerSeat:
                 do.Connect: lambda e: self._connect(e.node),
                 do.Disconnect: lambda e: self._disconnect(e.peer),
                 do.Report: lambda e: None,
+                **records,
             },
         )
 
@@ -123,7 +129,11 @@ class SchedulerSeat:
 
     def left(self) -> dict[str, int]:
         """What the core keeps although nobody uses it, but for what it knows of nodes."""
-        return left_in(self.core, SchedulerCore(), _OF_NODES)
+        return left_in(self.core, SchedulerCore(is_shared=True), _OF_NODES + _DORMANT)
+
+    def computations(self) -> set[int]:
+        """Which it serves."""
+        return set(self.core._fleet.computations)
 
     def sessions(self) -> list[Session]:
         """The sessions that there are with nodes."""
@@ -202,6 +212,7 @@ class Office:
 
     def __init__(self, name: str) -> None:
         self.end = End(name)
+        self.state = State()
         self.program: SchedulerProgram | None = None
 
     @property
@@ -224,7 +235,12 @@ class SchedulerProgram(LoopProgram):
         super().__init__(around, name)
         self.office = office
         self.scheduling = SchedulerSeat(
-            self, around, (self.peer, office.end), place_of, SchedulerCore()
+            self,
+            around,
+            (self.peer, office.end),
+            place_of,
+            SchedulerCore(is_shared=True, zombie_seconds=ABSENCE),
+            office.state.performers(),
         )
         link = Around(
             self,
@@ -236,6 +252,8 @@ class SchedulerProgram(LoopProgram):
         )
         self.clients = SimulatedListener(link)
         self.scheduling.to_client = self._to_client
+        for known in office.state.found():
+            self.scheduling.tell(known)
 
     def _to_client(self, peer: str, message: Message) -> bool:
         if peer not in self.clients.sessions:

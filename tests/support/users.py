@@ -10,6 +10,7 @@ from typing import Any
 
 from nodeserver.core import effects as do
 from nodeserver.core import events as seen
+from nodeserver.core import recoveryeffects as keep
 from nodeserver.core.closings import CLOSE_TIMEOUT
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.fleetmessages import RequestAnswered
@@ -19,6 +20,7 @@ from nodeserver.core.status import JobStatus
 from nodeserver.core.values import CLIENT_ROLE
 from nodeserver.io.locallink import LocalLink
 from nodeserver.services.scheduler import SCHEDULER
+from tests.support.disks import State
 from tests.support.files import ClusterFiles
 from tests.support.hosts import CALL_INTERVAL, LoopProgram, Surroundings
 from tests.support.linkends import Around, Place, SimulatedDialer
@@ -27,6 +29,7 @@ from tests.support.promises import Promise, broken, left_in, shared_content
 from tests.support.seats import Office, SchedulerSeat
 
 _CLOSE_SLACK = 0.5
+_OF_NODES = ('._unsettled.nodes', '._asked._nodes', '._declared.specs')  # which there are, or were
 
 
 class Cluster:
@@ -129,7 +132,7 @@ class UserProgram(LoopProgram):
             cluster.core,
             {
                 do.Send: lambda e: send(e.message),
-                do.MarkStarted: lambda e: witness.moved(computation, e.ids, JobStatus.RUNNING),
+                do.MarkStarted: lambda e: witness.started(computation, e.ids, self.is_elsewhere),
                 do.MarkRequeued: lambda e: witness.moved(computation, e.ids, JobStatus.CREATED),
                 do.MarkRetried: lambda e: witness.moved(
                     computation, e.retried.ids, JobStatus.CREATED
@@ -140,9 +143,11 @@ class UserProgram(LoopProgram):
                 do.TellNode: lambda e: None,
                 do.AskAllocation: lambda e: self._ask(cluster, send, e),
                 do.Report: lambda e: cluster.said.append(e.text),
+                do.TakeBackNotice: lambda e: None,
                 do.SayClosed: lambda e: self._closed(cluster),
                 do.HearOfFiles: cluster.files.perform,
                 do.SettleRequest: lambda e: cluster.answered(e.answer),
+                keep.StoreEpoch: lambda e: None,
             },
         )
         return cluster
@@ -184,7 +189,7 @@ class UserProgram(LoopProgram):
         del self._seats[cluster.core]
         fresh = ClusterCore(SCHEDULER, cluster.declared, is_elsewhere=self.is_elsewhere)
         fresh.end_turn(0.0)
-        left = left_in(cluster.core, fresh, ('._unsettled.nodes',))
+        left = left_in(cluster.core, fresh, _OF_NODES)
         if left:
             broken(Promise.NOTHING_KEPT, f'{self.name}: a closed cluster has {left}')
         self._part(cluster)
@@ -208,8 +213,9 @@ class ClientProgram(UserProgram):
         place_of: Callable[[str], Place | None],
     ) -> None:
         super().__init__(around, identity)
-        where = (self.peer, self.end)
-        self.scheduling = SchedulerSeat(self, around, where, place_of, SchedulerCore())
+        where, core = (self.peer, self.end), SchedulerCore()
+        records = State().performers()
+        self.scheduling = SchedulerSeat(self, around, where, place_of, core, records)
         self.scheduling.to_client = self._to_client
         self._local: dict[str, LocalLink] = {}
 
@@ -293,6 +299,8 @@ class SharedProgram(UserProgram):
                 self._is_linked, meant = True, self.clusters
             case seen.PeerLost():
                 self._is_linked, meant = False, self.clusters
+            case seen.LinkMended():
+                meant = self.clusters
             case _:
                 meant = []  # that it cannot be reached is not new to them
         for cluster in meant:

@@ -18,13 +18,14 @@ from nodeserver.core import events as seen
 from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, NodeSpec
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
+from tests.support.disks import Spool
 from tests.support.files import Mishaps
 from tests.support.hosts import NodeProgram, Seeker, Surroundings
 from tests.support.linkends import SimulatedListener
 from tests.support.network import PERFECT, End, Faults, Network
 from tests.support.processes import Troubles
 from tests.support.promises import Fate, Promise, broken, jobs_left_in
-from tests.support.seats import Office, SchedulerProgram, SchedulerSeat
+from tests.support.seats import ABSENCE, Office, SchedulerProgram, SchedulerSeat
 from tests.support.users import ClientProgram, Cluster, SharedProgram, UserProgram
 
 # Small enough that credit runs out and messages travel in parts.
@@ -52,6 +53,7 @@ def declaration(computation: int = 7, **changes: Any) -> DeclareComputation:
         'cleanup': True,
         'pulse_interval': 5.0,
         'ping_interval': 0.0,
+        'token': computation.to_bytes(16),
     }
     return DeclareComputation(**(values | changes))
 
@@ -77,6 +79,7 @@ class Machine:
         self.is_deaf = is_deaf  # to pings: its node is named, and found by TCP alone
         self.troubles = Troubles()
         self.node: NodeProgram | None = None
+        self.spool = Spool()
 
     @property
     def listener(self) -> SimulatedListener | None:
@@ -107,9 +110,11 @@ class World:
         self.around.knock = self._knock
         self.around.who_is_called = lambda: next(iter(self.seekers()), None)
         self.witness = self.around.witness
+        self.witness.machine_of = lambda peer: self._places[peer].end.name
         self.machines: list[Machine] = []
         self.programs: list[UserProgram] = []
         self.offices: list[Office] = []
+        self._killed: list[UserProgram] = []
         self._names = 0
         self._places: dict[str, Machine] = {}  # by peer id
 
@@ -135,8 +140,10 @@ class World:
             self.network.open(machine.end)
         identity = self._identity('node')
         place = machine.cpus, machine.troubles, self.random
-        machine.node = NodeProgram(self.around, machine.end, identity, place, self._node_stopped)
         self._places[identity[0]] = machine
+        machine.node = NodeProgram(
+            self.around, machine.end, identity, place, machine.spool, self._node_stopped
+        )
         if machine.calls:
             machine.node.call()
         else:
@@ -203,6 +210,13 @@ class World:
         if office.program is None:
             identity = self._identity('scheduler')
             office.program = SchedulerProgram(self.around, office, identity, self._places.get)
+
+    def kill_scheduler(self, office: Office) -> None:
+        """A shared scheduler's program ends at once."""
+        if office.program is not None:
+            office.program.is_alive = False
+            self.network.closed_by(office.program)
+            office.program = None
 
     def seekers(self) -> list[SchedulerSeat]:
         """The schedulers that live."""
@@ -273,6 +287,7 @@ class World:
     def kill_program(self, program: UserProgram) -> None:
         """A user's program ends at once."""
         program.is_alive = False
+        self._killed.append(program)
         self.network.closed_by(program)
         for cluster in program.clusters:
             self.witness.forget(cluster.id)
@@ -300,6 +315,8 @@ class World:
         """End all faults; then everything must end, and nothing may be left anywhere."""
         self._end_faults()
         self.run(self._longest_stall() + _LOST_FOR_SURE)  # who hangs notices nothing until then
+        self._wait_until_forgotten()
+        self._end_idle_schedulers()
         self._wait_for_one(pinned=False)
         for program in list(self.living()):
             self._wait_for_answers(program)
@@ -325,6 +342,16 @@ class World:
         for node, left in self._nodes_in_use():
             broken(Promise.NOTHING_KEPT, f'{node.name} has {left}')
 
+    def _wait_until_forgotten(self) -> None:
+        """Shared schedulers wait for programs that were killed, but not for ever."""
+
+        def awaited() -> bool:
+            seats = [o.program.scheduling for o in self.offices if o.program is not None]
+            return any(self.witness.forgotten & seat.computations() for seat in seats)
+
+        if awaited() and not self.agenda.run_until(lambda: not awaited(), ABSENCE + _LOST_FOR_SURE):
+            broken(Promise.NOTHING_KEPT, 'a program that was killed is awaited for ever')
+
     def _end_idle_schedulers(self) -> None:
         """End the schedulers that no program uses any more; nodes that called them are free."""
         used = [p.office for p in self.living() if isinstance(p, SharedProgram)]
@@ -344,6 +371,8 @@ class World:
         for office in self.offices:
             self.network.open(office.end)
             self.start_scheduler(office)
+        for killed in self._killed:  # its system says so at last
+            self.network.open(killed.end)
         for program in self.living():
             self.network.open(program.end)
             program.allocates = lambda cpus: cpus
@@ -410,8 +439,14 @@ class World:
             left = cluster.files.left()
             if left and not self._pending_of(program, True):
                 broken(Promise.NOTHING_KEPT, f'{program.name} keeps of files: {left}')
+        excused = [n for node in nodes for n in node.excused] if not others else []
         for name, thing in things:
-            if left := jobs_left_in(thing):
+            left = {
+                where: count
+                for where, count in jobs_left_in(thing).items()
+                if not where.startswith(tuple(excused))
+            }
+            if left:
                 broken(Promise.NOTHING_KEPT, f'{name}: all jobs have ended, and it has {left}')
 
     def _scheduler_of(self, program: UserProgram) -> SchedulerSeat | None:
