@@ -130,7 +130,8 @@ def main() -> int:
     print(f'chaos of {options.faults} faults from seed {seed}', flush=True)
     directory = Path(tempfile.mkdtemp(prefix='chaos'))
     count = 1 + NODES + 2 * OWN_NODES + len(CLIENTS)
-    with Lan(count) as lan, machines(*lan) as hosts:
+    lans = Lan(count)  # type: ignore[no-untyped-call]
+    with lans as lan, machines(*lan) as hosts:
         chaos = Chaos(hosts, directory, random.Random(seed))
         began = time.monotonic()
         chaos.gather(options.jobs or options.faults * 4)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dispy_nb as dispy
-from dispy_nb.recovery import names_to_attach
+from dispy_nb.recovery.attaching import candidates
 from nodeserver.core.status import SETTLED
 
 LEDGER, NAME, KIND, COUNT = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
@@ -47,15 +47,23 @@ def ended(job: Any) -> None:
         note(f'S {job.id} {job.status.name}')
 
 
+def is_left() -> bool:
+    """Whether there is a cluster of before to attach to."""
+    found, problems = candidates()
+    for problem in problems:
+        print('PROBLEM', problem, flush=True)
+    return NAME in [each.name for each in found]
+
+
 def open_cluster() -> Any:
     """The cluster of before, or at the very beginning a new one."""
-    if NAME in names_to_attach():
+    if is_left():
         cluster = dispy.attach(NAME, callback=ended)
         for job in cluster.attached_jobs:
             if job.status in SETTLED:
                 ended(job)
         return cluster
-    common = {
+    common: dict[str, Any] = {
         'name': NAME,
         'callback': ended,
         'reentrant': KIND.endswith('+reentrant'),
@@ -76,7 +84,7 @@ def accepted() -> int:
 def main() -> None:
     """Submit the jobs that are left, and wait for all of them."""
     before = accepted()
-    if before >= COUNT and NAME not in names_to_attach():  # it was killed while it closed
+    if before >= COUNT and not is_left():  # it was killed while it closed
         note('DONE')
         return
     cluster = open_cluster()

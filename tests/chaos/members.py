@@ -1,6 +1,6 @@
 """The programs of a chaos run, each on a host of its own, and what may happen to them.
 
-    Member ── start ──▶ process ── kill, restart, freeze, cut ──▶ later: start, thaw, heal
+Member ── start ──▶ process ── kill, restart, freeze, cut ──▶ later: start, thaw, heal
 """
 
 import os
@@ -98,7 +98,7 @@ class Member:
 
     def cut(self, rng: random.Random) -> None:
         """Take its host off the network for a while."""
-        self.machine.host.cut()
+        self.machine.host.cut()  # type: ignore[no-untyped-call]
         self.later(rng.random() * LONGEST_FREEZE, self.machine.host.heal)
 
     def _insist(self) -> None:
