@@ -29,6 +29,7 @@ class Member:
         self._log = logs / name
         self._process: subprocess.Popen[bytes] | None = None
         self._later: list[tuple[float, Callable[[], None]]] = []
+        self._pause = 0.5  # before the next start
         self.is_done = False
         self.failures: list[str] = []  # ends that nobody has brought about
 
@@ -68,8 +69,9 @@ class Member:
         """The program is gone: nobody but us ends it."""
         if status not in (-signal.SIGKILL, 128 + signal.SIGTERM, -signal.SIGTERM, 0):
             self.failures.append(f'{self.name} ended with status {status}')
-        if not self._later:
-            self.later(0.5, self.start)
+        heal = self.machine.host.heal  # all else was for the process that is gone
+        self._later = [each for each in self._later if each[1] == heal]
+        self.later(self._pause, self.start)
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something after a while."""
@@ -80,12 +82,13 @@ class Member:
     def kill(self, rng: random.Random) -> None:
         """End it without last words."""
         if self.pid:
+            self._pause = rng.random() * LONGEST_PAUSE
             os.kill(self.pid, signal.SIGKILL)
-            self.later(rng.random() * LONGEST_PAUSE, self.start)
 
     def restart(self, rng: random.Random) -> None:
         """Ask it to end, and then start it again."""
         if self.pid:
+            self._pause = rng.random() * LONGEST_PAUSE
             os.kill(self.pid, signal.SIGTERM)
             self.later(ENDING, self._insist)
 
