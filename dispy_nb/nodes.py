@@ -165,8 +165,6 @@ class DispyNode:
         self.node_id = change.node
         self.ip_addr = change.address
         self.port = change.port
-        self.name = change.name
-        self.platform = change.platform
         self.busy = 0
         self.jobs_done = 0
         self.cpu_time = 0.0
@@ -180,6 +178,7 @@ class DispyNode:
         """Take in what the scheduler tells of it."""
         if change.cpus < self.cpus:
             self._before = (self.cpus, self.jobs_done)
+        self.name, self.platform = change.name, change.platform
         self.cpus = change.cpus
         self.avail_cpus = change.avail_cpus
         self.memory = change.memory

@@ -130,21 +130,15 @@ class DataBook:
         self.of_jobs: dict[int, list[int]] = {}  # by job, of those jobs that have data
 
     def resume(self, contents: Mapping[int, bytes], of_jobs: Mapping[int, list[int]]) -> None:
-        """Go on with the data of a program that was killed, and the jobs that name them."""
+        """Go on with the data of a program that was killed, each named by one of these jobs."""
         with self._lock:
             for data, content in contents.items():
                 self._entries[data] = _Entry(data, content)
-            self._count = max(contents, default=0)
+                self._count = max(self._count, data)
             for job, named in of_jobs.items():
-                if named:
-                    self.of_jobs[job] = named
-                    for data in named:
-                        if data in self._entries:
-                            self._entries[data].users += 1
-            unused = [data for data, entry in self._entries.items() if not entry.users]
-            for data in unused:
-                del self._entries[data]
-        self._tell_dropped(unused)
+                self.of_jobs[job] = named
+                for data in named:
+                    self._entries[data].users += 1
 
     # arguments
 

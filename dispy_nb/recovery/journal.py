@@ -90,7 +90,7 @@ class Journal:
             StoreOutcomes: self._store_outcomes,
             StoreUnrun: self._store_unrun,
             StoreData: lambda effect: self._apart(DATA, effect.data, effect.content),
-            DropStored: self._drop_data,
+            DropStored: lambda effect: self.drop_data(effect.ids),
             StoreEpoch: self._store_epoch,
         }
 
@@ -188,8 +188,9 @@ class Journal:
         for part, start in enumerate(range(0, max(len(view), 1), PART)):
             self.file.add(_PUT_LARGE, kind, number, part, bytes(view[start : start + PART]))
 
-    def _drop_data(self, effect: DropStored) -> None:
-        for data in effect.ids:
+    def drop_data(self, ids: list[int]) -> None:
+        """Forget data that no job names any more."""
+        for data in ids:
             self.file.add(_DROP_LARGE, DATA, data)
 
     def _store_outcomes(self, effect: StoreOutcomes) -> None:

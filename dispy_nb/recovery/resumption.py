@@ -45,6 +45,8 @@ class Resumption:
         self.alone = collects
         self.collects = collects
         self.jobs: list[DispyJob] = []  # all of them, in the order of their numbers
+        named = {data for each in recorded.resubmissions for ids in each.shared for data in ids}
+        self._data = [each for each in recorded.data if each.data in named]
         self.plan = JournalPlan(
             recorded.name,
             Keeping.ALL,  # outcomes stay until they are handed out
@@ -61,7 +63,7 @@ class Resumption:
         if self.collects and self.recorded.setting.scheduler is None:
             again = [part for each in again if (part := _placed(each)).ids]
             return [*again]
-        return [*self.recorded.data, *again]
+        return [*self._data, *again]
 
     def prepared(self, callback: Any = None, cluster_status: Any = None) -> Prepared:
         """Have what a cluster is opened with."""
@@ -137,9 +139,17 @@ class Resumption:
                 _restore_pending(recorded, cluster, job)
         known = [*numbers, *recorded.jobs, *recorded.placed]
         cluster._next = max(known, default=0)
-        contents = {} if self.collects else {each.data: each.content for each in recorded.data}
-        cluster._data.resume(contents, {j: _data_of(recorded, j) for j in sorted(pending)})
+        if not self.collects:
+            self._give_data(cluster, pending)
         return messages
+
+    def _give_data(self, cluster: Any, pending: set[int]) -> None:
+        """Hand over the data that jobs name; who had other shared values is gone."""
+        contents = {each.data: each.content for each in self._data}
+        of_jobs = {j: named for j in sorted(pending) if (named := _data_of(self.recorded, j))}
+        cluster._data.resume(contents, of_jobs)
+        spare = [each.data for each in self.recorded.data if each.data not in contents]
+        cluster._journal.drop_data(spare)
 
 
 def _kind(recorded: Recorded) -> tuple[Any, dict[str, Any]]:
@@ -172,7 +182,8 @@ def _placed(message: ResubmitJobs) -> ResubmitJobs:
 def _data_of(recorded: Recorded, number: int) -> list[int]:
     """The shared data that a job names."""
     submitted = recorded.jobs.get(number)
-    return submitted.shared if submitted is not None else []
+    there = {each.data for each in recorded.data}
+    return [d for d in submitted.shared if d in there] if submitted is not None else []
 
 
 def made(recorded: Recorded, cluster: Any, number: int) -> DispyJob:

@@ -15,7 +15,6 @@ from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Effect, Send
 from nodeserver.core.events import PlacementsKnown
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
-from nodeserver.core.handovers import Handovers
 from nodeserver.core.messages import (
     CloseComputation,
     DeclareComputation,
@@ -30,6 +29,7 @@ from nodeserver.core.parts import Parts
 from nodeserver.core.records import placements
 from nodeserver.core.status import NodeStatus
 from nodeserver.core.takeover import Takeover
+from nodeserver.core.takeovers import Takeovers
 
 MOST_DORMANT = 10_000
 DORMANT_SECONDS = 7 * 86400.0  # for which a computation without nodes is remembered
@@ -52,12 +52,12 @@ class Absence:
     """Which clients are away, and what they will find when they are back."""
 
     def __init__(
-        self, parts: Parts, closings: Closings, handovers: Handovers, zombie_seconds: float
+        self, parts: Parts, closings: Closings, takeovers: Takeovers, zombie_seconds: float
     ) -> None:
         self._parts = parts
         self._fleet = parts.fleet
         self._closings = closings
-        self._handovers = handovers
+        self._takeovers = takeovers
         self._zombie_seconds = zombie_seconds
         self._dormant: dict[int, Dormant] = {}
         # what has a computation look for nodes, when it may
@@ -107,7 +107,7 @@ class Absence:
             for known in comp.takeover.known.values():
                 self._parts.records.node(comp, known)
             if not comp.takeover.is_gathering:
-                self._handovers.begin(comp, now)
+                self._takeovers.begin(comp, now)
         return comp
 
     def _tell_endings(self, comp: Computation) -> None:
@@ -189,7 +189,7 @@ class Absence:
         self._tell_endings(comp)
         self._parts.files.client_back(comp)
         if not takeover.is_gathering:
-            self._handovers.begin(comp, now)
+            self._takeovers.begin(comp, now)
 
     def _tell_nodes(self, comp: Computation, lost: Iterable[NodeChanged]) -> None:
         """Say how nodes stand."""

@@ -4,10 +4,10 @@ from nodeserver.core import levels
 from nodeserver.core.closings import Closings
 from nodeserver.core.effects import Disconnect
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
-from nodeserver.core.handovers import Handovers
 from nodeserver.core.messages import Farewell, Notice, SchedulerPulse
 from nodeserver.core.parts import Parts
 from nodeserver.core.status import JobStatus, NodeStatus
+from nodeserver.core.takeovers import Takeovers
 
 MISSED_PULSES = 5
 
@@ -15,11 +15,11 @@ MISSED_PULSES = 5
 class Losses:
     """Tells which nodes are lost, and what that means for the jobs that they have."""
 
-    def __init__(self, parts: Parts, closings: Closings, handovers: Handovers) -> None:
+    def __init__(self, parts: Parts, closings: Closings, takeovers: Takeovers) -> None:
         self._parts = parts
         self._fleet = parts.fleet
         self._closings = closings
-        self._handovers = handovers
+        self._takeovers = takeovers
 
     def farewell(self, node: NodeRecord, message: Farewell, now: float) -> None:
         """A node leaves: jobs that it never began wait again, whatever becomes of the others."""
@@ -43,7 +43,7 @@ class Losses:
         text = f'node {node.title} was lost: {reason}'
         for computation, use in node.uses.items():
             comp = self._fleet.computations[computation]
-            self._handovers.node_gone(node, comp, now)
+            self._takeovers.node_gone(node, comp, now)
             parts.endings.give_up(node, comp, text)
             parts.files.node_gone(node, comp, text)
             unrun = comp.give_up_pinned(node.id)
@@ -72,3 +72,12 @@ class Losses:
             node.owes_pulse = True
             if node.connected:
                 self._parts.send(node.id, SchedulerPulse())
+        if self._fleet.is_shared:
+            self._pulse_clients()
+
+    def _pulse_clients(self) -> None:
+        """Say something to each client: of one that is gone without a word, its system says so."""
+        away = self._parts.deadlines.absences
+        clients = {c.client for c in self._fleet.computations.values() if c.id not in away}
+        for client in clients:
+            self._parts.send(client, SchedulerPulse())

@@ -31,7 +31,6 @@ from nodeserver.core.explain import explain, notice
 from nodeserver.core.fairness import Ring, Shares
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.fleetmessages import WatchFigures
-from nodeserver.core.handovers import Handovers
 from nodeserver.core.listing import NodeList, list_nodes
 from nodeserver.core.losses import Losses
 from nodeserver.core.messages import (
@@ -66,6 +65,7 @@ from nodeserver.core.overview import Overview, overview
 from nodeserver.core.parts import Parts
 from nodeserver.core.passing import Passing
 from nodeserver.core.sharing import Sharing
+from nodeserver.core.takeovers import Takeovers
 
 ZOMBIE_SECONDS = 3600.0  # for which the nodes of a client that is away are kept for it (D17)
 
@@ -87,9 +87,9 @@ class SchedulerCore:
         self._deadlines, self._endings = parts.deadlines, parts.endings
         self._closings = Closings(parts)
         self._answers = Answers(parts)
-        self._handovers = Handovers(parts, self._answers)
-        self._absence = Absence(parts, self._closings, self._handovers, zombie_seconds)
-        self._losses = Losses(parts, self._closings, self._handovers)
+        self._takeovers = Takeovers(parts, self._answers)
+        self._absence = Absence(parts, self._closings, self._takeovers, zombie_seconds)
+        self._losses = Losses(parts, self._closings, self._takeovers)
         self._sharing = Sharing(self._fleet, order, self._dispatch.enlist, self._absence.is_away)
         self._absence.start = self._sharing.declare
         self._expiry = Expiry(self._fleet.computations, self._out.append)
@@ -111,7 +111,7 @@ class SchedulerCore:
         return {
             DeclareComputation: self._declare,
             SubmitJobs: self._submit,
-            ResubmitJobs: self._handovers.resubmit,
+            ResubmitJobs: self._takeovers.resubmit,
             **dict.fromkeys((ShareData, DropData), self._share),
             CancelJobs: self._cancel,
             CloseComputation: self._closings.close,
@@ -124,12 +124,12 @@ class SchedulerCore:
         }
 
     def _node_table(self) -> dict[type[Any], Callable[[NodeRecord, Any, float], None]]:
-        fleet, answers, handovers = self._fleet, self._answers, self._handovers
+        fleet, answers, takeovers = self._fleet, self._answers, self._takeovers
         return {
             NodeDetails: fleet.details,
             NodePulse: fleet.pulse,
             ComputationReady: self._ready,
-            ComputationRefused: handovers.refused,
+            ComputationRefused: takeovers.refused,
             JobsHeld: self._held,
             NodeFree: fleet.node_free,
             JobsDone: answers.done,
@@ -233,16 +233,16 @@ class SchedulerCore:
         comp = self._fleet.computations.get(message.computation)
         if comp is not None:
             self._endings.cancel(comp, message.ids)
-            self._handovers.cancel(comp, message.ids)
+            self._takeovers.cancel(comp, message.ids)
 
     # nodes that come and go
 
     def _ready(self, node: NodeRecord, message: ComputationReady, now: float) -> None:
-        self._handovers.ready(node, message, now)
+        self._takeovers.ready(node, message, now)
         self._keep(node, message.computation)
 
     def _held(self, node: NodeRecord, message: JobsHeld, now: float) -> None:
-        self._handovers.held(node, message, now)
+        self._takeovers.held(node, message, now)
         self._keep(node, message.computation)
 
     def _keep(self, node: NodeRecord, computation: int) -> None:
@@ -267,13 +267,13 @@ class SchedulerCore:
     # time
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
-        if self._fleet.nodes and now >= self._deadlines.pulse_at:
+        if now >= self._deadlines.pulse_at and self._deadlines.has_peers():
             self._losses.pulse(now)
         self._parts.watching.ask(now)
         self._fleet.discovery.relays.due(now)
         self._absence.due(now)
         for comp in list(self._fleet.computations.values()):
-            self._handovers.due(comp, now)
+            self._takeovers.due(comp, now)
             self._fleet.discovery.due(comp, now)
             self._notice_due(comp, now)
             self._closings.due(comp, now)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from math import inf
 
 from nodeserver.core.fleet import NodeRecord
-from nodeserver.core.jobrecord import Entry
+from nodeserver.core.jobrecord import Entry, JobRecord
 from nodeserver.core.messages import JobsDone, JobsReturned, KnownNode
 
+MOST_TOLD = 10_000_000  # jobs in one handover
 MOST_NAMES = 10  # of nodes, in one text
 Early = JobsDone | JobsReturned
 
@@ -21,7 +22,8 @@ class Handover:
     """What a node has handed over so far; it says under which ids it did at the end."""
 
     messages: list[Early] = field(default_factory=list)
-    ids: set[int] = field(default_factory=set)
+    letters: set[int] = field(default_factory=set)  # by number, of these
+    size: int = 0  # jobs in all of them
 
 
 class Takeover:
@@ -119,9 +121,12 @@ class Takeover:
         handover = self.handovers.get(node)
         if handover is None:
             return False
-        if not handover.ids.issuperset(message.ids):  # else it says nothing new
-            handover.ids.update(message.ids)
+        is_new = not isinstance(message, JobsDone) or message.letter not in handover.letters
+        if is_new and handover.size <= MOST_TOLD:  # else it says nothing that there can be
+            handover.size += len(message.ids)
             handover.messages.append(message)
+            if isinstance(message, JobsDone):
+                handover.letters.add(message.letter)
         return True
 
     # jobs
@@ -135,6 +140,12 @@ class Takeover:
         """A job may be with a node, or may have ended there."""
         self.where[job] = place
         self.doubts.setdefault(place, {})[job] = entry
+
+    def repin(self, before: str, node: str) -> None:
+        """Jobs in doubt that are for one node only are for it under the id that it has now."""
+        for entry in self.doubts.get(before, {}).values():
+            if isinstance(entry, JobRecord) and entry.pinned == before:
+                entry.pinned = node
 
     def take(self, job: int) -> Entry:
         """A job is in doubt no longer."""

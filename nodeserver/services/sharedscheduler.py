@@ -33,6 +33,8 @@ from nodeserver.services.schedulerpages import SchedulerPages
 
 SEARCH_INTERVAL = 5.0  # seconds between two questions to a node of `--nodes`: they do no harm
 DRAIN_TIMEOUT = 60.0
+# A connection that a program has made is better: both ends see at once when the other one dies.
+SEEK_DELAY = 1.2  # in which programs come to where the scheduler was
 WRITE_INTERVAL = 5.0  # between two tries to write what the disk had no room for
 _LOOK_INTERVAL = 0.2  # whether everything has ended
 
@@ -185,12 +187,16 @@ class SharedSchedulerService:
             self._missing[known.computation] = known.place
             of = known.computation, known.token, known.epoch
             self._scheduler.post(PlacementsKnown(*of, known.nodes, known.places, known.ids))
-        for place in dict.fromkeys(known.place for known in found):
-            self._door.seek(place)
         if found:
+            self._later('programs', SEEK_DELAY, self._seek_programs)
             words = 'the scheduler before this one had %d computations: their programs are awaited'
             _log.info(words, len(found))
             self._later('missing', self._options.zombie_seconds, self._forget_missing)
+
+    def _seek_programs(self) -> None:
+        """Connect to the programs that have not come by themselves: to them, this place is new."""
+        for place in dict.fromkeys(self._missing.values()):
+            self._door.seek(place)
 
     def _declared(self, effect: RecordComputation) -> None:
         """A program has declared a computation; one of before need not be sought any more."""

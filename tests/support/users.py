@@ -114,6 +114,7 @@ class UserProgram(LoopProgram):
         self.end = End(name)
         self.clusters: list[Cluster] = []
         self.allocates: Callable[[int], int] = lambda cpus: cpus
+        self.closed: Callable[[Cluster], None] = lambda cluster: None
 
     def _connect(self, cluster: Cluster) -> Callable[[Message], None]:
         """Link a cluster's core, which is told by events, with its scheduler."""
@@ -181,6 +182,7 @@ class UserProgram(LoopProgram):
             broken(Promise.CLOSES, f'{self.name}: cluster {cluster.id} closed with jobs pending')
         cluster.is_closed = True
         cluster.files.close()
+        self.closed(cluster)
         self._agenda.later(0.001, self, self._detach, cluster)
 
     def _detach(self, cluster: Cluster) -> None:

@@ -234,6 +234,7 @@ class World:
         else:
             program = SharedProgram(self.around, identity, office)
         program.allocates = lambda cpus: self.random.choice((cpus, cpus, 1, 0))
+        program.closed = self._cluster_closed
         self.programs.append(program)
         return program
 
@@ -291,6 +292,16 @@ class World:
         self.network.closed_by(program)
         for cluster in program.clusters:
             self.witness.forget(cluster.id)
+
+    def _cluster_closed(self, cluster: Cluster) -> None:
+        """Nobody will fetch what nodes keep that could not be told."""
+        seat = self._scheduler_of(cluster.program)
+        linked = seat.core._fleet.nodes if seat is not None else {}
+        for machine in self.machines:
+            node = machine.node
+            is_told = node is not None and node.peer in linked
+            if not (is_told and self.network.is_open(machine.end, machine.end)):
+                self.witness.forgotten.add(cluster.id)
 
     # time
 
@@ -363,6 +374,10 @@ class World:
     def _end_faults(self) -> None:
         """Nothing breaks any more, each machine runs a node, and one of them is new."""
         self.network.faults = PERFECT
+        nodes = [machine.node for machine in self.machines if machine.node is not None]
+        schedulers = [office.program for office in self.offices if office.program is not None]
+        for each in (*self.living(), *nodes, *schedulers):
+            each.live_on()
         self._mishaps.chance = 0.0
         for machine in self.machines:
             self.network.open(machine.end)
@@ -371,8 +386,9 @@ class World:
         for office in self.offices:
             self.network.open(office.end)
             self.start_scheduler(office)
-        for killed in self._killed:  # its system says so at last
+        for killed in self._killed:
             self.network.open(killed.end)
+            self.network.forget_dialer(killed)
         for program in self.living():
             self.network.open(program.end)
             program.allocates = lambda cpus: cpus

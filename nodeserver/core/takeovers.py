@@ -30,7 +30,7 @@ _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseSta
 LOST_AFTER_PULSES = 5  # after which a node that does not come is given up
 
 
-class Handovers:
+class Takeovers:
     """Brings the jobs of computations that are taken over out of their doubt."""
 
     def __init__(self, parts: Parts, answers: Answers) -> None:
@@ -263,13 +263,13 @@ class Handovers:
         """Jobs in doubt have ended, or come back unrun."""
         untold = comp.takeover.untold.intersection(message.ids) if comp.takeover else set()
         adopted = self._adopt(comp, node, names, message.ids, message.attempts)
+        unseen = [job for job in adopted if job in untold]
+        if unseen:  # what is told next is that they wait again, perhaps
+            self._parts.send(comp.client, JobsStarted(comp.id, node.id, unseen))
         if isinstance(message, JobsDone):
             self._answers.done(node, message, now)
-            return
-        unseen = [job for job in adopted if job in untold]
-        if unseen:
-            self._parts.send(comp.client, JobsStarted(comp.id, node.id, unseen))
-        self._answers.returned(node, message, now)
+        else:
+            self._answers.returned(node, message, now)
 
     def _take_up(
         self, comp: Computation, node: NodeRecord, names: set[str], message: JobsHeld
@@ -305,20 +305,24 @@ class Handovers:
         latest = comp.attempts_from + ATTEMPTS_OF_AN_EPOCH
         for job, attempt in zip(ids, attempts, strict=True):
             if takeover.where.get(job) in names and 0 < attempt <= latest:
-                entry = takeover.take(job)
+                entry = takeover.doubts[takeover.where[job]][job]
                 record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
+                if attempt <= record.failures:
+                    continue  # it failed before, as its client knows
+                takeover.take(job)
                 record.attempt = attempt
                 if record.pinned in names:
                     record.pinned = node.id
                 comp.jobs[job], comp.places[job] = record, node.id
                 adopted.append(job)
         if adopted:
-            node.take(comp.id, len(adopted))
-            self._parts.dispatch.place(node)
+            self._parts.dispatch.found(node, comp, len(adopted))
             self._parts.records.note(comp, node.id, adopted)
         return adopted
 
     def _came_without(self, comp: Computation, node: NodeRecord, name: str, ids: list[int]) -> None:
+        if comp.takeover is not None and name != node.id:
+            comp.takeover.repin(name, node.id)
         if name != node.id:
             reason, status = f'node {node.title} came back without it', JobStatus.ABANDONED
         else:

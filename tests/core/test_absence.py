@@ -1,0 +1,345 @@
+"""Clients of a shared scheduler that go away: what goes on, and what they find then."""
+
+from typing import Any
+
+import pytest
+
+from nodeserver.core import messages as m
+from nodeserver.core.events import NodeFound, PeerConnected, PeerLost
+from nodeserver.core.recoveryeffects import ForgetComputation, RecordComputation
+from nodeserver.core.scheduler import ZOMBIE_SECONDS
+from nodeserver.core.status import JobStatus, NodeStatus
+from tests.support.desk import CLIENT
+from tests.support.promises import jobs_left_in
+from tests.support.takeoverdesk import PATIENCE, TakeoverDesk
+
+BACK = 'client again'
+
+
+def shared(**changes: Any) -> TakeoverDesk:
+    """A shared scheduler with one client, and a node with two cpus."""
+    values = {'resumes': False, 'epoch': 0}
+    desk = TakeoverDesk({}, is_shared=True, **(values | changes))
+    desk.join('a')
+    desk.effects.clear()
+    return desk
+
+
+def goes_away(desk: TakeoverDesk) -> None:
+    """The client's program dies."""
+    desk.tell(PeerLost(CLIENT, 'it was shot'))
+
+
+def to_client(desk: TakeoverDesk) -> list[Any]:
+    """What was sent to a client since the last look."""
+    return [e for e in desk.effects if getattr(e, 'peer', '') in (CLIENT, BACK)]
+
+
+def test_jobs_of_a_client_that_is_away_go_on_and_it_is_told_nothing() -> None:
+    desk = shared()
+    desk.submit(1, 2, 3)
+    goes_away(desk)
+    assert [each.computation for each in desk.sent(m.KeepOutcomes, 'a')] == [7]
+    desk.effects.clear()
+    desk.letter('a', 1, 1)
+    assert [each.ids for each in desk.sent(m.RunJobs, 'a')] == [[3]]
+    assert not desk.sent(m.AcknowledgeOutcomes)  # the node is to keep it
+    assert not to_client(desk)
+
+
+def test_who_is_back_gets_what_it_has_not_acknowledged_once_more() -> None:
+    desk = shared()
+    desk.submit(1, 2, 3, 4)
+    desk.letter('a', 1, 1)
+    desk.letter('a', 2, 2)
+    desk.hears(CLIENT, m.AcknowledgeOutcomes(7, 'a', [1]))
+    goes_away(desk)
+    desk.letter('a', 3, 3)
+    desk.effects.clear()
+    desk.comes_back(BACK, resubmits=3)
+    assert not desk.sent(m.ResendLetters)  # it is to be known first what it lacks
+    desk.resubmit({2: 'a', 3: '', 4: ''}, BACK)
+    assert [(each.node, each.ids) for each in desk.sent(m.JobsStarted, BACK)] == [('a', [4])]
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a')] == [[2, 3]]
+    desk.letter('a', 2, 2)
+    desk.letter('a', 3, 3)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[2], [3]]
+    desk.letter('a', 4, 4)
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a', [2, 3, 4]))
+    assert [each.letters for each in desk.sent(m.AcknowledgeOutcomes, 'a')] == [[2, 3, 4]]
+    assert jobs_left_in(desk.core) == {}
+    assert desk.core._fleet.computations[7].takeover is None
+
+
+def test_a_letter_that_the_client_has_is_passed_on_again_all_the_same() -> None:
+    desk = shared()
+    desk.submit(1)
+    desk.letter('a', 1, 1)
+    goes_away(desk)  # and with it, the acknowledgement
+    desk.comes_back(BACK, resubmits=0)
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a')] == [[1]]
+    desk.letter('a', 1, 1)
+    assert [each.letter for each in desk.sent(m.JobsDone, BACK)] == [1]
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a', [1]))
+    assert desk.sent(m.AcknowledgeOutcomes, 'a')
+    assert jobs_left_in(desk.core) == {}
+
+
+def test_who_is_back_twice_gets_everything_twice_and_has_it_once() -> None:
+    desk = shared()
+    desk.submit(1, 2)
+    desk.letter('a', 1, 1)
+    for _ in range(2):
+        goes_away(desk)
+        desk.comes_back(CLIENT, resubmits=2)  # its program is the same
+        desk.resubmit({1: 'a', 2: 'a'})
+        assert [each.letters for each in desk.sent(m.ResendLetters, 'a')] == [[1]]
+        desk.letter('a', 1, 1)
+        assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)][-1] == [1]
+    assert not desk.sent(m.RunJobs, 'a')[1:]
+
+
+def test_who_comes_while_the_one_before_seems_to_be_there_takes_its_place() -> None:
+    desk = shared()
+    desk.submit(1)
+    desk.effects.clear()
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    desk.hears(CLIENT, m.CancelJobs(7, [1]))
+    desk.hears(CLIENT, m.CloseComputation(7))
+    desk.tell(PeerLost(CLIENT, 'it ended'))
+    assert not desk.sent(m.KeepOutcomes)
+    desk.letter('a', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+
+
+def test_only_who_shows_the_token_can_come_back() -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.comes_back('a thief', token=b'')
+    desk.comes_back('a thief', token=b'another')
+    assert len(desk.sent(m.Notice, 'a thief')) == 2
+    desk.letter('a', 1, 1)
+    assert not desk.sent(m.JobsDone)
+    desk.comes_back(BACK, resubmits=1)
+    assert desk.core._fleet.computations[7].client == BACK
+
+
+def test_a_computation_without_a_token_is_taken_over_by_nobody() -> None:
+    desk = shared(token=b'')
+    goes_away(desk)
+    desk.comes_back('a thief', token=b'')
+    assert desk.core._fleet.computations[7].client == CLIENT
+
+
+def test_endings_of_the_scheduler_are_told_until_they_are_acknowledged() -> None:
+    desk = shared()
+    desk.submit(1, 2, 3)
+    desk.hears(CLIENT, m.CancelJobs(7, [3]))
+    (told,) = desk.sent(m.JobsSettled, CLIENT)
+    assert told.letter == 1
+    desk.hears(CLIENT, m.AcknowledgeOutcomes(7, '', [1]))
+    goes_away(desk)
+    desk.tell(PeerLost('a', 'it was shot'))
+    assert not desk.sent(m.JobsSettled)
+    desk.comes_back(BACK, resubmits=2)
+    (told,) = desk.sent(m.JobsSettled, BACK)
+    assert (told.ids, told.letter) == ([1, 2], 2)
+    desk.resubmit({1: 'a', 2: 'a'}, BACK)
+    desk.join('b', address='10.0.0.2')
+    assert not desk.sent(m.RunJobs, 'b')  # they ended, whatever the client has heard of it
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, '', [2]))
+    assert jobs_left_in(desk.core) == {}
+
+
+def test_jobs_whose_submission_was_lost_are_queued() -> None:
+    desk = shared()
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({5: ''}, BACK)
+    assert [each.ids for each in desk.sent(m.RunJobs, 'a')] == [[5]]
+
+
+def test_what_ends_while_jobs_are_told_of_is_not_run_again() -> None:
+    desk = shared()
+    desk.submit(1, 2)
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=2)
+    desk.letter('a', 1, 1)
+    desk.resubmit({1: '', 2: ''}, BACK)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    assert len(desk.sent(m.RunJobs, 'a')) == 1
+
+
+def test_jobs_that_ran_elsewhere_meanwhile_are_where_they_are() -> None:
+    desk = shared(reentrant=True)
+    desk.submit(1)
+    goes_away(desk)
+    desk.tell(PeerLost('a', 'it was shot'))
+    desk.join('b', address='10.0.0.2')
+    assert desk.sent(m.KeepOutcomes, 'b')  # also of a node that came meanwhile
+    desk.comes_back(BACK, resubmits=1)
+    changes = {each.node: each.status for each in desk.sent(m.NodeChanged, BACK)}
+    assert changes == {'a': NodeStatus.CLOSED, 'b': NodeStatus.INITIALIZED}
+    desk.resubmit({1: 'a'}, BACK)
+    assert [(each.node, each.ids) for each in desk.sent(m.JobsStarted, BACK)] == [('b', [1])]
+
+
+def test_a_node_that_was_cut_off_meanwhile_hands_over_what_the_client_lacks() -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    desk.tell(PeerLost('a', 'its connection was lost'))
+    opened = desk.meets('a')
+    assert (opened.resumes, opened.yields) == (True, False)
+    desk.letter('a', 1, 1)
+    desk.holds('a')
+    assert not desk.sent(m.AcknowledgeOutcomes, 'a')
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a')] == [[1]]
+    desk.letter('a', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+
+
+@pytest.mark.parametrize('comes', [True, False])
+def test_outcomes_on_a_node_that_is_away_as_well_are_waited_for(comes: bool) -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    desk.tell(PeerLost('a', 'it was restarted'))
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    assert '1 job in doubt' in desk.explained()
+    if comes:
+        assert desk.meets('a again').resumes
+        desk.letter('a again', 1, 1)
+        desk.holds('a again', formerly=('a',))
+        assert [each.node for each in desk.sent(m.JobsDone, BACK)] == ['a again']
+        desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a again', [1]))
+        assert jobs_left_in(desk.core) == {}
+    else:
+        desk.lets_time_pass(PATIENCE + 0.1)
+        assert list(desk.settled()) == [1]
+
+
+def test_a_node_lost_before_it_has_sent_again_what_the_client_lacks_is_waited_for() -> None:
+    desk = shared()
+    desk.submit(1)
+    desk.letter('a', 1, 1)
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    desk.tell(PeerLost('a', 'its connection was lost'))
+    assert '1 job in doubt' in desk.explained()
+    desk.meets('a')
+    desk.letter('a', 1, 1)
+    desk.holds('a')
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)][-1] == [1]
+
+
+def test_a_client_is_asked_again_how_much_of_a_node_it_wants() -> None:
+    desk = shared(specs=[m.NodeSpec('*', 51348, 0, True)])
+    desk.sent(m.AllocateAsk)
+    goes_away(desk)
+    desk.tell(NodeFound('b', '10.0.0.2', 51348, ''))
+    desk.tell(PeerConnected('b', '10.0.0.2'))
+    desk.hears('b', m.NodeDetails('b', 2, 'Linux', '3.11', None))
+    assert not desk.sent(m.AllocateAsk)
+    desk.comes_back(BACK, specs=[m.NodeSpec('*', 51348, 0, True)])
+    assert {each.node for each in desk.sent(m.AllocateAsk, BACK)} == {'a', 'b'}
+
+
+def test_a_client_that_does_not_come_back_is_forgotten_and_nodes_keep_its_outcomes() -> None:
+    desk = shared()
+    desk.submit(1, 2, 3, 4)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    desk.lets_time_pass(ZOMBIE_SECONDS - 1)
+    assert not desk.sent(m.CloseComputation)
+    desk.lets_time_pass(2)
+    assert [each.keeps for each in desk.sent(m.CloseComputation, 'a')] == [True]
+    assert not desk.core._fleet.computations
+    assert not [each for each in desk.records if isinstance(each, ForgetComputation)]
+    desk.comes_back(BACK, resubmits=4)  # hours later
+    assert desk.core._fleet.computations[7].declared.epoch == 1
+    desk.resubmit({1: '', 2: 'a', 3: '', 4: ''}, BACK)
+    (opened,) = desk.sent(m.OpenComputation, 'a')
+    assert opened.resumes
+    desk.letter('a', 1, 1)
+    desk.letter('a', 2, 3)
+    desk.holds('a', 2)
+    assert sorted(job for each in desk.sent(m.JobsDone, BACK) for job in each.ids) == [1, 3]
+    desk.hears('a', m.ComputationReady(7))
+    assert [each.ids for each in desk.sent(m.RunJobs, 'a')][-1] == [4]  # it had not started
+    assert not desk.settled()
+
+
+def test_what_was_ended_for_a_client_that_was_forgotten_is_told_when_it_comes_after_all() -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.tell(PeerLost('a', 'it was shot'))
+    desk.lets_time_pass(ZOMBIE_SECONDS + 1)
+    desk.comes_back(BACK, resubmits=1)
+    assert [each.ids for each in desk.sent(m.JobsSettled, BACK)] == [[1]]
+    desk.resubmit({1: 'a'}, BACK)
+    desk.join('b', address='10.0.0.2')
+    assert not desk.sent(m.RunJobs, 'b')
+
+
+def test_what_nobody_asks_for_any_more_is_forgotten_in_the_end() -> None:
+    desk = shared()
+    goes_away(desk)
+    desk.lets_time_pass(ZOMBIE_SECONDS + 1)
+    desk.lets_time_pass(7 * 86400.0)
+    assert [each.computation for each in desk.records if isinstance(each, ForgetComputation)] == [7]
+    assert desk.core.next_deadline() is not None  # nodes are still asked for signs of life
+
+
+def test_a_close_waits_for_no_client() -> None:
+    desk = shared()
+    desk.submit(1)
+    desk.hears(CLIENT, m.CloseComputation(7))
+    goes_away(desk)
+    desk.hears('a', m.ComputationClosed(7))
+    assert not desk.core._fleet.computations
+    kinds = [type(each) for each in desk.records]
+    assert kinds[0] is RecordComputation
+    assert kinds[-1] is ForgetComputation
+
+
+def test_nodes_of_a_client_that_was_forgotten_are_given_no_jobs_of_it() -> None:
+    desk = shared()
+    goes_away(desk)
+    desk.lets_time_pass(ZOMBIE_SECONDS + 1)  # the books are checked at each step
+    assert not desk.core._fleet.nodes['a'].uses
+    assert len(desk.core._dispatch._placement) == 0
+
+
+def test_clients_are_spoken_to_so_that_their_systems_say_if_they_are_gone() -> None:
+    desk = shared()
+    desk.lets_time_pass(6)
+    assert desk.sent(m.SchedulerPulse, CLIENT)
+    goes_away(desk)
+    desk.lets_time_pass(20)
+    assert not desk.sent(m.SchedulerPulse, CLIENT)
+    desk.tell(PeerLost('a', 'it was shot'))
+    desk.comes_back(BACK)
+    desk.sent(m.SchedulerPulse)
+    desk.lets_time_pass(11)
+    assert desk.sent(m.SchedulerPulse, BACK)  # also where there is no node
+
+
+def test_jobs_that_are_taken_back_when_the_client_is_back() -> None:
+    desk = shared()
+    desk.submit(1, 2, 3)
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=3)
+    desk.resubmit({1: 'a', 2: 'a', 3: ''}, BACK)
+    desk.hears(BACK, m.CancelJobs(7, [1, 3]))
+    assert [each.ids for each in desk.sent(m.StopJobs, 'a')] == [[1]]
+    assert desk.settled() == {3: (JobStatus.CANCELLED, 'cancelled before it started')}

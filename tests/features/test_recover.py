@@ -1,0 +1,351 @@
+"""Programs that are killed, and others that recover their jobs: real programs (section I)."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dispy_nb as dispy
+from dispy_nb import DispyJob
+from nodeserver.core.errors import DatabaseBusy, UsageError
+from tests.features.conftest import Pair
+from tests.support.programs import Program, eventually, free_port, node_program, program
+
+LIMIT = 30.0
+
+SCRIPT = """
+import os, sys, time
+os.chdir({cwd!r})
+import dispy_nb as dispy
+
+def work(x, gate):
+    print('job', x)
+    open(f'{{gate}}.{{x}}', 'w').close()
+    while x > 1 and not os.path.exists(gate):
+        time.sleep(0.01)
+    if x == 3:
+        raise ValueError('the third')
+    return x * x
+
+if __name__ == '__main__':
+    def ready():
+        time.sleep(0.3)  # a moment of its life: what it has received is acknowledged
+        print('ready', flush=True)
+        time.sleep(100)
+
+    cluster = dispy.JobCluster(
+        work, nodes={nodes!r}, ip_addr='127.0.0.1', port=0, node_port={port}, depends=[os, time],
+        **{options!r},
+    )
+    jobs = []
+    for x in range({count}):
+        job = cluster.submit(x, {gate!r})
+        job.id = f'square of {{x}}'
+        jobs.append(job)
+    assert [job() for job in jobs[:2]] == [0, 1]
+    {then}
+    ready()
+"""
+
+
+@pytest.fixture
+def gate(own_home: Path) -> Path:
+    """The file for which jobs wait."""
+    return own_home / 'gate'
+
+
+@pytest.fixture
+def here(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of the test's own, which the programs have too."""
+    directory = own_home / 'here'
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    return directory
+
+
+@pytest.fixture
+def their_key(pair: Pair, shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """The pair of nodes, for programs that have their key."""
+    monkeypatch.setenv('HOME', str(shared_home))
+    monkeypatch.setenv('XDG_CONFIG_HOME', str(shared_home / '.config'))
+    monkeypatch.setenv('XDG_RUNTIME_DIR', str(shared_home / 'run'))
+    return pair
+
+
+def source(here: Path, gate: Path, port: int, nodes: Any, **more: Any) -> str:
+    """Write a program with jobs that have ended, that run, and that wait."""
+    words = {'count': 6, 'options': {'recover_file': 'file'}, 'then': 'pass', **more}
+    return SCRIPT.format(cwd=str(here), gate=str(gate), port=port, nodes=list(nodes), **words)
+
+
+def killed(text: str, gate: Path, *running: int) -> None:
+    """Run a program until these of its jobs run, and kill it."""
+    with program(sys.executable, '-c', text, ready='ready') as victim:
+        await_begun(gate, *running)
+        victim.kill()
+        victim.wait()
+
+
+def await_begun(gate: Path, *jobs: int) -> None:
+    """Wait until these jobs run."""
+    eventually(lambda: all(Path(f'{gate}.{job}').exists() for job in jobs), LIMIT)
+
+
+def check(jobs: list[DispyJob], *least: int) -> None:
+    """See that these jobs and no job twice have come; nodes may have had some more in store."""
+    ids = [job.id for job in jobs]
+    assert {f'square of {x}' for x in least} <= {*ids} <= {f'square of {x}' for x in range(2, 6)}
+    assert len({*ids}) == len(ids)
+    for job in jobs:
+        x = int(job.id.removeprefix('square of '))
+        assert job.stdout == f'job {x}\n'
+        if x == 3:
+            assert (job.status, job.result) == (DispyJob.Terminated, None)
+            assert job.exception is not None
+            assert job.exception.endswith('ValueError: the third')
+        else:
+            assert (job.status, job.result) == (DispyJob.Finished, x * x)
+
+
+def answers(pair_or_node: Any, address: str, port: int) -> bool:
+    """Whether a node serves another program now."""
+    options = {'nodes': [address], 'ip_addr': '127.0.0.1', 'port': 0, 'node_port': port}
+    with dispy.JobCluster(abs, **options) as cluster:
+        return cluster.submit(-5)() == 5
+
+
+@pytest.mark.row('I05', 'I08', 'I11')
+def test_the_jobs_of_a_killed_program_are_returned_once_and_its_nodes_are_free_again(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    pair = their_key
+    killed(source(here, gate, pair.port, pair.addresses), gate, 2, 3)
+    assert (here / 'file').exists()
+    gate.touch()
+    jobs = dispy.recover_jobs('file')
+    check(jobs, 2, 3)
+    assert {job.ip_addr for job in jobs} == {*pair.addresses}
+    for job in jobs:
+        assert job.submit_time
+        assert job.start_time
+        assert job.end_time
+        assert job.end_time >= job.start_time
+    assert not any(here.iterdir())
+    with pytest.raises(UsageError, match='there is no recovery file'):
+        dispy.recover_jobs('file')
+    for address in pair.addresses:
+        assert answers(pair, address, pair.port)
+
+
+@pytest.mark.row('I01', 'I06', 'I07')
+def test_with_a_timeout_the_others_go_on_until_they_are_terminated(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    pair = their_key
+    killed(source(here, gate, pair.port, pair.addresses, options={'recover_file': 'sub'}), gate, 2)
+    assert (here / 'sub').stat().st_mode & 0o777 == 0o600
+    await_begun(gate, 2, 3)
+    assert dispy.recover_jobs('sub', timeout=1) == []  # both run still
+    jobs = dispy.recover_jobs(str(here / 'sub'), timeout=1, terminate_pending=True)
+    assert {'square of 2', 'square of 3'} <= {job.id for job in jobs}
+    assert {(job.status, job.exception) for job in jobs} == {(DispyJob.Cancelled, 'Cancelled')}
+    assert not any(here.iterdir())
+
+
+@pytest.mark.row('I12', 'I13')
+def test_the_older_form_does_not_wait_for_running_jobs(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    pair = their_key
+    text = source(here, gate, pair.port, pair.addresses, options={'fault_recover': True})
+    killed(text, gate, 2, 3)
+    (path,) = [path for path in here.iterdir() if not path.name.endswith('-wal')]
+    assert path.name.startswith('_dispy_fault_recover_')
+    jobs = dispy.fault_recover_jobs(str(path), None, '', 51348, None, None)
+    assert {job.status for job in jobs} == {DispyJob.Running}
+    gate.touch()
+    collected: list[DispyJob] = []
+
+    def fetched() -> bool:
+        if path.exists():
+            collected.extend(dispy.fault_recover_jobs(str(path)))
+        return not path.exists()
+
+    eventually(fetched, LIMIT)
+    ended = [job for job in collected if job.status != DispyJob.Running]
+    check(ended, 2, 3)
+
+
+@pytest.mark.row('I10')
+def test_a_program_that_runs_is_not_disturbed(their_key: Pair, gate: Path, here: Path) -> None:
+    pair = their_key
+    then = (
+        "print('going on', flush=True); print('got', [job() for job in jobs if job is not jobs[3]])"
+    )
+    text = source(here, gate, pair.port, pair.addresses, then=then)
+    with program(sys.executable, '-c', text, ready='going on') as running:
+        await_begun(gate, 2, 3)
+        for recover in (dispy.recover_jobs, dispy.fault_recover_jobs):
+            with pytest.raises(DatabaseBusy, match='its program runs still'):
+                recover('file')
+        gate.touch()
+        assert 'got [0, 1, 4, 16, 25]' in running.wait_for_log('ready', LIMIT)
+
+
+CLEAN = """
+import os, sys
+os.chdir({cwd!r})
+import dispy_nb as dispy
+options = dict(nodes=[{address!r}], ip_addr='127.0.0.1', port=0, node_port={port})
+for _ in range(2):  # C22
+    cluster = dispy.JobCluster(abs, **options)
+    assert os.listdir('.') == []  # nothing is scheduled yet
+    assert cluster.submit(-7)() == 7
+    print(*os.listdir('.'), flush=True)
+    cluster.close()
+    assert os.listdir('.') == []
+dispy.JobCluster(abs, recover_file='given', **options).submit(-7)()  # closed at the end
+print(*os.listdir('.'))
+"""
+
+
+@pytest.mark.row('I02', 'C22')
+def test_a_clean_end_leaves_no_file(their_key: Pair, here: Path) -> None:
+    address, port = their_key.addresses[0], their_key.port
+    text = CLEAN.format(cwd=str(here), address=address, port=port)
+    with program(sys.executable, '-c', text) as running:
+        assert running.wait(LIMIT) == 0, running.log()
+    first, second, given = running.output().splitlines()
+    for names in (first, second):
+        assert all(name.startswith('_dispy_2') for name in names.split())
+        assert names
+    assert 'given' in given
+    assert not any(here.iterdir())
+
+
+RECOVERER = """
+import json, os, sys, time
+os.chdir({cwd!r})
+import dispy_nb as dispy
+print('ready', flush=True)
+jobs = dispy.recover_jobs('file')
+print(json.dumps([(job.id, job.result) for job in jobs]), flush=True)
+"""
+
+
+@pytest.mark.row('I11', 'B07')
+def test_a_recovery_that_is_killed_loses_nothing_and_two_at_once_do_not_meet(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    pair = their_key
+    killed(source(here, gate, pair.port, pair.addresses), gate, 2, 3)
+    text = RECOVERER.format(cwd=str(here))
+    for _ in range(3):
+        with program(sys.executable, '-c', text, ready='ready') as recovering:
+            eventually(lambda: _is_locked(here / 'file'), LIMIT)
+            with pytest.raises(DatabaseBusy, match='another one recovers its jobs'):
+                dispy.recover_jobs('file')
+            recovering.kill()
+            recovering.wait()
+    gate.touch()
+    with program(sys.executable, '-c', text) as last:
+        assert last.wait(LIMIT) == 0, last.log()
+    returned = dict(json.loads(last.output().splitlines()[-1]))
+    assert (returned['square of 2'], returned['square of 3']) == (4, None)
+    assert not any(here.iterdir())
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        dispy.recover_jobs(path, timeout=0)
+    except DatabaseBusy:
+        return True
+    return False
+
+
+@contextmanager
+def nodes(*options: object, count: int = 2) -> Iterator[tuple[int, list[Program]]]:
+    """Run nodes of the test's own, at 127.0.7.1 and so on."""
+    port = free_port()
+    with ExitStack() as stack:
+        yield (
+            port,
+            [
+                stack.enter_context(
+                    node_program('-i', f'127.0.7.{n}', '-p', port, '-c', 1, *options)
+                )
+                for n in range(1, count + 1)
+            ],
+        )
+
+
+@pytest.mark.row('I09')
+def test_a_secret_that_the_program_gave_is_not_needed_again(gate: Path, here: Path) -> None:
+    phrase = 'a passphrase of several words'
+    secret = here.parent / 'secret'
+    secret.touch(0o600)
+    secret.write_text(phrase)
+    with nodes('--secret_file', secret, count=1) as (port, _):
+        options = {'recover_file': 'file', 'secret': phrase}
+        killed(source(here, gate, port, ['127.0.7.1'], options=options), gate, 2)
+        assert phrase.encode() not in (here / 'file').read_bytes()
+        gate.touch()
+        check(dispy.recover_jobs('file'), 2)
+
+
+@pytest.mark.row('I05')
+def test_jobs_of_a_node_that_is_gone_stay_for_a_later_try(
+    gate: Path, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with nodes() as (port, (_, second)):
+        options = {'recover_file': 'file', 'pulse_interval': 1}
+        addresses = ['127.0.7.1', '127.0.7.2']
+        killed(source(here, gate, port, addresses, options=options), gate, 2, 3)
+        gate.touch()
+        second.kill()
+        second.wait()
+        jobs = dispy.recover_jobs('file')
+        assert {job.ip_addr for job in jobs} == {'127.0.7.1'}
+        check(jobs)
+        assert 'not recovered: node' in caplog.text
+        assert '127.0.7.2' in caplog.text
+        assert 'stays for a later try' in caplog.text
+        assert (here / 'file').exists()
+        assert answers(None, '127.0.7.1', port)
+        assert dispy.recover_jobs('file', timeout=0.5) == []
+
+
+@pytest.mark.row('V15')
+def test_a_named_cluster_of_a_killed_script_is_given_back_whole(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    pair = their_key
+    options = {'name': 'squares'}
+    killed(source(here, gate, pair.port, pair.addresses, options=options), gate, 2, 3)
+    gate.touch()
+    called: list[Any] = []
+    with pytest.raises(
+        UsageError, match=r"dispy_nb\.attach\('squares'\)   made .*2 results, 4 jobs"
+    ):
+        dispy.attach('cubes')
+    with dispy.attach(callback=lambda job: called.append(job.id)) as cluster:
+        jobs = cluster.attached_jobs
+        assert [job.id for job in jobs] == [f'square of {x}' for x in range(6)]
+        assert [job.result for job in jobs[:2]] == [0, 1]
+        assert cluster.submit(9, str(gate))() == 81
+        assert cluster.wait(LIMIT)
+        assert [job.result for job in jobs] == [0, 1, 4, None, 16, 25]
+        assert sorted(map(str, called)) == [
+            *sorted(['7', *(f'square of {x}' for x in range(2, 6))])
+        ]
+        counts = cluster.snapshot()
+        assert (counts.submitted, counts.finished, counts.failed) == (7, 6, 1)
+        begun = [path for path in gate.parent.iterdir() if path.name.startswith('gate.')]
+        assert len(begun) == 7
+    assert not any(here.iterdir())
+    with pytest.raises(UsageError, match='there is no cluster to attach to'):
+        dispy.attach()
