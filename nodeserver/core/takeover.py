@@ -31,6 +31,7 @@ class Takeover:
 
     __slots__ = (
         '_by_address',
+        'begun_at',
         'cancelled',
         'doubts',
         'handovers',
@@ -52,6 +53,7 @@ class Takeover:
         overrides: Mapping[int, str] | None = None,  # all that there are on record
     ) -> None:
         self.missing = missing  # jobs that are yet to be resubmitted
+        self.begun_at = inf  # when all jobs were told of
         self.lost_at = inf  # when nodes that have not come are given up
         # by id: nodes that have not handed over what they may have
         self.known: dict[str, KnownNode] = {}

@@ -28,6 +28,7 @@ from nodeserver.core.takeover import Takeover
 
 _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
 LOST_AFTER_PULSES = 5  # after which a node that does not come is given up
+BUSY_SECONDS = 30.0  # after which a node is given up that serves another program still
 
 
 class Takeovers:
@@ -124,6 +125,7 @@ class Takeovers:
         if takeover is None:
             return
         takeover.cancelled.clear()
+        takeover.begun_at = now
         takeover.lost_at = now + LOST_AFTER_PULSES * comp.declared.pulse_interval
         comp.notice_soon(now)
         if takeover.resends:
@@ -137,11 +139,11 @@ class Takeovers:
 
     def _have_resent(self, comp: Computation, takeover: Takeover) -> None:
         """Nodes are to send again what the client has not acknowledged; later letters as ever."""
+        numbers = comp.undelivered.numbers_of()
         for node in self._parts.fleet.nodes.values():
             use = node.uses.get(comp.id)
             if use is not None and use.state not in _NOTHING_THERE:
-                letters = comp.undelivered.letters.get(node.id, ())
-                self._parts.send(node.id, ResendLetters(comp.id, [*letters]))
+                self._parts.send(node.id, ResendLetters(comp.id, numbers.get(node.id, [])))
 
     def due(self, comp: Computation, now: float) -> None:
         """Give up the nodes that have not come in time, unless they are handing over."""
@@ -151,10 +153,28 @@ class Takeovers:
         takeover.lost_at = inf
         nodes = self._parts.fleet.nodes
         coming = {name for node in takeover.handovers for name in takeover.names_of(nodes[node])}
+        coming |= self._yet_busy(comp, takeover, now)
         for name in [*dict.fromkeys((*takeover.known, *takeover.doubts))]:
             if name not in coming:
                 self._never_came(comp, takeover, name)
         self.end_if_over(comp)
+
+    def _yet_busy(self, comp: Computation, takeover: Takeover, now: float) -> set[str]:
+        """Nodes that are there, and have not yet noticed that the program before us is gone.
+
+        Who only collects does not wait for ever for a program that may run, after all.
+        """
+        patience = takeover.begun_at + BUSY_SECONDS if comp.declared.collects else inf
+        busy = [
+            node
+            for node in self._parts.fleet.nodes.values()
+            if (use := node.uses.get(comp.id)) is not None and use.state is UseState.BUSY
+        ]
+        names = {name for node in busy for name in takeover.names_of(node)}
+        if not names or now >= patience:
+            return set()
+        takeover.lost_at = patience
+        return names
 
     def _never_came(self, comp: Computation, takeover: Takeover, name: str) -> None:
         title, why = self._why_missing(comp, takeover, name)
@@ -182,6 +202,7 @@ class Takeovers:
 
     def node_gone(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """A node is lost that may have been handing over: what it had said counts for nothing."""
+        comp.undelivered.node_gone(node.id)
         takeover = comp.takeover
         if takeover is None:
             return
@@ -245,6 +266,7 @@ class Takeovers:
         for name in names.union(message.formerly) - {node.id}:
             comp.undelivered.renamed(name, node.id)
             comp.repin(name, node.id)
+        comp.undelivered.owing -= {node.id, *names, *message.formerly}
         for early in handover.messages:
             self._take_in(comp, node, names, early, now)
         self._take_up(comp, node, names, message)
