@@ -22,7 +22,7 @@ from dispy_nb.recovery.fileformat import LARGE, PART, Setting, decode, encode
 from dispy_nb.recovery.journal import Journal
 from dispy_nb.recovery.journalfile import JournalPlan
 from dispy_nb.recovery.planning import keeping_of, plan_of, secret_of
-from dispy_nb.recovery.recorded import Recorded, read
+from dispy_nb.recovery.recorded import Recorded, opened, read
 from nodeserver.core.errors import (
     DatabaseBusy,
     DatabaseDamaged,
@@ -277,13 +277,10 @@ def test_what_does_not_matter_any_more_is_forgotten(
     desk.tell(StoreEpoch(0))
     desk.journal.rewrite(RewritePlacements(COMPUTATION, ['n1'], [[3000, 3001]]))
     assert again(reread(desk)) == {3000: (b'', 'n1')}
-    connection = journalfile.open_database(
-        tmp_path / 'file', journalfile.APPLICATION_ID, journalfile.VERSION, journalfile.SCHEMA
-    )
-    (count,) = connection.execute(
-        'SELECT (SELECT count(*) FROM placements) + (SELECT count(*) FROM ended)'
-    ).fetchone()
-    connection.close()
+    with opened(tmp_path / 'file') as connection:
+        (count,) = connection.execute(
+            'SELECT (SELECT count(*) FROM placements) + (SELECT count(*) FROM ended)'
+        ).fetchone()
     assert count == 2
 
 
@@ -297,7 +294,7 @@ def test_jobs_of_a_scheduler_elsewhere_are_all_known_and_forgotten_in_time(
         if number % 2:
             del desk.jobs[number]
             desk.end('n1', number)
-    desk.jobs = desk.journal._jobs = {}  # type: ignore[assignment]
+    desk.jobs = desk.journal._jobs = {}
     assert again(reread(desk)) == dict.fromkeys(range(2, 101, 2), (b'', ''))
 
 

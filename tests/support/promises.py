@@ -8,7 +8,7 @@ it must be nothing: `left_in` names whatever lies in a core that a fresh one doe
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
@@ -117,6 +117,7 @@ class _Story:
     starts: int = 0
     shown: tuple[str, int] | None = None  # whose provisional results were shown last
     provisionals: int = 0  # how many of these
+    is_resumed: bool = False  # some may have been missed
 
 
 class Witness:
@@ -162,6 +163,31 @@ class Witness:
         """The program that would be told of these jobs is gone."""
         self.forgotten.add(computation)
         del self._pending[computation, False], self._pending[computation, True]
+
+    def taken_over(self, computation: int, ids: Iterable[int], ended: Mapping[int, int]) -> None:
+        """Another program goes on with these jobs, and has the outcomes of those that ended.
+
+        What was shown to the program of before may have been more than it could put on record.
+        """
+        self.forgotten.discard(computation)
+        for job, number in ended.items():
+            story = self._stories[computation, job]
+            if story.status is not JobStatus(number):
+                text = f'job {job} of {computation} ended as {story.status.name}, and as {number}'
+                broken(Promise.ONCE, text)
+        for job in ids:
+            story = self._stories[computation, job]
+            if story.status in SETTLED:
+                self.settled_count -= 1
+                self.statuses[story.status] -= 1
+            story.status, story.is_resumed = JobStatus.CREATED, True
+            self._pending[computation, story.pinned] += 1
+
+    def lost_sight(self, computation: int) -> None:
+        """Its program was away for a while: provisional results are not kept for it."""
+        for (number, _), story in self._stories.items():
+            if number == computation:
+                story.is_resumed = True
 
     # nodes
 
@@ -262,6 +288,8 @@ class Witness:
             if story.shown != place:
                 story.shown, story.provisionals = place, 0
             story.provisionals += 1
+            if story.is_resumed:
+                continue
             if result != provisional_result(job, attempt, story.provisionals):
                 broken(Promise.PROVISIONAL, f'job {job}: {result!r} as number {story.provisionals}')
 
@@ -275,7 +303,7 @@ def _check_outcome(
         if not true or result != outcome('returned', job, attempt, fate.size):
             broken(Promise.TRUTH, f'job {job}, {fate}: {status.name} with {result[:50]!r}')
         shown = story.provisionals if story.shown == (node, attempt) else 0
-        if shown != fate.provisionals:
+        if shown != fate.provisionals and not story.is_resumed:
             text = f'job {job}: {shown} of {fate.provisionals} before its end'
             broken(Promise.PROVISIONAL, text)
     elif result:
