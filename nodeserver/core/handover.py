@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.effects import Effect, Report, Send
+from nodeserver.core.effects import Effect, ReadOutput, Report, Send
 from nodeserver.core.hosted import Hosted, HostedState
 from nodeserver.core.kept import Kept, Shelf
 from nodeserver.core.messages import (
@@ -210,6 +210,7 @@ class Handovers:
         hosted.take_letter(self._node_id)  # jobs that have ended in this turn are not held
         for letter in hosted.letters.values():
             self.emit(Send(peer, letter))
+        self.emit(ReadOutput(hosted.id))  # the former one's word for it may not come any more
 
     def _tell_jobs(
         self,

@@ -205,8 +205,8 @@ class Journal:
 
     def take_over(
         self, collects: bool
-    ) -> tuple[DeclareComputation, list[ResubmitJobs | ShareData], list[int]]:
-        """What another program declares, what it tells of the jobs, and which these are."""
+    ) -> tuple[DeclareComputation, list[ResubmitJobs | ShareData], dict[int, str]]:
+        """What another program declares, what it tells of the jobs, and where these are."""
         computation = self.declared.computation
         again: list[ResubmitJobs] = []
         for message in self._jobs.resubmissions(computation):
@@ -219,19 +219,21 @@ class Journal:
         if collects and not self.is_elsewhere:
             again = [_placed_part(message) for message in again]
             again = [message for message in again if message.ids]
-        ids = [job for message in again for job in message.ids]
+        located = {j: p for m in again for j, p in zip(m.ids, m.places, strict=True)}
         self.epoch += 1
         declared = replace(
             self.declared,
             epoch=self.epoch,
             resumes=True,
             collects=collects,
-            resubmits=len(ids),
+            resubmits=len(located),
             nodes=[*self._jobs.nodes.values()],
         )
-        data = [] if collects and not self.is_elsewhere else [*self._jobs.data.items()]
-        shared = [ShareData(computation, number, content) for number, content in data]
-        return declared, [*shared, *again], ids
+        named = {data for message in again for ids in message.shared for data in ids}
+        self._jobs.data = {data: c for data, c in self._jobs.data.items() if data in named}
+        data = {} if collects and not self.is_elsewhere else self._jobs.data
+        shared = [ShareData(computation, number, content) for number, content in data.items()]
+        return declared, [*shared, *again], located
 
 
 def _placed_part(message: ResubmitJobs) -> ResubmitJobs:

@@ -153,13 +153,13 @@ class UserProgram(LoopProgram):
     def take_over(self, before: Cluster, collects: bool) -> Cluster:
         """Go on with the cluster of a program that was killed, or collect what it has run."""
         journal = before.journal
-        declared, messages, ids = journal.take_over(collects)
+        declared, messages, places = journal.take_over(collects)
         if collects:
             journal.keeping = Keeping.ALL
-        self._witness.taken_over(declared.computation, ids, journal.ended)
+        self._witness.taken_over(declared.computation, places, journal.ended)
         cluster = Cluster(self, declared, self._around, journal, messages)
         cluster.is_collecting = collects
-        cluster.inherit(before, ids)
+        cluster.inherit(before, places)
         return self._seat(cluster)
 
     def _seat(self, cluster: Cluster) -> Cluster:
