@@ -63,8 +63,6 @@ class Takeovers:
                 if place:
                     takeover.doubt(job, self._if_cancelled(comp, takeover, job, entry), place)
                     doubts.setdefault(place, []).append(job)
-                    if not told:
-                        takeover.untold.add(job)
                 else:
                     fresh[job] = entry
         for node, ids in started.items():
@@ -283,11 +281,10 @@ class Takeovers:
         now: float,
     ) -> None:
         """Jobs in doubt have ended, or come back unrun."""
-        untold = comp.takeover.untold.intersection(message.ids) if comp.takeover else set()
         adopted = self._adopt(comp, node, names, message.ids, message.attempts)
-        unseen = [job for job in adopted if job in untold]
-        if unseen:  # what is told next is that they wait again, perhaps
-            self._parts.send(comp.client, JobsStarted(comp.id, node.id, unseen))
+        if adopted and (comp.has_retries or isinstance(message, JobsReturned)):
+            # its client may take them for waiting, and is told next that they wait again
+            self._parts.send(comp.client, JobsStarted(comp.id, node.id, adopted))
         if isinstance(message, JobsDone):
             self._answers.done(node, message, now)
         else:
@@ -358,16 +355,14 @@ class Takeovers:
         takeover, endings = comp.takeover, self._parts.endings
         if takeover is None or not ids:
             return
-        untold = takeover.untold.intersection(ids)
         for job in ids:
             comp.jobs[job], comp.places[job] = takeover.take(job), place
         again, ended = sort_lost(comp, ids, reason)
         if comp.declared.collects:
             comp.settle(again)
             again, ended = [], {reason: ids}
-        unseen = [job for job in again if job in untold]
-        if unseen:
-            self._parts.send(comp.client, JobsStarted(comp.id, place, unseen))
+        if again:  # its client may take them for waiting, and is told next that they wait again
+            self._parts.send(comp.client, JobsStarted(comp.id, place, again))
         endings.requeue(comp, again, reason, begun=True)
         for text, jobs in ended.items():
             endings.settle(comp, jobs, status, text)
