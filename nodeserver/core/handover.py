@@ -122,6 +122,11 @@ class Handovers:
             self.shelf.store(hosted, now)
         self.shelf.last_letter = max(self.shelf.last_letter, hosted.last_letter)
 
+    def left(self, peer: str, hosted: Hosted | None) -> None:
+        """A scheduler uses it no more, as its client is gone: what is here goes on, and is kept."""
+        if hosted is not None and hosted.scheduler == peer:
+            self.lose_holder(hosted)
+
     # another one comes
 
     def objection(self, peer: str, message: OpenComputation, now: float) -> Refusal | None:

@@ -282,7 +282,9 @@ class NodeCore:
 
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
         hosted = self._hosted.get(message.computation)
-        if hosted is None or hosted.scheduler != peer:
+        if message.keeps:
+            self._handovers.left(peer, hosted)
+        elif hosted is None or hosted.scheduler != peer:
             if self._shelf.held_by(peer, message.computation):
                 self._shelf.forget(message.computation)
             has_cause = bool(self._hosted or self._shift.closed)

@@ -673,3 +673,16 @@ def test_a_killed_client_counts_as_served_once_its_jobs_have_ended() -> None:
     bench.tell(TemplateClosed(7))
     assert bench.take(do.Stop) == [do.Stop('it has served 1 client')]
     assert bench.take(keep.KeepLetters)[0].letters[0].statuses == [JobStatus.FINISHED]
+
+
+def test_what_a_scheduler_leaves_as_its_client_is_gone_goes_on_and_is_kept() -> None:
+    bench = Bench()
+    bench.open()
+    bench.run(1)
+    bench.effects.clear()
+    bench.hears(m.CloseComputation(7, keeps=True))
+    assert not bench.take(do.CloseTemplate)
+    bench.reported(1, 1)
+    assert not bench.take(m.JobsDone)
+    (kept,) = bench.take(keep.KeepLetters)
+    assert [letter.ids for letter in kept.letters] == [[1]]
