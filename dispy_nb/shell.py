@@ -215,6 +215,7 @@ class ClusterShell:
 
     def _perform_retried(self, effect: MarkRetried) -> None:
         retried = effect.retried
+        self.cluster._journal.store_retries(retried.ids)
         columns = zip(retried.ids, retried.reasons, retried.outcomes, strict=True)
         for number, reason, outcome in columns:
             job = self.jobs.get(number)

@@ -14,6 +14,7 @@ from dispy_nb.prepared import Prepared
 from dispy_nb.recovery.fileformat import Setting, encode
 from dispy_nb.recovery.journalfile import JournalPlan
 from dispy_nb.recovery.places import state_directory
+from dispy_nb.recovery.tidying import tidy
 from dispy_nb.sharedoptions import SharedOptions
 from dispy_nb.surroundings import in_kernel
 from nodeserver.core.errors import PicklingFailed, UsageError
@@ -51,6 +52,8 @@ def plan_of(prepared: Prepared) -> JournalPlan:
     # what is kept beyond the life of a kernel does not lie among the user's files
     own_place = keeping == Keeping.ALL and in_kernel()
     directories = (state_directory(),) if own_place else (Path.cwd(), state_directory())
+    if given is None:
+        tidy(directories[0])
     return JournalPlan(declared.name, keeping, facts, given, directories)
 
 

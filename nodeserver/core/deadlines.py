@@ -28,10 +28,15 @@ class Deadlines:
         # computations whose clients are away -> when they are not waited for any more
         self.absences: dict[int, float] = {}
         self.closing: dict[int, float] = {}  # computation -> when its client stops waiting
+        self._fleet = fleet
         self._nodes, self._computations = fleet.nodes, fleet.computations
         self._watching, self._relays = watching, fleet.discovery.relays
         self._next: float | None = None
         self._is_known = False
+
+    def has_peers(self) -> bool:
+        """Whether there is somebody to send pulses to."""
+        return bool(self._nodes or (self._fleet.is_shared and self._computations))
 
     def pulse_by(self, moment: float) -> None:
         """Somebody wants nodes asked for a sign of life by then."""
@@ -68,6 +73,8 @@ class Deadlines:
         times += self.closing.values()
         times += self.absences.values()
         times.append(self._relays.due_at)
+        if self.has_peers():
+            times.append(self.pulse_at)
         if self._nodes:
-            times += self.pulse_at, self._watching.due_at
+            times.append(self._watching.due_at)
         return min((t for t in times if t != float('inf')), default=None)

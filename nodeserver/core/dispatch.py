@@ -82,6 +82,12 @@ class Dispatch:
             node.release(comp.id, count)
             self._placement.move(node, comp)
 
+    def found(self, node: NodeRecord, comp: Computation, count: int) -> None:
+        """Jobs of a computation turn out to be with a node."""
+        if count:
+            node.take(comp.id, count)
+            self._placement.move(node, comp)
+
     def ended(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs have ended on a node: it may have some to give back now."""
         self.recalls.moved(node, comp.id)

@@ -72,3 +72,12 @@ class Losses:
             node.owes_pulse = True
             if node.connected:
                 self._parts.send(node.id, SchedulerPulse())
+        if self._fleet.is_shared:
+            self._pulse_clients()
+
+    def _pulse_clients(self) -> None:
+        """Say something to each client: of one that is gone without a word, its system says so."""
+        away = self._parts.deadlines.absences
+        clients = {c.client for c in self._fleet.computations.values() if c.id not in away}
+        for client in clients:
+            self._parts.send(client, SchedulerPulse())

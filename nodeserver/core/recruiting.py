@@ -184,7 +184,7 @@ class Recruiting:
         """Whether a node may have jobs of a computation, or outcomes that its client lacks."""
         if comp.takeover is not None and comp.takeover.is_known(node):
             return True
-        return self.is_shared and node.id in comp.undelivered.letters
+        return self.is_shared and node.id in comp.undelivered.owing
 
     def _have_dropped(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """A node has come too late: what it keeps of a computation is not wanted any more."""
@@ -230,8 +230,7 @@ class Recruiting:
         # where its client is asked how much it wants, only what is there is taken before
         index = matching_spec(comp.specs, node)
         is_asked = index is not None and comp.specs[index].asks_client
-        declared = comp.declared
-        collects = comp.closing or declared.collects or comp.id in self.held_back
+        collects = comp.closing or comp.declared.collects or comp.id in self.held_back
         collects = resumes and (collects or index is None or is_asked)
         if resumes:
             comp.takeover = comp.takeover or Takeover()
@@ -241,6 +240,7 @@ class Recruiting:
         node.uses[comp.id] = use_in(UseState.OPENING, cpus, COLLECTING if collects else '')
         node.opened_at[comp.id] = now
         comp.notice_at = min(comp.notice_at, now + NOTICE_DELAY)
+        declared = comp.declared
         message = OpenComputation(
             declared.computation,
             declared.name,

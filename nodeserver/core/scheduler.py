@@ -267,7 +267,7 @@ class SchedulerCore:
     # time
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
-        if self._fleet.nodes and now >= self._deadlines.pulse_at:
+        if now >= self._deadlines.pulse_at and self._deadlines.has_peers():
             self._losses.pulse(now)
         self._parts.watching.ask(now)
         self._fleet.discovery.relays.due(now)

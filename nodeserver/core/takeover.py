@@ -12,6 +12,7 @@ from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.jobrecord import Entry, JobRecord
 from nodeserver.core.messages import JobsDone, JobsReturned, KnownNode
 
+MOST_TOLD = 10_000_000  # jobs in one handover
 MOST_NAMES = 10  # of nodes, in one text
 Early = JobsDone | JobsReturned
 
@@ -21,7 +22,8 @@ class Handover:
     """What a node has handed over so far; it says under which ids it did at the end."""
 
     messages: list[Early] = field(default_factory=list)
-    ids: set[int] = field(default_factory=set)
+    letters: set[int] = field(default_factory=set)  # by number, of these
+    size: int = 0  # jobs in all of them
 
 
 class Takeover:
@@ -29,6 +31,7 @@ class Takeover:
 
     __slots__ = (
         '_by_address',
+        'begun_at',
         'cancelled',
         'doubts',
         'handovers',
@@ -39,7 +42,6 @@ class Takeover:
         'overrides',
         'resends',
         'settled',
-        'untold',
         'where',
     )
 
@@ -50,6 +52,7 @@ class Takeover:
         overrides: Mapping[int, str] | None = None,  # all that there are on record
     ) -> None:
         self.missing = missing  # jobs that are yet to be resubmitted
+        self.begun_at = inf  # when all jobs were told of
         self.lost_at = inf  # when nodes that have not come are given up
         # by id: nodes that have not handed over what they may have
         self.known: dict[str, KnownNode] = {}
@@ -62,7 +65,6 @@ class Takeover:
         self.is_on_record = overrides is not None  # so all others are with no node
         self.resends = False  # nodes are to send again what the client has not acknowledged
         self.settled: set[int] = set()  # ended, and the client is told so
-        self.untold: set[int] = set()  # in doubt, and the client takes them for waiting
         self.cancelled: set[int] = set()  # before they were resubmitted
         for node in nodes:
             self.know(node)
@@ -119,9 +121,12 @@ class Takeover:
         handover = self.handovers.get(node)
         if handover is None:
             return False
-        if not handover.ids.issuperset(message.ids):  # else it says nothing new
-            handover.ids.update(message.ids)
+        is_new = not isinstance(message, JobsDone) or message.letter not in handover.letters
+        if is_new and handover.size <= MOST_TOLD:  # else it says nothing that there can be
+            handover.size += len(message.ids)
             handover.messages.append(message)
+            if isinstance(message, JobsDone):
+                handover.letters.add(message.letter)
         return True
 
     # jobs
@@ -148,7 +153,6 @@ class Takeover:
         entry = self.doubts[place].pop(job)
         if not self.doubts[place]:
             del self.doubts[place]
-        self.untold.discard(job)
         return entry
 
     def close(self, nodes: Mapping[str, NodeRecord]) -> list[int]:

@@ -5,9 +5,11 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,12 @@ from dispy_nb.job import DispyJob
 from dispy_nb.options import ClusterOptions
 from dispy_nb.prepared import Prepared, prepare
 from dispy_nb.recovery import journalfile, places
-from dispy_nb.recovery.fileformat import LARGE, PART, Setting, decode, encode
+from dispy_nb.recovery.fileformat import LARGE, PART, Setting, decode, encode, packed
 from dispy_nb.recovery.journal import Journal
 from dispy_nb.recovery.journalfile import JournalPlan
 from dispy_nb.recovery.planning import keeping_of, plan_of, secret_of
-from dispy_nb.recovery.recorded import Recorded, read
+from dispy_nb.recovery.recorded import Recorded, opened, read
+from dispy_nb.recovery.tidying import tidy
 from nodeserver.core.errors import (
     DatabaseBusy,
     DatabaseDamaged,
@@ -277,13 +280,10 @@ def test_what_does_not_matter_any_more_is_forgotten(
     desk.tell(StoreEpoch(0))
     desk.journal.rewrite(RewritePlacements(COMPUTATION, ['n1'], [[3000, 3001]]))
     assert again(reread(desk)) == {3000: (b'', 'n1')}
-    connection = journalfile.open_database(
-        tmp_path / 'file', journalfile.APPLICATION_ID, journalfile.VERSION, journalfile.SCHEMA
-    )
-    (count,) = connection.execute(
-        'SELECT (SELECT count(*) FROM placements) + (SELECT count(*) FROM ended)'
-    ).fetchone()
-    connection.close()
+    with opened(tmp_path / 'file') as connection:
+        (count,) = connection.execute(
+            'SELECT (SELECT count(*) FROM placements) + (SELECT count(*) FROM ended)'
+        ).fetchone()
     assert count == 2
 
 
@@ -297,7 +297,7 @@ def test_jobs_of_a_scheduler_elsewhere_are_all_known_and_forgotten_in_time(
         if number % 2:
             del desk.jobs[number]
             desk.end('n1', number)
-    desk.jobs = desk.journal._jobs = {}  # type: ignore[assignment]
+    desk.jobs = desk.journal._jobs = {}
     assert again(reread(desk)) == dict.fromkeys(range(2, 101, 2), (b'', ''))
 
 
@@ -390,6 +390,39 @@ def test_what_waits_for_room_takes_bounded_memory(
     assert 'the recovery file is given up' in caplog.text
     assert desk.journal.file._rows == []
     assert len(caplog.records) == 2
+
+
+# the end of it
+
+
+def test_files_with_nothing_left_are_tidied_away_and_no_others(
+    tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    made = {}
+    for name in ('over', 'pending', 'results', 'old results', 'in use', 'given'):
+        desk = desks(None, Keeping.ALL, directories=(tmp_path,))
+        if name == 'given':
+            desk = desks(tmp_path / 'given', Keeping.ALL)
+        desk.submit(1)
+        if name != 'pending':
+            desk.end('n1', 1)
+        if name in ('over', 'given'):
+            desk.journal.file.change(lambda c: _hand_out(c))
+        if name != 'in use':
+            desk.journal.leave()
+        assert desk.journal.file.path is not None
+        made[name] = desk.journal.file.path
+    week = time.time() - 8 * 86_400
+    os.utime(made['old results'], (week, week))
+    (tmp_path / '_dispy_20200101000000').write_text('not one of ours')
+    tidy(tmp_path)
+    assert {name for name, path in made.items() if not path.exists()} == {'over', 'old results'}
+    assert (tmp_path / '_dispy_20200101000000').exists()
+
+
+def _hand_out(connection: sqlite3.Connection) -> None:
+    connection.execute('DELETE FROM outcomes')
+    connection.execute('INSERT INTO ended (ids) VALUES (?)', (packed([1]),))
 
 
 # deaths

@@ -312,6 +312,28 @@ def test_a_close_waits_for_no_client() -> None:
     assert kinds[-1] is ForgetComputation
 
 
+def test_nodes_of_a_client_that_was_forgotten_are_given_no_jobs_of_it() -> None:
+    desk = shared()
+    goes_away(desk)
+    desk.lets_time_pass(ZOMBIE_SECONDS + 1)  # the books are checked at each step
+    assert not desk.core._fleet.nodes['a'].uses
+    assert len(desk.core._dispatch._placement) == 0
+
+
+def test_clients_are_spoken_to_so_that_their_systems_say_if_they_are_gone() -> None:
+    desk = shared()
+    desk.lets_time_pass(6)
+    assert desk.sent(m.SchedulerPulse, CLIENT)
+    goes_away(desk)
+    desk.lets_time_pass(20)
+    assert not desk.sent(m.SchedulerPulse, CLIENT)
+    desk.tell(PeerLost('a', 'it was shot'))
+    desk.comes_back(BACK)
+    desk.sent(m.SchedulerPulse)
+    desk.lets_time_pass(11)
+    assert desk.sent(m.SchedulerPulse, BACK)  # also where there is no node
+
+
 def test_jobs_that_are_taken_back_when_the_client_is_back() -> None:
     desk = shared()
     desk.submit(1, 2, 3)

@@ -161,7 +161,6 @@ def test_a_node_that_does_not_come_in_time_is_lost(
     assert StopKnocking('10.0.0.1', 51348) in desk.effects
 
 
-@pytest.mark.row('B17')
 def test_reentrant_jobs_of_a_node_that_does_not_come_run_elsewhere() -> None:
     desk = TakeoverDesk({1: 'a', 2: 'b'}, reentrant=True, is_shared=True)
     desk.meets('b', '10.0.0.2')
@@ -410,7 +409,7 @@ def test_what_jobs_asked_for_still_holds() -> None:
     desk = TakeoverDesk({1: '', 2: 'a'}, resubmission=wishes)
     desk.hears(CLIENT, m.ShareData(7, 5, b'data'))
     desk.meets('a')
-    desk.holds('a', 2)
+    desk.holds('a', 2, attempt=2)
     desk.hears('a', m.ComputationReady(7))
     (run,) = desk.sent(m.RunJobs, 'a')
     assert (run.ids, run.timeouts, run.shared, run.manifests) == ([1], [9.0], [[5]], [b'f'])
@@ -420,6 +419,17 @@ def test_what_jobs_asked_for_still_holds() -> None:
     assert desk.settled() == {
         1: (JobStatus.CANCELLED, 'failed 3 times; last: node a (10.0.0.1) was lost: it was shot')
     }
+
+
+def test_an_attempt_that_failed_before_is_not_believed_again() -> None:
+    wishes = {'options': m.JobOptions(retries=2), 'failures': [1, 1]}
+    desk = TakeoverDesk({1: 'a', 2: 'a'}, resubmission=wishes)
+    desk.meets('a')
+    desk.letter('a', 4, 1, 2, attempt=1)
+    desk.letter('a', 5, 2, attempt=2)
+    desk.holds('a')
+    assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)] == [[2]]
+    assert [each.ids for each in desk.sent(m.JobsRetried)] == [[1]]  # the second one is lost
 
 
 def test_urgent_jobs_of_before_go_before_others() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import dispy_nb as dispy
 from dispy_nb import DispyJob, lifetime, shell
-from nodeserver.core.errors import ClusterClosed, NotYetSupported, PicklingFailed, UsageError
+from nodeserver.core.errors import ClusterClosed, PicklingFailed, UsageError
 from tests.features.conftest import MakeCluster
 from tests.support.programs import eventually
 
@@ -94,6 +94,7 @@ WRONG: list[tuple[str, Any, str]] = [
         [dispy.NodeAllocate('127.0.0.1', depends=[double])],
         'depends may hold files and modules',
     ),
+    ('recover_file', 5, 'recover_file must be the path of a file or None, not 5'),
     ('secret', 5, 'secret must be a string, not int'),
     ('depends', None, 'must be a list, not None$'),
     ('setup', 5, 'must be a function or None, not 5'),
@@ -136,7 +137,7 @@ def test_a_wrong_argument_is_named_at_once(name: str, value: Any, words: str) ->
 
 
 def test_every_parameter_is_among_those_tried() -> None:
-    tried = {name for name, _, _ in WRONG} | {name for name, _ in TO_COME}
+    tried = {name for name, _, _ in WRONG}
     assert tried == set(inspect.signature(dispy.JobCluster).parameters)
 
 
@@ -149,25 +150,6 @@ def test_a_wrong_secret_is_not_repeated() -> None:
     with pytest.raises(UsageError) as caught:
         dispy.JobCluster(double, ip_addr='127.0.0.1', port=0, secret='geheim')
     assert 'geheim' not in str(caught.value)
-
-
-TO_COME: list[tuple[str, Any]] = [
-    ('recover_file', 'journal'),
-]
-
-
-@pytest.mark.parametrize(('name', 'value'), TO_COME)
-def test_a_parameter_of_a_feature_to_come_says_so(name: str, value: Any) -> None:
-    threads = threading.active_count()
-    options = {'computation': double, 'ip_addr': '127.0.0.1', 'port': 0, name: value}
-    with pytest.raises(NotYetSupported, match=rf'{name}.* is not yet supported by this version'):
-        dispy.JobCluster(**options)
-    assert threading.active_count() == threads
-
-
-def test_other_features_to_come_say_so() -> None:
-    with pytest.raises(NotYetSupported, match=r'recover_jobs.* is not yet supported'):
-        dispy.recover_jobs('anything')
 
 
 # what cannot travel

@@ -17,6 +17,7 @@ import pytest
 
 import dispy_nb as dispy
 from dispy_nb import DispyJob, PortBusy
+from nodeserver.io.spool import DIRECTORY
 from tests.support.programs import (
     Program,
     at_once,
@@ -57,8 +58,8 @@ def keep(own_home: Path) -> Iterator[ExitStack]:
         yield stack
 
 
-def start(keep: ExitStack, port: int, cpus: int = 1) -> Program:
-    options = ('-i', HOST, '-p', port, '-c', cpus, '--name', 'node')
+def start(keep: ExitStack, port: int, cpus: int = 1, *more: object) -> Program:
+    options = ('-i', HOST, '-p', port, '-c', cpus, '--name', 'node', *more)
     return keep.enter_context(node_program(*options))
 
 
@@ -207,12 +208,13 @@ cluster.wait()
 
 @pytest.mark.slow
 @pytest.mark.parametrize('isolation', ['job', 'worker'])
-def test_nothing_stays_of_a_client_killed_with_ten_thousand_jobs(
-    keep: ExitStack, own_home: Path, isolation: str
+def test_only_outcomes_stay_of_a_client_killed_with_ten_thousand_jobs(
+    keep: ExitStack, own_home: Path, tmp_path: Path, isolation: str
 ) -> None:
     port, script = free_port(), own_home / 'client.py'
     script.write_text(CLIENT)
-    node = start(keep, port, cpus=2)
+    prefix = tmp_path / 'files'
+    node = start(keep, port, 2, '--dest_path_prefix', prefix)
     process = psutil.Process(node.pid)
     idle = len(process.children(recursive=True))
     sockets = len(process.net_connections('tcp'))
@@ -229,7 +231,8 @@ def test_nothing_stays_of_a_client_killed_with_ten_thousand_jobs(
     assert cluster.close()
     eventually(lambda: len(process.children(recursive=True)) == idle, SOON)
     eventually(lambda: len(process.net_connections('tcp')) == sockets, SOON)
-    eventually(lambda: not list((own_home / 'tmp').rglob('file-*')), SOON)
+    eventually(lambda: not list(prefix.rglob('file-*')), SOON)
+    assert [each.name for each in prefix.iterdir() if each.is_dir()] == [DIRECTORY]  # outcomes
     assert process.memory_info().rss < before + (20 << 20)
     sockets_left = [path for path in (own_home / 'run').rglob('*') if path.is_socket()]
     assert len(sockets_left) == 1  # the node's own

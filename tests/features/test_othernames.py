@@ -10,7 +10,7 @@ import pytest
 
 import dispy_nb as dispy
 from dispy_nb import config, othernames
-from nodeserver.core.errors import NotYetSupported, UnknownParameter, UsageError
+from nodeserver.core.errors import UnknownParameter, UsageError
 from tests.features.conftest import MakeCluster, Pair
 from tests.support.programs import client_program, eventually, free_port, node_program
 
@@ -114,8 +114,11 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({'scheduler_node': 'x'}, UsageError, 'scheduler_node is of SharedJobCluster'),
     ({'exclusive': True}, UsageError, 'exclusive is of SharedJobCluster'),
     ({'ext_host': 4}, UsageError, 'ext_ip_addr must be a string or a list of strings, not 4'),
-    ({'fault_recover': True}, NotYetSupported, 'fault_recover=True'),
-    ({'fault_recover': 'journal'}, NotYetSupported, "recover_file='journal'"),
+    (
+        {'fault_recover': 'a', 'recover_file': 'b'},
+        UsageError,
+        'fault_recover and recover_file both',
+    ),
 ]
 
 

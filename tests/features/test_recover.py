@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import dispy_nb as dispy
@@ -82,24 +83,24 @@ def source(here: Path, gate: Path, port: int, nodes: Any, **more: Any) -> str:
     return SCRIPT.format(cwd=str(here), gate=str(gate), port=port, nodes=list(nodes), **words)
 
 
-def killed(text: str, gate: Path, *running: int) -> None:
-    """Run a program until these of its jobs run, and kill it."""
+def killed(text: str, gate: Path, running: int = 2) -> None:
+    """Run a program until so many of its jobs run, and kill it."""
     with program(sys.executable, '-c', text, ready='ready') as victim:
-        await_begun(gate, *running)
+        await_begun(gate, running)
         victim.kill()
         victim.wait()
 
 
-def await_begun(gate: Path, *jobs: int) -> None:
-    """Wait until these jobs run."""
-    eventually(lambda: all(Path(f'{gate}.{job}').exists() for job in jobs), LIMIT)
+def await_begun(gate: Path, running: int = 2) -> None:
+    """Wait until so many jobs wait for the gate, beside the two that do not."""
+    eventually(lambda: len([*gate.parent.glob(f'{gate.name}.*')]) >= 2 + running, LIMIT)
 
 
-def check(jobs: list[DispyJob], *least: int) -> None:
-    """See that these jobs and no job twice have come; nodes may have had some more in store."""
+def check(jobs: list[DispyJob], least: int = 2) -> None:
+    """See that so many jobs or more have come, no job twice, with what they should have."""
     ids = [job.id for job in jobs]
-    assert {f'square of {x}' for x in least} <= {*ids} <= {f'square of {x}' for x in range(2, 6)}
-    assert len({*ids}) == len(ids)
+    assert {*ids} <= {f'square of {x}' for x in range(2, 6)}
+    assert len({*ids}) == len(ids) >= least
     for job in jobs:
         x = int(job.id.removeprefix('square of '))
         assert job.stdout == f'job {x}\n'
@@ -111,23 +112,24 @@ def check(jobs: list[DispyJob], *least: int) -> None:
             assert (job.status, job.result) == (DispyJob.Finished, x * x)
 
 
-def answers(pair_or_node: Any, address: str, port: int) -> bool:
+def answers(address: str, port: int, **more: Any) -> bool:
     """Whether a node serves another program now."""
-    options = {'nodes': [address], 'ip_addr': '127.0.0.1', 'port': 0, 'node_port': port}
+    options = {'nodes': [address], 'ip_addr': '127.0.0.1', 'port': 0, 'node_port': port, **more}
     with dispy.JobCluster(abs, **options) as cluster:
-        return cluster.submit(-5)() == 5
+        return bool(cluster.submit(-5)() == 5)
 
 
 @pytest.mark.row('I05', 'I08', 'I11')
+@pytest.mark.slow
 def test_the_jobs_of_a_killed_program_are_returned_once_and_its_nodes_are_free_again(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
     pair = their_key
-    killed(source(here, gate, pair.port, pair.addresses), gate, 2, 3)
+    killed(source(here, gate, pair.port, pair.addresses), gate)
     assert (here / 'file').exists()
     gate.touch()
     jobs = dispy.recover_jobs('file')
-    check(jobs, 2, 3)
+    check(jobs)
     assert {job.ip_addr for job in jobs} == {*pair.addresses}
     for job in jobs:
         assert job.submit_time
@@ -138,31 +140,33 @@ def test_the_jobs_of_a_killed_program_are_returned_once_and_its_nodes_are_free_a
     with pytest.raises(UsageError, match='there is no recovery file'):
         dispy.recover_jobs('file')
     for address in pair.addresses:
-        assert answers(pair, address, pair.port)
+        assert answers(address, pair.port)
 
 
 @pytest.mark.row('I01', 'I06', 'I07')
+@pytest.mark.slow
 def test_with_a_timeout_the_others_go_on_until_they_are_terminated(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
     pair = their_key
-    killed(source(here, gate, pair.port, pair.addresses, options={'recover_file': 'sub'}), gate, 2)
+    killed(source(here, gate, pair.port, pair.addresses, options={'recover_file': 'sub'}), gate)
     assert (here / 'sub').stat().st_mode & 0o777 == 0o600
-    await_begun(gate, 2, 3)
+    await_begun(gate)
     assert dispy.recover_jobs('sub', timeout=1) == []  # both run still
     jobs = dispy.recover_jobs(str(here / 'sub'), timeout=1, terminate_pending=True)
-    assert {'square of 2', 'square of 3'} <= {job.id for job in jobs}
+    assert len(jobs) >= 2
     assert {(job.status, job.exception) for job in jobs} == {(DispyJob.Cancelled, 'Cancelled')}
     assert not any(here.iterdir())
 
 
 @pytest.mark.row('I12', 'I13')
+@pytest.mark.slow
 def test_the_older_form_does_not_wait_for_running_jobs(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
     pair = their_key
     text = source(here, gate, pair.port, pair.addresses, options={'fault_recover': True})
-    killed(text, gate, 2, 3)
+    killed(text, gate)
     (path,) = [path for path in here.iterdir() if not path.name.endswith('-wal')]
     assert path.name.startswith('_dispy_fault_recover_')
     jobs = dispy.fault_recover_jobs(str(path), None, '', 51348, None, None)
@@ -177,23 +181,27 @@ def test_the_older_form_does_not_wait_for_running_jobs(
 
     eventually(fetched, LIMIT)
     ended = [job for job in collected if job.status != DispyJob.Running]
-    check(ended, 2, 3)
+    check(ended)
 
 
 @pytest.mark.row('I10')
+@pytest.mark.slow
 def test_a_program_that_runs_is_not_disturbed(their_key: Pair, gate: Path, here: Path) -> None:
     pair = their_key
     then = (
-        "print('going on', flush=True); print('got', [job() for job in jobs if job is not jobs[3]])"
+        "print('going on', flush=True);"
+        "print('got', [job() for job in jobs if job is not jobs[3]]);"
+        'sys.exit()'
     )
     text = source(here, gate, pair.port, pair.addresses, then=then)
     with program(sys.executable, '-c', text, ready='going on') as running:
-        await_begun(gate, 2, 3)
+        await_begun(gate)
         for recover in (dispy.recover_jobs, dispy.fault_recover_jobs):
             with pytest.raises(DatabaseBusy, match='its program runs still'):
                 recover('file')
         gate.touch()
-        assert 'got [0, 1, 4, 16, 25]' in running.wait_for_log('ready', LIMIT)
+        assert running.wait(LIMIT) == 0, running.log()
+        assert 'got [0, 1, 4, 16, 25]' in running.output()
 
 
 CLEAN = """
@@ -214,6 +222,7 @@ print(*os.listdir('.'))
 
 
 @pytest.mark.row('I02', 'C22')
+@pytest.mark.slow
 def test_a_clean_end_leaves_no_file(their_key: Pair, here: Path) -> None:
     address, port = their_key.addresses[0], their_key.port
     text = CLEAN.format(cwd=str(here), address=address, port=port)
@@ -237,16 +246,17 @@ print(json.dumps([(job.id, job.result) for job in jobs]), flush=True)
 """
 
 
-@pytest.mark.row('I11', 'B07')
+@pytest.mark.row('I11')
+@pytest.mark.slow
 def test_a_recovery_that_is_killed_loses_nothing_and_two_at_once_do_not_meet(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
     pair = their_key
-    killed(source(here, gate, pair.port, pair.addresses), gate, 2, 3)
+    killed(source(here, gate, pair.port, pair.addresses), gate)
     text = RECOVERER.format(cwd=str(here))
     for _ in range(3):
         with program(sys.executable, '-c', text, ready='ready') as recovering:
-            eventually(lambda: _is_locked(here / 'file'), LIMIT)
+            eventually(lambda: has_taken(recovering.pid, here / 'file'), LIMIT)
             with pytest.raises(DatabaseBusy, match='another one recovers its jobs'):
                 dispy.recover_jobs('file')
             recovering.kill()
@@ -254,17 +264,16 @@ def test_a_recovery_that_is_killed_loses_nothing_and_two_at_once_do_not_meet(
     gate.touch()
     with program(sys.executable, '-c', text) as last:
         assert last.wait(LIMIT) == 0, last.log()
-    returned = dict(json.loads(last.output().splitlines()[-1]))
-    assert (returned['square of 2'], returned['square of 3']) == (4, None)
+    returned = json.loads(last.output().splitlines()[-1])
+    assert len(dict(returned)) == len(returned) >= 2
     assert not any(here.iterdir())
 
 
-def _is_locked(path: Path) -> bool:
-    try:
-        dispy.recover_jobs(path, timeout=0)
-    except DatabaseBusy:
-        return True
-    return False
+def has_taken(pid: int, path: Path) -> bool:
+    """Whether a program has read the file, and has it open once more to go on with it."""
+    process = psutil.Process(pid)
+    begun = any('ZMQbg' in each.read_text() for each in Path(f'/proc/{pid}/task').glob('*/comm'))
+    return begun and str(path) in {file.path for file in process.open_files()}
 
 
 @contextmanager
@@ -284,48 +293,42 @@ def nodes(*options: object, count: int = 2) -> Iterator[tuple[int, list[Program]
 
 
 @pytest.mark.row('I09')
-def test_a_secret_that_the_program_gave_is_not_needed_again(gate: Path, here: Path) -> None:
+@pytest.mark.leaves('files')  # of the node that is killed
+@pytest.mark.slow
+def test_the_secret_is_not_needed_again_and_jobs_of_a_node_that_is_gone_stay_for_a_later_try(
+    gate: Path, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     phrase = 'a passphrase of several words'
     secret = here.parent / 'secret'
     secret.touch(0o600)
     secret.write_text(phrase)
-    with nodes('--secret_file', secret, count=1) as (port, _):
-        options = {'recover_file': 'file', 'secret': phrase}
-        killed(source(here, gate, port, ['127.0.7.1'], options=options), gate, 2)
-        assert phrase.encode() not in (here / 'file').read_bytes()
-        gate.touch()
-        check(dispy.recover_jobs('file'), 2)
-
-
-@pytest.mark.row('I05')
-def test_jobs_of_a_node_that_is_gone_stay_for_a_later_try(
-    gate: Path, here: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with nodes() as (port, (_, second)):
-        options = {'recover_file': 'file', 'pulse_interval': 1}
+    with nodes('--secret_file', secret) as (port, (_, second)):
+        options = {'recover_file': 'file', 'pulse_interval': 1, 'secret': phrase}
         addresses = ['127.0.7.1', '127.0.7.2']
-        killed(source(here, gate, port, addresses, options=options), gate, 2, 3)
+        killed(source(here, gate, port, addresses, options=options), gate)
+        assert phrase.encode() not in (here / 'file').read_bytes()
         gate.touch()
         second.kill()
         second.wait()
         jobs = dispy.recover_jobs('file')
         assert {job.ip_addr for job in jobs} == {'127.0.7.1'}
-        check(jobs)
+        check(jobs, 1)
         assert 'not recovered: node' in caplog.text
         assert '127.0.7.2' in caplog.text
         assert 'stays for a later try' in caplog.text
+        assert answers('127.0.7.1', port, secret=phrase)
+        assert dispy.recover_jobs('file', timeout=0.2) == []
         assert (here / 'file').exists()
-        assert answers(None, '127.0.7.1', port)
-        assert dispy.recover_jobs('file', timeout=0.5) == []
 
 
 @pytest.mark.row('V15')
+@pytest.mark.slow
 def test_a_named_cluster_of_a_killed_script_is_given_back_whole(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
     pair = their_key
     options = {'name': 'squares'}
-    killed(source(here, gate, pair.port, pair.addresses, options=options), gate, 2, 3)
+    killed(source(here, gate, pair.port, pair.addresses, options=options), gate)
     gate.touch()
     called: list[Any] = []
     with pytest.raises(

@@ -153,3 +153,22 @@ def test_a_scheduler_that_is_killed_again_and_again_loses_and_repeats_nothing(
         assert starts(own_home) == Counter(dict.fromkeys(range(120), 1))
         cluster.close()
     assert list(place.state.iterdir()) == []
+
+
+def test_a_state_that_others_can_read_is_refused_and_a_cleaned_one_is_gone(own_home: Path) -> None:
+    place = Place(own_home)
+    file = place.state / 'state.sqlite'
+    place.state.mkdir(mode=0o700)
+    file.write_text('torn')
+    file.chmod(0o644)
+    command = (sys.executable, '-m', 'nodeserver.cli.dispyscheduler', '-i', '127.0.0.1', '-p', '0')
+    ports = ('--scheduler_port', '0', '--dest_path_prefix', place.state)
+    with program(*command, *ports) as refused:
+        assert refused.wait() == 78
+        assert f'chmod 600 {file}' in refused.errors()
+        assert len(refused.errors().splitlines()) == 1
+    file.chmod(0o600)
+    with program(*command, *ports, ready='serving') as running:
+        assert 'state.sqlite.unusable-1' in running.errors()
+    with program(*command, *ports, '--clean', ready='serving'):
+        assert [each.name for each in place.state.glob('*.unusable*')] == []

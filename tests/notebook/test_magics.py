@@ -146,8 +146,8 @@ def test_wrong_lines_are_answered_in_one_line(cells: Cells, line: str, said: str
             'UsageError: scheduler_port is of SharedJobCluster',
         ),
         ('cluster c double --shared --pulse-interval 5', 'UnknownParameter: pulse_interval is no '),
-        ('recover file', 'NotYetSupported: %dispy recover is not yet supported by this version; '),
-        ('attach', 'NotYetSupported: %dispy attach is not yet supported'),
+        ('recover nothing', 'UsageError: there is no recovery file '),
+        ('attach', 'UsageError: there is no cluster to attach to'),
         ('doctor bigbox:x', "UsageError: 'bigbox:x' is not HOST, HOST:PORT or [ADDRESS]:PORT"),
     ],
 )

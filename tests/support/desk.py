@@ -54,12 +54,13 @@ class Desk:
     def sent(self, kind: type[Any], peer: str | None = None) -> list[Any]:
         """Messages of a kind since the last look, which are then forgotten."""
         found = [
-            e.message
+            e
             for e in self.effects
             if isinstance(e, Send) and isinstance(e.message, kind) and peer in (None, e.peer)
         ]
-        self.effects = [e for e in self.effects if getattr(e, 'message', None) not in found]
-        return found
+        gone = {id(e) for e in found}
+        self.effects = [e for e in self.effects if id(e) not in gone]
+        return [e.message for e in found]
 
     def waits(self, seconds: float) -> None:
         """Time goes by, and the core is woken."""

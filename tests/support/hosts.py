@@ -106,6 +106,10 @@ class LoopProgram:
         if self._effects_left < 0:
             self._effects_left, self._killed = effects, killed
 
+    def live_on(self) -> None:
+        """Be killed no more."""
+        self._effects_left = -1
+
     def post(self, core: Core, event: seen.Event) -> None:
         """Have a core told of something in this turn or the next."""
         self._inbox.append((core, event))
@@ -239,6 +243,7 @@ class NodeProgram(LoopProgram):
             do.Disconnect: lambda e: self._disconnect(e.peer),
             do.Report: lambda e: None,
             do.MeasureAvailability: lambda e: self._tell_figures(),
+            do.ReadOutput: lambda e: None,
             do.Stop: self._stop,
         }
         performers |= self.processes.performers() | self.files.performers()

@@ -272,6 +272,12 @@ class Network:
             elif connection.listener.program is program:
                 connection.close_at_listener()
 
+    def forget_dialer(self, program: Program) -> None:
+        """Have those who listen find out that a program is gone whose good-bye was lost."""
+        for connection in self._connections:
+            if connection.dialer.program is program and connection.listener_up:
+                self.agenda.later(self._delay(), None, connection.drop_at_listener)
+
     def reset(self, end: End) -> None:
         """Break every connection of a machine; what is under way is lost."""
         for connection in self._of(end):

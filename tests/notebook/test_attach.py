@@ -1,0 +1,80 @@
+"""A kernel is killed, and another one goes on with its cluster (V15)."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.notebook.kernel import Kernel, only_display, running_kernel
+from tests.support.programs import eventually, free_port, node_program
+
+ADDRESS = '127.0.8.1'
+MAKE = """
+import os, time
+import dispy_nb
+%load_ext dispy_nb
+gate = {gate!r}
+
+def work(x):
+    print('job', x)
+    open(f'{{gate}}.{{x}}', 'a').write('once ')
+    while x > 1 and not os.path.exists(gate):
+        time.sleep(0.01)
+    return x * x
+
+cluster = dispy_nb.JobCluster(work, nodes=[{address!r}], ip_addr='127.0.0.1', port=0,
+                              node_port={port}, depends=[os, time])
+"""
+
+
+@pytest.fixture
+def node(own_home: Path) -> Iterator[int]:
+    """Run a node of one cpu; its port."""
+    port = free_port()
+    with node_program('-i', ADDRESS, '-p', port, '-c', 1, '--name', 'alpha'):
+        yield port
+
+
+def printed(kernel: Kernel, source: str) -> str:
+    """Run a cell and answer what it has printed."""
+    cell = kernel.run(source)
+    return kernel.text_of.get(cell, '').strip()
+
+
+@pytest.mark.row('V15', 'V05')
+@pytest.mark.slow
+def test_a_killed_kernels_jobs_results_output_and_widget_are_back_in_the_next_one(
+    loop_of_the_jupyter_client: None, own_home: Path, node: int
+) -> None:
+    gate = own_home / 'gate'
+    with running_kernel() as kernel:
+        kernel.run(MAKE.format(gate=str(gate), address=ADDRESS, port=node))
+        kernel.run('large = cluster.share(bytes(300_000))')
+        kernel.run('jobs = [cluster.submit(x) for x in range(6)]\nfor job in jobs[:2]: job()')
+        kernel.run("for job in jobs: job.id = f'square {job._arguments}'\ntime.sleep(0.3)")
+        eventually((own_home / 'gate.2').exists)
+        os.kill(int(printed(kernel, 'print(os.getpid())')), signal.SIGKILL)
+    gate_was_shut = not gate.exists()
+    with running_kernel() as kernel:
+        kernel.run('import dispy_nb\n%load_ext dispy_nb')
+        assert printed(kernel, 'print(len(dispy_nb.closing.open_clusters()))') == '0'
+        kernel.run('cluster = %dispy attach\ncluster')
+        assert gate_was_shut
+        figures = printed(kernel, 's = cluster.snapshot(); print(s.name, s.submitted, s.finished)')
+        assert figures == 'work 6 2'
+        assert printed(kernel, 'print(cluster.attached_jobs[1].result)') == '1'
+        assert printed(kernel, "print(cluster.attached_jobs[1].stdout, end='')") == 'job 1'
+        gate.touch()
+        results = 'print(cluster.wait(20), [job.result for job in cluster.attached_jobs])'
+        assert printed(kernel, results) == 'True [0, 1, 4, 9, 16, 25]'
+        assert printed(kernel, 'print(cluster.submit(9)())') == '81'
+        kernel.hear_until(lambda: '7 finished' in only_display(kernel)['text/plain'])
+        kernel.run('cluster.close()')
+        assert kernel.text['stderr'] == ''
+        kernel.start('%dispy attach')
+        kernel.hear_until(lambda: not kernel.running)
+        assert 'there is no cluster to attach to' in kernel.errors.pop()
+    for x in range(6):  # each ran once
+        assert (own_home / f'gate.{x}').read_text() == 'once '
