@@ -396,4 +396,5 @@ class ClusterCore:
         """Nothing of it is left anywhere: nodes keep no letters for which we could thank them."""
         self._out += self._letters.stored()
         self._letters.take(self._declared.computation)
+        self._cancelled.clear()  # of those that were cancelled while the scheduler was away
         self._out.append(SayClosed())

@@ -14,6 +14,8 @@ def after_failures(attempts: int, last: str) -> str:
 
 def split(comp: Computation, done: JobsDone) -> tuple[JobsDone, JobsRetried | None]:
     """Queue the failed jobs of a letter that have retries left; the letter without them."""
+    if comp.declared.collects:
+        return done, None  # nothing is to be run again
     columns = zip(done.ids, done.statuses, strict=True)
     again = [s == JobStatus.TERMINATED and _has_retry(comp.jobs[job]) for job, s in columns]
     if not any(again):
@@ -32,9 +34,10 @@ def sort_lost(
 
     A reentrant job may be run again as often as it takes: that uses none of its retries.
     """
-    if comp.declared.reentrant:
+    collects = comp.declared.collects  # so nothing is to be run again
+    if comp.declared.reentrant and not collects:
         return ids, {}
-    again = [job for job in ids if _has_retry(comp.jobs[job])]
+    again = [job for job in ids if not collects and _has_retry(comp.jobs[job])]
     _use_retry(comp, again)
     ended: dict[str, list[int]] = {}
     left = set(ids).difference(again)

@@ -323,6 +323,15 @@ def test_who_collects_has_nothing_run_again() -> None:
     assert not desk.sent(m.RunJobs)
 
 
+def test_a_failure_is_final_for_who_collects() -> None:
+    wishes = {'options': m.JobOptions(retries=3)}
+    desk = TakeoverDesk({1: 'a'}, collects=True, resubmission=wishes)
+    desk.meets('a')
+    desk.hears('a', m.JobsDone(7, 'a', 4, [1], [1], [JobStatus.TERMINATED], [b''], ['x'], [1.0]))
+    desk.holds('a')
+    assert [each.statuses for each in desk.sent(m.JobsDone, CLIENT)] == [[JobStatus.TERMINATED]]
+
+
 def test_a_job_whose_arguments_are_gone_can_be_fetched_but_not_run() -> None:
     gone = {'payloads': [b''] * 3}
     desk = TakeoverDesk({1: '', 2: 'a', 3: 'a'}, resubmission=gone)

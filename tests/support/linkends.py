@@ -18,7 +18,7 @@ from nodeserver.core.events import (
     PeerRefusedUs,
 )
 from nodeserver.core.messages import Message
-from nodeserver.core.values import SCHEDULER_ROLE
+from nodeserver.core.values import CLIENT_ROLE, SCHEDULER_ROLE
 from nodeserver.io.dialer import OTHER_WAY_ROUND
 from nodeserver.io.linkoptions import LinkOptions
 from nodeserver.wire.codec import Frame
@@ -89,6 +89,7 @@ class SimulatedDialer:
         self.peer, self.place = peer, place
         self._gone, self._met = gone, met
         self.session = around.session()
+        self.is_pulsed = around.us[1] != CLIENT_ROLE
         self._connection: Connection | None = None
         self._is_closed = False
         self._told_refusal = False

@@ -56,6 +56,7 @@ class Dialling(Protocol):
 
     program: Program
     end: End
+    is_pulsed: bool  # both sides send pulses, which tell what was lost on the way
 
     def connected(self, connection: 'Connection') -> None: ...
 
@@ -186,7 +187,8 @@ class Network:
         """
         faults, chance = self.faults, self._random.random
         is_greeting = frames[0][0] in _GREETINGS
-        if not is_greeting and faults.lose_chance and chance() < faults.lose_chance:
+        loses = faults.lose_chance and connection.dialer.is_pulsed
+        if not is_greeting and loses and chance() < faults.lose_chance:
             return
         receiver = (connection.dialer if direction else connection.listener).program
         parcel = connection, direction, receiver, connection.arrive, (direction, frames)

@@ -129,6 +129,7 @@ class Witness:
         self.settled_count = 0
         self.starts = 0
         self.forgotten: set[int] = set()  # computations whose programs were killed
+        self.away: set[int] = set()  # computations whose programs were so for a while
         self.statuses: Counter[JobStatus] = Counter()
         self._stories: dict[tuple[int, int], _Story] = {}
         self._pending: Counter[tuple[int, bool]] = Counter()  # by computation and pinned or not
@@ -173,6 +174,7 @@ class Witness:
         What was shown to the program of before may have been more than it could put on record.
         """
         self.forgotten.discard(computation)
+        self.away.add(computation)
         for job, number in ended.items():
             story = self._stories[computation, job]
             if story.status is not JobStatus(number):
@@ -189,6 +191,7 @@ class Witness:
 
     def lost_sight(self, computation: int) -> None:
         """Its program was away for a while: provisional results are not kept for it."""
+        self.away.add(computation)
         for (number, _), story in self._stories.items():
             if number == computation:
                 story.is_resumed = True

@@ -309,7 +309,9 @@ class World:
         before = cluster.program
         office = before.office if isinstance(before, SharedProgram) else None
         is_all = cluster.journal.keeping == Keeping.ALL
-        return self.add_program(office).take_over(cluster, collects or not is_all)
+        # a shared scheduler goes on with what it knows, whatever its new client wants
+        collects = (collects or not is_all) and office is None
+        return self.add_program(office).take_over(cluster, collects)
 
     def _cluster_closed(self, cluster: Cluster) -> None:
         """Nobody will fetch what nodes keep that could not be told."""
@@ -476,6 +478,9 @@ class World:
             if left and not self._pending_of(program, True):
                 broken(Promise.NOTHING_KEPT, f'{program.name} keeps of files: {left}')
         excused = [n for node in nodes for n in node.excused] if not others else []
+        if seat is not None and self.witness.away & seat.computations():
+            # what its client has dropped while it was away goes with the cluster
+            excused += ['._fleet.computations.data', '._fleet.computations.undelivered']
         for name, thing in things:
             left = {
                 where: count
