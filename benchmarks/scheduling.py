@@ -78,14 +78,17 @@ class Cost:
 class Simulation:
     """A scheduler core with clients and nodes that answer at once."""
 
-    def __init__(self, nodes: int, jobs: int) -> None:
+    def __init__(
+        self, nodes: int, jobs: int, computations: int = COMPUTATIONS, is_shared: bool = False
+    ) -> None:
         self.cost = Cost(nodes, jobs, max(jobs, LEAST_JOBS))
-        self._core = SchedulerCore()
+        self._count = computations
+        self._core = SchedulerCore(is_shared=is_shared)
         self._now = 1.0
         self._at_work: deque[Letter] = deque()
         self._letter = 0
-        self._done: list[int] = [0] * (COMPUTATIONS + 1)
-        for computation in range(1, COMPUTATIONS + 1):
+        self._done: list[int] = [0] * (self._count + 1)
+        for computation in range(1, self._count + 1):
             self._hear(f'client {computation}', declaration(computation))
         for number in range(nodes):
             self._join(f'node {number}', f'10.{number >> 8}.{number & 255}.1')
@@ -114,16 +117,16 @@ class Simulation:
     def run(self) -> Cost:
         """Queue jobs, and answer as nodes do until the last one is done."""
         order = random.Random(1)
-        share = self.cost.queued // COMPUTATIONS
-        for first in range(0, self.cost.jobs // COMPUTATIONS, share):
+        share = self.cost.queued // self._count
+        for first in range(0, self.cost.jobs // self._count, share):
             self._submit(first, first + share)
             self._allocate()
             while self._at_work:
                 self._now += 0.001
                 self._end_some(order)
                 self._allocate()
-        share = self.cost.jobs // COMPUTATIONS
-        if self._done[1:] != [share] * COMPUTATIONS:
+        share = self.cost.jobs // self._count
+        if self._done[1:] != [share] * self._count:
             raise AssertionError(f'not every job ended once: {self._done[1:]}, not {share} each')
         self._core.check()
         return self.cost
@@ -131,7 +134,7 @@ class Simulation:
     def _submit(self, first: int, end: int) -> None:
         """Queue jobs with these ids, of each computation."""
         for at in range(first, end, SUBMITTED_AT_ONCE):
-            for computation in range(1, COMPUTATIONS + 1):
+            for computation in range(1, self._count + 1):
                 ids = list(range(at, min(at + SUBMITTED_AT_ONCE, end)))
                 submitted = SubmitJobs(computation, '', ids, [b'x' * 20] * len(ids))
                 event = MessageArrived(f'client {computation}', submitted)

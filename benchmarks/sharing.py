@@ -2,21 +2,22 @@
 
     python -m benchmarks.sharing [--quick]
 
-The core is the real one.  Its nodes are simulated, in a time of their own: each runs so many jobs
+The core is the real one, with `is_shared`.  Its nodes are simulated, in a time of their own: each runs so many jobs
 at once as it has cpus, and chooses the next one as real nodes do (`core/turns.py`).  A client's
 cpu time is compared with what is fair: at each moment all cpus, but for those of clients that have
 no more jobs to give out, in equal parts.
 """
 
+import argparse
 import heapq
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import process_time
 from typing import Any, cast
 
-from benchmarks.scheduling import declaration
+from benchmarks.scheduling import Simulation, declaration
 from nodeserver.core.effects import Effect, Send
 from nodeserver.core.events import DeadlinePassed, MessageArrived, NodeFound, PeerConnected
 from nodeserver.core.messages import (
@@ -284,3 +285,114 @@ def _declared(computation: int, load: Load) -> DeclareComputation:
     needs = replace(one.resources, cpus=load.cpus)
     specs = [replace(one.specs[0], pattern=pattern) for pattern in load.nodes]
     return replace(one, resources=needs, specs=specs)
+
+
+# what is measured
+
+
+def _many(clients: int, jobs: int, shortest: float, longest: float) -> list[Load]:
+    """Clients whose jobs are of lengths between these, as evenly as their logarithms."""
+    steps = [(longest / shortest) ** (n / max(1, clients - 1)) for n in range(clients)]
+    return [Load(jobs, shortest * step, spread=0.5) for step in steps]
+
+
+MIXES: Mapping[str, tuple[list[int], list[Load], float]] = {
+    '1,000 nodes, 100 clients with 1,000 jobs each of 1 to 20 s': (
+        [8] * 1000,
+        _many(100, 1000, 1.0, 20.0),
+        12.0,
+    ),
+    '100 nodes, 100 clients, jobs of 0.05 to 20 s': ([8] * 100, _many(100, 2000, 0.05, 20), 8.0),
+    '10 nodes, 2 clients, jobs of 5 ms and 5 s': (
+        [8] * 10,
+        [Load(300_000, 0.005, spread=0.5), Load(1000, 5.0, spread=0.5)],
+        15.0,
+    ),
+    '10 nodes, 3 clusters of one client beside 1 of another, 50 ms': (
+        [8] * 10,
+        [Load(60_000, 0.05, computations=3), Load(60_000, 0.05)],
+        15.0,
+    ),
+    '10 nodes, jobs on 4 cpus beside jobs on 1, 1 s': (
+        [8] * 10,
+        [Load(6000, 1.0, cpus=4, spread=0.5), Load(6000, 1.0, spread=0.5)],
+        30.0,
+    ),
+    '1 cpu, 3 clients, jobs of 0.3, 1 and 10 s': (
+        [1],
+        [Load(9000, 0.3), Load(9000, 1.0), Load(900, 10.0)],
+        300.0,
+    ),
+}
+QUICK_MIXES = ('10 nodes, 2 clients, jobs of 5 ms and 5 s',)
+
+
+def shares(names: Sequence[str]) -> Iterator[str]:
+    """How near to its fair part each client comes, as lines of a Markdown table."""
+    yield '### sharing: cpu time of clients, as parts of what is fair'
+    yield ''
+    yield 'While they have jobs waiting; at least 0.95 and at most 1.05 are asked for.'
+    yield ''
+    yield '| | simulated s | jobs ended | least | most | cpus in use |'
+    yield '| --- | --- | --- | --- | --- | --- |'
+    for name in names:
+        nodes, loads, seconds = MIXES[name]
+        hall = Hall(nodes, loads)
+        hall.run(seconds)
+        hall.core.check()
+        parts = [client.share for client in hall.clients]
+        used = sum(client.used for client in hall.clients) / (hall.cpus * seconds)
+        yield (
+            f'| {name} | {seconds:g} | {hall.jobs:,} | {min(parts):.3f} | {max(parts):.3f} '
+            f'| {used:.3f} |'
+        )
+    yield ''
+
+
+def newcomer(jobs: int) -> Iterator[str]:
+    """How soon ten jobs begin beside a million."""
+    hall = Hall([8] * 10, [Load(jobs, 0.05, spread=0.5), Load(10, 0.05, begins=2.0)])
+    hall.run(4.0)
+    ten = hall.clients[1]
+    waited = (ten.first_at - 3.0) * 1000
+    yield f'Ten jobs beside {jobs:,} of 50 ms: the first one begins after {waited:.0f} ms,'
+    yield f'and {ten.done} of 10 have ended 2 s after they were submitted.'
+    yield ''
+
+
+def costs(sizes: Sequence[tuple[int, int]], jobs: int) -> Iterator[str]:
+    """What a job costs the core, by nodes and clients, as lines of a Markdown table."""
+    yield f'### sharing: the core alone, {jobs:,} queued jobs of 50 ms, nodes of 8 cpus'
+    yield ''
+    yield 'Microseconds per job, with one program and its clusters, and with as many clients.'
+    yield ''
+    yield '| nodes | clusters | of one program | of as many clients |'
+    yield '| --- | --- | --- | --- |'
+    for nodes, clients in sizes:
+        alone, shared = (
+            Simulation(nodes, jobs, clients, is_shared).run() for is_shared in (False, True)
+        )
+        yield (
+            f'| {nodes:,} | {clients:,} | {alone.microseconds:.2f} | {shared.microseconds:.2f} |'
+        )
+    yield ''
+
+
+def main() -> None:
+    """Print the tables."""
+    words = argparse.ArgumentParser(description='Fair shares, and their cost.')
+    words.add_argument('--quick', action='store_true', help='small sizes')
+    quick = words.parse_args().quick
+    sizes = [(n, c) for n in (10, 100, 1000) for c in (2, 10, 100)]
+    parts = (
+        shares(QUICK_MIXES if quick else tuple(MIXES)),
+        newcomer(10_000 if quick else 1_000_000),
+        costs([(10, 2), (10, 10)] if quick else sizes, 10_000 if quick else 100_000),
+    )
+    for part in parts:
+        for line in part:
+            print(line, flush=True)
+
+
+if __name__ == '__main__':
+    main()

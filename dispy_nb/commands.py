@@ -7,6 +7,7 @@ from dispy_nb.certcommand import add_cert_parser
 from dispy_nb.demo import add_demo_parser
 from dispy_nb.doctorcommand import add_doctor_parser
 from dispy_nb.keycommand import add_key_parser
+from dispy_nb.statuscommand import add_status_parser
 from nodeserver.cli.console import EXIT_USAGE, run_program, set_up_logging
 from nodeserver.cli.options import OptionParser, new_parser
 
@@ -21,6 +22,7 @@ def parser() -> OptionParser:
     add_doctor_parser(subparsers)
     add_key_parser(subparsers)
     add_cert_parser(subparsers)
+    add_status_parser(subparsers)
     return parser
 
 

@@ -39,6 +39,7 @@ FLOORS = {
     'dispy_nb.demo': 5,
     'dispy_nb.doctorcommand': 5,
     'dispy_nb.keycommand': 5,
+    'dispy_nb.statuscommand': 5,
     'dispy_nb.certcommand': 5,
 }
 # Daemons stay apart from what unpickles or runs a user's function.

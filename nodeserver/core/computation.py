@@ -61,9 +61,7 @@ class Computation:
         'pinned',
         'places',
         'queue',
-        'recorded',
         'remarks',
-        'rewrite_at',
         'specs',
         'takeover',
         'talks_of_files',
@@ -109,8 +107,6 @@ class Computation:
         self.takeover: Takeover | None = None  # as long as it is not over
         self.undelivered = Undelivered()
         self.nodes: dict[str, KnownNode] = {}  # at which it was opened, as was recorded
-        self.recorded = 0  # placements, since they were written anew
-        self.rewrite_at = 0  # when there are more
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one."""

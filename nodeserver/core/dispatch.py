@@ -82,6 +82,12 @@ class Dispatch:
             node.release(comp.id, count)
             self._placement.move(node, comp)
 
+    def found(self, node: NodeRecord, comp: Computation, count: int) -> None:
+        """Jobs of a computation turn out to be with a node."""
+        if count:
+            node.take(comp.id, count)
+            self._placement.move(node, comp)
+
     def ended(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs have ended on a node: it may have some to give back now."""
         self.recalls.moved(node, comp.id)
@@ -213,10 +219,10 @@ class Dispatch:
             placed += count
             most -= count
         if placed:
-            self._found_room(comp, placed)
+            self._found_room(comp)
         return placed
 
-    def _found_room(self, comp: Computation, placed: int) -> None:
+    def _found_room(self, comp: Computation) -> None:
         comp.crowds_at = inf
 
     def _share(self, comp: Computation, node: NodeRecord) -> int:

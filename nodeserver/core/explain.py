@@ -66,6 +66,7 @@ def notice(fleet: Recruiting, comp: Computation, now: float, sharing: Sharing) -
         return '\n  '.join(explain(fleet, comp, now, sharing))
     useless = [name for name in comp.pinned_nodes() if _is_useless(fleet.named(name, comp), comp)]
     told = comp.takeover.words(now) if comp.takeover is not None else []
+    told += sharing.faults(comp)
     told += _pinned_lines(fleet, comp, useless, now) + _slow_lines(fleet, comp, now)[:MOST_NAMES]
     lines = '\n  '.join(told)
     return f'{comp.declared.name}: {lines}' if lines else ''

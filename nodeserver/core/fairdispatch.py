@@ -22,6 +22,8 @@ class FairDispatch(Dispatch):
         self._shares = SharedPlacement()
         self._usable: dict[int, tuple[int, list[NodeRecord]]] = {}
         self._changes = 0  # of what nodes are to computations
+        self._tried: dict[int, Computation] = {}  # in this turn, and found no room
+        self._impatient: dict[int, Computation] = {}  # those that have less than others for it
         return self._shares
 
     def place(self, node: NodeRecord) -> None:
@@ -38,18 +40,31 @@ class FairDispatch(Dispatch):
         """A computation is closed."""
         super().withdraw(comp)
         self._usable.pop(comp.id, None)
+        self._impatient.pop(comp.id, None)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the books do not balance."""
         super().check()
         self._shares.check_fills(self._fleet.computations)
 
+    def _allocate(self) -> None:
+        super()._allocate()
+        for comp in [*(self._impatient | self._tried).values()]:
+            is_tried = comp.id in self._tried
+            if self._order.is_behind(comp) and (is_tried or not self._order.is_alone):
+                comp.has_no_patience(self._now)  # from now on it waits
+                self._impatient[comp.id] = comp
+            else:
+                comp.crowds_at = inf
+                self._impatient.pop(comp.id, None)
+        self._tried.clear()
+
     def _is_full(self) -> bool:
         """Whether no node has room for any computation that waits, certainly."""
         if not self._shares.all_full():
             return False
         waiting = self._order.waiting.values()
-        return not any(comp.pinned or comp.has_no_patience(self._now) for comp in waiting)
+        return not any(comp.pinned or comp.crowds_at <= self._now for comp in waiting)
 
     def _room(self, comp: Computation, node: NodeRecord, rounds: int) -> int:
         return self._shares.room_for(node, comp)
@@ -92,12 +107,12 @@ class FairDispatch(Dispatch):
         Jobs that need many cpus would else never find them free at once, where others take each
         one as it becomes free: a client has its part whatever its jobs need, and not more.
         """
-        if not comp.has_no_patience(self._now) or not self._order.is_behind(comp):
+        if comp.needs_more:
+            self._tried[comp.id] = comp
+        if comp.crowds_at > self._now or not self._order.is_behind(comp):
             return None
         nodes = self._shares.least_busy_first()
         return next((node for node in nodes if self._crowds(comp, node)), None)
 
-    def _found_room(self, comp: Computation, placed: int) -> None:
-        """Who has its part can wait again."""
-        if not comp.needs_more or not self._order.is_behind(comp, placed):
-            comp.crowds_at = inf
+    def _found_room(self, comp: Computation) -> None:
+        """Patience is for those who have less than others, however often they find some room."""

@@ -62,8 +62,8 @@ class Order(Protocol):
         """How many jobs the one that was chosen may place, before another one has its turn."""
         ...
 
-    def is_behind(self, comp: Computation, placed: int = 0) -> bool:
-        """Whether the one that was chosen has less than the next one, with so many jobs more."""
+    def is_behind(self, comp: Computation) -> bool:
+        """Whether a computation's client would have no more than another one with a job more."""
         ...
 
     def put_back(self, comp: Computation, placed: int) -> bool:
@@ -116,7 +116,7 @@ class Ring:
             return 1
         return QUANTUM if self.waiting else len(comp.waiting)
 
-    def is_behind(self, comp: Computation, placed: int = 0) -> bool:
+    def is_behind(self, comp: Computation) -> bool:
         """Nobody counts here what the others have."""
         return True
 
@@ -202,6 +202,7 @@ class Shares:
         self._used = 0.0  # of the client that was served last
         # of this turn
         self.is_alone = False
+        self._most_held = 0.0  # cpus of one client
         self._heap: list[tuple[tuple[float, float, int], Client]] = []
         self._stuck: set[int] = set()  # computations that found no room
 
@@ -252,6 +253,7 @@ class Shares:
                 self._heap.append((client.rank, client))
         heapify(self._heap)
         self.is_alone = len(self._heap) == 1
+        self._most_held = max((client.held for _, client in self._heap), default=0.0)
 
     def end(self) -> None:
         """A turn ends."""
@@ -263,17 +265,16 @@ class Shares:
         heap, stuck = self._heap, self._stuck
         while heap:
             client = heap[0][1]
-            if not self.most_cpus or client.cpus < self.most_cpus:
-                for comp in client.waiting.values():
-                    if comp.id not in stuck and self._may_have(client, comp):
-                        return comp
+            for comp in client.waiting.values():
+                if comp.id not in stuck and self.may_have(client, comp):
+                    return comp
             heappop(heap)
         return None
 
-    def _may_have(self, client: Client, comp: Computation) -> bool:
+    def may_have(self, client: Client, comp: Computation) -> bool:
         """Whether one more of its jobs is within the most cpus of a client."""
-        needed = comp.declared.resources.cpus
-        return not self.most_cpus or client.cpus + needed <= self.most_cpus or not client.cpus
+        most = self.most_cpus
+        return not most or client.cpus + comp.declared.resources.cpus <= most
 
     def portion(self, comp: Computation, rounds: int) -> int:
         """So many that the client has as much as the next one, and a cpu more."""
@@ -284,16 +285,15 @@ class Shares:
             cpus = max(1.0, behind - client.held)
             jobs = max(1 if rounds == 1 else QUANTUM, cpus * rounds // needed)
         if self.most_cpus:
-            jobs = min(jobs, max(1, (self.most_cpus - client.cpus) // needed))
+            jobs = min(jobs, (self.most_cpus - client.cpus) // needed)
         return int(jobs)
 
-    def is_behind(self, comp: Computation, placed: int = 0) -> bool:
-        """Whether the one that was chosen has less than the next one, with so many jobs more."""
-        if self.is_alone:
-            return True
-        needed = comp.declared.resources.cpus
-        has = self._heap[0][1].held + (placed + 1) * needed
-        return any(has <= other.held for _, other in self._heap[1:3])
+    def is_behind(self, comp: Computation) -> bool:
+        """Whether its client, with one more job, would have no more than another that waits."""
+        owner = self._owners.get(comp.id)
+        if self.is_alone or owner is None:
+            return owner is not None
+        return owner.held + comp.declared.resources.cpus <= self._most_held
 
     def put_back(self, comp: Computation, placed: int) -> bool:
         """It has had its turn; the next one of its client's goes before it."""
@@ -306,6 +306,7 @@ class Shares:
             count = placed * comp.declared.resources.cpus
             client.cpus += count
             client.held += count / comp.pace.jobs_per_cpu()
+            self._most_held = max(self._most_held, client.held)
             self._used = max(self._used, min(client.used, LONGEST))
             heapreplace(self._heap, (client.rank, client))
             return False

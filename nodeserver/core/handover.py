@@ -7,13 +7,13 @@ What is told of a computation that resumes is complete: a job that was here and 
 has not survived.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from math import inf
 from typing import Any
 
 from nodeserver.core import levels
-from nodeserver.core.effects import Effect, Report, Send
+from nodeserver.core.effects import Effect, ReadOutput, Report, Send
 from nodeserver.core.hosted import Hosted, HostedState
 from nodeserver.core.kept import Kept, Shelf
 from nodeserver.core.messages import (
@@ -69,8 +69,10 @@ class Handovers:
         hosted.lose_holder()
         self.files.lose_holder(hosted)
 
-    def peer_lost(self, peer: str) -> None:
-        """What it has claimed is free for the next one."""
+    def peer_lost(self, peer: str, held: Iterable[Hosted]) -> None:
+        """What it had is free for the next one."""
+        for hosted in held:
+            self.lose_holder(hosted)
         for kept in self.shelf.of(peer):
             kept.is_claimed = False
 
@@ -98,13 +100,12 @@ class Handovers:
                 yield hosted
 
     def deadline(self) -> float:
-        """When an orphan has waited long enough."""
-        waiting = [
-            hosted.idle_at
-            for hosted in self.hosted.values()
-            if hosted.orphaned and hosted.state is not HostedState.CLOSING
-        ]
-        return min(waiting, default=inf) + GRACE
+        """When an orphan has waited long enough, or something was kept for too long."""
+        due = self.shelf.deadline()
+        for hosted in self.hosted.values():
+            if hosted.orphaned and hosted.state is not HostedState.CLOSING:
+                due = min(due, hosted.idle_at + GRACE)
+        return due
 
     def retire(self, hosted: Hosted, now: float) -> None:
         """Its template is about to be closed: what is to be handed over stays."""
@@ -112,7 +113,7 @@ class Handovers:
         self.shelf.retire(hosted, now)
         kept = self.shelf.get(hosted.id)
         if kept is not None and kept.outcomes and hosted.orphaned:
-            self.emit(Report(levels.WARNING, f'{kept.words}, whose program is gone'))
+            self.emit(Report(levels.WARNING, f'this node {kept.words}, whose program is gone'))
 
     def closed(self, hosted: Hosted, now: float) -> None:
         """Nothing of a computation runs any more: what ended last is kept with the rest."""
@@ -135,8 +136,7 @@ class Handovers:
         heard = self.peers.get(holder)
         if holder == peer or heard is None or (hosted is not None and hosted.orphaned):
             return None
-        alive = max(SIGN_PULSES * here.opened.pulse_interval, SIGN_SECONDS)
-        if message.yields and now - heard.heard_at < alive:
+        if message.yields and not _is_silent(heard, here.opened, now):
             return 'busy', f'it is used by a program that runs ({here.opened.owner})'
         if message.epoch <= here.opened.epoch:
             return 'busy', f'it was taken over by another program ({here.opened.owner})'
@@ -206,10 +206,11 @@ class Handovers:
             pulse_interval=message.pulse_interval,
             manifest=message.manifest,
         )
-        hosted.take_provisional(self._node_id)  # nobody would know of which jobs they are
+        hosted.forget_provisional_of_ended()  # others follow what is held
         hosted.take_letter(self._node_id)  # jobs that have ended in this turn are not held
         for letter in hosted.letters.values():
             self.emit(Send(peer, letter))
+        self.emit(ReadOutput(hosted.id))  # the former one's word for it may not come any more
 
     def _tell_jobs(
         self,
@@ -223,6 +224,12 @@ class Handovers:
             jobs = list(returned), list(returned.values())
             self.emit(Send(peer, JobsReturned(computation, *jobs, _WILL_NOT_RUN)))
         self.emit(Send(peer, JobsHeld(computation, list(held), list(held.values()), formerly)))
+
+    def may_be_gone(self, hosted: Hosted, now: float) -> bool:
+        """Whether letters are on their way to a scheduler that may be there no more."""
+        heard = self.peers.get(hosted.scheduler)
+        is_alone = heard is None or _is_silent(heard, hosted.opened, now)
+        return hosted.keeps or (is_alone and bool(hosted.letters))
 
     # what the holder says of letters
 
@@ -253,3 +260,8 @@ class Handovers:
             for number in message.letters:
                 if number in hosted.letters:
                     self.emit(Send(peer, hosted.letters[number]))
+
+
+def _is_silent(peer: Peer, opened: OpenComputation, now: float) -> bool:
+    """Whether a scheduler has given no sign of life for some time."""
+    return now - peer.heard_at >= max(SIGN_PULSES * opened.pulse_interval, SIGN_SECONDS)

@@ -12,6 +12,7 @@ from math import inf
 from nodeserver.core.effects import Effect, GiveJobs, OpenTemplate, Report, Send
 from nodeserver.core.events import TemplateNoted
 from nodeserver.core.fleetmessages import LimitCpus
+from nodeserver.core.letters import part_of
 from nodeserver.core.messages import JobsDone, JobsProvisional, NodeNotice, OpenComputation
 from nodeserver.core.nodejob import NodeJob as NodeJob
 from nodeserver.core.nodejob import Worker as Worker
@@ -23,6 +24,7 @@ from nodeserver.core.values import ONE_CPU
 _MOST_REOPENINGS = 3  # in a row, without a job that ended meanwhile
 _MOST_VAIN_WORKERS = 100  # in a row, that ended before they began a job
 _REMEMBERED_STOPS = 10_000
+_MOST_PROVISIONAL = 1000  # results, while there is no scheduler
 _FINISHED, _TERMINATED = int(JobStatus.FINISHED), int(JobStatus.TERMINATED)
 
 
@@ -168,6 +170,11 @@ class Hosted:
         self.let_go(jobs)
         self.returned.update((job.id, job.attempt) for job in jobs)
 
+    def forget_provisional_of_ended(self) -> None:
+        """Nobody wants provisional results of jobs that have ended meanwhile."""
+        held = {job.id for job in self.held_jobs()}
+        self._provisional = part_of(self._provisional, [j in held for j in self._provisional.ids])
+
     def held_jobs(self) -> list[NodeJob]:
         """All jobs that run, or wait for a cpu."""
         return [job for worker in self.workers.values() for job in worker.held] + list(self.queue)
@@ -298,9 +305,12 @@ class Hosted:
 
     def record_provisional(self, job: NodeJob, result: bytes) -> None:
         """Put a provisional result into this turn's message."""
-        self._provisional.ids.append(job.id)
-        self._provisional.attempts.append(job.attempt)
-        self._provisional.results.append(result)
+        results = self._provisional
+        results.ids.append(job.id)
+        results.attempts.append(job.attempt)
+        results.results.append(result)
+        if self.orphaned and len(results.ids) > _MOST_PROVISIONAL:  # who waits for none gets few
+            del results.ids[0], results.attempts[0], results.results[0]
 
     def take_provisional(self, node: str) -> JobsProvisional | None:
         """The provisional results of this turn, if there are any."""

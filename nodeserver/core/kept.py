@@ -8,6 +8,7 @@ Whoever shows the computation's token gets them.  They outlive the template, and
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from math import inf
 
 from nodeserver.core import levels
 from nodeserver.core.effects import Effect, Report
@@ -17,7 +18,7 @@ from nodeserver.core.nodeevents import KeptFound
 from nodeserver.core.recoveryeffects import ForgetKept, ForgetLetters, KeepComputation, KeepLetters
 
 MOST_KEPT = 1000  # computations; the oldest give way
-_ANOTHER_RUN = 'an earlier run of this node'
+MOST_SECONDS = 30 * 86400.0  # that something is kept for somebody who does not come
 
 
 class Kept:
@@ -52,8 +53,13 @@ class Kept:
     @property
     def words(self) -> str:
         """What there is to say of it."""
+        return f'keeps {self.what}'
+
+    @property
+    def what(self) -> str:
+        """What is kept, and for whom."""
         outcomes = _count(self.outcomes, 'outcome')
-        return f'keeps {outcomes} of {self.opened.name} for {self.opened.owner}'
+        return f'{outcomes} of {self.opened.name} for {self.opened.owner}'
 
 
 class Shelf:
@@ -62,6 +68,7 @@ class Shelf:
     def __init__(self, emit: Callable[[Effect], None]) -> None:
         self._emit = emit
         self._kept: dict[int, Kept] = {}  # the oldest first
+        self._expires_at = inf  # when the first of them may have been kept for too long
         # no number is given twice, however often a computation comes back: a client that has
         # a letter of that number would take the new one for it
         self.last_letter = 0
@@ -104,30 +111,51 @@ class Shelf:
         self.last_letter = max(self.last_letter, *event.letters, 0)
         self._kept[computation] = kept
         if kept.letters:
-            self._emit(Report(levels.INFO, f'{kept.words}, since {_ago(event.age)}'))
+            text = f'this node {kept.words}, first kept {_ago(event.age)}'
+            self._emit(Report(levels.INFO, text))
+        self._expires_at = min(self._expires_at, kept.since + MOST_SECONDS)
         self._tidy(computation)
-        self._bound(_ANOTHER_RUN)
+        self._bound()
 
     def _place(self, hosted: Hosted, now: float) -> Kept:
         kept = self._kept.get(hosted.id)
         if kept is None:
             kept = self._kept[hosted.id] = Kept(hosted.opened, hosted.scheduler, now)
             kept.formerly = hosted.formerly
-            self._bound(hosted.opened.name)
+            self._expires_at = min(self._expires_at, now + MOST_SECONDS)
+            self._bound()
         kept.holder, kept.is_claimed = hosted.scheduler, not hosted.orphaned
         return kept
 
-    def _bound(self, latest: str) -> None:
+    def _bound(self) -> None:
         """Let the oldest go where there are too many."""
         if len(self._kept) > MOST_KEPT:
             oldest = next(iter(self._kept))
-            kept = self._kept[oldest]
-            text = (
-                f'{kept.outcomes} outcomes of {kept.opened.name} ({kept.opened.owner}) are '
-                f'dropped, to have room for those of {latest}: {MOST_KEPT} computations are kept'
-            )
-            self._emit(Report(levels.WARNING, text))
-            self.forget(oldest)
+            self._drop(oldest, f'outcomes of no more than {MOST_KEPT} computations are kept')
+
+    def _drop(self, computation: int, reason: str) -> None:
+        kept = self._kept[computation]
+        text = f'{kept.what} are dropped: {reason}'
+        self._emit(Report(levels.WARNING, text))
+        self.forget(computation)
+
+    # time
+
+    def deadline(self) -> float:
+        """When something may have been kept for too long."""
+        return self._expires_at
+
+    def expire(self, now: float) -> None:
+        """Drop what nobody has come for; what a scheduler that is here has taken over stays."""
+        if now < self._expires_at:
+            return
+        for computation, kept in list(self._kept.items()):
+            if now >= kept.since + MOST_SECONDS:
+                if kept.is_claimed:
+                    kept.since = now
+                else:
+                    self._drop(computation, f'nobody came for it in {_ago(MOST_SECONDS)[:-4]}')
+        self._expires_at = min((k.since for k in self._kept.values()), default=inf) + MOST_SECONDS
 
     # going
 
@@ -176,7 +204,7 @@ class Shelf:
     def lines(self, now: float) -> list[str]:
         """Say what is kept, for whom and for how long."""
         return [
-            f'{kept.words}, since {_ago(now - kept.since)}'
+            f'{kept.words}, first kept {_ago(now - kept.since)}'
             for kept in self._kept.values()
             if kept.letters
         ]

@@ -161,28 +161,31 @@ class NodeCore:
 
     def end_turn(self, now: float) -> list[Effect]:
         """Send what ended in this turn, and give the free cpus their next jobs."""
+        has_orphans = False
         for hosted in self._hosted.values():
-            provisional = hosted.take_provisional(self._facts.id)
             letter = hosted.take_letter(self._facts.id)
             if hosted.keeps:
                 self._shelf.store(hosted, now)
-            if not hosted.orphaned:
-                if provisional is not None:
-                    self._send(hosted.scheduler, provisional)
-                if letter is not None:
-                    self._send(hosted.scheduler, letter)
+            if hosted.orphaned:
+                has_orphans = True
+                continue
+            provisional = hosted.take_provisional(self._facts.id)
+            for message in (provisional, letter):
+                if message is not None:
+                    self._send(hosted.scheduler, message)
         self._workplace.run(now)
         for hosted in self._hosted.values():  # also of jobs that go back, before they come again
             self._files.release(hosted)
-        self._end_orphans(now)
+        if has_orphans:
+            self._end_orphans(now)
         self._shift.end_turn()
         self._departure.end_if_done(now)
         return self._take()
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        parts = (self._departure, self._silence, self._handovers)
-        due = min(self._workplace.next_kill(), *(part.deadline() for part in parts))
+        due = min(self._departure.deadline(), self._silence.deadline(), self._handovers.deadline())
+        due = min(due, self._workplace.next_kill())
         return due if due != inf else None
 
     def check(self) -> None:
@@ -228,9 +231,7 @@ class NodeCore:
         if held and not self._departure.is_over:
             text = f'the program that used this node is gone: {event.reason}'
             self._out.append(Report(levels.WARNING, text))
-        for hosted in held:
-            self._handovers.lose_holder(hosted)
-        self._handovers.peer_lost(event.peer)
+        self._handovers.peer_lost(event.peer, held)
         if held:
             self._shift.holder_gone()
 
@@ -305,10 +306,8 @@ class NodeCore:
 
     def _leave(self, hosted: Hosted) -> None:
         """End what runs of a computation, for a reason that is not its client's."""
-        if hosted.keeps:
-            self._retire(hosted)
-        else:
-            self._drop(hosted)
+        is_wanted = self._handovers.may_be_gone(hosted, self._now)
+        (self._retire if is_wanted else self._drop)(hosted)
 
     def _end(self, hosted: Hosted) -> None:
         """Remove a computation from the cpus; `TemplateClosed` completes this."""
@@ -366,6 +365,7 @@ class NodeCore:
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
         self._workplace.kill_due(now)
+        self._shelf.expire(now)
         for name in self._silence.too_long(now):
             held = [hosted for hosted in self._hosted.values() if hosted.scheduler == name]
             # if it lives, it learns what it may run elsewhere: what waits here goes on as well

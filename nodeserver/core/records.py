@@ -30,6 +30,8 @@ class Records:
         self._computations = computations
         self._emit = emit
         self._turn = RecordPlacements([], [], [])
+        self._count = 0  # placements since they were written anew
+        self._rewrite_at = SPARE  # when there are more
 
     def declared(self, comp: Computation) -> None:
         """A client has declared a computation, for the first time or once more."""
@@ -65,10 +67,9 @@ class Records:
     def placed(self, plan: Mapping[tuple[str, int], Portion]) -> None:
         """Jobs are about to go to nodes."""
         turn = self._turn
-        for (node, computation), portion in plan.items():
-            turn.computations.append(computation)
-            turn.nodes.append(node)
-            turn.ids.append(portion[0])
+        turn.computations.extend([computation for _, computation in plan])
+        turn.nodes.extend([node for node, _ in plan])
+        turn.ids.extend([portion[0] for portion in plan.values()])
         self.flush()
 
     def flush(self) -> None:
@@ -78,19 +79,18 @@ class Records:
             return
         self._turn = RecordPlacements([], [], [])
         self._emit(turn)
-        for computation, ids in zip(turn.computations, turn.ids, strict=True):
-            comp = self._computations.get(computation)
-            if comp is not None:
-                comp.recorded += len(ids)
-                if comp.recorded > comp.rewrite_at + SPARE:
-                    self._rewrite(comp)
+        self._count += sum(map(len, turn.ids))
+        if self._count > self._rewrite_at:
+            self._rewrite()
 
-    def _rewrite(self, comp: Computation) -> None:
+    def _rewrite(self) -> None:
         """Name all that matters; it is done again when as much that does not has come to it."""
-        by_node = placements(comp)
-        comp.recorded = sum(map(len, by_node.values()))
-        comp.rewrite_at = 2 * comp.recorded
-        self._emit(RewritePlacements(comp.id, [*by_node], [*by_node.values()]))
+        self._count = 0
+        for comp in self._computations.values():
+            by_node = placements(comp)
+            self._count += sum(map(len, by_node.values()))
+            self._emit(RewritePlacements(comp.id, [*by_node], [*by_node.values()]))
+        self._rewrite_at = 2 * self._count + SPARE
 
 
 def placements(comp: Computation) -> dict[str, list[int]]:

@@ -128,10 +128,10 @@ class Recruiting:
         return now + shortest
 
     def declare(self, comp: Computation, now: float) -> None:
-        """A new computation: offer it the nodes that are known, and look for others."""
+        """A computation starts: offer it the nodes that are known, and look for others."""
         self.computations[comp.id] = comp
         for node in list(self.nodes.values()):
-            if node.details:
+            if node.details and comp.id not in node.uses:
                 self.offer(node, comp, now)
         self.discovery.look(comp, now)
 
@@ -145,8 +145,10 @@ class Recruiting:
                 self._have_dropped(node, comp, now)
             return
         is_gathering = comp.takeover is not None and comp.takeover.is_gathering
-        if is_gathering or comp.id in self.held_back:
+        if is_gathering:
             return  # what it said of jobs would not be understood yet
+        if comp.id in self.held_back and not resumes:
+            return
         if comp.declared.collects and not resumes:
             return
         if node.id in comp.dismissed:  # it was lost meanwhile, and is back
@@ -182,7 +184,7 @@ class Recruiting:
         """Whether a node may have jobs of a computation, or outcomes that its client lacks."""
         if comp.takeover is not None and comp.takeover.is_known(node):
             return True
-        return self.is_shared and node.id in comp.undelivered.letters
+        return self.is_shared and node.id in comp.undelivered.owing
 
     def _have_dropped(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """A node has come too late: what it keeps of a computation is not wanted any more."""
@@ -228,7 +230,8 @@ class Recruiting:
         # where its client is asked how much it wants, only what is there is taken before
         index = matching_spec(comp.specs, node)
         is_asked = index is not None and comp.specs[index].asks_client
-        collects = resumes and (comp.closing or comp.declared.collects or index is None or is_asked)
+        collects = comp.closing or comp.declared.collects or comp.id in self.held_back
+        collects = resumes and (collects or index is None or is_asked)
         if resumes:
             comp.takeover = comp.takeover or Takeover()
             comp.takeover.asked(node.id)

@@ -31,6 +31,13 @@ class Sharing:
         if isinstance(order, Shares):
             fleet.number_of = _number_of
 
+    def faults(self, comp: Computation) -> list[str]:
+        """Say what does not come right by itself."""
+        order, needed = self._order, comp.declared.resources.cpus
+        if isinstance(order, Shares) and needed > order.most_cpus > 0:
+            return self.lines(comp)[:1]
+        return []
+
     def lines(self, comp: Computation) -> list[str]:
         """Say for whom the jobs of a computation wait; none where nobody else is there."""
         if self.is_held_back(comp):
@@ -70,9 +77,15 @@ def _share_lines(shares: Shares, comp: Computation) -> list[str]:
     for client in shares.clients.values():
         client.weigh()
     lines = []
-    if shares.most_cpus and own.cpus + comp.declared.resources.cpus > shares.most_cpus:
+    most = _count(shares.most_cpus, 'cpu')
+    if comp.declared.resources.cpus > shares.most_cpus > 0:
         lines.append(
-            f'this scheduler gives a client at most {_count(shares.most_cpus, "cpu")} at a time: '
+            f'it needs {_count(comp.declared.resources.cpus, "cpu")} per job, and this scheduler '
+            f'gives a client at most {most}: its jobs cannot run here'
+        )
+    elif not shares.may_have(own, comp):
+        lines.append(
+            f'this scheduler gives a client at most {most} at a time: '
             f'jobs of this one have {own.cpus}'
         )
     others = [c for c in shares.clients.values() if c is not own and (c.waiting or c.cpus)]

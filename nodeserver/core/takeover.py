@@ -42,7 +42,6 @@ class Takeover:
         'overrides',
         'resends',
         'settled',
-        'untold',
         'where',
     )
 
@@ -66,7 +65,6 @@ class Takeover:
         self.is_on_record = overrides is not None  # so all others are with no node
         self.resends = False  # nodes are to send again what the client has not acknowledged
         self.settled: set[int] = set()  # ended, and the client is told so
-        self.untold: set[int] = set()  # in doubt, and the client takes them for waiting
         self.cancelled: set[int] = set()  # before they were resubmitted
         for node in nodes:
             self.know(node)
@@ -155,7 +153,6 @@ class Takeover:
         entry = self.doubts[place].pop(job)
         if not self.doubts[place]:
             del self.doubts[place]
-        self.untold.discard(job)
         return entry
 
     def close(self, nodes: Mapping[str, NodeRecord]) -> list[int]:

@@ -63,8 +63,6 @@ class Takeovers:
                 if place:
                     takeover.doubt(job, self._if_cancelled(comp, takeover, job, entry), place)
                     doubts.setdefault(place, []).append(job)
-                    if not told:
-                        takeover.untold.add(job)
                 else:
                     fresh[job] = entry
         for node, ids in started.items():
@@ -139,11 +137,11 @@ class Takeovers:
 
     def _have_resent(self, comp: Computation, takeover: Takeover) -> None:
         """Nodes are to send again what the client has not acknowledged; later letters as ever."""
+        numbers = comp.undelivered.numbers_of()
         for node in self._parts.fleet.nodes.values():
             use = node.uses.get(comp.id)
             if use is not None and use.state not in _NOTHING_THERE:
-                letters = comp.undelivered.letters.get(node.id, ())
-                self._parts.send(node.id, ResendLetters(comp.id, [*letters]))
+                self._parts.send(node.id, ResendLetters(comp.id, numbers.get(node.id, [])))
 
     def due(self, comp: Computation, now: float) -> None:
         """Give up the nodes that have not come in time, unless they are handing over."""
@@ -202,6 +200,7 @@ class Takeovers:
 
     def node_gone(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """A node is lost that may have been handing over: what it had said counts for nothing."""
+        comp.undelivered.node_gone(node.id)
         takeover = comp.takeover
         if takeover is None:
             return
@@ -265,6 +264,7 @@ class Takeovers:
         for name in names.union(message.formerly) - {node.id}:
             comp.undelivered.renamed(name, node.id)
             comp.repin(name, node.id)
+        comp.undelivered.owing -= {node.id, *names, *message.formerly}
         for early in handover.messages:
             self._take_in(comp, node, names, early, now)
         self._take_up(comp, node, names, message)
@@ -281,15 +281,14 @@ class Takeovers:
         now: float,
     ) -> None:
         """Jobs in doubt have ended, or come back unrun."""
-        untold = comp.takeover.untold.intersection(message.ids) if comp.takeover else set()
         adopted = self._adopt(comp, node, names, message.ids, message.attempts)
+        if adopted and (comp.has_retries or isinstance(message, JobsReturned)):
+            # its client may take them for waiting, and is told next that they wait again
+            self._parts.send(comp.client, JobsStarted(comp.id, node.id, adopted))
         if isinstance(message, JobsDone):
             self._answers.done(node, message, now)
-            return
-        unseen = [job for job in adopted if job in untold]
-        if unseen:
-            self._parts.send(comp.client, JobsStarted(comp.id, node.id, unseen))
-        self._answers.returned(node, message, now)
+        else:
+            self._answers.returned(node, message, now)
 
     def _take_up(
         self, comp: Computation, node: NodeRecord, names: set[str], message: JobsHeld
@@ -336,8 +335,7 @@ class Takeovers:
                 comp.jobs[job], comp.places[job] = record, node.id
                 adopted.append(job)
         if adopted:
-            node.take(comp.id, len(adopted))
-            self._parts.dispatch.place(node)
+            self._parts.dispatch.found(node, comp, len(adopted))
             self._parts.records.note(comp, node.id, adopted)
         return adopted
 
@@ -357,16 +355,14 @@ class Takeovers:
         takeover, endings = comp.takeover, self._parts.endings
         if takeover is None or not ids:
             return
-        untold = takeover.untold.intersection(ids)
         for job in ids:
             comp.jobs[job], comp.places[job] = takeover.take(job), place
         again, ended = sort_lost(comp, ids, reason)
         if comp.declared.collects:
             comp.settle(again)
             again, ended = [], {reason: ids}
-        unseen = [job for job in again if job in untold]
-        if unseen:
-            self._parts.send(comp.client, JobsStarted(comp.id, place, unseen))
+        if again:  # its client may take them for waiting, and is told next that they wait again
+            self._parts.send(comp.client, JobsStarted(comp.id, place, again))
         endings.requeue(comp, again, reason, begun=True)
         for text, jobs in ended.items():
             endings.settle(comp, jobs, status, text)

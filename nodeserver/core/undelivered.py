@@ -11,38 +11,44 @@ MOST_ENDINGS = 100_000  # of a client that acknowledges nothing
 class Undelivered:
     """Of the letters of nodes only what was believed in them: nodes keep the letters themselves."""
 
-    __slots__ = ('_number', 'endings', 'letters')
+    __slots__ = ('_number', 'endings', 'letters', 'owing')
 
     def __init__(self) -> None:
-        self.letters: dict[str, dict[int, list[int]]] = {}  # ids by node and number
+        # ids by node and number: a letter comes with every few jobs, so this is one flat dict
+        self.letters: dict[tuple[str, int], list[int]] = {}
         self.endings: dict[int, JobsSettled] = {}  # by number
+        self.owing: set[str] = set()  # nodes that were lost, and may still have letters
         self._number = 0
-
-    def passed(self, node: str, letter: int, ids: list[int]) -> None:
-        """A letter was passed on."""
-        letters = self.letters.get(node)
-        if letters is None:
-            letters = self.letters[node] = {}
-        letters[letter] = ids
 
     def believed_in(self, node: str, letter: int) -> list[int]:
         """Which jobs of a letter were believed, that comes again; none if it comes for once."""
-        return self.letters.get(node, {}).get(letter, [])
+        return self.letters.get((node, letter), [])
 
     def acknowledged(self, node: str, numbers: Iterable[int]) -> None:
         """The client has these."""
-        letters = self.letters.get(node) if node else self.endings
-        if letters is not None:
+        if node:
             for number in numbers:
-                letters.pop(number, None)
-            if node and not letters:
-                del self.letters[node]
+                self.letters.pop((node, number), None)
+        else:
+            for number in numbers:
+                self.endings.pop(number, None)
+
+    def node_gone(self, node: str) -> None:
+        """A node is lost: if it comes back, it is to say once more what is not acknowledged."""
+        if any(name == node for name, _ in self.letters):
+            self.owing.add(node)
 
     def renamed(self, before: str, node: str) -> None:
         """A node is known by another id now."""
-        letters = self.letters.pop(before, None)
-        if letters:
-            self.letters.setdefault(node, {}).update(letters)
+        for name, number in [key for key in self.letters if key[0] == before]:
+            self.letters[node, number] = self.letters.pop((name, number))
+
+    def numbers_of(self) -> dict[str, list[int]]:
+        """The numbers of all letters, by node."""
+        by_node: dict[str, list[int]] = {}
+        for node, number in self.letters:
+            by_node.setdefault(node, []).append(number)
+        return by_node
 
     def numbered(self, message: JobsSettled) -> JobsSettled:
         """Keep an ending of our own, as a letter."""
@@ -59,9 +65,8 @@ class Undelivered:
 
     def places(self) -> Iterator[tuple[str, list[int]]]:
         """Which node keeps outcomes of which jobs."""
-        for node, letters in self.letters.items():
-            for ids in letters.values():
-                yield node, ids
+        for (node, _), ids in self.letters.items():
+            yield node, ids
 
     def ended(self) -> Iterator[int]:
         """Jobs that were ended here."""

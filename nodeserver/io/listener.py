@@ -76,6 +76,12 @@ class Listener(ABC):
         """Whether this peer is connected here."""
         return peer in self._names
 
+    def reaches(self, peer: str) -> bool:
+        """Whether the connection of a peer stands, as far as the library knows."""
+        name = self.name_of(peer)
+        session = self._sessions.get(name)
+        return session is not None and self._transmit(name, session.acknowledgement())
+
     def name_of(self, peer: str) -> bytes:
         """Under which name a peer is connected here; b'' if it is not."""
         return self._names.get(peer, b'')

@@ -18,12 +18,12 @@ from nodeserver.io.lookup import look_up
 from nodeserver.io.zmqlink import ZmqLink
 
 CONNECT_LIMIT = 2.0  # seconds; within that lost packets are sent again
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.5
 LOOK_INTERVAL = 1.0  # at a connection that stands
 REFUSED_PAUSE = 5.0
 BROKEN_AFTER, LOST_AFTER = 5.0, 15.0  # seconds without a connection that stood
 SILENT_AFTER = 5.0  # seconds in which somebody who accepts is to say who he is
-_SHORT = 5.0  # a connection that is over so soon is not made anew at once
+_SHORT = 1.0  # a connection that is over so soon is not made anew at once
 _HERE = '127.0.0.1'
 
 _log = logging.getLogger(__name__)

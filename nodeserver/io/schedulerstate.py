@@ -172,14 +172,21 @@ class SchedulerState:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        is_empty = False
-        try:
-            is_empty = not connection.execute('SELECT count(*) FROM computation').fetchone()[0]
-        except sqlite3.Error as error:
-            _log.warning('%s', in_words(self._path, error))
+        is_empty = not self._count(connection)
         connection.close()
         if is_empty:
             remove_database(self._path)
+
+    def has_computations(self) -> bool:
+        """Whether it holds anything that the next scheduler needs."""
+        return self._connection is not None and self._count(self._connection) > 0
+
+    def _count(self, connection: sqlite3.Connection) -> int:
+        try:
+            return int(connection.execute('SELECT count(*) FROM computation').fetchone()[0])
+        except sqlite3.Error as error:
+            _log.warning('%s', in_words(self._path, error))
+            return 1
 
     def _open(self) -> sqlite3.Connection | None:
         try:

@@ -151,6 +151,11 @@ class ZmqLink:
             return dialer.is_up and dialer.is_greeted
         return self._listener_of(peer) is not None
 
+    def reaches(self, peer: str) -> bool:
+        """Whether what is sent to this peer now gets on its way."""
+        listener = self._listener_of(peer)
+        return listener.reaches(peer) if listener is not None else self.is_up(peer)
+
     def is_linked(self, peer: str) -> bool:
         """Whether there is a connection with this peer, or was, and is being made anew."""
         dialer = self._dialers.get(peer)

@@ -34,6 +34,7 @@ from nodeserver.services.scheduler import SchedulerService
 
 OPTION = '--scheduler_port'
 _ADVICE = 'and programs with scheduler_port=...; does another dispyscheduler run here?'
+SEEK_AFTER = 1.2  # seconds; programs look for us each second
 _HERE = '127.0.0.1'  # where a program is that came by the local socket
 
 _log = logging.getLogger(__name__)
@@ -130,8 +131,16 @@ class ClientDoor:
         return port
 
     def seek(self, place: Place) -> None:
-        """Connect to a program of before, which may not know where its scheduler is now."""
-        for host in place.hosts if place.port else ():
+        """Connect to a program of before, which may not know where its scheduler is now.
+
+        It looks for us where we were, and is there first if we are there still: its own connection
+        is the quicker one on the same machine.
+        """
+        self._sought.setdefault(place, [])
+        self._loop.call_later(SEEK_AFTER, self._seek, place)
+
+    def _seek(self, place: Place) -> None:
+        for host in place.hosts if place.port and place in self._sought else ():
             look_up(self._loop, host, partial(self._dial, place))
 
     def found(self, place: Place) -> None:
@@ -171,10 +180,10 @@ class ClientDoor:
         return TlsIdentity(options.certificate, options.secret.proof_key())
 
     def _dial(self, place: Place, addresses: list[str]) -> None:
-        if not self._is_closed:
+        if not self._is_closed and place in self._sought:
             for address in addresses[:1]:
                 target = Target(address, place.port)
-                self._sought.setdefault(place, []).append(target)
+                self._sought[place].append(target)
                 self._dialled[str(target)] = address
                 self._link.dial(target)
 

@@ -250,7 +250,7 @@ class RemoteScheduler:
         self._post_all(PeerLost(SCHEDULER, reason))
 
     def _is_linked(self) -> bool:
-        return bool(self._current) and self._link.is_up(self._current)
+        return bool(self._current) and self._link.reaches(self._current)
 
     def _given_up(self, reason: str) -> None:
         if self._current:

@@ -47,6 +47,7 @@ class SchedulerPages:
             'jobs_ended': self._door.ended,
             'clusters': [asdict(row) for row in seen.computations],
             'nodes': nodes,
+            'words': self.in_words(),
         }
         return json.dumps(status) + '\n'
 

@@ -33,6 +33,8 @@ from nodeserver.services.schedulerpages import SchedulerPages
 
 SEARCH_INTERVAL = 5.0  # seconds between two questions to a node of `--nodes`: they do no harm
 DRAIN_TIMEOUT = 60.0
+# A connection that a program has made is better: both ends see at once when the other one dies.
+SEEK_DELAY = 1.2  # in which programs come to where the scheduler was
 WRITE_INTERVAL = 5.0  # between two tries to write what the disk had no room for
 _LOOK_INTERVAL = 0.2  # whether everything has ended
 
@@ -78,6 +80,7 @@ class SharedSchedulerService:
         options, closing = self._options, self._closing
         driver = Driver(self._loop)
         closing.callback(driver.close)
+        closing.callback(self._close_state)  # behind everything that could give out a job
         is_tls = options.scheduler.certificate is not None
         core = SchedulerCore(is_tls, True, options.most_cpus_per_client, options.zombie_seconds)
         self._scheduler = SchedulerService(driver, options.scheduler, core, self._recording())
@@ -94,7 +97,6 @@ class SharedSchedulerService:
         closing.callback(self._stop_timers)
         if options.directory is not None:
             self._state = SchedulerState(options.directory)
-            closing.callback(self._state.close)
         self._take_over()
         self._ask_for_nodes()
         self._write_again()
@@ -130,10 +132,16 @@ class SharedSchedulerService:
         """End what was started, in the opposite order; also after a start that failed."""
         self._closing.close()
 
+    def _close_state(self) -> None:
+        if self._state is not None:
+            self._state.close()
+
     def _leave_nodes(self) -> None:
         """Part from the nodes; those that have something of a program keep it for the next one."""
-        has_programs = bool(self.overview().computations)
-        self._scheduler.close('the scheduler has ended', comes_back=has_programs)
+        is_missed = bool(self.overview().computations)
+        if self._state is not None:  # it knows also those whose programs are away
+            is_missed = is_missed or self._state.has_computations()
+        self._scheduler.close('the scheduler has ended', comes_back=is_missed)
 
     def _look_for_end(self) -> None:
         seen = self.overview()
@@ -185,12 +193,16 @@ class SharedSchedulerService:
             self._missing[known.computation] = known.place
             of = known.computation, known.token, known.epoch
             self._scheduler.post(PlacementsKnown(*of, known.nodes, known.places, known.ids))
-        for place in dict.fromkeys(known.place for known in found):
-            self._door.seek(place)
         if found:
+            self._later('programs', SEEK_DELAY, self._seek_programs)
             words = 'the scheduler before this one had %d computations: their programs are awaited'
             _log.info(words, len(found))
-            self._later('missing', self._options.zombie_seconds, self._forget_missing)
+            self._later('missing', self._options.zombie_seconds, self._stop_seeking)
+
+    def _seek_programs(self) -> None:
+        """Connect to the programs that have not come by themselves: to them, this place is new."""
+        for place in dict.fromkeys(self._missing.values()):
+            self._door.seek(place)
 
     def _declared(self, effect: RecordComputation) -> None:
         """A program has declared a computation; one of before need not be sought any more."""
@@ -201,11 +213,10 @@ class SharedSchedulerService:
         if place is not None and place not in self._missing.values():
             self._door.found(place)
 
-    def _forget_missing(self) -> None:
-        for computation, place in self._missing.items():
+    def _stop_seeking(self) -> None:
+        """Wait for programs that are gone, but call them no more: the core says how long."""
+        for place in self._missing.values():
             self._door.found(place)
-            if self._state is not None:
-                self._state.forget(computation)
         self._missing.clear()
 
     def _write_again(self) -> None:

@@ -26,22 +26,30 @@ from dispy_nb.history import Failure
 from dispy_nb.job import Finish
 from dispy_nb.joblib_backend import DispyBackend
 from dispy_nb.snapshot import JobSnapshot, NodeSnapshot, ProvisionalSnapshot, Snapshot
-from nodeserver.cli import configuration, console, dispynetrelay, dispynode
+from nodeserver.cli import (
+    configuration,
+    console,
+    dispynetrelay,
+    dispynode,
+    dispyscheduler,
+    schedulercommands,
+)
 from nodeserver.core import computation, departure, discovery, outputpace, relay
-from nodeserver.io import forwarding, keys, limits, memfile, privatefiles, pump, templateend
+from nodeserver.io import forwarding, health, keys, limits, memfile, privatefiles, pump, templateend
+from nodeserver.services import sharedscheduler
 from nodeserver.wire import manifest, packed
 from nodeserver.worker import helpers
 from tests.support import pages
 
 PAGE = pages.prose(pages.ROOT / 'docs' / 'reference.md')
 RELAY_PAGE = pages.prose(pages.ROOT / 'docs' / 'dispynetrelay.md')
+SCHEDULER_PAGE = pages.prose(pages.ROOT / 'docs' / 'dispyscheduler.md')
 NODE_PAGE = pages.prose(pages.ROOT / 'docs' / 'dispynode.md')
 CLASSES = [
     each
     for each in map(vars(dispy).get, dispy.__all__)
     if inspect.isclass(each) and not issubclass(each, Exception)
 ]
-TO_COME = ('SharedJobCluster',)
 INNER = pages.spans(pages.section(PAGE, 'Names that are not for programs'))
 VARIABLE = re.compile(r'(DISPY|XDG|CUDA|HIP|OMP|OPENBLAS|MKL|NUMEXPR|PYTHON|MPL)[A-Z_]*[A-Z]')
 
@@ -58,10 +66,10 @@ def missing_of(cls: type, text: str) -> list[str]:
 
 @pytest.mark.parametrize('cls', CLASSES, ids=lambda cls: str(cls.__name__))
 def test_every_public_member_is_there_with_its_parameters_and_defaults(cls: type) -> None:
-    if cls.__name__ in TO_COME:
-        assert f'`{cls.__name__}`' in PAGE
-    else:
-        assert missing_of(cls, pages.section(PAGE, cls.__name__)) == []
+    text = pages.section(PAGE, cls.__name__)
+    if cls is dispy.SharedJobCluster:  # it has all of a JobCluster's, and says so
+        text += pages.section(PAGE, 'JobCluster')
+    assert missing_of(cls, text) == []
 
 
 def test_what_methods_return_is_there_too() -> None:
@@ -80,6 +88,7 @@ def test_what_programs_make_is_there_with_its_parameters(cls: type) -> None:
     ('title', 'function'),
     [
         ('JobCluster', dispy.JobCluster),
+        ('SharedJobCluster', dispy.SharedJobCluster),
         ('NodeAllocate', dispy.NodeAllocate),
         ('LocalNodes', dispy.LocalNodes),
     ],
@@ -178,9 +187,10 @@ def options_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     [
         (dispynode.parser(), pages.section(NODE_PAGE, 'Options')),
         (dispynetrelay.parser(), pages.section(RELAY_PAGE, 'Options')),
+        (dispyscheduler.parser(), pages.section(SCHEDULER_PAGE, 'Options')),
         (commands.parser(), pages.section(PAGE, 'Programs')),
     ],
-    ids=['dispynode', 'dispynetrelay', 'dispy'],
+    ids=['dispynode', 'dispynetrelay', 'dispyscheduler', 'dispy'],
 )
 def test_every_option_is_there_with_its_default(parser: argparse.ArgumentParser, text: str) -> None:
     rows = [row for row in pages.rows(text) if len(row) == 3]
@@ -200,7 +210,10 @@ def test_every_command_and_exit_code_is_there() -> None:
     for words in ('demo', 'key show', 'key path', 'key export'):
         assert f'`dispy {words}`' in text
     codes = [value for name, value in vars(console).items() if name.startswith('EXIT_')]
-    for page in (text, pages.section(NODE_PAGE, 'Signals and exit codes')):
+    programs = [
+        pages.section(each, 'Signals and exit codes') for each in (NODE_PAGE, SCHEDULER_PAGE)
+    ]
+    for page in (text, *programs):
         assert {str(code) for code in codes} - {row[0] for row in pages.rows(page)} == set()
 
 
@@ -236,6 +249,20 @@ def test_the_limits_of_a_relay_are_those_of_the_code() -> None:
         f'one a minute for an address, {forwarding._LINES_PER} addresses',
     ):
         assert words in text, words
+
+
+def test_what_is_said_of_a_scheduler_is_so() -> None:
+    for words in (
+        f'than {health.MOST_CONNECTIONS} connections the oldest is closed, and each ends after '
+        f'{health.PATIENCE:g} seconds',
+        f'{sharedscheduler.SEEK_DELAY:g} seconds after its start',
+    ):
+        assert words in ' '.join(SCHEDULER_PAGE.split()), words
+    commands_said = {row[0] for row in pages.rows(pages.section(SCHEDULER_PAGE, 'Commands'))}
+    for name, text in schedulercommands.HELP.items():
+        found = [each for each in commands_said if f'`{name}`' in each]
+        assert found, name
+        assert text.partition(' (')[0] in pages.section(SCHEDULER_PAGE, 'Commands')
 
 
 def test_the_limits_are_those_of_the_code() -> None:

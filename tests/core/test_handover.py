@@ -16,6 +16,7 @@ from nodeserver.core.events import (
     MessageArrived,
     PeerConnected,
     PeerLost,
+    ProvisionalReported,
     StopAsked,
     TemplateClosed,
     TemplateFailed,
@@ -273,6 +274,28 @@ def test_what_ends_in_the_turn_of_a_claim_is_told_before_what_is_held() -> None:
     assert held[0].ids == [4]
 
 
+def test_provisional_results_wait_for_the_next_scheduler_as_long_as_their_job_runs() -> None:
+    bench = orphaned()
+    for count in range(1100):
+        bench.tell(ProvisionalReported(7, 3, 3, b'%d' % count))
+    assert not bench.take(m.JobsProvisional)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    told = [e.message for e in bench.effects if isinstance(e, do.Send)]
+    kinds = [type(each) for each in told]
+    assert kinds.index(JobsHeld) < kinds.index(m.JobsProvisional)
+    (results,) = bench.take(m.JobsProvisional)
+    assert results.results == [b'%d' % count for count in range(100, 1100)]
+    bench.tell(PeerLost('t', 'gone'))
+    bench.tell(ProvisionalReported(7, 3, 3, b'more'))
+    bench.reported(3, 3)
+    bench.tell(ProvisionalReported(7, 4, 4, b'of 4'))
+    connect(bench, 'u')
+    bench.hears(claim(2), 'u')
+    (results,) = bench.take(m.JobsProvisional)
+    assert (results.ids, results.results) == ([4], [b'of 4'])
+
+
 def test_kept_letters_are_fetched_while_somebody_else_has_the_node() -> None:
     bench = ended()
     assert is_free(bench)
@@ -495,7 +518,10 @@ def test_a_scheduler_that_is_gone_while_its_client_is_away_changes_nothing() -> 
 def test_what_an_earlier_run_has_kept_is_handed_over_under_its_former_names() -> None:
     bench = Bench()
     bench.tell(KeptFound(opening(), [3, 5], [1, 2], 120.0, ('old', 'older')))
-    assert 'keeps 3 outcomes of compute for Ann at box, since 2 minutes ago' in bench.core.status()
+    assert (
+        'keeps 3 outcomes of compute for Ann at box, first kept 2 minutes ago'
+        in bench.core.status()
+    )
     connect(bench, 't')
     bench.hears(claim(), 't')
     assert handover(bench)[:2] == [
@@ -520,8 +546,30 @@ def test_of_too_many_computations_the_oldest_are_dropped_and_said() -> None:
     for number in range(MOST_KEPT + 1):
         bench.tell(KeptFound(opening(number + 1), [1], [4], 1.0, ('old',)))
     assert bench.take(keep.ForgetKept) == [keep.ForgetKept(1)]
-    report = bench.take(do.Report)[-1]
-    assert report.text.startswith('4 outcomes of compute (Ann at box) are dropped')
+    assert bench.take(do.Report)[-1].text == (
+        '4 outcomes of compute for Ann at box are dropped: '
+        'outcomes of no more than 1000 computations are kept'
+    )
+
+
+def test_what_nobody_comes_for_is_dropped_after_a_month_and_said() -> None:
+    bench = Bench()
+    bench.tell(KeptFound(opening(), [1], [4], 86400.0, ('old',)))
+    bench.tell(KeptFound(opening(8), [1], [4], 0.0, ('old',)))
+    connect(bench, 't')
+    bench.hears(replace(claim(), computation=8, collects=True), 't')
+    bench.now += 29 * 86400.0 - 1.0
+    bench.hears(m.SchedulerPulse(), 't')
+    bench.tell(DeadlinePassed())
+    assert not bench.take(keep.ForgetKept)
+    bench.now += 1.0
+    bench.tell(DeadlinePassed())
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+    assert bench.take(do.Report)[-1].text.endswith('nobody came for it in 30 days')
+    bench.now += 86400.0
+    bench.hears(m.SchedulerPulse(), 't')
+    bench.tell(DeadlinePassed())
+    assert not bench.take(keep.ForgetKept)  # somebody is about to take it
 
 
 def test_a_node_that_ends_for_another_reason_leaves_what_it_keeps() -> None:
@@ -532,6 +580,18 @@ def test_a_node_that_ends_for_another_reason_leaves_what_it_keeps() -> None:
     assert not bench.take(keep.ForgetKept)
     letters = [each.letter for k in bench.take(keep.KeepLetters) for each in k.letters]
     assert letters == [2, 3]
+
+
+@pytest.mark.parametrize(('silence', 'kept'), [(14.9, []), (15.0, [2])])
+def test_a_node_that_ends_at_once_keeps_what_a_silent_scheduler_may_not_have(
+    silence: float, kept: list[int]
+) -> None:
+    bench = busy()
+    bench.now += silence
+    bench.tell(StopAsked(True, 'SIGTERM received'))
+    assert bench.take(do.Stop)
+    letters = [each.letter for k in bench.take(keep.KeepLetters) for each in k.letters]
+    assert letters == kept
 
 
 def test_a_node_whose_owner_was_killed_ends_what_waits_too_and_once_all_is_fetched() -> None:

@@ -161,7 +161,6 @@ def test_a_node_that_does_not_come_in_time_is_lost(
     assert StopKnocking('10.0.0.1', 51348) in desk.effects
 
 
-@pytest.mark.row('B17')
 def test_reentrant_jobs_of_a_node_that_does_not_come_run_elsewhere() -> None:
     desk = TakeoverDesk({1: 'a', 2: 'b'}, reentrant=True, is_shared=True)
     desk.meets('b', '10.0.0.2')

@@ -49,7 +49,7 @@ def scheduler(*options: object, **more: Any) -> Iterator[tuple[Program, int]]:
 
 
 @contextmanager
-def shared(port: int, function: Callable[..., Any], **options: Any) -> Iterator[Any]:
+def shared(port: int, function: Callable[..., Any], /, **options: Any) -> Iterator[Any]:
     """Open a cluster there."""
     place = {'scheduler_node': '127.0.0.1', 'scheduler_port': port, 'port': 0}
     place |= {'ip_addr': '127.0.0.1', 'nodes': ['127.0.0.1']}
@@ -91,7 +91,7 @@ def test_without_options_it_serves_programs_and_uses_the_nodes_of_its_network() 
         assert 'port 51349 for programs, 51347 for nodes' in running.log()
 
 
-@pytest.mark.row('M03')
+@pytest.mark.row('M03', 'B17')
 def test_its_pulse_interval_rules_dead_node_detection_for_all_programs(own_home: Path) -> None:
     """A node that is stopped would be missed by programs themselves after 25 seconds."""
     node_port = free_port()
@@ -263,58 +263,6 @@ def test_a_second_one_at_the_same_port_says_what_is_in_the_way(own_home: Path) -
     assert second.returncode == 78
     assert f'port {port} at 127.0.0.1 is in use by another program' in second.stderr
     assert '--scheduler_port' in second.stderr
-
-
-@pytest.mark.parametrize(
-    ('words', 'status', 'text'),
-    [
-        (['--cluster_secret', 'short'], 2, '--cluster_secret: secret has 5 characters'),
-        (['--node_secret', 'long enough', '--insecure'], 2, 'contradict'),
-        (['--node_keyfile', '/no/file'], 2, "--node_certfile: keyfile='/no/file'"),
-        (['--cluster_certfile', '/no/file'], 78, '/no/file'),
-        (['--nodes', 'two words'], 2, "--nodes: host 'two words'"),
-        (['--pulse_interval', '0'], 2, '--pulse_interval'),
-        (['--health', 'nowhere:80'], 2, "'nowhere:80' is neither a port"),
-        (['--dest_path_prefix', '/proc/none'], 2, '--dest_path_prefix /proc/none'),
-        (['--config', '/no/file'], 78, '/no/file'),
-    ],
-)
-def test_wrong_options_end_it_in_words(
-    words: list[str], status: int, text: str, own_home: Path
-) -> None:
-    ended = run('-i', '127.0.0.1', '-p', '0', '--scheduler_port', '0', *words)
-    assert ended.returncode == status, ended.stderr
-    assert text in ended.stderr
-    errors = [line for line in ended.stderr.splitlines() if ' WARNING ' not in line]
-    assert len(errors) == 1
-
-
-def test_options_are_saved_with_their_secrets_for_nobody_else(own_home: Path) -> None:
-    file = own_home / 'scheduler.cfg'
-    words = (
-        '--cluster_secret',
-        'of programs',
-        '--node-secret',
-        'of all nodes',
-        '-n',
-        'a',
-        '-n',
-        'b',
-    )
-    assert run(*words, '--health', '9100', '--save_config', str(file)).returncode == 0
-    assert file.stat().st_mode & 0o777 == 0o600
-    text = file.read_text()
-    assert 'nodes = a, b\n' in text
-    assert 'health = 9100\n' in text
-    shown = run(*words, '--save_config')
-    assert 'of programs' not in shown.stdout
-    assert 'of all nodes' not in shown.stdout
-    again = run('--config', str(file), '--node_secret_file', '/no/file', '--save_config')
-    assert 'of all nodes' not in again.stdout
-    file.chmod(0o644)
-    refused = run('--config', str(file))
-    assert refused.returncode == 78
-    assert 'holds a secret' in refused.stderr
 
 
 def run(*words: str) -> 'subprocess.CompletedProcess[str]':

@@ -172,6 +172,7 @@ def keep() -> Iterator[ExitStack]:
 
 # a killed node can remove neither its directory nor its socket
 @pytest.mark.leaves('files')
+@pytest.mark.row('I16')
 def test_a_killed_node_ends_its_jobs_in_words_and_others_run_elsewhere(
     keep: ExitStack, gate: Path
 ) -> None:
@@ -181,6 +182,7 @@ def test_a_killed_node_ends_its_jobs_in_words_and_others_run_elsewhere(
     nodes.doomed.kill()
     assert lost.wait(SOON)
     assert (lost.status, lost.exception) == (DispyJob.Cancelled, 'Cancelled')
+    assert (lost.result, lost.stdout, lost.stderr) == (None, None, None)
     assert lost.reason.startswith(f'node doomed ({DOOMED}) was lost: ')
     assert lost.explain() == f'job 1: cancelled: {lost.reason}'
     gate.touch()
@@ -191,8 +193,10 @@ def test_a_killed_node_ends_its_jobs_in_words_and_others_run_elsewhere(
 
 
 @pytest.mark.leaves('files')  # as above
+@pytest.mark.row('I17', 'I18')
 def test_reentrant_jobs_of_a_killed_node_finish_elsewhere(keep: ExitStack, gate: Path) -> None:
-    nodes = TwoNodes(keep, reentrant=True)
+    ended: list[DispyJob] = []
+    nodes = TwoNodes(keep, reentrant=True, callback=ended.append)  # no pulse_interval is needed
     lost, kept = nodes.hold_both(gate)
     nodes.doomed.kill()
     eventually(lambda: lost.status == DispyJob.Created, SOON)
@@ -201,9 +205,12 @@ def test_reentrant_jobs_of_a_killed_node_finish_elsewhere(keep: ExitStack, gate:
     assert nodes.cluster.wait(LIMIT)
     assert (lost(), kept()) == ('steady', 'steady')
     assert lost.ip_addr == STEADY
+    assert {lost.status, kept.status} == {DispyJob.Finished}
+    assert sorted(job.id for job in ended) == sorted((lost.id, kept.id))
 
 
 @pytest.mark.slow
+@pytest.mark.row('I15', 'I17')
 def test_a_frozen_node_is_given_up_and_its_thaw_harms_nothing(keep: ExitStack, gate: Path) -> None:
     at_once(partial(freeze_and_thaw, keep, gate), False, True)
 

@@ -1,12 +1,15 @@
 """Servers tell those who watch them how they are (Z16)."""
 
 import contextlib
+import http.server
 import json
 import os
 import re
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -60,6 +63,12 @@ def scheduler(*options: object) -> Iterator[tuple[Program, int, int]]:
         yield running, port, health
 
 
+def dispy_status(*words: object) -> 'subprocess.CompletedProcess[str]':
+    """Run the command to its end."""
+    command = [sys.executable, '-m', 'dispy_nb', 'status', *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
 def wait_for(path: str) -> str:
     deadline = time.monotonic() + 30
     while not Path(path).exists() and time.monotonic() < deadline:
@@ -87,6 +96,10 @@ def test_a_scheduler_tells_of_its_health_and_drains_on_sigterm(own_home: Path) -
         status = json.loads(get(health, '/status')[1])
         assert status['clusters'][0]['name'] == 'patient'
         assert status['nodes'][0]['cpus'] == 2
+        told = dispy_status(health)
+        assert told.returncode == 0
+        assert 'patient of somebody at a test: 2 jobs running, 1 waiting' in told.stdout
+        assert told.stdout.splitlines() == status['words']
 
         server.signal(signal.SIGTERM)
         eventually(lambda: get(health, '/healthz') == (503, 'ending\n'))
@@ -113,6 +126,8 @@ def test_a_node_tells_of_its_health_and_drains_on_sigterm(own_home: Path) -> Non
         job = one.submit(str(gate))
         eventually(lambda: figures(health)['dispynode_jobs{state="running"}'] == 1)
         assert figures(health)['dispynode_cpus{state="free"}'] == 1
+        told = json.loads(dispy_status(f'127.0.0.1:{health}', '--json').stdout)
+        assert (told['cpus'], told['busy'], told['running']) == (2, 1, 1)
         node.signal(signal.SIGTERM)
         eventually(lambda: get(health, '/healthz')[0] == 503)
         gate.touch()
@@ -152,3 +167,28 @@ def test_slow_and_wild_clients_keep_nobody_out(own_home: Path) -> None:
                 assert sock.recv(100).split()[1] == status
         assert get(health, '/healthz')[0] == 200
         assert 'Traceback' not in server.log()
+
+
+def test_the_command_says_who_does_not_answer_or_is_somebody_else(own_home: Path) -> None:
+    nobody = free_port()
+    told = dispy_status(nobody)
+    assert told.returncode == 69
+    assert f'dispy status: {nobody}: Connection refused; is it started with --health' in told.stderr
+    with http.server.HTTPServer(('127.0.0.1', 0), _Other) as other:
+        threading.Thread(target=other.serve_forever).start()
+        told = dispy_status(other.server_port)
+        other.shutdown()
+    assert told.returncode == 1
+    assert 'no server of ours answers: it does not say what it does' in told.stderr
+
+
+class _Other(http.server.BaseHTTPRequestHandler):
+    """Another server, as a stand-in for whatever may listen at a port."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"words": [1, 2]}')
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""

@@ -164,7 +164,7 @@ def test_outcomes_outlive_restarts_of_the_node_until_it_is_cleaned(tmp_path: Pat
         keeper.wait_for_log('whose program is gone', LIMIT)
         keeper.signal(signal.SIGKILL)
         keeper.wait()
-    said = r'keeps (\d+) outcomes of hold for .*, since less than a minute ago'
+    said = r'keeps (\d+) outcomes of hold for .*, first kept less than a minute ago'
     for _ in range(2):
         with node(port, prefix) as keeper:
             keeper.wait_for_log('outcomes of hold for')

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import dispy_nb as dispy
+from tests.features.test_dispyscheduler import scheduler
 from tests.support.programs import (
     Program,
     at_once,
@@ -229,6 +230,40 @@ def test_a_client_that_has_its_node_set_up_anew_counts_once() -> None:
             assert cluster.wait(LIMIT)
             assert job.result != first
         assert once.wait() == 0
+
+
+SHARING = """
+import pathlib, sys, time
+import dispy_nb as dispy
+from tests.features.test_service import where
+
+node, node_port, scheduler_port, gate = sys.argv[1:]
+with dispy.SharedJobCluster(where, [node], node_port=int(node_port), ip_addr='127.0.0.1', port=0,
+                            scheduler_node='127.0.0.1', scheduler_port=int(scheduler_port)) as own:
+    print(own.submit()(), flush=True)
+    while not pathlib.Path(gate).exists():
+        time.sleep(0.01)
+    print(own.submit()(), 'again', flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.row('L30')
+def test_programs_that_share_a_scheduler_are_one_client(tmp_path: Path) -> None:
+    port, gate, opened = free_port(), tmp_path / 'gate', tmp_path / 'opened'
+    opened.touch()
+    command = (sys.executable, '-c', SHARING, ADDRESS, port)
+    with node('once', ADDRESS, port, '--serve', 1) as once, scheduler() as (_, scheduler_port):
+        with program(*command, scheduler_port, gate, ready='once') as first:
+            with program(*command, scheduler_port, opened, ready='once') as second:
+                assert second.wait() == 0
+                assert second.output() == 'once\nonce again\n'
+            assert once.process.poll() is None
+            gate.touch()
+            assert first.wait() == 0
+            assert first.output() == 'once\nonce again\n'
+        assert once.wait() == 0
+        assert 'ended: it has served 1 client' in once.output()
 
 
 @pytest.mark.slow

@@ -2,19 +2,30 @@
 
     NodeProgram ── KeepLetters ... ──▶ Spool ──▶ KeptFound      as `io/spool.py`
     SchedulerProgram ── Record... ──▶ State ──▶ PlacementsKnown      as `io/schedulerstate.py`
+    a cluster ── StoreJobs, RecordPlacements ... ──▶ Journal ──▶ ResubmitJobs      as `recovery/`
 
 What an effect writes is there when the next one is performed: a program that dies in the middle of
 its turn leaves what it has performed until then.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nodeserver.core import recoveryeffects as keep
-from nodeserver.core.messages import JobsDone, KnownNode, Message, OpenComputation
+from nodeserver.core.messages import (
+    DeclareComputation,
+    JobsDone,
+    KnownNode,
+    Message,
+    OpenComputation,
+    ResubmitJobs,
+    ShareData,
+)
 from nodeserver.core.nodeevents import KeptFound
+from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.core.recoveryevents import PlacementsKnown
+from nodeserver.core.unsettled import Unsettled
 
 Performers = dict[type[Any], Callable[[Any], None]]
 
@@ -129,3 +140,108 @@ class State:
             keep.RewritePlacements: rewritten,
             keep.ForgetComputation: lambda e: self.computations.pop(e.computation, None),
         }
+
+
+class Journal:
+    """What is kept of one cluster, in whichever programs it has been."""
+
+    def __init__(self, declared: DeclareComputation, keeping: Keeping, is_elsewhere: bool) -> None:
+        self.declared, self.keeping, self.is_elsewhere = declared, keeping, is_elsewhere
+        self.epoch = declared.epoch
+        self.submitted = 0
+        self.ended: dict[int, int] = {}  # job -> its status
+        self._jobs = Unsettled()
+        self._placed: dict[int, str] = {}
+
+    def performers(self) -> Performers:
+        """What is called for each effect of the cluster's core."""
+        return {
+            keep.StoreJobs: lambda e: self._store(e),
+            keep.StoreOutcomes: lambda e: self._end(zip(e.done.ids, e.done.statuses, strict=True)),
+            keep.StoreUnrun: lambda e: self._end((job, e.status) for job in e.ids),
+            keep.StoreData: lambda e: self._jobs.share(e.data, e.content),
+            keep.DropStored: lambda e: [self._jobs.data.pop(data, None) for data in e.ids],
+            keep.StoreEpoch: self._count_up,
+        }
+
+    def node(self, effect: keep.RecordNode) -> None:
+        """A node may have something of it from now on."""
+        self._jobs.know([effect.node])
+
+    def place(self, node: str, ids: list[int]) -> None:
+        """Jobs are about to go to a node."""
+        for job in ids:
+            if job not in self.ended:
+                self._placed[job] = node
+                self.submitted = max(self.submitted, job)
+
+    def rewrite(self, effect: keep.RewritePlacements) -> None:
+        """These are all placements that matter."""
+        self._placed.clear()
+        for node, ids in zip(effect.nodes, effect.ids, strict=True):
+            self.place(node, ids)
+
+    def failed(self, ids: list[int]) -> None:
+        """Jobs have used up one more of their retries."""
+        self._jobs.failed(ids)
+
+    def _store(self, effect: keep.StoreJobs) -> None:
+        event = effect.submitted
+        self.submitted = max(self.submitted, *event.ids)
+        if self.keeping == Keeping.ALL:
+            self._jobs.submitted(event)
+        else:
+            self._placed.update(dict.fromkeys(event.ids, ''))
+
+    def _end(self, rows: Iterable[tuple[int, int]]) -> None:
+        ended = dict(rows)
+        self.ended |= ended
+        self._jobs.settled([*ended])
+        for job in ended:
+            self._placed.pop(job, None)
+
+    def _count_up(self, effect: keep.StoreEpoch) -> None:
+        self.epoch = effect.epoch
+
+    def take_over(
+        self, collects: bool
+    ) -> tuple[DeclareComputation, list[ResubmitJobs | ShareData], dict[int, str]]:
+        """What another program declares, what it tells of the jobs, and where these are."""
+        computation = self.declared.computation
+        again: list[ResubmitJobs] = []
+        for message in self._jobs.resubmissions(computation):
+            places = [self._placed.get(job, '') for job in message.ids]
+            again.append(replace(message, places=places))
+        bare = [job for job in self._placed if job not in self._jobs._payloads]
+        if bare:
+            places = [self._placed[job] for job in bare]
+            again.append(ResubmitJobs(computation, '', bare, [b''] * len(bare), places))
+        if collects and not self.is_elsewhere:
+            again = [_placed_part(message) for message in again]
+            again = [message for message in again if message.ids]
+        located = {j: p for m in again for j, p in zip(m.ids, m.places, strict=True)}
+        self.epoch += 1
+        declared = replace(
+            self.declared,
+            epoch=self.epoch,
+            resumes=True,
+            collects=collects,
+            resubmits=len(located),
+            nodes=[*self._jobs.nodes.values()],
+        )
+        named = {data for message in again for ids in message.shared for data in ids}
+        self._jobs.data = {data: c for data, c in self._jobs.data.items() if data in named}
+        data = {} if collects and not self.is_elsewhere else self._jobs.data
+        shared = [ShareData(computation, number, content) for number, content in data.items()]
+        return declared, [*shared, *again], located
+
+
+def _placed_part(message: ResubmitJobs) -> ResubmitJobs:
+    """Only the jobs that were with a node."""
+    keeps = [bool(place) for place in message.places]
+    columns = {
+        name: [entry for entry, is_kept in zip(column, keeps, strict=True) if is_kept]
+        for name in ('ids', 'payloads', 'places', 'shared', 'manifests', 'failures')
+        if (column := getattr(message, name))
+    }
+    return replace(message, **columns)

@@ -406,6 +406,11 @@ class ClusterFiles:
             self._of_jobs[job] = manifest
             self._manifests.of_jobs[self._computation, job] = manifest
 
+    def inherit(self, before: 'ClusterFiles', jobs: Iterable[int]) -> None:
+        """Offer the files of jobs of a cluster of before: they lie where they lay."""
+        self._of_jobs = {job: before._of_jobs[job] for job in jobs if job in before._of_jobs}
+        self._sent = before._sent
+
     def assign_to_node(self, node: str) -> bytes:
         """Have a node get one file more than the others; its manifest."""
         own = self._manifests.own.get(self._computation, b'')

@@ -12,6 +12,7 @@ from typing import Any
 from nodeserver.core import events as seen
 from nodeserver.core.fleetmessages import AddNodes, CloseNode, DeallocateNode, SetNodeCpus
 from nodeserver.core.messages import ONE_CPU, JobOptions, NodeSpec, Resources
+from nodeserver.core.recoveryeffects import Keeping
 from tests.support.hosts import NodeProgram
 from tests.support.promises import MEMORY, Fate
 from tests.support.seats import Office
@@ -88,6 +89,7 @@ class MakeCluster(Operation):
     needs: int = _one_of(0, 0, 0, 0, *range(1, len(NEEDS)))  # which of NEEDS each job has
     files: bytes = _one_of(*(b'',) * 12, b'300', b'0,10,5000', b'20000,0')  # of its own
     shares: int = _one_of(1, 2, 1, 0)  # which scheduler, 0: one of its own
+    keeps: int = _one_of(3, 3, 1, 0)  # of its jobs, in a journal: a `Keeping`
 
     def apply(self, world: World) -> None:
         living = world.living()
@@ -105,8 +107,12 @@ class MakeCluster(Operation):
             program = living[self.program] if self.program < min(len(living), most) else None
             if program is None:
                 program = living[0] if len(living) >= most else world.add_program(office)
+            keeps = Keeping(self.keeps)
+            if keeps == Keeping.ENDS and office is not None:
+                keeps = Keeping.JOBS
             world.make_cluster(
                 program,
+                keeps,
                 isolation=self.isolation,
                 reentrant=self.reentrant,
                 pulse_interval=self.pulse_interval,
@@ -227,14 +233,33 @@ class CloseCluster(Operation):
 
 @dataclass(frozen=True)
 class KillProgram(Operation):
-    """A user's program is killed."""
+    """A user's program is killed, now or in the middle of a turn."""
 
     program: int = _target()
+    effects: int = _one_of(0, 0, 1, 2, 3, 5, 10, 30)  # that it performs yet
 
     def apply(self, world: World) -> None:
         living = world.living()
-        if living:
-            world.kill_program(living[self.program % len(living)])
+        if not living:
+            return
+        program = living[self.program % len(living)]
+        if self.effects:
+            program.die_after(self.effects, lambda: world.kill_program(program))
+        else:
+            world.kill_program(program)
+
+
+@dataclass(frozen=True)
+class TakeOver(Operation):
+    """A new program goes on with a cluster of one that was killed, or collects what it left."""
+
+    cluster: int = _target()
+    collects: bool = _one_of(False, True)
+
+    def apply(self, world: World) -> None:
+        if world.abandoned:
+            cluster = world.abandoned[self.cluster % len(world.abandoned)]
+            world.take_over(cluster, self.collects)
 
 
 @dataclass(frozen=True)
@@ -377,13 +402,18 @@ class StartNode(Operation):
 
 @dataclass(frozen=True)
 class KillNode(Operation):
-    """A node's program is killed."""
+    """A node's program is killed, now or in the middle of a turn."""
 
     machine: int = _target()
+    effects: int = _one_of(0, 0, 1, 2, 3, 5, 10)  # that it performs yet
 
     def apply(self, world: World) -> None:
         machine = _machine(world, self.machine)
-        if machine is not None:
+        if machine is None or machine.node is None:
+            return
+        if self.effects:
+            machine.node.die_after(self.effects, lambda: world.kill_node(machine))
+        else:
             world.kill_node(machine)
 
 
@@ -525,7 +555,8 @@ WEIGHTS: dict[type[Operation], int] = {
     SteerNode: 5,
     SendFile: 3,
     CloseCluster: 2,
-    KillProgram: 1,
+    KillProgram: 2,
+    TakeOver: 3,
     StallProgram: 2,
     CloseProgramsWay: 1,
     OpenProgramsWay: 3,

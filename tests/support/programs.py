@@ -194,6 +194,17 @@ def node_program(
         yield running
 
 
+@contextmanager
+def scheduler_program(
+    port: int, *options: object, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
+) -> Iterator[Program]:
+    """Run `dispyscheduler` at this port for programs; the block begins when it serves."""
+    command = (*within, sys.executable, '-m', 'nodeserver.cli.dispyscheduler')
+    ports = ('--scheduler_port', port, '--port', free_port())
+    with program(*command, *ports, *options, ready='serving', env=env) as running:
+        yield running
+
+
 def client_program(
     source: str,
     timeout: float = 30,

@@ -8,7 +8,7 @@ it must be nothing: `left_in` names whatever lies in a core that a fresh one doe
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
@@ -114,9 +114,11 @@ class _Story:
     data: bytes  # the beginning of those that it shares with others, if any
     status: JobStatus = JobStatus.CREATED
     order: tuple[str, int] | None = None  # the node and the attempt that count
+    former: tuple[str, int] | None = None  # the last that counted, while none does
     starts: int = 0
     shown: tuple[str, int] | None = None  # whose provisional results were shown last
     provisionals: int = 0  # how many of these
+    is_resumed: bool = False  # some may have been missed
 
 
 class Witness:
@@ -163,6 +165,34 @@ class Witness:
         self.forgotten.add(computation)
         del self._pending[computation, False], self._pending[computation, True]
 
+    def taken_over(
+        self, computation: int, places: Mapping[int, str], ended: Mapping[int, int]
+    ) -> None:
+        """Another program goes on with these jobs, and has the outcomes of those that ended.
+
+        What was shown to the program of before may have been more than it could put on record.
+        """
+        self.forgotten.discard(computation)
+        for job, number in ended.items():
+            story = self._stories[computation, job]
+            if story.status is not JobStatus(number):
+                text = f'job {job} of {computation} ended as {story.status.name}, and as {number}'
+                broken(Promise.ONCE, text)
+        for job, place in places.items():
+            story = self._stories[computation, job]
+            if story.status in SETTLED:
+                self.settled_count -= 1
+                self.statuses[story.status] -= 1
+            story.status = JobStatus.RUNNING if place else JobStatus.CREATED
+            story.is_resumed = True
+            self._pending[computation, story.pinned] += 1
+
+    def lost_sight(self, computation: int) -> None:
+        """Its program was away for a while: provisional results are not kept for it."""
+        for (number, _), story in self._stories.items():
+            if number == computation:
+                story.is_resumed = True
+
     # nodes
 
     def ordered(self, node: str, message: RunJobs) -> None:
@@ -174,12 +204,16 @@ class Witness:
     def withdrawn(self, message: JobsRequeued | JobsRetried) -> None:
         """The scheduler has jobs wait again: no attempt counts."""
         for job in message.ids:
-            self._stories[message.computation, job].order = None
+            story = self._stories[message.computation, job]
+            story.order, story.former = None, story.order or story.former
 
     def believed(self, message: JobsDone | JobsProvisional) -> None:
         """The scheduler passes on what a node says of attempts."""
         for job, attempt in zip(message.ids, message.attempts, strict=True):
-            order = self._stories[message.computation, job].order
+            story = self._stories[message.computation, job]
+            order = story.order
+            if order is None and story.is_resumed:
+                order = story.former  # nobody was given the job after that one was given up
             if order != (self.machine_of(message.node), attempt):
                 text = f'job {job}: attempt {attempt} of {message.node}, {order} counts'
                 broken(Promise.LATE, text)
@@ -216,7 +250,8 @@ class Witness:
 
     def started(self, computation: int, ids: Iterable[int], again: bool) -> None:
         """Jobs are with nodes; a scheduler that was away says so (`again`) once more."""
-        if again:
+        ids = list(ids)
+        if again or any(self._stories[computation, job].is_resumed for job in ids):
             had_begun = (JobStatus.RUNNING, JobStatus.PROVISIONAL)
             ids = [j for j in ids if self._stories[computation, j].status not in had_begun]
         self.moved(computation, ids, JobStatus.RUNNING)
@@ -262,6 +297,8 @@ class Witness:
             if story.shown != place:
                 story.shown, story.provisionals = place, 0
             story.provisionals += 1
+            if story.is_resumed:
+                continue
             if result != provisional_result(job, attempt, story.provisionals):
                 broken(Promise.PROVISIONAL, f'job {job}: {result!r} as number {story.provisionals}')
 
@@ -275,7 +312,7 @@ def _check_outcome(
         if not true or result != outcome('returned', job, attempt, fate.size):
             broken(Promise.TRUTH, f'job {job}, {fate}: {status.name} with {result[:50]!r}')
         shown = story.provisionals if story.shown == (node, attempt) else 0
-        if shown != fate.provisionals:
+        if shown != fate.provisionals and not story.is_resumed:
             text = f'job {job}: {shown} of {fate.provisionals} before its end'
             broken(Promise.PROVISIONAL, text)
     elif result:

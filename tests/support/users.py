@@ -5,7 +5,7 @@ SharedProgram: ClusterCores ◀── SimulatedDialer ──▶ a SchedulerProgr
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nodeserver.core import effects as do
@@ -14,15 +14,22 @@ from nodeserver.core import recoveryeffects as keep
 from nodeserver.core.closings import CLOSE_TIMEOUT
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.fleetmessages import RequestAnswered
-from nodeserver.core.messages import AllocateAnswer, DeclareComputation, Message
+from nodeserver.core.messages import (
+    AllocateAnswer,
+    DeclareComputation,
+    Message,
+    ResubmitJobs,
+    ShareData,
+)
+from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus
 from nodeserver.core.values import CLIENT_ROLE
 from nodeserver.io.locallink import LocalLink
 from nodeserver.services.scheduler import SCHEDULER
-from tests.support.disks import State
+from tests.support.disks import Journal
 from tests.support.files import ClusterFiles
-from tests.support.hosts import CALL_INTERVAL, LoopProgram, Surroundings
+from tests.support.hosts import CALL_INTERVAL, LoopProgram, Performers, Surroundings
 from tests.support.linkends import Around, Place, SimulatedDialer
 from tests.support.network import End
 from tests.support.promises import Promise, broken, left_in, shared_content
@@ -36,9 +43,14 @@ class Cluster:
     """A cluster in a user's program: its core, and what its user has done with it."""
 
     def __init__(
-        self, program: 'UserProgram', declared: DeclareComputation, around: Surroundings
+        self,
+        program: 'UserProgram',
+        declared: DeclareComputation,
+        around: Surroundings,
+        journal: Journal,
+        before: Sequence[ResubmitJobs | ShareData] = (),
     ) -> None:
-        self.program, self.declared = program, declared
+        self.program, self.declared, self.journal = program, declared, journal
         self.files = ClusterFiles(
             (around.agenda, program, around.mishaps),
             declared.computation,
@@ -47,8 +59,8 @@ class Cluster:
         )
         if declared.manifest:
             around.manifests.own[declared.computation] = declared.manifest
-        self.core = ClusterCore(SCHEDULER, declared, is_elsewhere=program.is_elsewhere)
-        self.submitted = 0
+        self.core = ClusterCore(SCHEDULER, declared, before, program.is_elsewhere, journal.keeping)
+        self.submitted = journal.submitted
         self.is_closing = self.is_closed = False
         self.said: list[str] = []
         self._data_of: dict[int, int] = {}  # by job
@@ -56,6 +68,14 @@ class Cluster:
         self._shared = 0
         self._requests = 0
         self._unanswered: set[int] = set()
+        self.is_collecting = False  # the jobs of a cluster of before, and no others
+
+    def inherit(self, before: 'Cluster', jobs: Iterable[int]) -> None:
+        """Know what jobs of a cluster of before have besides their arguments."""
+        self._shared, self._requests = before._shared, before._requests
+        self._data_of = {job: before._data_of[job] for job in jobs if job in before._data_of}
+        self._users = Counter(self._data_of.values())
+        self.files.inherit(before.files, jobs)
 
     @property
     def id(self) -> int:
@@ -98,7 +118,7 @@ class Cluster:
     @property
     def is_open(self) -> bool:
         """Whether its user may still use it."""
-        return self.program.is_alive and not self.is_closing
+        return self.program.is_alive and not self.is_closing and not self.is_collecting
 
 
 class UserProgram(LoopProgram):
@@ -123,10 +143,28 @@ class UserProgram(LoopProgram):
     def _part(self, cluster: Cluster) -> None:
         """A cluster is gone."""
 
-    def make_cluster(self, declared: DeclareComputation) -> Cluster:
+    def make_cluster(
+        self, declared: DeclareComputation, keeping: Keeping = Keeping.NOTHING
+    ) -> Cluster:
         """Make a cluster."""
-        cluster = Cluster(self, declared, self._around)
+        journal = Journal(declared, keeping, self.is_elsewhere)
+        return self._seat(Cluster(self, declared, self._around, journal))
+
+    def take_over(self, before: Cluster, collects: bool) -> Cluster:
+        """Go on with the cluster of a program that was killed, or collect what it has run."""
+        journal = before.journal
+        declared, messages, places = journal.take_over(collects)
+        if collects:
+            journal.keeping = Keeping.ALL
+        self._witness.taken_over(declared.computation, places, journal.ended)
+        cluster = Cluster(self, declared, self._around, journal, messages)
+        cluster.is_collecting = collects
+        cluster.inherit(before, places)
+        return self._seat(cluster)
+
+    def _seat(self, cluster: Cluster) -> Cluster:
         self.clusters.append(cluster)
+        declared = cluster.declared
         send = self._connect(cluster)
         witness, computation = self._witness, declared.computation
         self.seat(
@@ -135,9 +173,7 @@ class UserProgram(LoopProgram):
                 do.Send: lambda e: send(e.message),
                 do.MarkStarted: lambda e: witness.started(computation, e.ids, self.is_elsewhere),
                 do.MarkRequeued: lambda e: witness.moved(computation, e.ids, JobStatus.CREATED),
-                do.MarkRetried: lambda e: witness.moved(
-                    computation, e.retried.ids, JobStatus.CREATED
-                ),
+                do.MarkRetried: lambda e: self._retried(cluster, e.retried.ids),
                 do.SettleJobs: lambda e: self._settled(cluster, e),
                 do.SettleUnrun: lambda e: self._settled_unrun(cluster, e),
                 do.DeliverProvisional: lambda e: witness.shown(e.results),
@@ -148,10 +184,14 @@ class UserProgram(LoopProgram):
                 do.SayClosed: lambda e: self._closed(cluster),
                 do.HearOfFiles: cluster.files.perform,
                 do.SettleRequest: lambda e: cluster.answered(e.answer),
-                keep.StoreEpoch: lambda e: None,
+                **cluster.journal.performers(),
             },
         )
         return cluster
+
+    def _retried(self, cluster: Cluster, ids: list[int]) -> None:
+        self._witness.moved(cluster.id, ids, JobStatus.CREATED)
+        cluster.journal.failed(ids)
 
     def _settled(self, cluster: Cluster, effect: do.SettleJobs) -> None:
         self._witness.settled(effect.done)
@@ -216,10 +256,39 @@ class ClientProgram(UserProgram):
     ) -> None:
         super().__init__(around, identity)
         where, core = (self.peer, self.end), SchedulerCore()
-        records = State().performers()
+        records = self._records()
         self.scheduling = SchedulerSeat(self, around, where, place_of, core, records)
         self.scheduling.to_client = self._to_client
         self._local: dict[str, LocalLink] = {}
+
+    def _records(self) -> Performers:
+        """What the scheduler puts on record goes into the journals of its clusters."""
+
+        def journal(computation: int) -> Journal | None:
+            found = [c.journal for c in self.clusters if c.id == computation]
+            return found[0] if found and found[0].keeping else None
+
+        def node(effect: keep.RecordNode) -> None:
+            if (found := journal(effect.computation)) is not None:
+                found.node(effect)
+
+        def placed(effect: keep.RecordPlacements) -> None:
+            columns = effect.computations, effect.nodes, effect.ids
+            for computation, where, ids in zip(*columns, strict=True):
+                if (found := journal(computation)) is not None:
+                    found.place(where, ids)
+
+        def rewritten(effect: keep.RewritePlacements) -> None:
+            if (found := journal(effect.computation)) is not None:
+                found.rewrite(effect)
+
+        return {
+            keep.RecordComputation: lambda effect: None,
+            keep.RecordNode: node,
+            keep.RecordPlacements: placed,
+            keep.RewritePlacements: rewritten,
+            keep.ForgetComputation: lambda effect: None,
+        }
 
     def _connect(self, cluster: Cluster) -> Callable[[Message], None]:
         name = f'cluster-{cluster.id:x}'
@@ -301,6 +370,8 @@ class SharedProgram(UserProgram):
                 self._is_linked, meant = True, self.clusters
             case seen.PeerLost():
                 self._is_linked, meant = False, self.clusters
+                for cluster in self.clusters:
+                    self._witness.lost_sight(cluster.id)
             case seen.LinkMended():
                 meant = self.clusters
             case _:

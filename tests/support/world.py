@@ -16,6 +16,7 @@ from typing import Any
 
 from nodeserver.core import events as seen
 from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, NodeSpec
+from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
 from tests.support.disks import Spool
@@ -115,6 +116,7 @@ class World:
         self.programs: list[UserProgram] = []
         self.offices: list[Office] = []
         self._killed: list[UserProgram] = []
+        self.abandoned: list[Cluster] = []  # with journals, of programs that were killed
         self._names = 0
         self._places: dict[str, Machine] = {}  # by peer id
 
@@ -247,7 +249,12 @@ class World:
         """The clusters that their users may use."""
         return [c for program in self.living() for c in program.clusters if c.is_open]
 
-    def make_cluster(self, program: UserProgram | None = None, **changes: Any) -> Cluster:
+    def make_cluster(
+        self,
+        program: UserProgram | None = None,
+        keeping: Keeping = Keeping.NOTHING,
+        **changes: Any,
+    ) -> Cluster:
         """Make a cluster, in a program of its own unless one is given."""
         self._names += 1
         owner = program or self.add_program()
@@ -255,7 +262,8 @@ class World:
         deaf = [machine.end.name for machine in self.machines if machine.is_deaf]
         named = [replace(specs[-1], pattern=name) for name in deaf]
         changes['specs'] = [*named, *specs]
-        return owner.make_cluster(declaration(self._names, owner=owner.name, **changes))
+        declared = declaration(self._names, owner=owner.name, **changes)
+        return owner.make_cluster(declared, keeping)
 
     def submit(
         self,
@@ -292,6 +300,16 @@ class World:
         self.network.closed_by(program)
         for cluster in program.clusters:
             self.witness.forget(cluster.id)
+            if cluster.journal.keeping and not cluster.is_closing:
+                self.abandoned.append(cluster)
+
+    def take_over(self, cluster: Cluster, collects: bool) -> Cluster:
+        """Have a new program go on with a cluster of one that was killed."""
+        self.abandoned.remove(cluster)
+        before = cluster.program
+        office = before.office if isinstance(before, SharedProgram) else None
+        is_all = cluster.journal.keeping == Keeping.ALL
+        return self.add_program(office).take_over(cluster, collects or not is_all)
 
     def _cluster_closed(self, cluster: Cluster) -> None:
         """Nobody will fetch what nodes keep that could not be told."""
@@ -325,6 +343,8 @@ class World:
     def finish(self) -> None:
         """End all faults; then everything must end, and nothing may be left anywhere."""
         self._end_faults()
+        for cluster in list(self.abandoned):
+            self.take_over(cluster, self.random.random() < 0.5)
         self.run(self._longest_stall() + _LOST_FOR_SURE)  # who hangs notices nothing until then
         self._wait_until_forgotten()
         self._end_idle_schedulers()

@@ -1,0 +1,174 @@
+"""A dispyscheduler dies: its nodes go on, and the next one finds programs and nodes again."""
+
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.features.test_dispyscheduler import shared
+from tests.support.programs import Program, eventually, free_port, node_program, program
+
+
+class Place:
+    """Where a scheduler and the next ones after it run."""
+
+    def __init__(self, home: Path) -> None:
+        self.port, self.nodes_port, self.state = free_port(), free_port(), home / 'state'
+
+    @contextmanager
+    def scheduler(self, *options: object) -> Iterator[Program]:
+        """Run one; it is killed at the end of the block."""
+        command = (sys.executable, '-m', 'nodeserver.cli.dispyscheduler', '-i', '127.0.0.1')
+        ports = ('--scheduler_port', self.port, '--port', self.nodes_port)
+        state = ('--dest_path_prefix', self.state)
+        with program(*command, *ports, *state, *options, ready='serving') as running:
+            yield running
+
+
+def noted(directory: str, number: int, seconds: float) -> int:
+    """Write down that it has begun, wait for a gate, and return the number."""
+    with Path(directory, f'begun-{number}').open('a') as file:
+        file.write('x')
+    deadline = time.monotonic() + 40
+    while not Path(directory, 'gate').exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    return number
+
+
+def starts(directory: Path) -> Counter[int]:
+    """How often each job was begun."""
+    found = directory.glob('begun-*')
+    return Counter({int(p.name.removeprefix('begun-')): len(p.read_text()) for p in found})
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[int]:
+    port = free_port()
+    with ExitStack() as stack:
+        for host in ('127.0.0.2', '127.0.0.3'):
+            stack.enter_context(node_program('-i', host, '-p', port, '-c', 1))
+        yield port
+
+
+def test_jobs_go_on_when_a_scheduler_is_killed_and_started_again(
+    own_home: Path, two_nodes: int
+) -> None:
+    place = Place(own_home)
+    options: dict[str, Any] = {'node_port': two_nodes, 'nodes': ['127.0.0.2', '127.0.0.3']}
+    with ExitStack() as stack:
+        first = stack.enter_context(place.scheduler())
+        cluster = stack.enter_context(shared(place.port, noted, **options))
+        jobs = [cluster.submit(str(own_home), number, 0.05) for number in range(8)]
+        eventually(lambda: len(starts(own_home)) == 2)
+        first.kill()
+        first.wait()
+        later = cluster.submit(str(own_home), 8, 0.05)
+        (own_home / 'gate').touch()  # they go on, and end while nobody is there to be told
+        began = time.monotonic()
+        second = stack.enter_context(place.scheduler())
+        for job in [*jobs, later]:
+            assert job.wait(30), job.explain()
+        assert [job.result for job in [*jobs, later]] == [*range(9)]
+        assert time.monotonic() - began < 20
+        assert starts(own_home) == Counter(dict.fromkeys(range(9), 1))
+        assert 'had 1 computations' in second.log()
+        assert 'Traceback' not in second.log()
+        cluster.close()
+        assert second.process.poll() is None
+        second.signal(signal.SIGTERM)
+        second.wait()
+    assert list(place.state.iterdir()) == []
+
+
+def test_a_scheduler_at_another_port_finds_the_programs_of_the_one_before(
+    own_home: Path, two_nodes: int
+) -> None:
+    place = Place(own_home)
+    options: dict[str, Any] = {'node_port': two_nodes, 'nodes': ['127.0.0.2', '127.0.0.3']}
+    with ExitStack() as stack:
+        first = stack.enter_context(place.scheduler())
+        cluster = stack.enter_context(shared(place.port, noted, port=free_port(), **options))
+        jobs = [cluster.submit(str(own_home), number, 0.05) for number in range(4)]
+        eventually(lambda: len(starts(own_home)) == 2)
+        first.kill()
+        first.wait()
+        place.port, place.nodes_port = free_port(), free_port()
+        stack.enter_context(place.scheduler())
+        (own_home / 'gate').touch()
+        for job in jobs:
+            assert job.wait(30), job.explain()
+        assert [job.result for job in jobs] == [*range(4)]
+        assert starts(own_home) == Counter(dict.fromkeys(range(4), 1))
+        cluster.close()
+
+
+@pytest.mark.row('Z16')
+def test_jobs_that_outlast_the_draining_go_on_without_their_scheduler(
+    own_home: Path, two_nodes: int
+) -> None:
+    place = Place(own_home)
+    options: dict[str, Any] = {'node_port': two_nodes, 'nodes': ['127.0.0.2', '127.0.0.3']}
+    with ExitStack() as stack:
+        first = stack.enter_context(place.scheduler('--drain_timeout', 0.3))
+        cluster = stack.enter_context(shared(place.port, noted, **options))
+        jobs = [cluster.submit(str(own_home), number, 0.05) for number in range(4)]
+        eventually(lambda: len(starts(own_home)) == 2)
+        first.signal(signal.SIGTERM)
+        assert first.wait() == 128 + signal.SIGTERM
+        assert 'jobs that have not ended go on without it' in first.log()
+        stack.enter_context(place.scheduler())
+        (own_home / 'gate').touch()
+        for job in jobs:
+            assert job.wait(30), job.explain()
+        assert starts(own_home) == Counter(dict.fromkeys(range(4), 1))
+        cluster.close()
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_again_and_again_loses_and_repeats_nothing(
+    own_home: Path, two_nodes: int
+) -> None:
+    place = Place(own_home)
+    options: dict[str, Any] = {'node_port': two_nodes, 'nodes': ['127.0.0.2', '127.0.0.3']}
+    (own_home / 'gate').touch()
+    with ExitStack() as stack:
+        server = stack.enter_context(place.scheduler())
+        cluster = stack.enter_context(shared(place.port, noted, **options))
+        jobs = [cluster.submit(str(own_home), number, 0.02) for number in range(120)]
+        for least in (5, 30, 60, 90):
+            eventually(lambda least=least: len(starts(own_home)) >= least, 20)
+            server.kill()
+            server.wait()
+            server = stack.enter_context(place.scheduler())
+        for job in jobs:
+            assert job.wait(30), job.explain()
+        assert [job.result for job in jobs] == [*range(120)]
+        assert starts(own_home) == Counter(dict.fromkeys(range(120), 1))
+        cluster.close()
+    assert list(place.state.iterdir()) == []
+
+
+def test_a_state_that_others_can_read_is_refused_and_a_cleaned_one_is_gone(own_home: Path) -> None:
+    place = Place(own_home)
+    file = place.state / 'state.sqlite'
+    place.state.mkdir(mode=0o700)
+    file.write_text('torn')
+    file.chmod(0o644)
+    command = (sys.executable, '-m', 'nodeserver.cli.dispyscheduler', '-i', '127.0.0.1', '-p', '0')
+    ports = ('--scheduler_port', '0', '--dest_path_prefix', place.state)
+    with program(*command, *ports) as refused:
+        assert refused.wait() == 78
+        assert f'chmod 600 {file}' in refused.errors()
+        assert len(refused.errors().splitlines()) == 1
+    file.chmod(0o600)
+    with program(*command, *ports, ready='serving') as running:
+        assert 'state.sqlite.unusable-1' in running.errors()
+    with program(*command, *ports, '--clean', ready='serving'):
+        assert [each.name for each in place.state.glob('*.unusable*')] == []
