@@ -181,6 +181,8 @@ class Absence:
         comp.takeover = takeover
         takeover.missing, takeover.cancelled = message.resubmits, set()
         takeover.resends = True
+        if comp.data is not None:
+            comp.data.doubt_all()
         for node, ids in comp.undelivered.places():  # in doubt, until they have come once more
             takeover.overrides.update(dict.fromkeys(ids, node))
             if node not in self._fleet.nodes and node in comp.nodes:

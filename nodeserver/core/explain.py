@@ -189,6 +189,8 @@ def standing(node: NodeRecord, comp: Computation, now: float) -> str:
             return node.refusal
         if matching_spec(comp.specs, node) is None:
             return 'found, but it matches no element of `nodes`; `allocate_node()` adds it'
+        if comp.declared.collects:
+            return 'not used: only what other nodes have of this computation is collected'
         if node.details is not None:
             return 'not used yet: the computation waits for its turn'
         return 'found, connected, waiting for its details' if node.connected else 'connecting'

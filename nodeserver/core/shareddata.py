@@ -6,22 +6,24 @@
 A `RunJobs` is small and may overtake the data that its jobs name, on either link.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Generic, Protocol, TypeVar
 
 
 class DataStock:
     """The shared data of one computation, as its scheduler has them."""
 
-    __slots__ = ('_awaited', '_contents')
+    __slots__ = ('_awaited', '_contents', '_doubted')
 
     def __init__(self) -> None:
+        self._doubted: set[int] = set()  # their client may have dropped them while it was away
         self._contents: dict[int, bytes] = {}
         self._awaited: dict[int, list[str]] = {}  # not here yet -> nodes whose jobs name it
 
     def add(self, data: int, content: bytes) -> list[str]:
         """Keep data for the nodes that will need it; those that need it now are answered."""
         self._contents[data] = content
+        self._doubted.discard(data)
         return self._awaited.pop(data, [])
 
     def drop(self, ids: Iterable[int]) -> None:
@@ -29,6 +31,17 @@ class DataStock:
         for data in ids:
             self._contents.pop(data, None)
             self._awaited.pop(data, None)
+            self._doubted.discard(data)
+
+    def doubt_all(self) -> None:
+        """Their client was away: those that it still has come once more."""
+        self._doubted = {*self._contents, *self._awaited}
+
+    def take_doubted(self, named: Container[int]) -> list[int]:
+        """Data that did not come once more, and that none of the jobs that there are names."""
+        gone = [data for data in self._doubted if data not in named]
+        self._doubted.clear()
+        return gone
 
     def take_along(self, node: str, ids: Iterable[int]) -> list[tuple[int, bytes]]:
         """Data to send to a node that has none of these; what is not here yet is to follow."""

@@ -4,6 +4,7 @@ A job in doubt can be answered for by the node alone that the latest record of i
 """
 
 from collections.abc import Iterable
+from itertools import chain
 from math import inf
 
 from nodeserver.core.answers import Answers
@@ -13,6 +14,7 @@ from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
 from nodeserver.core.messages import (
     ComputationReady,
     ComputationRefused,
+    DropData,
     JobsDone,
     JobsHeld,
     JobsReturned,
@@ -27,6 +29,7 @@ from nodeserver.core.status import JobStatus
 from nodeserver.core.takeover import Takeover
 
 _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
+UNSTARTED = 'it had not started, and only what had was asked for'
 LOST_AFTER_PULSES = 5  # after which a node that does not come is given up
 BUSY_SECONDS = 30.0  # after which a node is given up that serves another program still
 
@@ -90,8 +93,7 @@ class Takeovers:
         settle(comp, taken_back, JobStatus.CANCELLED, 'cancelled before it started')
         rest = {job: entry for job, entry in fresh.items() if job not in takeover.cancelled}
         if comp.declared.collects:
-            text = 'it had not started, and only what had was asked for'
-            settle(comp, [*rest], JobStatus.CANCELLED, text)
+            settle(comp, [*rest], JobStatus.CANCELLED, UNSTARTED)
             return
         gone = [job for job, entry in rest.items() if not payload_of(entry)]
         text = 'it had not started, and its arguments are gone'
@@ -126,16 +128,32 @@ class Takeovers:
         takeover.begun_at = now
         takeover.lost_at = now + LOST_AFTER_PULSES * comp.declared.pulse_interval
         comp.notice_soon(now)
+        if comp.declared.collects:
+            unstarted = [*comp.waiting]
+            comp.waiting.clear()
+            self._parts.endings.settle(comp, unstarted, JobStatus.CANCELLED, UNSTARTED)
         if takeover.resends:
             takeover.resends = False
-            self._have_resent(comp, takeover)
+            self._have_resent(comp)
+            self._drop_data(comp, takeover)
         for node in list(self._parts.fleet.nodes.values()):
             if comp.id not in node.uses:
                 self._parts.fleet.offer(node, comp, now)
         self._parts.fleet.discovery.look(comp, now)
         self.end_if_over(comp)
 
-    def _have_resent(self, comp: Computation, takeover: Takeover) -> None:
+    def _drop_data(self, comp: Computation, takeover: Takeover) -> None:
+        """Forget shared data that the client, while it was away, has found to be of no use."""
+        if comp.data is None:
+            return
+        doubted = (entry for jobs in takeover.doubts.values() for entry in jobs.values())
+        entries = chain(comp.waiting.values(), comp.jobs.values(), doubted)
+        named = {data for e in entries if isinstance(e, JobRecord) for data in e.shared}
+        gone = comp.data.take_doubted(named)
+        if gone:
+            self._parts.dispatch.drop(comp, DropData(comp.id, gone))
+
+    def _have_resent(self, comp: Computation) -> None:
         """Nodes are to send again what the client has not acknowledged; later letters as ever."""
         numbers = comp.undelivered.numbers_of()
         for node in self._parts.fleet.nodes.values():

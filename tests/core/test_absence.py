@@ -334,6 +334,40 @@ def test_clients_are_spoken_to_so_that_their_systems_say_if_they_are_gone() -> N
     assert desk.sent(m.SchedulerPulse, BACK)  # also where there is no node
 
 
+def test_data_that_the_client_dropped_while_it_was_away_are_dropped() -> None:
+    desk = shared()
+    for data in (5, 6, 7):
+        desk.hears(CLIENT, m.ShareData(7, data, b'data'))
+    options = {'shared': [[5], [6], [8]]}
+    desk.hears(CLIENT, m.SubmitJobs(7, '', [1, 2, 3], [b'x'] * 3, **options))
+    desk.letter('a', 1, 1)
+    desk.hears(CLIENT, m.AcknowledgeOutcomes(7, 'a', [1]))
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=2)
+    desk.hears(BACK, m.ShareData(7, 7, b'data'))  # no job names it yet
+    desk.effects.clear()
+    desk.resubmit({2: 'a', 3: ''}, BACK, shared=[[6], [8]])
+    assert [each.ids for each in desk.sent(m.DropData, 'a')] == [[5]]
+    stock = desk.core._fleet.computations[7].data
+    assert stock is not None
+    assert sorted(stock._contents) == [6, 7]
+
+
+def test_who_comes_only_to_collect_has_nothing_more_started() -> None:
+    desk = shared()
+    desk.submit(1, 2, 3)
+    goes_away(desk)
+    desk.tell(PeerLost('a', 'its connection was lost'))
+    desk.effects.clear()
+    desk.comes_back(BACK, collects=True, resubmits=1)
+    desk.resubmit({3: ''}, BACK)
+    assert desk.settled()[3] == (
+        JobStatus.CANCELLED,
+        'it had not started, and only what had was asked for',
+    )
+    assert not desk.core._fleet.computations[7].waiting
+
+
 def test_jobs_that_are_taken_back_when_the_client_is_back() -> None:
     desk = shared()
     desk.submit(1, 2, 3)
