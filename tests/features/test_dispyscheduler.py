@@ -74,9 +74,9 @@ def outcomes(cluster: Any, *args: Any) -> list[Any]:
 
 @pytest.mark.netns
 @pytest.mark.slow
-@pytest.mark.row('M01', 'M02', 'U14')
+@pytest.mark.row('M01', 'M02')
 def test_without_options_it_serves_programs_and_uses_the_nodes_of_its_network() -> None:
-    """U14 in part: what is documented under this one of its names."""
+    """It is started by the documented name, `dispyscheduler.py`."""
     with Lan(3) as lan, machines(*lan) as (node, middle, user), ExitStack() as stack:
         stack.enter_context(node.node('-c', 2))
         running = stack.enter_context(middle.program(SCRIPT, ready='serving'))
