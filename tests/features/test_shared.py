@@ -110,6 +110,7 @@ with dispy.SharedJobCluster(compute, {nodes}, node_port={port}, scheduler_port={
 """
 
 
+@pytest.mark.slow
 @pytest.mark.row('B02', 'B05')
 def test_several_programs_get_the_results_of_their_own_jobs(
     shared: MakeShared, pair: Pair, scheduler: int
