@@ -213,6 +213,19 @@ class World:
             identity = self._identity('scheduler')
             office.program = SchedulerProgram(self.around, office, identity, self._places.get)
 
+    def close_office(self, office: Office) -> None:
+        """A shared scheduler ends for good."""
+        self.kill_scheduler(office)
+        self.offices.remove(office)
+        self.kill_programs_of(office)
+
+    def kill_programs_of(self, office: Office) -> None:
+        """All programs of a shared scheduler end at once."""
+        for program in list(self.living()):
+            if isinstance(program, SharedProgram) and program.office is office:
+                self.kill_program(program)
+        self.abandoned = [c for c in self.abandoned if c.program.is_elsewhere is False]
+
     def kill_scheduler(self, office: Office) -> None:
         """A shared scheduler's program ends at once."""
         if office.program is not None:
