@@ -326,7 +326,7 @@ class ClusterCore:
         if self._is_away:
             self._end_now([*self._pending], 'cancelled: its cluster was closed')
             if not self._is_known:  # no scheduler has anything of it
-                self._say_closed()
+                self._computation_closed(ComputationClosed(self._declared.computation))
 
     def _end_now(self, ids: list[int], reason: str) -> None:
         """End jobs that nobody can be asked about; a scheduler that comes back is told."""
@@ -395,10 +395,5 @@ class ClusterCore:
         """Nothing of it is left anywhere: nodes keep no letters for which we could thank them."""
         self._out += self._letters.stored()
         self._letters.take(self._declared.computation)
-        self._say_closed()
-
-    def _say_closed(self) -> None:
-        """Nothing is left to be told to a scheduler that was away."""
-        self._cancelled.clear()
-        self._unsettled.data.clear()
+        self._cancelled.clear()  # of those that were cancelled while the scheduler was away
         self._out.append(SayClosed())

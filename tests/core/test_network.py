@@ -22,6 +22,7 @@ class Program:
         self.program, self.end = self, End(name)
         self.heard: list[tuple[float, object]] = []
         self.connection: Connection | None = None
+        self.is_pulsed = True
 
     def turn(self) -> None:
         self.hear('turn')

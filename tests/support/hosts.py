@@ -331,9 +331,14 @@ class NodeProgram(LoopProgram):
 
     @property
     def excused(self) -> tuple[str, ...]:
-        """Where it may keep what nobody has fetched: the outcomes of programs that were killed."""
+        """Where it may keep what nobody will fetch.
+
+        That is of programs that were killed, and of a node before this one, which its scheduler
+        may have missed: whoever has closed the cluster meanwhile does not ask this one.
+        """
         forgotten = self._around.witness.forgotten
-        return ('._shelf',) if forgotten.issuperset(self.spool.computations) else ()
+        kept = self.spool.computations.items()
+        return ('._shelf',) if all(c in forgotten or len(k.nodes) > 1 for c, k in kept) else ()
 
     def left(self) -> dict[str, int]:
         """What the core keeps although nobody uses the node."""

@@ -359,7 +359,8 @@ class World:
         """End all faults; then everything must end, and nothing may be left anywhere."""
         self._end_faults()
         for cluster in list(self.abandoned):
-            self.take_over(cluster, self.random.random() < 0.5)
+            again = self.take_over(cluster, self.random.random() < 0.5)
+            again.program.allocates = lambda cpus: cpus
         self.run(self._longest_stall() + _LOST_FOR_SURE)  # who hangs notices nothing until then
         self._wait_until_forgotten()
         self._end_idle_schedulers()
