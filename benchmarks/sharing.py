@@ -2,10 +2,10 @@
 
     python -m benchmarks.sharing [--quick]
 
-The core is the real one, with `is_shared`.  Its nodes are simulated, in a time of their own: each runs so many jobs
-at once as it has cpus, and chooses the next one as real nodes do (`core/turns.py`).  A client's
-cpu time is compared with what is fair: at each moment all cpus, but for those of clients that have
-no more jobs to give out, in equal parts.
+The core is the real one, with `is_shared`.  Its nodes are simulated, in a time of their own: each
+runs so many jobs at once as it has cpus, and chooses the next one as real nodes do
+(`core/turns.py`).  A client's cpu time is compared with what is fair: at each moment all cpus, but
+for those of clients that have no more jobs to give out, in equal parts.
 """
 
 import argparse
@@ -302,7 +302,7 @@ MIXES: Mapping[str, tuple[list[int], list[Load], float]] = {
         _many(100, 1000, 1.0, 20.0),
         12.0,
     ),
-    '100 nodes, 100 clients, jobs of 0.05 to 20 s': ([8] * 100, _many(100, 2000, 0.05, 20), 8.0),
+    '100 nodes, 100 clients, jobs of 0.05 to 20 s': ([8] * 100, _many(100, 8000, 0.05, 20), 30.0),
     '10 nodes, 2 clients, jobs of 5 ms and 5 s': (
         [8] * 10,
         [Load(300_000, 0.005, spread=0.5), Load(1000, 5.0, spread=0.5)],

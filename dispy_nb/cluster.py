@@ -255,7 +255,8 @@ class Cluster(OlderVerbs, metaclass=MadeOnce):
 
     def _id_given(self, job: DispyJob) -> None:
         """A job is called otherwise from now on: so it is after a recovery."""
-        self._journal.note_id(job._number, job._id)
+        if not self._is_foreign:
+            self._journal.note_id(job._number, job._id)
 
     def _on_loop(self, function: Callable[[], None]) -> None:
         self._runtime.soon(function)

@@ -270,12 +270,14 @@ class DispyJob:
 
     def _requeued(self, reason: str) -> None:
         """It was not begun: what was said of earlier attempts stays said."""
-        self._attempts -= 1
+        if self._status is not JobStatus.CREATED:
+            self._attempts -= 1
         self._retried(self._reason if self._attempts else reason)
 
     def _retried(self, reason: str) -> None:
         self._node, self._reason, self._live = None, reason, None
-        self._move(JobStatus.CREATED)
+        if self._status is not JobStatus.CREATED:  # else a program of before has seen it start
+            self._move(JobStatus.CREATED)
 
     def _took(self, node: Any, seconds: float, now: float) -> None:
         """Correct the start: the node timed the job, and word of its start takes a while.

@@ -132,8 +132,8 @@ class Runtime:
 
         def seat() -> Seat:
             self._records.journals[declared.computation] = journal
-            performers = {**shell.performers(), **journal.performers()}
             kept = Kept(before, journal.keeping, journal.file.flush)
+            performers = {**kept.tell_after(shell.performers()), **journal.performers()}
             return self._service.attach(declared, performers, kept)
 
         return self.call(seat)

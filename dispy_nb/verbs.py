@@ -144,6 +144,7 @@ class Verbs(NodeVerbs, FileVerbs, MapVerbs):
             computation=AnyFunction(),
             callback=None,
             cluster_status=None,
+            recover_file=None,
             dest_path=None,
             isolation='worker',
             name=f'{self.name} executor',

@@ -69,9 +69,9 @@ def point_to(path: Path) -> Path | None:
 def known_journals() -> Iterator[Path]:
     """Yield the paths of all journals that can be attached to, the latest first.
 
-    What points to a journal that is gone is removed.
+    What points to a journal that is gone is removed, or to one that is pointed to already.
     """
-    directory = state_directory()
+    directory, pointed_to = state_directory(), set[Path]()
     try:
         check_directory(directory)
     except OSError:  # there is none, or it is not ours
@@ -81,7 +81,8 @@ def known_journals() -> Iterator[Path]:
             yield entry
         elif entry.name.endswith(POINTER) and entry.stat().st_size <= _LONGEST_POINTER:
             path = Path(entry.read_text('utf-8', 'replace'))
-            if path.is_file():
+            if path.is_file() and path not in pointed_to:
+                pointed_to.add(path)
                 yield path
             else:
                 entry.unlink(missing_ok=True)

@@ -50,8 +50,7 @@ def plan_of(prepared: Prepared) -> JournalPlan:
     facts['setting'] = encode(setting)
     given = Path.cwd() / options.recover_file if options.recover_file else None
     # what is kept beyond the life of a kernel does not lie among the user's files
-    own_place = keeping == Keeping.ALL and in_kernel()
-    directories = (state_directory(),) if own_place else (Path.cwd(), state_directory())
+    directories = (state_directory(),) if in_kernel() else (Path.cwd(), state_directory())
     if given is None:
         tidy(directories[0])
     return JournalPlan(declared.name, keeping, facts, given, directories)

@@ -8,11 +8,13 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
+from dispy_nb.recovery.places import state_directory
 from dispy_nb.recovery.recorded import read
 from nodeserver.core.errors import DispyError
 from nodeserver.io.database import remove_database
 
 KEPT_SECONDS = 7 * 86_400.0  # that results of an ended kernel stay
+PENDING_SECONDS = 30 * 86_400.0  # that its jobs can be attached to
 MOST_LOOKED_AT = 20
 _NAME = re.compile(r'_dispy_\d{14}(_\d+)?')
 
@@ -21,6 +23,7 @@ def tidy(directory: Path) -> None:
     """Remove what has nothing left, and results that nobody has wanted for a week.
 
     Files that are in use, or cannot be read, are left alone, and so are names that users gave.
+    Jobs that somebody could still attach to are forgotten after a month, among our own files only.
     """
     with suppress(OSError):
         paths = [path for path in directory.iterdir() if _NAME.fullmatch(path.name)]
@@ -41,8 +44,8 @@ def _is_free(path: Path) -> bool:
 
 
 def _is_done(path: Path) -> bool:
-    at = path.stat().st_mtime
+    age = time.time() - path.stat().st_mtime
     recorded = read(path)
     if recorded.resubmissions:
-        return False
-    return not recorded.ended or time.time() - at > KEPT_SECONDS
+        return path.parent == state_directory() and age > PENDING_SECONDS
+    return not recorded.ended or age > KEPT_SECONDS

@@ -29,10 +29,17 @@ class Acknowledging:
         self._letters.setdefault(node, []).append(letter)
         self._bytes += size
 
-    def believed(self, done: JobsDone) -> None:
-        """These jobs have ended by it."""
+    def believed(self, done: JobsDone) -> list[Effect]:
+        """These jobs have ended by it: what is to be done before the user is told.
+
+        What a user may come back to stays as it was told, whoever dies next.  Else it is enough
+        that it is stored before the node forgets it: who waits for a job comes first.
+        """
+        if self._keeping is Keeping.ALL:
+            return [StoreOutcomes(done)]
         if self._keeping:
             self._believed.append(StoreOutcomes(done))
+        return []
 
     def is_due(self, now: float) -> bool:
         """Whether it is time to thank."""

@@ -1,7 +1,7 @@
 """The client's half of a cluster: which of its jobs are pending.
 
 JobsSubmitted ──▶ StoreJobs, Send(SubmitJobs)
-JobsDone ──▶ SettleJobs, then StoreOutcomes, AcknowledgeOutcomes
+JobsDone ──▶ SettleJobs, AcknowledgeOutcomes; StoreOutcomes before the second, or both
 PeerConnected ──▶ Send(DeclareComputation), Send(ResubmitJobs) ...     a scheduler elsewhere
 
 A scheduler in the same program lives as long as its clusters.  One elsewhere may go and come back,
@@ -359,8 +359,7 @@ class ClusterCore:
         if any(pending):
             self._forget(message.ids)
             believed = message if all(pending) else part_of(message, pending)
-            self._out.append(SettleJobs(believed))
-            self._letters.believed(believed)
+            self._out += [*self._letters.believed(believed), SettleJobs(believed)]
         self._letters.took(message.node, message.letter, sum(map(len, message.outcomes)))
 
     def _provisional(self, message: JobsProvisional) -> None:
@@ -375,9 +374,9 @@ class ClusterCore:
         ids = [job for job in message.ids if job in self._pending]
         self._forget(ids)
         if ids:
-            self._out.append(SettleUnrun(ids, message.status, message.reason))
             if self._keeping:
                 self._out.append(StoreUnrun(ids, message.status, message.reason))
+            self._out.append(SettleUnrun(ids, message.status, message.reason))
         if message.letter:
             self._letters.took('', message.letter)
 

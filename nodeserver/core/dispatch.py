@@ -119,7 +119,7 @@ class Dispatch:
         order = self._order
         self._left = sum(len(comp.waiting) for comp in order.waiting.values())
         self._deepest, self._looks = 0, MOST_LOOKED_AT
-        order.begin()
+        order.begin(self._now)
         while (comp := order.next()) is not None:
             placed = self._place_some(comp, plan)
             is_first_in_vain = order.put_back(comp, placed)

@@ -100,13 +100,12 @@ class Handovers:
                 yield hosted
 
     def deadline(self) -> float:
-        """When an orphan has waited long enough."""
-        waiting = [
-            hosted.idle_at
-            for hosted in self.hosted.values()
-            if hosted.orphaned and hosted.state is not HostedState.CLOSING
-        ]
-        return min(min(waiting, default=inf) + GRACE, self.shelf.deadline())
+        """When an orphan has waited long enough, or something was kept for too long."""
+        due = self.shelf.deadline()
+        for hosted in self.hosted.values():
+            if hosted.orphaned and hosted.state is not HostedState.CLOSING:
+                due = min(due, hosted.idle_at + GRACE)
+        return due
 
     def retire(self, hosted: Hosted, now: float) -> None:
         """Its template is about to be closed: what is to be handed over stays."""

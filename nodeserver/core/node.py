@@ -161,28 +161,31 @@ class NodeCore:
 
     def end_turn(self, now: float) -> list[Effect]:
         """Send what ended in this turn, and give the free cpus their next jobs."""
+        has_orphans = False
         for hosted in self._hosted.values():
-            provisional = None if hosted.orphaned else hosted.take_provisional(self._facts.id)
             letter = hosted.take_letter(self._facts.id)
             if hosted.keeps:
                 self._shelf.store(hosted, now)
-            if not hosted.orphaned:
-                if provisional is not None:
-                    self._send(hosted.scheduler, provisional)
-                if letter is not None:
-                    self._send(hosted.scheduler, letter)
+            if hosted.orphaned:
+                has_orphans = True
+                continue
+            provisional = hosted.take_provisional(self._facts.id)
+            for message in (provisional, letter):
+                if message is not None:
+                    self._send(hosted.scheduler, message)
         self._workplace.run(now)
         for hosted in self._hosted.values():  # also of jobs that go back, before they come again
             self._files.release(hosted)
-        self._end_orphans(now)
+        if has_orphans:
+            self._end_orphans(now)
         self._shift.end_turn()
         self._departure.end_if_done(now)
         return self._take()
 
     def next_deadline(self) -> float | None:
         """When the core wants a `DeadlinePassed`, or None."""
-        parts = (self._departure, self._silence, self._handovers)
-        due = min(self._workplace.next_kill(), *(part.deadline() for part in parts))
+        due = min(self._departure.deadline(), self._silence.deadline(), self._handovers.deadline())
+        due = min(due, self._workplace.next_kill())
         return due if due != inf else None
 
     def check(self) -> None:

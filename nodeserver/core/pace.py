@@ -62,6 +62,10 @@ class Pace:
         """Whether so many jobs will hardly take longer than it takes to call them back."""
         return 0 <= self._typical * jobs < RECALL_SECONDS
 
+    def is_between(self, shortest: float, longest: float) -> bool:
+        """Whether jobs are known to take at least, and less than, so many seconds."""
+        return shortest <= self._typical < longest
+
     def jobs_per_worker(self) -> int:
         """How many jobs to put into the pipe of one lasting worker.
 

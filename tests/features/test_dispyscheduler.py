@@ -97,10 +97,10 @@ def test_its_pulse_interval_rules_dead_node_detection_for_all_programs(own_home:
     node_port = free_port()
     hosts = ['127.0.0.2', '127.0.0.3']
     with ExitStack() as stack:
-        nodes = {
-            host: stack.enter_context(node_program('-i', host, '-p', node_port, '-c', 1))
-            for host in hosts
-        }
+        nodes = {}
+        for host in hosts:  # one is lost, and keeps for a while what nobody wants of it
+            call = ('-i', host, '-p', node_port, '-c', 1, '--dest_path_prefix', own_home / host)
+            nodes[host] = stack.enter_context(node_program(*call))
         _, port = stack.enter_context(scheduler('--pulse_interval', 0.2))
         options = {'node_port': node_port, 'nodes': hosts, 'reentrant': True}
         cluster = stack.enter_context(shared(port, sleep_and_say, **options))

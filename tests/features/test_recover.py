@@ -1,5 +1,6 @@
 """Programs that are killed, and others that recover their jobs: real programs (section I)."""
 
+import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tests.features.conftest import Pair
 from tests.support.programs import Program, eventually, free_port, node_program, program
 
 LIMIT = 30.0
+SCHEDULER = (sys.executable, '-m', 'nodeserver.cli.dispyscheduler')
 
 SCRIPT = """
 import os, sys, time
@@ -254,7 +256,7 @@ def test_a_recovery_that_is_killed_loses_nothing_and_two_at_once_do_not_meet(
     pair = their_key
     killed(source(here, gate, pair.port, pair.addresses), gate)
     text = RECOVERER.format(cwd=str(here))
-    for _ in range(3):
+    for _ in range(2):
         with program(sys.executable, '-c', text, ready='ready') as recovering:
             eventually(lambda: has_taken(recovering.pid, here / 'file'), LIMIT)
             with pytest.raises(DatabaseBusy, match='another one recovers its jobs'):
@@ -352,3 +354,39 @@ def test_a_named_cluster_of_a_killed_script_is_given_back_whole(
     assert not any(here.iterdir())
     with pytest.raises(UsageError, match='there is no cluster to attach to'):
         dispy.attach()
+
+
+DOCUMENTED = """
+import os
+os.chdir({cwd!r})
+import dispy_nb as dispy
+jobs = dispy.recover_jobs('_dispy_20160126112746')
+for job in jobs:
+    print('Job result: %s' % job.result)
+"""
+
+
+@pytest.mark.row('I04', 'U07')
+@pytest.mark.slow
+def test_the_documented_recovery_program_works_for_a_shared_scheduler_too(
+    gate: Path, here: Path
+) -> None:
+    signature = '(recover_file, timeout=None, terminate_pending=False)'
+    shown = inspect.signature(dispy.recover_jobs)
+    plain = [each.replace(annotation=each.empty) for each in shown.parameters.values()]
+    assert str(inspect.Signature(plain)) == signature
+    ports = free_port(), free_port()
+    words = ('-i', '127.0.7.1', '--scheduler_port', ports[0], '-p', ports[1], '-n', '127.0.7.1')
+    with (
+        nodes(count=1) as (port, _),
+        program(*SCHEDULER, *words, '--node_port', port, ready='serving at'),
+    ):
+        options = {'recover_file': '_dispy_20160126112746', 'scheduler_node': '127.0.7.1'}
+        text = source(here, gate, port, ['*'], options=options | {'scheduler_port': ports[0]})
+        killed(text.replace('JobCluster', 'SharedJobCluster'), gate, 1)
+        gate.touch()
+        with program(sys.executable, '-c', DOCUMENTED.format(cwd=str(here))) as recovering:
+            assert recovering.wait(LIMIT) == 0, recovering.log()
+        lines = [f'Job result: {x}' for x in (4, None, 16, 25)]  # what waited there went on
+        assert sorted(recovering.output().splitlines()) == sorted(lines)
+    assert not any(here.iterdir())

@@ -110,6 +110,7 @@ with dispy.SharedJobCluster(compute, {nodes}, node_port={port}, scheduler_port={
 """
 
 
+@pytest.mark.slow
 @pytest.mark.row('B02', 'B05')
 def test_several_programs_get_the_results_of_their_own_jobs(
     shared: MakeShared, pair: Pair, scheduler: int
@@ -305,7 +306,7 @@ def test_jobs_are_placed_cancelled_and_waited_for(
     cluster = shared(hold)
     first, second = (cluster.submit_node(a, str(gate), n) for n, a in enumerate(pair.addresses))
     eventually(lambda: began(gate, 0)() and began(gate, 1)())
-    assert (first.ip_addr, second.ip_addr) == pair.addresses
+    eventually(lambda: (first.ip_addr, second.ip_addr) == pair.addresses)
     waiting = cluster.submit(str(gate), 2)
     assert 'all cpus of the 2 usable nodes are busy' in cluster.explain()
     assert cluster.cancel(waiting) == 0

@@ -196,7 +196,7 @@ def test_what_could_not_be_written_is_written_when_there_is_room(tmp_path, caplo
             spool.keep(letter(1, bytes(300_000)))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        caplog.set_level(logging.INFO)
+        caplog.set_level(logging.INFO, 'nodeserver.io.spool')
         spool.keep(letter(2, b'b'))
         assert 'are kept in' in caplog.text
     with drawer(tmp_path) as spool:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.notebook.kernel import running_kernel
 from tests.notebook.magiccells import Cells, cells_with_magics
+from tests.support.programs import free_port
 
 pytestmark = [
     pytest.mark.notebook,
@@ -213,6 +214,19 @@ def test_any_parameter_of_the_constructor_is_an_option(cells: Cells) -> None:
     cells.cell('c.close()')
     cells.cell(f'%dispy cluster program "/bin/echo" {HERE}')
     assert cells.of('program.name') == "'echo'"
+
+
+@pytest.mark.row('V04')
+def test_a_shared_cluster_is_made_shown_and_explained_as_any(cells: Cells) -> None:
+    port = free_port()
+    place = f'--shared --scheduler-port {port} --ip_addr 127.0.0.1 --port 0'
+    shown = cells.cell(f'%dispy cluster c double {place}')
+    assert '0 created' in shown
+    assert cells.of('type(c).__name__') == "'SharedJobCluster'"
+    assert 'connection refused' in cells.cell('%dispy explain c')
+    assert 'connection refused' in cells.cell('%dispy nodes c')
+    assert re.search(r'^c +double ', cells.cell('%dispy'), re.MULTILINE)
+    cells.cell('c.close()')
 
 
 @pytest.mark.row('V05')

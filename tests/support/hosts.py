@@ -243,7 +243,7 @@ class NodeProgram(LoopProgram):
             do.Disconnect: lambda e: self._disconnect(e.peer),
             do.Report: lambda e: None,
             do.MeasureAvailability: lambda e: self._tell_figures(),
-            do.ReadOutput: lambda e: None,
+            do.ReadOutput: lambda e: None,  # nothing is printed in this world
             do.Stop: self._stop,
         }
         performers |= self.processes.performers() | self.files.performers()

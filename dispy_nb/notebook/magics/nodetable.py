@@ -93,8 +93,11 @@ def _table(
         for number, text in each.places.items()
         if computation in (None, number)
     }
-    notes = [f'looked for nodes at: {"; ".join(places)}']
-    if not rows:
+    notes = [each.words for each in lists if each.words]
+    is_whole = not notes
+    if places or is_whole:
+        notes.append(f'looked for nodes at: {"; ".join(places)}')
+    if not rows and is_whole:
         notes.append(f'{NOBODY}; `%dispy start` starts node servers on this machine')
     return Table(HEADS, [_cells(row, computation, looked) for row in rows], notes=notes)
 
