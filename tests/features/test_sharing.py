@@ -116,7 +116,9 @@ def make_place(own_home: Path) -> Iterator[Callable[..., Place]]:
 
         def make(*options: object) -> Place:
             port, scheduler = free_port(), free_port()
-            node = stack.enter_context(node_program('-i', '127.0.0.2', '-p', port, '-c', CPUS))
+            # what is kept of a program that was killed is left behind: that is a promise
+            place = ('-i', '127.0.0.2', '-p', port, '--dest_path_prefix', own_home / 'node')
+            node = stack.enter_context(node_program(*place, '-c', CPUS))
             where = ('-i', '127.0.0.1', '--dest_path_prefix', own_home / 'state')
             stack.enter_context(scheduler_program(scheduler, *where, *options))
             return Place(scheduler, port, own_home, node)
