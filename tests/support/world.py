@@ -294,8 +294,7 @@ class World:
         again = cluster.declared.reentrant or options.retries > 0
         data = cluster.share(needs.shared, ids) if needs.shared else 0
         self.witness.accept((cluster.id, bool(node)), ids, again, fate, data)
-        if needs.files:
-            cluster.files.assign(ids, needs.files)
+        cluster.files.assign(ids, needs.files)
         files = [needs.files] * count if needs.files else []
         named = [[data]] * count if data else []
         event = seen.JobsSubmitted(node, ids, [fate.payload()] * count, options, named, files)
