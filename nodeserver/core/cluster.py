@@ -330,9 +330,14 @@ class ClusterCore:
 
     def _end_now(self, ids: list[int], reason: str) -> None:
         """End jobs that nobody can be asked about; a scheduler that comes back is told."""
+        self._end_unrun(ids, JobStatus.CANCELLED, reason)
+
+    def _end_unrun(self, ids: list[int], status: int, reason: str) -> None:
         self._forget(ids)
         if ids:
-            self._out.append(SettleUnrun(ids, JobStatus.CANCELLED, reason))
+            if self._keeping:
+                self._out.append(StoreUnrun(ids, status, reason))
+            self._out.append(SettleUnrun(ids, status, reason))
 
     # the scheduler's answers
 
@@ -372,11 +377,7 @@ class ClusterCore:
 
     def _settled(self, message: JobsSettled) -> None:
         ids = [job for job in message.ids if job in self._pending]
-        self._forget(ids)
-        if ids:
-            if self._keeping:
-                self._out.append(StoreUnrun(ids, message.status, message.reason))
-            self._out.append(SettleUnrun(ids, message.status, message.reason))
+        self._end_unrun(ids, message.status, message.reason)
         if message.letter:
             self._letters.took('', message.letter)
 

@@ -8,7 +8,6 @@ A node serves one scheduler at a time, as long as that has a computation open he
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from math import inf
 from typing import Any
 
@@ -39,9 +38,9 @@ from nodeserver.core.events import (
     WorkerForked,
 )
 from nodeserver.core.figures import Figures
-from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.handover import Handovers
-from nodeserver.core.hosted import Hosted, HostedState, limit_cpus, noted
+from nodeserver.core.hosted import Hosted, HostedState, noted
+from nodeserver.core.joborders import JobOrders
 from nodeserver.core.liveoutput import LiveOutput
 from nodeserver.core.messages import (
     CloseComputation,
@@ -55,10 +54,8 @@ from nodeserver.core.messages import (
     NodePaused,
     OpenComputation,
     OutputTaken,
-    RecallJobs,
     RunJobs,
     ShareData,
-    StopJobs,
 )
 from nodeserver.core.nodeevents import (
     ClockRead,
@@ -89,6 +86,7 @@ class NodeCore:
         self._files = NodeFiles(facts, self._hosted, self._out.append, self._fail)
         self._arrivals = Arrivals(self._hosted, self._files.place)
         self._workplace = Workplace(facts, self._hosted, self._out.append)
+        self._orders = JobOrders(self._hosted, self._workplace, self._out.append)
         shared = (self._peers, self._hosted)
         self._handovers = Handovers(facts.id, *shared, self._files, self._out.append)
         self._shelf = self._handovers.shelf
@@ -138,9 +136,7 @@ class NodeCore:
         return {
             OpenComputation: self._openings.open,
             RunJobs: self._run,
-            StopJobs: self._stop_jobs,
-            RecallJobs: self._recall,
-            LimitCpus: partial(limit_cpus, self._hosted),
+            **self._orders.messages,
             ShareData: self._arrivals.share,
             DropData: self._arrivals.drop,
             **self._handovers.messages,
@@ -348,20 +344,6 @@ class NodeCore:
         closed = self._departure.words or self._shift.closed
         if closed:
             self._workplace.give_back(hosted, hosted.waiting, closed)
-
-    def _recall(self, peer: str, message: RecallJobs, now: float) -> None:
-        hosted = self._hosted.get(message.computation)
-        if hosted is None or hosted.scheduler != peer:
-            self._send(peer, JobsReturned(message.computation, [], [], ''))
-        else:
-            self._workplace.recall(hosted, message.count)
-
-    def _stop_jobs(self, peer: str, message: StopJobs, now: float) -> None:
-        hosted = self._hosted.get(message.computation)
-        if hosted is None or hosted.scheduler != peer:
-            return
-        for job, attempt in zip(message.ids, message.attempts, strict=True):
-            self._workplace.stop(hosted, job, attempt, now)
 
     # time
 

@@ -305,8 +305,7 @@ class World:
         again = cluster.declared.reentrant or options.retries > 0
         data = cluster.share(needs.shared, ids) if needs.shared else 0
         self.witness.accept((cluster.id, bool(node)), ids, again, fate, data)
-        if needs.files:
-            cluster.files.assign(ids, needs.files)
+        cluster.files.assign(ids, needs.files)
         files = [needs.files] * count if needs.files else []
         named = [[data]] * count if data else []
         event = seen.JobsSubmitted(node, ids, [fate.payload()] * count, options, named, files)
@@ -482,7 +481,10 @@ class World:
 
     def _look_at_rest(self, program: UserProgram) -> None:
         """With all jobs ended, and two pulses later, nothing of them may be left anywhere."""
-        self.run(_TWO_PULSES)
+        ended = -1
+        while ended != self.witness.settled_count:  # else some have ended a moment ago
+            ended = self.witness.settled_count
+            self.run(_TWO_PULSES)
         if program not in self.living():
             return  # stalled before, it has closed its clusters only now, and ended with them
         things: list[tuple[str, object]] = [(program.name, c.core) for c in program.clusters]
