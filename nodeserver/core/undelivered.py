@@ -1,9 +1,10 @@
 """What was sent to a client and has not been acknowledged: letters of nodes, and our own."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from nodeserver.core.messages import JobsSettled
+from nodeserver.core.fleet import NodeRecord
+from nodeserver.core.messages import JobsSettled, KnownNode
 
 MOST_ENDINGS = 100_000  # of a client that acknowledges nothing
 
@@ -37,6 +38,16 @@ class Undelivered:
         """A node is lost: if it comes back, it is to say once more what is not acknowledged."""
         if any(name == node for name, _ in self.letters):
             self.owing.add(node)
+
+    def may_be_at(self, node: NodeRecord, nodes: Mapping[str, KnownNode]) -> bool:
+        """Whether a node that is met may have letters, under its id or one that it had before."""
+        if node.id in self.owing:
+            return True
+        if not (self.owing or self.letters):
+            return False
+        names = self.owing.union(name for name, _ in self.letters) - {node.id}
+        known = (nodes[name] for name in names if name in nodes)
+        return any((each.address, each.port) in node.places for each in known)
 
     def renamed(self, before: str, node: str) -> None:
         """A node is known by another id now."""

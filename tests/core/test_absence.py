@@ -226,6 +226,26 @@ def test_outcomes_on_a_node_that_is_away_as_well_are_waited_for(comes: bool) -> 
         assert list(desk.settled()) == [1]
 
 
+@pytest.mark.parametrize('is_lost', [True, False], ids=['lost', 'not yet lost'])
+def test_a_node_restarted_while_the_client_is_away_keeps_its_outcomes(is_lost: bool) -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    if is_lost:
+        desk.tell(PeerLost('a', 'it was restarted'))
+    assert desk.meets('a again').resumes  # at the same place: else it drops what it keeps
+    desk.letter('a again', 1, 1)
+    desk.holds('a again', formerly=('a',))
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a again')] == [[1]]
+    desk.letter('a again', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a again', [1]))
+    assert jobs_left_in(desk.core) == {}
+
+
 def test_a_node_lost_before_it_has_sent_again_what_the_client_lacks_is_waited_for() -> None:
     desk = shared()
     desk.submit(1)

@@ -73,6 +73,7 @@ class Cluster:
         self._shared = 0
         self._requests = 0
         self._unanswered: set[int] = set()
+        self.steers = False  # its nodes: it was asked to
         self.is_collecting = False  # the jobs of a cluster of before, and no others
 
     def inherit(self, before: 'Cluster', jobs: Iterable[int]) -> None:
@@ -107,6 +108,7 @@ class Cluster:
 
     def request(self, kind: type[Any], *values: Any) -> None:
         """Ask the scheduler for something that it answers."""
+        self.steers = True
         self._requests += 1
         self._unanswered.add(self._requests)
         message = kind(self.id, self._requests, *values)
