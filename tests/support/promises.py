@@ -197,7 +197,11 @@ class Witness:
         self.away.add(computation)
         for job, number in ended.items():
             story = self._stories[computation, job]
-            if story.status is not JobStatus(number):
+            if story.status not in SETTLED:  # it was killed when it was about to tell of this
+                story.status = JobStatus(number)
+                self.settled_count += 1
+                self.statuses[story.status] += 1
+            elif story.status is not JobStatus(number):
                 text = f'job {job} of {computation} ended as {story.status.name}, and as {number}'
                 broken(Promise.ONCE, text)
         for job, place in places.items():
