@@ -20,6 +20,7 @@ OWN_NODES = 2  # of the cluster that has its own scheduler
 CPUS = 2
 CLIENTS = ('shared', 'shared+reentrant', 'embedded', 'embedded+reentrant')
 CALM = 240.0  # seconds after the last fault within which all must have ended
+FORGETTING = 20.0  # seconds within which nothing is kept any more
 FAULTS = ('kill', 'kill', 'restart', 'freeze', 'cut')
 
 
@@ -90,11 +91,24 @@ class Chaos:
         for name, kind in self.kinds.items():
             found += faults_in(self._ledger, name, reentrant=kind.endswith('+reentrant'))
             print(summary(self._ledger, name), flush=True)
+        found += self._kept()
         for member in reversed(self.members):
             member.stop()
             found += member.failures
         found += self._left()
         return found
+
+    def _kept(self) -> list[str]:
+        """What nodes and clients have on their disks, now that every job is settled: nothing."""
+        deadline = time.monotonic() + FORGETTING
+        while (kept := self._files_kept()) and time.monotonic() < deadline:
+            self.watch(0.2)
+        return [f'kept: {path}' for path in kept]
+
+    def _files_kept(self) -> list[Path]:
+        homes = [machine.home for machine in self._hosts]
+        patterns = ('node/.dispynode-kept/outcomes', '_dispy_*', '.local/state/dispy-nb/*/_dispy_*')
+        return [path for home in homes for pattern in patterns for path in home.glob(pattern)]
 
     def _left(self) -> list[str]:
         """Processes that are left on the hosts: none may be."""
