@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.chaos import clientprogram_path
 from tests.chaos.ledger import faults_in, summary
-from tests.chaos.members import ClientMember, Member, python
+from tests.chaos.members import ClientMember, Member, SchedulerMember, python
 from tests.support.machines import Machine, machines
 from tests.support.netns import Lan
 
@@ -38,12 +38,14 @@ class Chaos:
 
     def gather(self, jobs: int) -> None:
         """Start a scheduler, nodes and clients."""
-        first, *rest = self._hosts
+        first, other, *rest = self._hosts
         nodes, own = rest[:NODES], rest[NODES : NODES + 2 * OWN_NODES]
         self.kinds: dict[str, str] = {}
         words = python('nodeserver.cli.dispyscheduler', '--pulse_interval', 1, '--dest_path_prefix')
         words += [first.home / 'state', *(w for node in nodes for w in ('--nodes', node.ip))]
-        self.members = [Member('scheduler', first, words, self._logs)]
+        self.members: list[Member] = [
+            SchedulerMember('scheduler', (first, other), words, self._logs)
+        ]
         for number, machine in enumerate([*nodes, *own]):
             words = python('nodeserver.cli.dispynode', '--cpus', CPUS, '--dest_path_prefix')
             words += [machine.home / 'node']
@@ -143,7 +145,7 @@ def main() -> int:
     seed = options.seed or int.from_bytes(os.urandom(4), 'big')
     print(f'chaos of {options.faults} faults from seed {seed}', flush=True)
     directory = Path(tempfile.mkdtemp(prefix='chaos'))
-    count = 1 + NODES + 2 * OWN_NODES + len(CLIENTS)
+    count = 2 + NODES + 2 * OWN_NODES + len(CLIENTS)
     lans = Lan(count)  # type: ignore[no-untyped-call]
     with lans as lan, machines(*lan) as hosts:
         chaos = Chaos(hosts, directory, random.Random(seed))
