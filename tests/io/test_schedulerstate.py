@@ -248,7 +248,9 @@ def test_a_full_disk_is_said_once_and_written_to_when_there_is_room(
     record(state)
     with _full_disk():
         for job in range(50):
-            state.placements(RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]], [[]]))
+            state.placements(
+                RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]], [[]])
+            )
         assert not state.is_written
         state.try_again()
     errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
@@ -271,7 +273,9 @@ def test_a_disk_that_stays_full_costs_the_state_but_no_memory(
     record(state)
     with _full_disk():
         for job in range(20):
-            state.placements(RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]], [[]]))
+            state.placements(
+                RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]], [[]])
+            )
     assert 'is given up, and removed' in caplog.text
     assert list(tmp_path.iterdir()) == []
     state.try_again()
