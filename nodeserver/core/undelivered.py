@@ -1,12 +1,13 @@
 """What was sent to a client and has not been acknowledged: letters of nodes, and our own."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nodeserver.core.fleet import NodeRecord
-from nodeserver.core.messages import JobsSettled, KnownNode
+from nodeserver.core.messages import JobsDone, JobsSettled, KnownNode
 
 MOST_ENDINGS = 100_000  # of a client that acknowledges nothing
+_NOTHING: tuple[list[int], list[int]] = [], []
 
 
 class Undelivered:
@@ -15,15 +16,23 @@ class Undelivered:
     __slots__ = ('_number', 'endings', 'letters', 'owing')
 
     def __init__(self) -> None:
-        # ids by node and number: a letter comes with every few jobs, so this is one flat dict
-        self.letters: dict[tuple[str, int], list[int]] = {}
+        # ids and attempts by node and number: letters come with every few jobs, so it is flat
+        self.letters: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
         self.endings: dict[int, JobsSettled] = {}  # by number
         self.owing: set[str] = set()  # nodes that were lost, and may still have letters
         self._number = 0
 
     def believed_in(self, node: str, letter: int) -> list[int]:
         """Which jobs of a letter were believed, that comes again; none if it comes for once."""
-        return self.letters.get((node, letter), [])
+        ids, _ = self.letters.get((node, letter), _NOTHING)
+        return ids
+
+    def believe_more(self, node: str, message: JobsDone) -> None:
+        """Some jobs of a letter are believed, of which others may have been before."""
+        ids, attempts = self.letters.get((node, message.letter), _NOTHING)
+        rows = dict(zip(ids, attempts, strict=True))
+        rows.update(zip(message.ids, message.attempts, strict=True))
+        self.letters[node, message.letter] = [*rows], [*rows.values()]
 
     def acknowledged(self, node: str, numbers: Iterable[int]) -> None:
         """The client has these."""
@@ -48,6 +57,12 @@ class Undelivered:
         names = self.owing.union(name for name, _ in self.letters) - {node.id}
         known = (nodes[name] for name in names if name in nodes)
         return any((each.address, each.port) in node.places for each in known)
+
+    def forget(self, node: str, but: Container[int] = ()) -> None:
+        """What a node has not sent again will not come, or is not wanted any more."""
+        self.owing.discard(node)
+        for key in [key for key in self.letters if key[0] == node and key[1] not in but]:
+            del self.letters[key]
 
     def renamed(self, before: str, node: str) -> None:
         """A node is known by another id now."""
@@ -74,10 +89,10 @@ class Undelivered:
         for message in endings:
             self.numbered(message)
 
-    def places(self) -> Iterator[tuple[str, list[int]]]:
-        """Which node keeps outcomes of which jobs."""
-        for (node, _), ids in self.letters.items():
-            yield node, ids
+    def places(self) -> Iterator[tuple[str, list[int], list[int]]]:
+        """Which node keeps outcomes of which attempts of which jobs."""
+        for (node, _), (ids, attempts) in self.letters.items():
+            yield node, ids, attempts
 
     def ended(self) -> Iterator[int]:
         """Jobs that were ended here."""
