@@ -39,6 +39,8 @@ class Undelivered:
         if node:
             for number in numbers:
                 self.letters.pop((node, number), None)
+            if not self.letters:
+                self.owing.clear()
         else:
             for number in numbers:
                 self.endings.pop(number, None)
@@ -54,9 +56,12 @@ class Undelivered:
             return True
         if not (self.owing or self.letters):
             return False
-        names = self.owing.union(name for name, _ in self.letters) - {node.id}
-        known = (nodes[name] for name in names if name in nodes)
-        return any((each.address, each.port) in node.places for each in known)
+        places = node.places
+        before = {name for name, each in nodes.items() if (each.address, each.port) in places}
+        before.discard(node.id)
+        if not before:
+            return False
+        return bool(before & self.owing) or any(name in before for name, _ in self.letters)
 
     def forget(self, node: str, but: Container[int] = ()) -> None:
         """What a node has not sent again will not come, or is not wanted any more."""
