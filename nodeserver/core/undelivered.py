@@ -56,9 +56,7 @@ class Undelivered:
             return True
         if not (self.owing or self.letters):
             return False
-        places = node.places
-        before = {name for name, each in nodes.items() if (each.address, each.port) in places}
-        before.discard(node.id)
+        before = ids_before(node, nodes)
         if not before:
             return False
         return bool(before & self.owing) or any(name in before for name, _ in self.letters)
@@ -71,6 +69,7 @@ class Undelivered:
 
     def renamed(self, before: str, node: str) -> None:
         """A node is known by another id now."""
+        self.owing.discard(before)
         for name, number in [key for key in self.letters if key[0] == before]:
             self.letters[node, number] = self.letters.pop((name, number))
 
@@ -103,3 +102,13 @@ class Undelivered:
         """Jobs that were ended here."""
         for message in self.endings.values():
             yield from message.ids
+
+
+def ids_before(node: NodeRecord, nodes: Mapping[str, KnownNode]) -> set[str]:
+    """Ids of nodes that were where this one is."""
+    places = node.places
+    return {
+        name
+        for name, each in nodes.items()
+        if name != node.id and each.port and (each.address, each.port) in places
+    }
