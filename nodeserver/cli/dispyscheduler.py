@@ -246,6 +246,11 @@ def options_of(arguments: argparse.Namespace, directory: Path) -> SharedOptions:
         arguments.ping_interval or 0.0,
         _certificate(arguments, 'cluster'),
     )
+    if arguments.port and arguments.port == arguments.scheduler_port:
+        raise UsageError(
+            f'--port and --scheduler_port are both {arguments.port}: nodes and programs need '
+            f'a port each'
+        )
     name = arguments.name or socket.gethostname()
     return SharedOptions(
         name,
