@@ -36,7 +36,7 @@ from nodeserver.cli.schedulercommands import SchedulerCommands
 from nodeserver.cli.server import no_terminal, run_server, tell_health, tell_security
 from nodeserver.core.errors import UsageError
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS
-from nodeserver.core.recruiting import PULSE_INTERVAL
+from nodeserver.core.pulses import PULSE_INTERVAL
 from nodeserver.io import netif
 from nodeserver.io.certificate import Certificate, choose_certificate
 from nodeserver.io.concealing import conceal_variable

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from nodeserver.core import absence
+from nodeserver.core import fleetmessages as fleet
 from nodeserver.core import messages as m
 from nodeserver.core.events import NodeFound, PeerConnected, PeerLost
 from nodeserver.core.overview import describe
@@ -281,6 +282,27 @@ def test_a_node_lost_before_it_has_sent_again_what_the_client_lacks_is_waited_fo
     desk.letter('a', 1, 1)
     desk.holds('a')
     assert [each.ids for each in desk.sent(m.JobsDone, BACK)][-1] == [1]
+
+
+@pytest.mark.parametrize(('answer', 'limit', 'runs'), [(1, 1, []), (2, 2, [3]), (0, 1, [])])
+def test_a_restarted_scheduler_asks_how_much_of_a_node_that_has_jobs_is_wanted(
+    answer: int, limit: int, runs: list[int]
+) -> None:
+    asked = [m.NodeSpec('*', 51348, 0, True)]
+    desk = TakeoverDesk({1: 'a', 3: '', 4: ''}, is_shared=True, specs=asked)
+    opened = desk.meets('a')
+    assert (opened.cpus, opened.collects) == (1, True)
+    desk.holds('a', 1)
+    desk.hears('a', m.ComputationReady(7))
+    (ask,) = desk.sent(m.AllocateAsk, CLIENT)
+    assert (ask.node, ask.cpus) == ('a', 2)
+    desk.effects.clear()
+    desk.hears(CLIENT, m.AllocateAnswer(7, 'a', answer))
+    assert [each.cpus for each in desk.sent(fleet.LimitCpus, 'a')] == [limit]
+    assert [job for each in desk.sent(m.RunJobs, 'a') for job in each.ids] == runs
+    desk.letter('a', 1, 1)
+    more = [job for each in desk.sent(m.RunJobs, 'a') for job in each.ids]
+    assert bool(more) == (answer > 0)
 
 
 def test_a_client_is_asked_again_how_much_of_a_node_it_wants() -> None:
