@@ -187,22 +187,34 @@ class Witness:
             del counts[computation, False], counts[computation, True]
 
     def taken_over(
-        self, computation: int, places: Mapping[int, str], ended: Mapping[int, int]
+        self,
+        computation: int,
+        places: Mapping[int, str],
+        ended: Mapping[int, int],
+        is_told_late: bool,
     ) -> None:
         """Another program goes on with these jobs, and has the outcomes of those that ended.
 
-        What was shown to the program of before may have been more than it could put on record.
+        Whoever may come back to them is told late, when they are on record; others at once.
         """
         self.forgotten.discard(computation)
         self.away.add(computation)
         for job, number in ended.items():
             story = self._stories[computation, job]
-            if story.status is not JobStatus(number):
+            if story.status not in SETTLED:  # on record, and not told yet
+                where = computation, story.pinned
+                self._pending[where] += 1
+                self._waiting[where] += story.status is JobStatus.CREATED
+                self.moved(computation, [job], JobStatus(number))
+            elif story.status is not JobStatus(number):
                 text = f'job {job} of {computation} ended as {story.status.name}, and as {number}'
                 broken(Promise.ONCE, text)
         for job, place in places.items():
             story = self._stories[computation, job]
             if story.status in SETTLED:
+                if is_told_late:
+                    text = f'job {job} of {computation} ended as {story.status.name}'
+                    broken(Promise.ONCE, f'{text}, and nothing was on record')
                 self.settled_count -= 1
                 self.statuses[story.status] -= 1
             story.status = JobStatus.RUNNING if place else JobStatus.CREATED

@@ -332,8 +332,7 @@ class World:
         before = cluster.program
         office = before.office if isinstance(before, SharedProgram) else None
         is_all = cluster.journal.keeping == Keeping.ALL
-        # a shared scheduler goes on with what it knows, whatever its new client wants
-        collects = (collects or not is_all) and office is None
+        collects = collects or not is_all
         return self.add_program(office).take_over(cluster, collects)
 
     def _cluster_closed(self, cluster: Cluster) -> None:
@@ -398,6 +397,18 @@ class World:
             self.run(_ZOMBIE)  # of clients whose end nobody could tell them
         for node, left in self._nodes_in_use():
             broken(Promise.NOTHING_KEPT, f'{node.name} has {left}')
+        self._look_at_disks()
+
+    def _look_at_disks(self) -> None:
+        """What nobody can ask for any more is on no disk."""
+        disks = [(machine.end.name, machine.spool.left()) for machine in self.machines]
+        disks += [(office.end.name, office.state.left()) for office in self.offices]
+        for name, computations in disks:
+            left = {
+                c: count for c, count in computations.items() if c not in self.witness.forgotten
+            }
+            if left:
+                broken(Promise.NOTHING_KEPT, f'the disk of {name} has {left}')
 
     def _wait_until_forgotten(self) -> None:
         """Shared schedulers wait for programs that were killed, but not for ever."""
