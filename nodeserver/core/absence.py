@@ -91,6 +91,7 @@ class Absence:
     ) -> Computation:
         if dormant is not None:
             message = replace(message, epoch=max(message.epoch, dormant.epoch + 1))
+        self._closings.late.declared(message.computation)
         comp = Computation(peer, message, now)
         if message.resumes:
             nodes = {known.node: known for known in message.nodes}

@@ -65,6 +65,7 @@ class Computation:
         'specs',
         'takeover',
         'talks_of_files',
+        'told_of_end',
         'undelivered',
         'waiting',
         'watched_until',
@@ -83,6 +84,7 @@ class Computation:
         self.has_shared = False
         self.has_manifests = False
         self.talks_of_files = False  # with some node
+        self.told_of_end: list[NodeRecord] = []  # nodes that have nothing of it any more
         self.waiting: dict[int, Entry] = {}
         self.jobs: dict[int, Entry] = {}  # with a node
         self.places: dict[int, str] = {}  # the node of each of these

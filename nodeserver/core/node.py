@@ -281,8 +281,7 @@ class NodeCore:
         if message.keeps:
             self._handovers.left(peer, hosted)
         elif hosted is None or hosted.scheduler != peer:
-            if self._shelf.held_by(peer, message.computation):
-                self._shelf.forget(message.computation)
+            self._handovers.closed_by(peer, message)
             has_cause = bool(self._hosted or self._shift.closed)
             self._peers[peer].waits = self._peers[peer].waits and has_cause
             self._send(peer, ComputationClosed(message.computation))

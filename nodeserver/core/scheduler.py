@@ -126,7 +126,7 @@ class SchedulerCore:
     def _node_table(self) -> dict[type[Any], Callable[[NodeRecord, Any, float], None]]:
         fleet, answers, takeovers = self._fleet, self._answers, self._takeovers
         return {
-            NodeDetails: fleet.details,
+            NodeDetails: self._details,
             NodePulse: fleet.pulse,
             ComputationReady: self._ready,
             ComputationRefused: takeovers.refused,
@@ -236,6 +236,10 @@ class SchedulerCore:
             self._takeovers.cancel(comp, message.ids)
 
     # nodes that come and go
+
+    def _details(self, node: NodeRecord, message: NodeDetails, now: float) -> None:
+        self._closings.late.met(node, now)
+        self._fleet.details(node, message, now)
 
     def _ready(self, node: NodeRecord, message: ComputationReady, now: float) -> None:
         self._takeovers.ready(node, message, now)

@@ -469,6 +469,31 @@ def test_who_closes_it_has_all_of_it_removed() -> None:
 # a client that is away while its scheduler is here
 
 
+@pytest.mark.parametrize(
+    ('change', 'is_dropped'),
+    [({}, True), ({'token': b'another'}, False), ({'epoch': -1}, False), ({'token': b''}, False)],
+    ids=['by its client', 'another token', 'taken over since', 'no token'],
+)
+def test_what_a_client_is_done_with_goes_whoever_says_so(
+    change: dict[str, Any], is_dropped: bool
+) -> None:
+    bench = ended()
+    bench.effects = []
+    connect(bench, 's2')
+    bench.hears(replace(m.CloseComputation(7, token=TOKEN, epoch=9), **change), 's2')
+    assert bool(bench.take(keep.ForgetKept)) is is_dropped
+
+
+def test_what_another_program_has_taken_over_stays_although_it_was_closed_before() -> None:
+    bench = ended()
+    for peer in ('s2', 's3'):
+        connect(bench, peer)
+    bench.hears(replace(claim(), collects=True), 's2')
+    bench.effects = []
+    bench.hears(m.CloseComputation(7, token=TOKEN, epoch=9), 's3')
+    assert not bench.take(keep.ForgetKept)
+
+
 def test_letters_of_a_client_that_is_away_are_kept_and_sent() -> None:
     bench = busy()
     bench.take(m.JobsDone)
