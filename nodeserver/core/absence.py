@@ -5,8 +5,9 @@ DeclareComputation(resumes) ──▶ ResendLetters to nodes, endings told again
 zombie_seconds later ──▶ Dormant: nodes are left, and keep what they have
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 from nodeserver.core import levels
 from nodeserver.core.claims import fault_of, may_take_over
@@ -28,7 +29,7 @@ from nodeserver.core.messages import (
 from nodeserver.core.parts import Parts
 from nodeserver.core.records import placements
 from nodeserver.core.status import NodeStatus
-from nodeserver.core.takeover import Takeover
+from nodeserver.core.takeover import Place, Takeover
 from nodeserver.core.takeovers import Takeovers
 
 MOST_DORMANT = 10_000
@@ -43,7 +44,7 @@ class Dormant:
     token: bytes
     epoch: int
     nodes: list[KnownNode]
-    places: dict[int, str]  # of jobs that nodes may have, or keep outcomes of
+    places: dict[int, Place]  # of jobs that nodes may have, or keep outcomes of
     endings: list[JobsSettled]
     since: float
 
@@ -184,8 +185,9 @@ class Absence:
         takeover.resends = True
         if comp.data is not None:
             comp.data.doubt_all()
-        for node, ids in comp.undelivered.places():  # in doubt, until they have come once more
-            takeover.overrides.update(dict.fromkeys(ids, node))
+        # in doubt, until they have come once more
+        for node, ids, attempts in comp.undelivered.places():
+            takeover.overrides.update(_placed(node, ids, attempts))
             if node not in self._fleet.nodes and node in comp.nodes:
                 takeover.know(comp.nodes[node])
         self._tell_nodes(comp, lost.values())
@@ -224,7 +226,9 @@ class Absence:
         if comp is None:
             self._forget(computation)
             return
-        places = {job: node for node, ids in placements(comp).items() for job in ids}
+        places: dict[int, Place] = {}
+        for node, columns in placements(comp).items():
+            places.update(_placed(node, *columns))
         if comp.takeover is not None and comp.takeover.is_on_record:
             places = comp.takeover.overrides | places
         self._keep(
@@ -239,18 +243,18 @@ class Absence:
             ),
             now,
         )
-        for node in self._fleet.nodes.values():
-            use = node.uses.get(comp.id)
+        for record in self._fleet.nodes.values():
+            use = record.uses.get(comp.id)
             if use is not None and use.state not in _NOTHING_THERE:
-                self._parts.send(node.id, CloseComputation(comp.id, keeps=True))
+                self._parts.send(record.id, CloseComputation(comp.id, keeps=True))
         self._closings.drop(comp)
 
     def known(self, event: PlacementsKnown, now: float) -> None:
         """A scheduler of before has left this on disk."""
-        places: dict[int, str] = {}
-        for node, ids in zip(event.places, event.ids, strict=True):
-            places.update(dict.fromkeys(ids, node))
-        places = {job: node for job, node in places.items() if node}
+        places: dict[int, Place] = {}
+        for node, ids, attempts in zip(event.places, event.ids, event.attempts, strict=True):
+            places.update(_placed(node, ids, attempts))
+        places = {job: place for job, place in places.items() if place[0]}
         dormant = Dormant(event.token, event.epoch, event.nodes, places, [], now)
         self._keep(event.computation, dormant, now)
 
@@ -264,3 +268,8 @@ class Absence:
         del self._dormant[computation]
         self._parts.deadlines.absences.pop(computation, None)
         self._parts.records.forgotten(computation)
+
+
+def _placed(node: str, ids: list[int], attempts: list[int]) -> Iterator[tuple[int, Place]]:
+    """Where each of these jobs is; where nothing is said of attempts, they are not known."""
+    return zip(ids, zip(repeat(node), attempts or repeat(0), strict=False), strict=False)

@@ -48,7 +48,7 @@ class Answers:
                 self._parts.send(comp.client, retried)
         comp.settle(message.ids)
         if message.ids:
-            comp.undelivered.letters[node.id, message.letter] = message.ids
+            comp.undelivered.letters[node.id, message.letter] = message.ids, message.attempts
             self._parts.send(comp.client, message)
             if comp.takeover is not None:
                 comp.takeover.settled.update(message.ids)

@@ -250,6 +250,11 @@ class Computation:
             entry.attempt += 1
         return entry
 
+    def attempt(self, job: int) -> int:
+        """The number of the attempt of a job that is with a node."""
+        entry = self.jobs[job]
+        return entry.attempt if isinstance(entry, JobRecord) else self.attempts_from + 1
+
     def wishes(self, ids: list[int]) -> tuple[list[float], list[list[int]]]:
         """Timeouts and data of jobs that are with a node; no list where none of them has any."""
         plain = JobRecord(b'', '')

@@ -8,7 +8,7 @@ from itertools import chain
 from math import inf
 
 from nodeserver.core.answers import Answers
-from nodeserver.core.computation import ATTEMPTS_OF_AN_EPOCH, Computation
+from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
 from nodeserver.core.messages import (
@@ -24,6 +24,7 @@ from nodeserver.core.messages import (
     StopJobs,
 )
 from nodeserver.core.parts import Parts
+from nodeserver.core.resubmitted import failed_before, is_latest, rows_of
 from nodeserver.core.retries import sort_lost
 from nodeserver.core.status import JobStatus
 from nodeserver.core.takeover import Takeover
@@ -53,25 +54,25 @@ class Takeovers:
             return
         started: dict[str, list[int]] = {}
         fresh: dict[int, Entry] = {}
-        doubts: dict[str, list[int]] = {}
-        failures = message.failures or [0] * len(message.ids)
-        rows = zip(message.ids, comp.entries(message), message.places, failures, strict=True)
-        for job, entry, told, failed in rows:
+        doubts: dict[str, tuple[list[int], list[int]]] = {}
+        for job, entry, told, failed in rows_of(comp, message):
             if job in comp.jobs:
                 started.setdefault(comp.places[job], []).append(job)
             elif not (job in comp.waiting or job in takeover.where or job in takeover.settled):
                 place = takeover.place_of(job, told)
                 if failed:
-                    entry = _failed_before(comp, entry, failed)
-                if place:
+                    entry = failed_before(comp, entry, failed)
+                if place[0]:
                     takeover.doubt(job, self._if_cancelled(comp, takeover, job, entry), place)
-                    doubts.setdefault(place, []).append(job)
+                    ids, attempts = doubts.setdefault(place[0], ([], []))
+                    ids.append(job)
+                    attempts.append(place[1])
                 else:
                     fresh[job] = entry
         for node, ids in started.items():
             self._parts.send(comp.client, JobsStarted(comp.id, node, ids))
-        for place, ids in doubts.items():
-            self._parts.records.note(comp, place, ids)
+        for node, columns in doubts.items():
+            self._parts.records.note(comp, node, *columns)
         self._queue(comp, takeover, message, fresh)
         takeover.missing -= len(message.ids)
         if takeover.lost_at == inf and not takeover.is_gathering:
@@ -337,24 +338,21 @@ class Takeovers:
         attempts: list[int],
     ) -> list[int]:
         """Attempts of jobs in doubt that a node may answer for are current ones from now on."""
-        takeover, adopted = comp.takeover, []
+        takeover, adopted, numbers = comp.takeover, [], []
         assert takeover is not None
-        latest = comp.attempts_from + ATTEMPTS_OF_AN_EPOCH
         for job, attempt in zip(ids, attempts, strict=True):
-            if takeover.where.get(job) in names and 0 < attempt <= latest:
-                entry = takeover.doubts[takeover.where[job]][job]
+            if takeover.where.get(job) in names and is_latest(comp, takeover, job, attempt):
+                entry = takeover.take(job)
                 record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
-                if attempt <= record.failures:
-                    continue  # it failed before, as its client knows
-                takeover.take(job)
                 record.attempt = attempt
                 if record.pinned in names:
                     record.pinned = node.id
                 comp.jobs[job], comp.places[job] = record, node.id
                 adopted.append(job)
+                numbers.append(attempt)
         if adopted:
             self._parts.dispatch.found(node, comp, len(adopted))
-            self._parts.records.note(comp, node.id, adopted)
+            self._parts.records.note(comp, node.id, adopted, numbers)
         return adopted
 
     def _came_without(self, comp: Computation, node: NodeRecord, name: str, ids: list[int]) -> None:
@@ -390,10 +388,3 @@ class Takeovers:
         if comp.takeover is not None and comp.takeover.is_over:
             comp.takeover = None
             self._parts.fleet.discovery.knocking.unwanted()
-
-
-def _failed_before(comp: Computation, entry: Entry, failures: int) -> Entry:
-    """A job that has used up some of its retries."""
-    record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
-    record.failures = max(0, failures)
-    return record

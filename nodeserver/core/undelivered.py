@@ -7,6 +7,7 @@ from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.messages import JobsSettled, KnownNode
 
 MOST_ENDINGS = 100_000  # of a client that acknowledges nothing
+_NOTHING: tuple[list[int], list[int]] = [], []
 
 
 class Undelivered:
@@ -15,15 +16,16 @@ class Undelivered:
     __slots__ = ('_number', 'endings', 'letters', 'owing')
 
     def __init__(self) -> None:
-        # ids by node and number: a letter comes with every few jobs, so this is one flat dict
-        self.letters: dict[tuple[str, int], list[int]] = {}
+        # ids and attempts by node and number: letters come with every few jobs, so it is flat
+        self.letters: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
         self.endings: dict[int, JobsSettled] = {}  # by number
         self.owing: set[str] = set()  # nodes that were lost, and may still have letters
         self._number = 0
 
     def believed_in(self, node: str, letter: int) -> list[int]:
         """Which jobs of a letter were believed, that comes again; none if it comes for once."""
-        return self.letters.get((node, letter), [])
+        ids, _ = self.letters.get((node, letter), _NOTHING)
+        return ids
 
     def acknowledged(self, node: str, numbers: Iterable[int]) -> None:
         """The client has these."""
@@ -74,10 +76,10 @@ class Undelivered:
         for message in endings:
             self.numbered(message)
 
-    def places(self) -> Iterator[tuple[str, list[int]]]:
-        """Which node keeps outcomes of which jobs."""
-        for (node, _), ids in self.letters.items():
-            yield node, ids
+    def places(self) -> Iterator[tuple[str, list[int], list[int]]]:
+        """Which node keeps outcomes of which attempts of which jobs."""
+        for (node, _), (ids, attempts) in self.letters.items():
+            yield node, ids, attempts
 
     def ended(self) -> Iterator[int]:
         """Jobs that were ended here."""

@@ -284,10 +284,10 @@ class ClientProgram(UserProgram):
                 found.node(effect)
 
         def placed(effect: keep.RecordPlacements) -> None:
-            columns = effect.computations, effect.nodes, effect.ids
-            for computation, where, ids in zip(*columns, strict=True):
+            columns = effect.computations, effect.nodes, effect.ids, effect.attempts
+            for computation, where, *jobs in zip(*columns, strict=True):
                 if (found := journal(computation)) is not None:
-                    found.place(where, ids)
+                    found.place(where, *jobs)
 
         def rewritten(effect: keep.RewritePlacements) -> None:
             if (found := journal(effect.computation)) is not None:
