@@ -9,7 +9,7 @@ it must be nothing: `left_in` names whatever lies in a core that a fresh one doe
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
@@ -228,6 +228,13 @@ class Witness:
         for (number, _), story in self._stories.items():
             if number == computation:
                 story.is_resumed = True
+
+    def lost_record(self, computations: Container[int]) -> None:
+        """Nobody knows where those of their jobs are that their users believe to wait."""
+        for (computation, _), story in self._stories.items():
+            is_told = story.status is not JobStatus.CREATED and computation not in self.forgotten
+            if computation in computations and story.order is not None and not is_told:
+                story.reentrant = True
 
     # nodes
 

@@ -19,7 +19,7 @@ from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, N
 from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
-from tests.support.disks import Spool
+from tests.support.disks import Spool, State
 from tests.support.fairshares import LOOK_INTERVAL, SharesWatch
 from tests.support.files import Mishaps
 from tests.support.hosts import NodeProgram, Seeker, Surroundings
@@ -243,6 +243,32 @@ class World:
             office.program.is_alive = False
             self.network.closed_by(office.program)
             office.program = None
+
+    def move_scheduler(self, office: Office) -> None:
+        """A shared scheduler goes on elsewhere, with its state.
+
+        Who calls whom does not matter here: programs know at once where it is.
+        """
+        self.kill_scheduler(office)
+        self._names += 1
+        office.end = End(f'office-at-{self._names}')
+        self.start_scheduler(office)
+
+    def lose_state(self, office: Office) -> None:
+        """A shared scheduler ends, and what it has put on record is gone.
+
+        Clients tell the next one where their jobs are, as far as they have been told.
+        """
+        self.kill_scheduler(office)
+        programs = [p for p in self.living() if isinstance(p, SharedProgram)]
+        clusters = [c for p in programs if p.office is office for c in p.clusters]
+        self.witness.lost_record({*office.state.computations, *(c.id for c in clusters)})
+        office.state = State()
+
+    def lose_disk(self, machine: Machine) -> None:
+        """A node ends, and what it has kept is gone."""
+        self.kill_node(machine)
+        machine.spool = Spool()
 
     def seekers(self) -> list[SchedulerSeat]:
         """The schedulers that live."""
