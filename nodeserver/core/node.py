@@ -160,6 +160,8 @@ class NodeCore:
         has_orphans = False
         for hosted in self._hosted.values():
             letter = hosted.take_letter(self._facts.id)
+            if hosted.given_back and hosted.scheduler in self._peers:
+                hosted.given_back.heard(self._peers[hosted.scheduler].heard_at)
             if hosted.keeps:
                 self._shelf.store(hosted, now)
             if hosted.orphaned:
