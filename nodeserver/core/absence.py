@@ -20,6 +20,7 @@ from nodeserver.core.messages import (
     CloseComputation,
     DeclareComputation,
     JobsSettled,
+    JobsStarted,
     KeepOutcomes,
     KnownNode,
     NodeChanged,
@@ -191,10 +192,19 @@ class Absence:
             if node not in self._fleet.nodes and node in comp.nodes:
                 takeover.know(comp.nodes[node])
         self._tell_nodes(comp, lost.values())
+        self._tell_jobs(comp)
         self._tell_endings(comp)
         self._parts.files.client_back(comp)
         if not takeover.is_gathering:
             self._takeovers.begin(comp, now)
+
+    def _tell_jobs(self, comp: Computation) -> None:
+        """Say which jobs are with nodes, before anything else is said of them."""
+        by_node: dict[str, list[int]] = {}
+        for job, node in comp.places.items():
+            by_node.setdefault(node, []).append(job)
+        for node, ids in by_node.items():
+            self._parts.send(comp.client, JobsStarted(comp.id, node, ids))
 
     def _tell_nodes(self, comp: Computation, lost: Iterable[NodeChanged]) -> None:
         """Say how nodes stand."""

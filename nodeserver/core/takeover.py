@@ -34,6 +34,7 @@ class Takeover:
     __slots__ = (
         '_attempts',
         '_by_address',
+        '_renamed',
         'begun_at',
         'cancelled',
         'doubts',
@@ -66,6 +67,7 @@ class Takeover:
         self._attempts: dict[int, int] = {}  # the attempt there, of those of which it is known
         # where jobs are, whatever the client takes them for
         self.overrides: dict[int, Place] = dict(overrides or {})
+        self._renamed: dict[str, str] = {}  # nodes that have another id now
         self.is_on_record = overrides is not None  # so all others are with no node
         self.resends = False  # nodes are to send again what the client has not acknowledged
         self.settled: set[int] = set()  # ended, and the client is told so
@@ -100,6 +102,11 @@ class Takeover:
             self._by_address[place].discard(name)
             if not self._by_address[place]:
                 del self._by_address[place]
+
+    def rename(self, before: str, node: str) -> None:
+        """A node has another id now: jobs that are yet to be told of are with it."""
+        self._renamed.update({old: node for old, now in self._renamed.items() if now == before})
+        self._renamed[before] = node
 
     def names_of(self, node: NodeRecord, formerly: Iterable[str] = ()) -> set[str]:
         """The ids under which a node may have something: its own, and those at its place."""
@@ -137,8 +144,9 @@ class Takeover:
 
     def place_of(self, job: int, told: Place) -> Place:
         """The node that a job may be with, of which the client says this."""
-        place = self.overrides.get(job)
-        return place if place is not None else NOWHERE if self.is_on_record else told
+        place = self.overrides.get(job, NOWHERE if self.is_on_record else told)
+        node, attempt = place
+        return (self._renamed[node], attempt) if node in self._renamed else place
 
     def doubt(self, job: int, entry: Entry, place: Place) -> None:
         """A job may be with a node, or may have ended there."""

@@ -23,6 +23,7 @@ from nodeserver.core.messages import (
     ResubmitJobs,
     StopJobs,
 )
+from nodeserver.core.notcome import LOST_AFTER_PULSES, why_missing
 from nodeserver.core.parts import Parts
 from nodeserver.core.resubmitted import failed_before, is_latest, rows_of
 from nodeserver.core.retries import sort_lost
@@ -31,7 +32,6 @@ from nodeserver.core.takeover import Takeover
 
 _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
 UNSTARTED = 'it had not started, and only what had was asked for'
-LOST_AFTER_PULSES = 5  # after which a node that does not come is given up
 BUSY_SECONDS = 30.0  # after which a node is given up that serves another program still
 
 
@@ -52,13 +52,11 @@ class Takeovers:
         takeover = comp.takeover if comp is not None else None
         if comp is None or comp.closing or takeover is None:
             return
-        started: dict[str, list[int]] = {}
         fresh: dict[int, Entry] = {}
         doubts: dict[str, tuple[list[int], list[int]]] = {}
         for job, entry, told, failed in rows_of(comp, message):
-            if job in comp.jobs:
-                started.setdefault(comp.places[job], []).append(job)
-            elif not (job in comp.waiting or job in takeover.where or job in takeover.settled):
+            is_known = job in comp.jobs or job in comp.waiting
+            if not (is_known or job in takeover.where or job in takeover.settled):
                 place = takeover.place_of(job, told)
                 if failed:
                     entry = failed_before(comp, entry, failed)
@@ -69,8 +67,6 @@ class Takeovers:
                     attempts.append(place[1])
                 else:
                     fresh[job] = entry
-        for node, ids in started.items():
-            self._parts.send(comp.client, JobsStarted(comp.id, node, ids))
         for node, columns in doubts.items():
             self._parts.records.note(comp, node, *columns)
         self._queue(comp, takeover, message, fresh)
@@ -194,8 +190,9 @@ class Takeovers:
         return names
 
     def _never_came(self, comp: Computation, takeover: Takeover, name: str) -> None:
-        title, why = self._why_missing(comp, takeover, name)
+        title, why = why_missing(self._parts.fleet.nodes, comp, takeover, name)
         takeover.forget(name)
+        comp.undelivered.forget(name)
         ids = [*takeover.doubts.get(name, ())]
         if comp.declared.collects:
             reason, status = f'node {title} cannot be reached: {why}', JobStatus.ABANDONED
@@ -204,18 +201,6 @@ class Takeovers:
         self._give_up(comp, name, ids, reason, status)
         unrun = comp.give_up_pinned(name)
         self._parts.endings.settle(comp, unrun, JobStatus.CANCELLED, reason)
-
-    def _why_missing(self, comp: Computation, takeover: Takeover, name: str) -> tuple[str, str]:
-        for node in self._parts.fleet.nodes.values():
-            use = node.uses.get(comp.id)
-            if name == node.id or name in takeover.names_of(node):
-                return node.title, (use.reason if use is not None else '') or node.refusal or (
-                    'it did not hand over what it has'
-                )
-        known = takeover.known.get(name)
-        title = known.address if known is not None else name
-        seconds = round(LOST_AFTER_PULSES * comp.declared.pulse_interval)
-        return title, f'it was not found again within {seconds} s'
 
     def node_gone(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """A node is lost that may have been handing over: what it had said counts for nothing."""
@@ -246,7 +231,7 @@ class Takeovers:
         if takeover.holds_back(node.id, message):
             return True
         if node.id in takeover.doubts:
-            self._adopt(comp, node, {node.id}, message.ids, message.attempts)
+            self._adopt_answered(comp, node, {node.id}, message)
             self.end_if_over(comp)
         return False
 
@@ -283,7 +268,9 @@ class Takeovers:
         for name in names.union(message.formerly) - {node.id}:
             comp.undelivered.renamed(name, node.id)
             comp.repin(name, node.id)
-        comp.undelivered.owing -= {node.id, *names, *message.formerly}
+            takeover.rename(name, node.id)
+        comp.undelivered.owing -= {*names, *message.formerly}
+        comp.undelivered.forget(node.id, handover.letters)
         for early in handover.messages:
             self._take_in(comp, node, names, early, now)
         self._take_up(comp, node, names, message)
@@ -300,14 +287,28 @@ class Takeovers:
         now: float,
     ) -> None:
         """Jobs in doubt have ended, or come back unrun."""
-        adopted = self._adopt(comp, node, names, message.ids, message.attempts)
-        if adopted and (comp.has_retries or isinstance(message, JobsReturned)):
-            # its client may take them for waiting, and is told next that they wait again
-            self._parts.send(comp.client, JobsStarted(comp.id, node.id, adopted))
+        self._adopt_answered(comp, node, names, message)
         if isinstance(message, JobsDone):
             self._answers.done(node, message, now)
         else:
             self._answers.returned(node, message, now)
+
+    def _adopt_answered(
+        self,
+        comp: Computation,
+        node: NodeRecord,
+        names: set[str],
+        message: JobsDone | JobsReturned,
+    ) -> None:
+        adopted = self._adopt(comp, node, names, message.ids, message.attempts)
+        if adopted and (comp.has_retries or isinstance(message, JobsReturned)):
+            # its client may take them for waiting, and is told next that they wait again
+            self._parts.send(comp.client, JobsStarted(comp.id, node.id, adopted))
+        if isinstance(message, JobsDone) and comp.has_retries:
+            passed = {*comp.undelivered.believed_in(node.id, message.letter)}
+            for job in passed.intersection(adopted):  # it was the last try, as was known then
+                record = comp.record(job)
+                record.failures = max(record.failures, record.options.retries)
 
     def _take_up(
         self, comp: Computation, node: NodeRecord, names: set[str], message: JobsHeld
@@ -372,7 +373,10 @@ class Takeovers:
         if takeover is None or not ids:
             return
         for job in ids:
+            attempt = takeover.attempt_of(job)
             comp.jobs[job], comp.places[job] = takeover.take(job), place
+            if attempt:  # the next one has another number
+                comp.record(job).attempt = attempt
         again, ended = sort_lost(comp, ids, reason)
         if comp.declared.collects:
             comp.settle(again)

@@ -1,6 +1,6 @@
 """What was sent to a client and has not been acknowledged: letters of nodes, and our own."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nodeserver.core.fleet import NodeRecord
@@ -50,6 +50,12 @@ class Undelivered:
         names = self.owing.union(name for name, _ in self.letters) - {node.id}
         known = (nodes[name] for name in names if name in nodes)
         return any((each.address, each.port) in node.places for each in known)
+
+    def forget(self, node: str, but: Container[int] = ()) -> None:
+        """What a node has not sent again will not come, or is not wanted any more."""
+        self.owing.discard(node)
+        for key in [key for key in self.letters if key[0] == node and key[1] not in but]:
+            del self.letters[key]
 
     def renamed(self, before: str, node: str) -> None:
         """A node is known by another id now."""

@@ -246,6 +246,83 @@ def test_a_node_restarted_while_the_client_is_away_keeps_its_outcomes(is_lost: b
     assert jobs_left_in(desk.core) == {}
 
 
+def test_a_node_restarted_and_met_before_the_client_is_back_has_its_outcomes() -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    desk.tell(PeerLost('a', 'it was restarted'))
+    desk.meets('a again')
+    desk.comes_back(BACK, resubmits=1)
+    desk.letter('a again', 1, 1)
+    desk.holds('a again', formerly=('a',))
+    desk.effects.clear()
+    desk.resubmit({1: 'a'}, BACK)  # told of only now
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a again')] == [[1]]
+    desk.letter('a again', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    assert 'in doubt' not in desk.explained()
+
+
+def test_outcomes_that_are_given_up_are_not_believed_later_and_no_number_is_used_twice() -> None:
+    desk = shared(reentrant=True)
+    desk.submit(1)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    desk.comes_back(BACK, resubmits=1, reentrant=True)
+    desk.resubmit({1: 'a'}, BACK)
+    assert desk.sent(m.ResendLetters, 'a')
+    desk.effects.clear()
+    desk.lets_time_pass(PATIENCE + 0.1)  # and the node, which hangs, does not do it
+    assert [each.ids for each in desk.sent(m.JobsRetried)] == [[1]]
+    (run,) = desk.sent(m.RunJobs, 'a')
+    assert (run.ids, run.attempts) == ([1], [2])
+    desk.letter('a', 1, 1)
+    assert not desk.sent(m.JobsDone, BACK)
+    assert [each.letters for each in desk.sent(m.AcknowledgeOutcomes, 'a')] == [[1]]
+
+
+def test_a_last_failure_that_comes_again_is_the_last_one_still() -> None:
+    desk = shared()
+    desk.submit(1, options=m.JobOptions(retries=1))
+    goes_away(desk)
+    for letter in (1, 2):
+        desk.fails('a', letter, 1, attempt=letter)
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK, options=m.JobOptions(retries=1))  # has heard of no failure
+    desk.effects.clear()
+    desk.fails('a', 2, 1, attempt=2)
+    assert not desk.sent(m.JobsRetried)
+    assert [each.letter for each in desk.sent(m.JobsDone, BACK)] == [2]
+
+
+def test_a_client_that_is_back_hears_first_which_jobs_are_with_nodes() -> None:
+    desk = shared()
+    desk.submit(1, options=m.JobOptions(retries=1))
+    goes_away(desk)
+    desk.effects.clear()
+    desk.comes_back(BACK, resubmits=1)
+    desk.fails('a', 1, 1)  # before the client has told of the job
+    kinds = [type(each.message) for each in to_client(desk)]
+    assert kinds.index(m.JobsStarted) < kinds.index(m.JobsRetried)
+
+
+def test_what_a_node_does_not_hand_over_again_is_not_waited_for() -> None:
+    desk = shared()
+    desk.submit(1, 2)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    desk.letter('a', 2, 2)
+    desk.tell(PeerLost('a', 'its disk broke'))
+    desk.meets('a')
+    desk.letter('a', 2, 2)
+    desk.holds('a')
+    desk.comes_back(BACK, resubmits=0)
+    assert jobs_left_in(desk.core)
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a', [2]))
+    assert jobs_left_in(desk.core) == {}
+
+
 def test_a_node_lost_before_it_has_sent_again_what_the_client_lacks_is_waited_for() -> None:
     desk = shared()
     desk.submit(1)
