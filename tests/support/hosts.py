@@ -336,7 +336,8 @@ class NodeProgram(LoopProgram):
         That is of programs that were killed, and of a node before this one, which its scheduler
         may have missed: whoever has closed the cluster meanwhile does not ask this one.
         """
-        forgotten = self._around.witness.forgotten
+        witness = self._around.witness
+        forgotten = witness.forgotten | witness.unrecorded
         kept = self.spool.computations.items()
         return ('._shelf',) if all(c in forgotten or len(k.nodes) > 1 for c, k in kept) else ()
 

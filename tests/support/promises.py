@@ -9,7 +9,7 @@ it must be nothing: `left_in` names whatever lies in a core that a fresh one doe
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
@@ -132,6 +132,7 @@ class Witness:
         self.starts = 0
         self.forgotten: set[int] = set()  # computations whose programs were killed
         self.away: set[int] = set()  # computations whose programs were so for a while
+        self.unrecorded: set[int] = set()  # of which a scheduler lost its records
         self.statuses: Counter[JobStatus] = Counter()
         self._stories: dict[tuple[int, int], _Story] = {}
         self._pending: Counter[tuple[int, bool]] = Counter()  # by computation and pinned or not
@@ -229,8 +230,9 @@ class Witness:
             if number == computation:
                 story.is_resumed = True
 
-    def lost_record(self, computations: Container[int]) -> None:
+    def lost_record(self, computations: set[int]) -> None:
         """Nobody knows where those of their jobs are that their users believe to wait."""
+        self.unrecorded |= computations
         for (computation, _), story in self._stories.items():
             is_told = story.status is not JobStatus.CREATED and computation not in self.forgotten
             if computation in computations and story.order is not None and not is_told:
