@@ -14,6 +14,7 @@ from nodeserver.core.claims import fault_of, may_take_over
 from nodeserver.core.closings import Closings
 from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Effect, Send
+from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import PlacementsKnown
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
 from nodeserver.core.messages import (
@@ -86,7 +87,10 @@ class Absence:
         if comp is not None:
             self._back(comp, peer, message, now)
             return None
-        return self._declared(peer, message, self._dormant.pop(message.computation, None), now)
+        if dormant is not None:
+            del self._dormant[message.computation]
+            self._parts.deadlines.absences.pop(message.computation, None)
+        return self._declared(peer, message, dormant, now)
 
     def _declared(
         self, peer: str, message: DeclareComputation, dormant: Dormant | None, now: float
@@ -273,6 +277,14 @@ class Absence:
         self._parts.deadlines.absences[computation] = now + DORMANT_SECONDS
         if len(self._dormant) > MOST_DORMANT:
             self._forget(next(iter(self._dormant)))
+
+    def check(self) -> None:
+        """Raise `InvariantBroken` if a computation is dormant that is not, or waits for nothing."""
+        absences, here = self._parts.deadlines.absences.keys(), self._fleet.computations.keys()
+        if self._dormant.keys() & here:
+            raise InvariantBroken('computations are dormant, and are here')
+        if absences != self._dormant.keys() | self._away.keys():
+            raise InvariantBroken(f'{absences} are waited for, {self._away} are away')
 
     def _forget(self, computation: int) -> None:
         del self._dormant[computation]

@@ -13,6 +13,7 @@ from nodeserver.core import levels
 from nodeserver.core.absence import Absence
 from nodeserver.core.answering import Answering
 from nodeserver.core.answers import Answers
+from nodeserver.core.books import check_books
 from nodeserver.core.claims import is_own, lie_of
 from nodeserver.core.closings import Closings
 from nodeserver.core.computation import NOTICE_INTERVAL, Computation
@@ -180,6 +181,9 @@ class SchedulerCore:
         """Raise `InvariantBroken` if the books do not balance."""
         self._dispatch.check()
         self._deadlines.check()
+        self._absence.check()
+        for comp in self._fleet.computations.values():
+            check_books(comp)
 
     def _take(self) -> list[Effect]:
         effects = self._absence.without_absent(self._out[:])

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
+from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.jobrecord import Entry, JobRecord
 from nodeserver.core.messages import JobsDone, JobsReturned, KnownNode
@@ -187,6 +188,14 @@ class Takeover:
         self.doubts.clear()
         self.missing = 0
         return ids
+
+    def check(self) -> None:
+        """Raise `InvariantBroken` if nodes or attempts are known of which nothing is waited for."""
+        if not self._attempts.keys() <= self.where.keys():
+            raise InvariantBroken('attempts are known of jobs that are not in doubt')
+        names = {name for names in self._by_address.values() for name in names}
+        if names != {name for name, known in self.known.items() if known.port}:
+            raise InvariantBroken(f'nodes at {self._by_address}, but {self.known}')
 
     def words(self, now: float) -> list[str]:
         """Say who is waited for, and for what."""

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nodeserver.core.fleet import NodeRecord
-from nodeserver.core.messages import JobsSettled, KnownNode
+from nodeserver.core.messages import JobsDone, JobsSettled, KnownNode
 
 MOST_ENDINGS = 100_000  # of a client that acknowledges nothing
 _NOTHING: tuple[list[int], list[int]] = [], []
@@ -26,6 +26,13 @@ class Undelivered:
         """Which jobs of a letter were believed, that comes again; none if it comes for once."""
         ids, _ = self.letters.get((node, letter), _NOTHING)
         return ids
+
+    def believe_more(self, node: str, message: JobsDone) -> None:
+        """Some jobs of a letter are believed, of which others may have been before."""
+        ids, attempts = self.letters.get((node, message.letter), _NOTHING)
+        rows = dict(zip(ids, attempts, strict=True))
+        rows.update(zip(message.ids, message.attempts, strict=True))
+        self.letters[node, message.letter] = [*rows], [*rows.values()]
 
     def acknowledged(self, node: str, numbers: Iterable[int]) -> None:
         """The client has these."""

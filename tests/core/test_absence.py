@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 
 from nodeserver.core import messages as m
+from nodeserver.core.absence import DORMANT_SECONDS
 from nodeserver.core.events import NodeFound, PeerConnected, PeerLost
 from nodeserver.core.recoveryeffects import ForgetComputation, RecordComputation
+from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.scheduler import ZOMBIE_SECONDS
 from nodeserver.core.status import JobStatus, NodeStatus
 from tests.support.desk import CLIENT
 from tests.support.promises import jobs_left_in
-from tests.support.takeoverdesk import PATIENCE, TakeoverDesk
+from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk
 
 BACK = 'client again'
 
@@ -280,6 +282,29 @@ def test_outcomes_that_are_given_up_are_not_believed_later_and_no_number_is_used
     desk.letter('a', 1, 1)
     assert not desk.sent(m.JobsDone, BACK)
     assert [each.letters for each in desk.sent(m.AcknowledgeOutcomes, 'a')] == [[1]]
+
+
+def test_a_letter_of_which_only_some_jobs_are_told_of_again_is_passed_on_as_a_whole() -> None:
+    desk = shared()
+    desk.submit(1, 2)
+    goes_away(desk)
+    desk.letter('a', 1, 1, 2)
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    desk.letter('a', 1, 1, 2)
+    assert sorted(job for each in desk.sent(m.JobsDone, BACK) for job in each.ids) == [1, 2]
+    desk.core.check()  # none of them is taken for being with the node
+    assert ', 0 on nodes' in desk.explained()
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a', [1]))
+    assert jobs_left_in(desk.core) == {}
+
+
+def test_a_client_that_came_back_in_time_is_not_forgotten_days_later() -> None:
+    found = PlacementsKnown(7, TOKEN, 4, [], [], [], [])
+    desk = TakeoverDesk({}, before=[found], is_shared=True)
+    assert list(desk.core._fleet.computations) == [7]
+    desk.core._absence.due(desk.now + 2 * DORMANT_SECONDS)
+    assert list(desk.core._fleet.computations) == [7]
 
 
 def test_a_last_failure_that_comes_again_is_the_last_one_still() -> None:
