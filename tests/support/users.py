@@ -19,6 +19,7 @@ from nodeserver.core.messages import (
     DeclareComputation,
     Message,
     ResubmitJobs,
+    SchedulerPulse,
     ShareData,
 )
 from nodeserver.core.recoveryeffects import Keeping
@@ -375,6 +376,9 @@ class SharedProgram(UserProgram):
     def _hear(self, event: seen.Event) -> None:
         """Tell the cluster that is meant, or all of them."""
         match event:
+            case seen.MessageArrived(message=SchedulerPulse() as pulse):
+                self._send(pulse)
+                meant = []
             case seen.MessageArrived(message=message):
                 meant = [c for c in self.clusters if c.id == getattr(message, 'computation', 0)]
             case seen.PeerConnected():
