@@ -542,9 +542,6 @@ class World:
             if left and not self._pending_of(program, True):
                 broken(Promise.NOTHING_KEPT, f'{program.name} keeps of files: {left}')
         excused = [n for node in nodes for n in node.excused] if not others else []
-        if seat is not None and self.witness.away & seat.computations():
-            # what its client has dropped while it was away goes with the cluster
-            excused += ['._fleet.computations.data', '._fleet.computations.undelivered']
         for name, thing in things:
             left = {
                 where: count
