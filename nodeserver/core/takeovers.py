@@ -29,6 +29,7 @@ from nodeserver.core.resubmitted import failed_before, is_latest, rows_of
 from nodeserver.core.retries import sort_lost
 from nodeserver.core.status import JobStatus
 from nodeserver.core.takeover import Takeover
+from nodeserver.core.undelivered import ids_before
 
 _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
 UNSTARTED = 'it had not started, and only what had was asked for'
@@ -265,11 +266,12 @@ class Takeovers:
         names = takeover.names_of(node, message.formerly)
         for name in names:
             takeover.forget(name)
-        for name in names.union(message.formerly) - {node.id}:
+        before = names.union(message.formerly) - {node.id}
+        for name in before | ids_before(node, comp.nodes):  # all that it was asked for
             comp.undelivered.renamed(name, node.id)
+        for name in before:
             comp.repin(name, node.id)
             takeover.rename(name, node.id)
-        comp.undelivered.owing -= {*names, *message.formerly}
         comp.undelivered.forget(node.id, handover.letters)
         for early in handover.messages:
             self._take_in(comp, node, names, early, now)

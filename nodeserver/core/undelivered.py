@@ -39,6 +39,8 @@ class Undelivered:
         if node:
             for number in numbers:
                 self.letters.pop((node, number), None)
+            if not self.letters:
+                self.owing.clear()
         else:
             for number in numbers:
                 self.endings.pop(number, None)
@@ -54,9 +56,10 @@ class Undelivered:
             return True
         if not (self.owing or self.letters):
             return False
-        names = self.owing.union(name for name, _ in self.letters) - {node.id}
-        known = (nodes[name] for name in names if name in nodes)
-        return any((each.address, each.port) in node.places for each in known)
+        before = ids_before(node, nodes)
+        if not before:
+            return False
+        return bool(before & self.owing) or any(name in before for name, _ in self.letters)
 
     def forget(self, node: str, but: Container[int] = ()) -> None:
         """What a node has not sent again will not come, or is not wanted any more."""
@@ -66,6 +69,7 @@ class Undelivered:
 
     def renamed(self, before: str, node: str) -> None:
         """A node is known by another id now."""
+        self.owing.discard(before)
         for name, number in [key for key in self.letters if key[0] == before]:
             self.letters[node, number] = self.letters.pop((name, number))
 
@@ -98,3 +102,13 @@ class Undelivered:
         """Jobs that were ended here."""
         for message in self.endings.values():
             yield from message.ids
+
+
+def ids_before(node: NodeRecord, nodes: Mapping[str, KnownNode]) -> set[str]:
+    """Ids of nodes that were where this one is."""
+    places = node.places
+    return {
+        name
+        for name, each in nodes.items()
+        if name != node.id and each.port and (each.address, each.port) in places
+    }

@@ -229,6 +229,23 @@ def test_outcomes_on_a_node_that_is_away_as_well_are_waited_for(comes: bool) -> 
 
 
 @pytest.mark.parametrize('is_lost', [True, False], ids=['lost', 'not yet lost'])
+def test_a_node_that_was_restarted_and_keeps_nothing_is_asked_once(is_lost: bool) -> None:
+    desk = shared(specs=[m.NodeSpec('*', 51348, 0, True)])  # its client is asked how much it wants
+    desk.hears(CLIENT, m.AllocateAnswer(7, 'a', 2))
+    desk.hears('a', m.ComputationReady(7))
+    desk.submit(1)
+    desk.letter('a', 1, 1)  # its client does not acknowledge it
+    if is_lost:
+        desk.tell(PeerLost('a', 'it was restarted'))
+    opened = desk.meets('a again')
+    assert opened.resumes and opened.collects
+    desk.holds('a again')
+    desk.hears('a again', m.ComputationRefused(7, 'empty', 'nothing of it runs here'))
+    assert not desk.sent(m.OpenComputation, 'a again')
+    assert not desk.core._fleet.computations[7].undelivered.letters
+
+
+@pytest.mark.parametrize('is_lost', [True, False], ids=['lost', 'not yet lost'])
 def test_a_node_restarted_while_the_client_is_away_keeps_its_outcomes(is_lost: bool) -> None:
     desk = shared()
     desk.submit(1)
