@@ -16,7 +16,7 @@ from dispy_nb.depends import checked_depends
 from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import DispyNode, NodeAllocate
 from nodeserver.core.errors import UsageError
-from nodeserver.core.recruiting import PULSE_INTERVAL
+from nodeserver.core.pulses import PULSE_INTERVAL
 from nodeserver.core.values import Resources
 from nodeserver.io.keys import Secret
 from nodeserver.io.netif import own_addresses

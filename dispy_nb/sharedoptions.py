@@ -5,7 +5,7 @@ from typing import Any
 
 from dispy_nb.options import ClusterOptions, check_port
 from nodeserver.core.errors import UsageError
-from nodeserver.io.netif import resolve
+from nodeserver.io.netif import check_bindable, resolve
 from nodeserver.io.schedulercall import SchedulerPlace
 from nodeserver.io.udp import SCHEDULER_PORT
 
@@ -20,6 +20,8 @@ class SharedOptions(ClusterOptions):
     def check(self) -> None:
         """Raise `UsageError` for a wrong value and `NotYetSupported` for a feature to come."""
         ClusterOptions.check(self)
+        for address in self.ip_addr or []:
+            check_bindable(address)
         if not isinstance(self.exclusive, bool):
             raise UsageError(f'exclusive must be True or False, not {self.exclusive!r}')
         node = self.scheduler_node

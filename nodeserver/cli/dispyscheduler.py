@@ -36,7 +36,7 @@ from nodeserver.cli.schedulercommands import SchedulerCommands
 from nodeserver.cli.server import no_terminal, run_server, tell_health, tell_security
 from nodeserver.core.errors import UsageError
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS
-from nodeserver.core.recruiting import PULSE_INTERVAL
+from nodeserver.core.pulses import PULSE_INTERVAL
 from nodeserver.io import netif
 from nodeserver.io.certificate import Certificate, choose_certificate
 from nodeserver.io.concealing import conceal_variable
@@ -246,6 +246,11 @@ def options_of(arguments: argparse.Namespace, directory: Path) -> SharedOptions:
         arguments.ping_interval or 0.0,
         _certificate(arguments, 'cluster'),
     )
+    if arguments.port and arguments.port == arguments.scheduler_port:
+        raise UsageError(
+            f'--port and --scheduler_port are both {arguments.port}: nodes and programs need '
+            f'a port each'
+        )
     name = arguments.name or socket.gethostname()
     return SharedOptions(
         name,

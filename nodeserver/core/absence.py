@@ -33,7 +33,9 @@ from nodeserver.core.records import placements
 from nodeserver.core.status import NodeStatus
 from nodeserver.core.takeover import Place, Takeover
 from nodeserver.core.takeovers import Takeovers
+from nodeserver.core.wording import harmless_name
 
+MOST_CLUSTERS = 1000  # of one program
 MOST_DORMANT = 10_000
 DORMANT_SECONDS = 7 * 86400.0  # for which a computation without nodes is remembered
 _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
@@ -80,8 +82,10 @@ class Absence:
             if comp is not None and not message.resumes:
                 return None  # it was declared before, and is as it was
             fault = 'it belongs to another program, as its token is not the right one'
+        elif before is None and self._clusters_of(peer) >= MOST_CLUSTERS:
+            fault = f'its program has {MOST_CLUSTERS} clusters open already: close some of them'
         if fault:
-            text = f'{message.name} cannot be used: {fault}'
+            text = f'{harmless_name(message.name)} cannot be used: {fault}'
             self._parts.send(peer, Notice(message.computation, levels.ERROR, text))
             return None
         if comp is not None:
@@ -91,6 +95,9 @@ class Absence:
             del self._dormant[message.computation]
             self._parts.deadlines.absences.pop(message.computation, None)
         return self._declared(peer, message, dormant, now)
+
+    def _clusters_of(self, peer: str) -> int:
+        return sum(comp.client == peer for comp in self._fleet.computations.values())
 
     def _declared(
         self, peer: str, message: DeclareComputation, dormant: Dormant | None, now: float

@@ -61,6 +61,9 @@ def may_take_over(message: DeclareComputation, token: bytes) -> bool:
 
 def fault_of(message: DeclareComputation) -> str:
     """What cannot be in a declaration, in words; '' if nothing is."""
+    longest = max(len(message.name), len(message.owner))
+    if longest > LONGEST_NAME:
+        return f'its name, or that of its program, has {longest} characters'
     if not 0 <= message.epoch <= MOST_EPOCHS:
         return f'it was taken over {message.epoch} times'
     if not 0 <= message.resubmits <= MOST_JOBS:

@@ -136,7 +136,7 @@ class ClusterCore:
             MessageArrived: self._message_arrived,
             PeerConnected: self._scheduler_found,
             PeerLost: self._scheduler_lost,
-            SchedulerMissed: self._scheduler_missed,
+            SchedulerMissed: lambda event, now: self._out.extend(self._missing.missed(event, now)),
             LinkMended: lambda event, now: self._out.extend(self._missing.mended()),
             CertificateExpiring: self._certificate_expiring,
             FilesToSay: self._files_to_say,
@@ -148,7 +148,7 @@ class ClusterCore:
             JobsRequeued: self._requeued,
             JobsRetried: self._retried,
             JobsDone: self._done,
-            JobsProvisional: self._provisional,
+            JobsProvisional: lambda message: self._out.append(DeliverProvisional(message)),
             JobsOutput: self._output,
             JobsSettled: self._settled,
             NodeChanged: self._node_changed,
@@ -212,6 +212,7 @@ class ClusterCore:
                 self._declared,
                 resubmits=len(self._unsettled) if self._is_known else 0,
                 nodes=[*self._unsettled.nodes.values()],
+                specs=[*self._asked.added, *self._declared.specs],
             )
         )
         computation = self._declared.computation
@@ -238,9 +239,9 @@ class ClusterCore:
         self._declared = replace(self._declared, resumes=True, epoch=epoch)
         self._out += [StoreEpoch(epoch), *self._missing.lost(event.reason, now)]
         self._out += self._asked.give_up(self._missing.reason)
-
-    def _scheduler_missed(self, event: SchedulerMissed, now: float) -> None:
-        self._out += self._missing.missed(event, now)
+        self._end_cancelled(sorted(self._cancelled & self._pending))
+        if self._is_closing:
+            self._end_now(sorted(self._pending), 'cancelled: its cluster was closed')
 
     def _certificate_expiring(self, event: CertificateExpiring, now: float) -> None:
         self._out.append(Report(levels.WARNING, event.text))
@@ -261,9 +262,7 @@ class ClusterCore:
         self._send(event.message)
 
     def _request_answered(self, message: RequestAnswered) -> None:
-        specs = self._asked.answered(message)
-        if specs:
-            self._declared = replace(self._declared, specs=[*specs, *self._declared.specs])
+        self._asked.answered(message)
         self._out.append(SettleRequest(message))
 
     def _files_to_say(self, event: FilesToSay, now: float) -> None:
@@ -315,6 +314,9 @@ class ClusterCore:
         if not ids:
             return
         self._send(CancelJobs(self._declared.computation, ids))
+        self._end_cancelled(ids)
+
+    def _end_cancelled(self, ids: list[int]) -> None:
         if self._is_away:
             self._end_unrun(ids, JobStatus.CANCELLED, 'cancelled while the scheduler was away')
         self._cancelled.update(ids)
@@ -324,9 +326,8 @@ class ClusterCore:
         self._acknowledge()
         self._send(CloseComputation(self._declared.computation))
         if self._is_away:
-            self._end_unrun(
-                [*self._pending], JobStatus.CANCELLED, 'cancelled: its cluster was closed'
-            )
+            ids = sorted(self._pending)
+            self._end_unrun(ids, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
             if not self._is_known:  # no scheduler has anything of it
                 self._computation_closed(ComputationClosed(self._declared.computation))
 
@@ -357,9 +358,6 @@ class ClusterCore:
             believed = message if all(pending) else part_of(message, pending)
             self._out += [*self._letters.believed(believed), SettleJobs(believed)]
         self._letters.took(message.node, message.letter, sum(map(len, message.outcomes)))
-
-    def _provisional(self, message: JobsProvisional) -> None:
-        self._out.append(DeliverProvisional(message))
 
     def _output(self, message: JobsOutput) -> None:
         if message.ids:

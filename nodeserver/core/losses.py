@@ -6,6 +6,7 @@ from nodeserver.core.effects import Disconnect
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
 from nodeserver.core.messages import Farewell, Notice, SchedulerPulse
 from nodeserver.core.parts import Parts
+from nodeserver.core.pulses import begin_pulse
 from nodeserver.core.status import JobStatus, NodeStatus
 from nodeserver.core.takeovers import Takeovers
 
@@ -62,7 +63,7 @@ class Losses:
 
         Pulses are counted, not seconds: a program that was suspended has sent none (D17).
         """
-        self._parts.deadlines.pulse_at = self._fleet.begin_pulse(now)
+        self._parts.deadlines.pulse_at = begin_pulse(self._fleet.computations.values(), now)
         for node in list(self._fleet.nodes.values()):
             if node.unanswered >= MISSED_PULSES:
                 seconds = round(now - node.heard_at)

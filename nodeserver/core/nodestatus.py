@@ -8,6 +8,7 @@ from nodeserver.core.effects import Report
 from nodeserver.core.events import PeerRefusedUs
 from nodeserver.core.hosted import Hosted
 from nodeserver.core.nodefacts import Peer
+from nodeserver.core.wording import harmless_name
 
 
 def status_lines(
@@ -22,7 +23,7 @@ def status_lines(
         lines.append(held_by(holder))
     for each in hosted:
         jobs = f'{_count(each.running, "job")} running, {each.waiting} waiting'
-        lines.append(f'computation {each.opened.name} ({each.state}): {jobs}')
+        lines.append(f'computation {harmless_name(each.opened.name)} ({each.state}): {jobs}')
     waiting = sum(peer.waits for peer in peers)
     lines.append(f'{_count(len(peers), "program")} connected, {waiting} of them waiting for it')
     return lines
@@ -56,7 +57,7 @@ def count_figures(
 def held_by(holder: Hosted) -> str:
     """Name the client that has the node."""
     gone = ', which is gone: its jobs end first' if holder.orphaned else ''
-    return f'held by {holder.opened.owner}{gone}'
+    return f'held by {harmless_name(holder.opened.owner)}{gone}'
 
 
 def refused(event: PeerRefusedUs) -> Report:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nodeserver.core.listing import NodeRow
 from nodeserver.core.recruiting import Recruiting
+from nodeserver.core.wording import harmless_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ def overview(fleet: Recruiting, now: float) -> Overview:
     """Count what waits and runs, and where."""
     rows = tuple(
         ComputationRow(
-            comp.declared.name,
-            comp.declared.owner,
+            harmless_name(comp.declared.name),
+            harmless_name(comp.declared.owner),
             len(comp.waiting),
             len(comp.jobs),
             fleet.discovery.ready_count(comp),
@@ -71,7 +72,7 @@ def describe(seen: Overview, nodes: tuple[NodeRow, ...], clients: int) -> list[s
 
 
 def _node_line(node: NodeRow) -> str:
-    title = f'{node.name} ({node.address})' if node.name else node.address
+    title = f'{harmless_name(node.name)} ({node.address})' if node.name else node.address
     if node.cpus is None:
         return f'node {title}: {node.words or "not connected"}'
     used = '' if node.free is None else f', {node.cpus - node.free} in use'

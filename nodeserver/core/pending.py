@@ -20,20 +20,26 @@ class Asked:
         self._is_elsewhere = is_elsewhere  # else it cannot be gone
         self._requests: dict[int, Message] = {}
         self._nodes: dict[str, None] = {}  # with which files have been spoken of
+        self.added: list[NodeSpec] = []  # elements of `nodes` that came later, the latest first
 
     def made(self, message: Message) -> None:
         """The scheduler is asked."""
         if self._is_elsewhere:
             self._requests[_number(message)] = message
 
-    def answered(self, message: RequestAnswered) -> list[NodeSpec]:
-        """It has answered; these elements of `nodes` are new."""
+    def answered(self, message: RequestAnswered) -> None:
+        """It has answered; elements of `nodes` may be new."""
         request = self._requests.pop(message.request, None)
-        return request.specs if isinstance(request, AddNodes) and message.value >= 0 else []
+        if isinstance(request, AddNodes) and message.value >= 0:
+            self.added[:0] = request.specs
 
     def refusal(self, message: Message, reason: str) -> Effect:
-        """It cannot be asked now."""
-        return SettleRequest(RequestAnswered(self._computation, _number(message), -1, reason))
+        """It cannot be asked now; more nodes are remembered, and declared to the next one."""
+        value = -1
+        if isinstance(message, AddNodes):
+            self.added[:0] = message.specs
+            value, reason = 0, ''
+        return SettleRequest(RequestAnswered(self._computation, _number(message), value, reason))
 
     def of_files(self, message: FileMessage) -> None:
         """A node is spoken with of files."""

@@ -9,6 +9,7 @@ Each computation walks this way with each node on its own; `NodeUse.state` says 
 from collections.abc import Callable
 
 from nodeserver.core import levels
+from nodeserver.core.asking import allocate_ask, is_to_be_asked
 from nodeserver.core.computation import NOTICE_DELAY, Computation
 from nodeserver.core.demands import misfit
 from nodeserver.core.discovery import Discovery
@@ -17,7 +18,6 @@ from nodeserver.core.fleet import IN_USE, NodeRecord, UseState, cpus_of, matchin
 from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.messages import (
     AllocateAnswer,
-    AllocateAsk,
     CloseComputation,
     ComputationReady,
     ComputationRefused,
@@ -37,7 +37,7 @@ from nodeserver.core.takeover import Takeover
 from nodeserver.core.values import ONE_CPU
 
 COLLECTING = 'only what it has of it is asked for'
-PULSE_INTERVAL = 5.0  # seconds (D17)
+_UNWANTED = 'allocate() returned 0 for it'
 MOST_REMARKS = 100  # of all nodes, on one computation
 # the computation has so many cpus there, or will have
 _SIZED = (*IN_USE, UseState.OPENING, UseState.BUSY)
@@ -114,19 +114,6 @@ class Recruiting:
             elif comp.watched_until > now:
                 self.tell(node, comp, NodeStatus.FIGURES, '')
 
-    def begin_pulse(self, now: float) -> float:
-        """Nodes are asked for a sign of life; when they are to be asked again.
-
-        The most impatient computation says so; others are told of figures in their own time (E12).
-        """
-        intervals = {comp: comp.declared.pulse_interval for comp in self.computations.values()}
-        shortest = min(intervals.values(), default=PULSE_INTERVAL)
-        for comp, interval in intervals.items():
-            comp.is_told_figures = now >= comp.figures_at
-            if comp.is_told_figures:
-                comp.figures_at = now + interval - shortest / 2
-        return now + shortest
-
     def declare(self, comp: Computation, now: float) -> None:
         """A computation starts: offer it the nodes that are known, and look for others."""
         self.computations[comp.id] = comp
@@ -165,20 +152,9 @@ class Recruiting:
 
     def ask(self, node: NodeRecord, comp: Computation) -> None:
         """Have the client say how much of a node it wants."""
-        index, details = matching_spec(comp.specs, node), node.details
-        if index is None or details is None:
-            return
-        ask = AllocateAsk(
-            comp.id,
-            node.id,
-            index - len(comp.specs),
-            node.address,
-            details.name,
-            details.cpus,
-            node.availability,
-            details.platform,
-        )
-        self._emit(Send(comp.client, ask))
+        ask = allocate_ask(node, comp)
+        if ask is not None:
+            self._emit(Send(comp.client, ask))
 
     def _is_to_resume(self, node: NodeRecord, comp: Computation) -> bool:
         """Whether a node may have jobs of a computation, or outcomes that its client lacks."""
@@ -202,10 +178,14 @@ class Recruiting:
         node = self.nodes.get(message.node)
         comp = self.computations.get(message.computation)
         use = node.uses.get(message.computation) if node else None
-        if node is None or comp is None or use is None or use.state is not UseState.ASKING:
+        if node is None or comp is None or use is None:
             return
-        if message.cpus <= 0:
-            reason = message.reason or 'allocate() returned 0 for it'
+        if use.state is UseState.READY:
+            self._answered_again(node, comp, message)
+        elif use.state is not UseState.ASKING:
+            return
+        elif message.cpus <= 0:
+            reason = message.reason or _UNWANTED
             node.wishes[comp.id] = 0
             node.uses[comp.id] = use_in(UseState.UNWANTED, use.cpus, reason)
         else:
@@ -216,6 +196,17 @@ class Recruiting:
             if message.cpus < node.cpus:  # else it wants all, however many they are
                 node.wishes[comp.id] = message.cpus
             self._open(node, comp, min(message.cpus, node.cpus), now)
+
+    def _answered_again(self, node: NodeRecord, comp: Computation, message: AllocateAnswer) -> None:
+        """The client has said how many cpus it wants of a node that was in use before."""
+        cpus = max(1, min(message.cpus, node.cpus))
+        if message.cpus < node.cpus:
+            node.wishes[comp.id] = message.cpus
+        if message.cpus <= 0:  # what runs there ends
+            comp.dismissed[node.id] = message.reason or _UNWANTED
+        state = UseState.READY if message.cpus > 0 else UseState.DEALLOCATED
+        self.set_use(node, comp, state, cpus)
+        self._emit(Send(node.id, LimitCpus(comp.id, cpus)))
 
     def _open(self, node: NodeRecord, comp: Computation, cpus: int, now: float) -> None:
         resumes = self._is_to_resume(node, comp)
@@ -228,10 +219,12 @@ class Recruiting:
         if not self._fits(node, comp, cpus) and not resumes:
             return
         # where its client is asked how much it wants, only what is there is taken before
-        index = matching_spec(comp.specs, node)
-        is_asked = index is not None and comp.specs[index].asks_client
+        is_asked = is_to_be_asked(node, comp)
+        if resumes and is_asked and comp.id not in node.wishes:
+            cpus = 1  # until it has answered
         collects = comp.closing or comp.declared.collects or comp.id in self.held_back
-        collects = resumes and (collects or index is None or is_asked)
+        is_wanted = matching_spec(comp.specs, node) is not None
+        collects = resumes and (collects or not is_wanted or is_asked)
         if resumes:
             comp.takeover = comp.takeover or Takeover()
             comp.takeover.asked(node.id)
@@ -284,6 +277,8 @@ class Recruiting:
             state = UseState.DEALLOCATED if node.id in comp.dismissed else UseState.READY
             self.set_use(node, comp, state, use.cpus)
             self.tell(node, comp, NodeStatus.INITIALIZED, '')
+            if use.reason == COLLECTING and is_to_be_asked(node, comp):
+                self.ask(node, comp)
             self._pass_on(node, comp, message.remarks)
 
     def _pass_on(self, node: NodeRecord, comp: Computation, remarks: str) -> None:

@@ -8,9 +8,9 @@ from nodeserver.core.admission import Admission
 from nodeserver.core.computation import Computation
 from nodeserver.core.fairness import Client, Ring, Shares
 from nodeserver.core.recruiting import Recruiting
+from nodeserver.core.wording import harmless_name
 
 MOST_NAMES = 10  # of clients, or of computations of one
-LONGEST_WORDS = 120  # of what others call themselves
 
 
 class Sharing:
@@ -138,8 +138,7 @@ def _line_of_computation(other: Computation, comp: Computation) -> str:
 
 def _clean(text: str) -> str:
     """What another client calls itself, so that it can do no harm on a terminal."""
-    words = ''.join(char if char.isprintable() else '?' for char in text[:LONGEST_WORDS])
-    return words or 'somebody'
+    return harmless_name(text) or 'somebody'
 
 
 def _time(seconds: float) -> str:

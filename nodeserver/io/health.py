@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nodeserver.core.errors import PortBusy
+from nodeserver.core.errors import PortBusy, UsageError
 from nodeserver.io.acceptor import Acceptor
 from nodeserver.io.netif import is_address
 from nodeserver.io.zmqlisten import open_listening, stop_keeping_from_forks
@@ -73,13 +73,15 @@ class HealthServer:
         ------
         PortBusy
             Another program has it.
+        UsageError
+            This machine has no such address, or this user may not use the port.
         """
         try:
             self._fd, bound = open_listening(address, port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise PortBusy(port, address, option) from error
-            raise
+            raise UsageError(f'{option} {address}, port {port}: {error.strerror}') from error
         self._acceptor = Acceptor(self.loop, socket.socket(fileno=self._fd), self._accepted)
         return bound
 

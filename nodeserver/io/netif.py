@@ -131,6 +131,12 @@ def is_local_address(address: str) -> bool:
     return ip.is_loopback and _can_bind(ip)
 
 
+def likely_address() -> str:
+    """Return the address by which others know this machine, as far as it can tell by itself."""
+    here = sorted(present_interfaces() or [], key=lambda each: (each.is_loopback, each.is_ipv6))
+    return here[0].address if here else ''
+
+
 def is_loopback(address: str) -> bool:
     """Tell whether only this machine has this address."""
     ip = _parsed(address)

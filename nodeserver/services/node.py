@@ -226,7 +226,10 @@ class NodeService:
         self._files = NodeFiles(*around, options.peer_id, options.max_file_size)
         self._closing.callback(self._files.close)
         self._procs = Processes(
-            *around, (options.name, options.address), self._driver.turn_if_idle, owner
+            *around,
+            (options.name, options.address or netif.likely_address()),
+            self._driver.turn_if_idle,
+            owner,
         )
         self._procs.offer_file = self._files.offer
         self._closing.push_async_callback(self._procs.aclose)

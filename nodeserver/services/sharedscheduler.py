@@ -196,8 +196,9 @@ class SharedSchedulerService:
             self._scheduler.post(PlacementsKnown(*of, known.nodes, *columns))
         if found:
             self._later('programs', SEEK_DELAY, self._seek_programs)
-            words = 'the scheduler before this one had %d computations: their programs are awaited'
-            _log.info(words, len(found))
+            computations = f'{len(found)} computation{"s" if found[1:] else ""}'
+            words = 'the scheduler before this one had %s: waiting for the programs'
+            _log.info(words, computations)
             self._later('missing', self._options.zombie_seconds, self._stop_seeking)
 
     def _seek_programs(self) -> None:

@@ -34,6 +34,8 @@ def run(capsys: pytest.CaptureFixture[str], own_home: Path) -> Run:
         (['--nodes', 'two words'], 2, "--nodes: host 'two words'"),
         (['--pulse_interval', '0'], 2, '--pulse_interval'),
         (['--health', 'nowhere:80'], 2, "'nowhere:80' is neither a port"),
+        (['--health', '203.0.113.9:80'], 2, '--health 203.0.113.9, port 80: Cannot assign'),
+        (['--port', '5', '--scheduler_port', '5'], 2, '--port and --scheduler_port are both 5'),
         (['--dest_path_prefix', '/proc/none'], 2, '--dest_path_prefix /proc/none'),
         (['--config', '/no/file'], 78, '/no/file'),
     ],

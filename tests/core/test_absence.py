@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
+from nodeserver.core import absence
+from nodeserver.core import fleetmessages as fleet
 from nodeserver.core import messages as m
 from nodeserver.core.absence import DORMANT_SECONDS
 from nodeserver.core.events import NodeFound, PeerConnected, PeerLost
+from nodeserver.core.overview import describe
 from nodeserver.core.recoveryeffects import ForgetComputation, RecordComputation
 from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.scheduler import ZOMBIE_SECONDS
@@ -14,6 +17,7 @@ from nodeserver.core.status import JobStatus, NodeStatus
 from tests.support.desk import CLIENT
 from tests.support.promises import jobs_left_in
 from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk
+from tests.support.world import declaration
 
 BACK = 'client again'
 
@@ -126,6 +130,45 @@ def test_only_who_shows_the_token_can_come_back() -> None:
     assert not desk.sent(m.JobsDone)
     desk.comes_back(BACK, resubmits=1)
     assert desk.core._fleet.computations[7].client == BACK
+
+
+def test_names_that_steer_a_terminal_or_add_lines_are_written_out_in_the_status() -> None:
+    desk = shared(name='mine\nvictim of ann: 0 jobs running', owner='\x1b[31m' + 'x' * 900)
+    (row,) = desk.core.overview(desk.now).computations
+    assert row.name == 'mine?victim of ann: 0 jobs running'
+    assert row.owner == '?[31m' + 'x' * 195
+    lines = describe(desk.core.overview(desk.now), (), 1)
+    assert len(lines) == 2
+    assert lines[1].startswith('mine?victim of ann: 0 jobs running of ?[31mxx')
+
+
+@pytest.mark.parametrize('column', ['name', 'owner'])
+def test_a_name_without_end_is_refused(column: str) -> None:
+    desk = shared()
+    desk.hears(BACK, declaration(9, **{column: 'x\n' * 1000}))
+    (notice,) = desk.sent(m.Notice, BACK)
+    assert 'its name, or that of its program, has 2000 characters' in notice.text
+    assert len(notice.text) < 300
+    assert '\n' not in notice.text
+    assert 9 not in desk.core._fleet.computations
+
+
+def test_one_program_cannot_fill_the_scheduler_with_clusters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(absence, 'MOST_CLUSTERS', 3)
+    desk = shared()
+    for number in range(100, 103):
+        desk.hears(BACK, declaration(number))
+    desk.hears(BACK, declaration(99))
+    (notice,) = desk.sent(m.Notice, BACK)
+    assert 'its program has 3 clusters open already' in notice.text
+    desk.hears(CLIENT, declaration(8))  # another one may
+    desk.hears(BACK, m.CloseComputation(100))
+    desk.hears('a', m.ComputationClosed(100))
+    desk.hears(BACK, declaration(98))
+    known = desk.core._fleet.computations
+    assert (99 in known, 8 in known, 98 in known) == (False, True, True)
 
 
 def test_a_computation_without_a_token_is_taken_over_by_nobody() -> None:
@@ -378,6 +421,27 @@ def test_a_node_lost_before_it_has_sent_again_what_the_client_lacks_is_waited_fo
     desk.letter('a', 1, 1)
     desk.holds('a')
     assert [each.ids for each in desk.sent(m.JobsDone, BACK)][-1] == [1]
+
+
+@pytest.mark.parametrize(('answer', 'limit', 'runs'), [(1, 1, []), (2, 2, [3]), (0, 1, [])])
+def test_a_restarted_scheduler_asks_how_much_of_a_node_that_has_jobs_is_wanted(
+    answer: int, limit: int, runs: list[int]
+) -> None:
+    asked = [m.NodeSpec('*', 51348, 0, True)]
+    desk = TakeoverDesk({1: 'a', 3: '', 4: ''}, is_shared=True, specs=asked)
+    opened = desk.meets('a')
+    assert (opened.cpus, opened.collects) == (1, True)
+    desk.holds('a', 1)
+    desk.hears('a', m.ComputationReady(7))
+    (ask,) = desk.sent(m.AllocateAsk, CLIENT)
+    assert (ask.node, ask.cpus) == ('a', 2)
+    desk.effects.clear()
+    desk.hears(CLIENT, m.AllocateAnswer(7, 'a', answer))
+    assert [each.cpus for each in desk.sent(fleet.LimitCpus, 'a')] == [limit]
+    assert [job for each in desk.sent(m.RunJobs, 'a') for job in each.ids] == runs
+    desk.letter('a', 1, 1)
+    more = [job for each in desk.sent(m.RunJobs, 'a') for job in each.ids]
+    assert bool(more) == (answer > 0)
 
 
 def test_a_client_is_asked_again_how_much_of_a_node_it_wants() -> None:

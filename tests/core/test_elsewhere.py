@@ -295,6 +295,26 @@ def test_who_takes_a_cluster_over_does_not_run_what_was_cancelled_meanwhile(ends
     assert stored.ids == unrun.ids == [1]
 
 
+def test_a_job_cancelled_just_before_does_not_wait_for_the_next_one(program: Program) -> None:
+    program.submit(1, 2, 3)
+    program.tell(e.CancelAsked([1, 3]))
+    program.sent()
+    assert program.all(do.SettleUnrun) == []  # it is asked
+    program.lost()
+    (unrun,) = program.all(do.SettleUnrun)
+    assert unrun.ids == [1, 3]
+    _, again, cancelled = program.met()
+    assert (again.ids, cancelled) == ([2], m.CancelJobs(7, [1, 3]))
+
+
+def test_a_cluster_that_closes_as_it_is_lost_waits_for_nothing(program: Program) -> None:
+    program.submit(1, 2)
+    program.tell(e.CloseAsked())
+    assert program.all(do.SettleUnrun) == []
+    program.lost()
+    assert [each.ids for each in program.all(do.SettleUnrun)] == [[1, 2]]
+
+
 def test_a_cluster_closed_meanwhile_is_closed_when_it_is_back(program: Program) -> None:
     program.submit(1)
     program.lost()
@@ -331,10 +351,15 @@ def test_nodes_that_were_added_are_declared_to_the_next_scheduler(program: Progr
     program.hears(fleet.RequestAnswered(7, 1, 0, ''))
     program.tell(e.RequestMade(fleet.AddNodes(7, 2, [other])))
     program.hears(fleet.RequestAnswered(7, 2, -1, 'no'))
-    program.lost()
+    third, fourth = (m.NodeSpec(f'10.0.0.{n}', 51348, 0, False) for n in (6, 7))
+    program.tell(e.RequestMade(fleet.AddNodes(7, 3, [third])))
+    program.lost()  # which may have heard it, or not
+    program.tell(e.RequestMade(fleet.AddNodes(7, 4, [fourth])))
+    program.sent()
+    answers = [each.answer for each in program.all(do.SettleRequest)]
+    assert [(a.request, a.value) for a in answers] == [(1, 0), (2, -1), (3, 0), (4, 0)]
     declared = program.met()[0]
-    assert declared.specs[0] == spec
-    assert other not in declared.specs[:1]
+    assert declared.specs == [fourth, third, spec, *declaration().specs]
 
 
 def test_how_things_stand_is_said_while_it_is_away(program: Program) -> None:

@@ -128,3 +128,31 @@ with dispy.JobCluster(compute, ['*'], certfile={pair!r}) as cluster:
         node.host.run(['ip', 'addr', 'del', f'{node.ip}/24', 'dev', 'eth0'])
         assert working.wait(45) == 0
         assert 'True True' in working.output(), working.log()
+
+
+SHARED = """
+import dispy_nb as dispy
+
+def late(number):
+    import time
+    time.sleep(0.3)
+    return dispy_node_ip_addr
+
+with dispy.SharedJobCluster(late, {nodes!r}) as cluster:
+    jobs = [cluster.submit(number) for number in range(6)]
+    print({{(job(), job.ip_addr) for job in jobs}})
+"""
+
+
+@pytest.mark.row('M10')
+@pytest.mark.parametrize('calls', [False, True])
+def test_a_relay_tells_a_shared_scheduler_of_the_nodes_of_its_network(calls: bool) -> None:
+    """Programs name the relay's machine, or the relay connects to the scheduler by itself."""
+    with TwoLans(1, 2) as net, machines(net.left[0], *net.right) as (c, a, b), ExitStack() as stack:
+        command = (sys.executable, '-m', 'nodeserver.cli.dispyscheduler')
+        stack.enter_context(c.program(*command, ready='serving'))
+        options = ('--forward', '--scheduler_node', c.ip) if calls else ()
+        stack.enter_context(relay_on(a, *options))
+        stack.enter_context(b.node('-c', 1))
+        source = SHARED.format(nodes=['*'] if calls else [a.ip, '10.77.2.*'])
+        assert c.client(source).stdout == f'{{({b.ip!r}, {b.ip!r})}}\n'

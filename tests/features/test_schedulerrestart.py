@@ -78,7 +78,7 @@ def test_jobs_go_on_when_a_scheduler_is_killed_and_started_again(
         assert [job.result for job in [*jobs, later]] == [*range(9)]
         assert time.monotonic() - began < 20
         assert starts(own_home) == Counter(dict.fromkeys(range(9), 1))
-        assert 'had 1 computations' in second.log()
+        assert 'had 1 computation:' in second.log()
         assert 'Traceback' not in second.log()
         cluster.close()
         assert second.process.poll() is None

@@ -211,6 +211,7 @@ def test_wrong_places_and_what_is_the_schedulers_are_said(shared: MakeShared) ->
         ({'scheduler_port': 'x'}, 'scheduler_port must be a number'),
         ({'scheduler_port': 0}, 'scheduler_port must be the port of dispyscheduler'),
         ({'exclusive': 1}, 'exclusive must be True or False'),
+        ({'ip_addr': '203.0.113.9'}, "ip_addr='203.0.113.9' is not an address of this machine"),
     ):
         with pytest.raises(dispy.UsageError, match=words):
             shared(double, **options)
