@@ -44,6 +44,10 @@ class Spool:
     def __init__(self) -> None:
         self.computations: dict[int, _Kept] = {}
 
+    def left(self) -> dict[int, int]:
+        """How many letters there are of each computation; one without any is never written."""
+        return {c: len(kept.letters) for c, kept in self.computations.items() if kept.letters}
+
     def found(self, node: str, now: float) -> list[KeptFound]:
         """What a node that starts finds; one without a letter was never written."""
         self.computations = {c: kept for c, kept in self.computations.items() if kept.letters}
@@ -101,6 +105,10 @@ class State:
 
     def __init__(self) -> None:
         self.computations: dict[int, _Recorded] = {}
+
+    def left(self) -> dict[int, int]:
+        """How many placements there are of each computation."""
+        return {computation: len(known.ids) for computation, known in self.computations.items()}
 
     def found(self) -> list[PlacementsKnown]:
         """What a scheduler that starts finds: the epoch is counted up before it opens anything."""
@@ -168,6 +176,12 @@ class Journal:
             keep.StoreEpoch: self._count_up,
         }
 
+    def left(self) -> dict[str, int]:
+        """What there is of jobs that have not ended, and of what they share."""
+        left = {'places': len(self._placed), 'jobs': len(self._jobs._payloads)}
+        left['data'] = len(self._jobs.data)
+        return {what: count for what, count in left.items() if count}
+
     def node(self, effect: keep.RecordNode) -> None:
         """A node may have something of it from now on."""
         self._jobs.know([effect.node])
@@ -226,6 +240,11 @@ class Journal:
         if collects and not self.is_elsewhere:
             again = [_placed_part(message) for message in again]
             again = [message for message in again if message.ids]
+            kept = {job for message in again for job in message.ids}
+            dropped = [j for j in (*self._placed, *self._jobs._payloads) if j not in kept]
+            self._jobs.settled(dropped)
+            for job in dropped:
+                self._placed.pop(job, None)
         located = {j: p for m in again for j, p in zip(m.ids, m.places, strict=True)}
         self.epoch += 1
         declared = replace(

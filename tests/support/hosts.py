@@ -333,12 +333,11 @@ class NodeProgram(LoopProgram):
     def excused(self) -> tuple[str, ...]:
         """Where it may keep what nobody will fetch.
 
-        That is of programs that were killed, and of a node before this one, which its scheduler
-        may have missed: whoever has closed the cluster meanwhile does not ask this one.
+        That is of programs that were killed, and of what a scheduler lost its records of.
         """
-        forgotten = self._around.witness.forgotten
-        kept = self.spool.computations.items()
-        return ('._shelf',) if all(c in forgotten or len(k.nodes) > 1 for c, k in kept) else ()
+        witness = self._around.witness
+        forgotten = witness.forgotten | witness.unrecorded
+        return ('._shelf',) if forgotten.issuperset(self.spool.computations) else ()
 
     def left(self) -> dict[str, int]:
         """What the core keeps although nobody uses the node."""

@@ -327,6 +327,30 @@ class KillScheduler(Operation):
 
 
 @dataclass(frozen=True)
+class MoveScheduler(Operation):
+    """A shared scheduler is killed, and started with its state on another machine."""
+
+    office: int = _target()
+
+    def apply(self, world: World) -> None:
+        office = _office(world, self.office)
+        if office is not None:
+            world.move_scheduler(office)
+
+
+@dataclass(frozen=True)
+class LoseState(Operation):
+    """A shared scheduler is killed, and all that it has put on record is gone."""
+
+    office: int = _target()
+
+    def apply(self, world: World) -> None:
+        office = _office(world, self.office)
+        if office is not None:
+            world.lose_state(office)
+
+
+@dataclass(frozen=True)
 class StartScheduler(Operation):
     """A shared scheduler is started where there is none."""
 
@@ -427,6 +451,18 @@ class LosePower(Operation):
         machine = _machine(world, self.machine)
         if machine is not None:
             world.lose_power(machine)
+
+
+@dataclass(frozen=True)
+class LoseDisk(Operation):
+    """A node is killed, and its machine's disk is empty from then on."""
+
+    machine: int = _target()
+
+    def apply(self, world: World) -> None:
+        machine = _machine(world, self.machine)
+        if machine is not None:
+            world.lose_disk(machine)
 
 
 @dataclass(frozen=True)
@@ -561,6 +597,8 @@ WEIGHTS: dict[type[Operation], int] = {
     CloseProgramsWay: 1,
     OpenProgramsWay: 3,
     KillScheduler: 1,
+    MoveScheduler: 1,
+    LoseState: 1,
     StartScheduler: 3,
     StallScheduler: 1,
     CloseSchedulersWay: 1,
@@ -569,6 +607,7 @@ WEIGHTS: dict[type[Operation], int] = {
     StartNode: 6,
     KillNode: 2,
     LosePower: 1,
+    LoseDisk: 1,
     StopNode: 1,
     OrphanNode: 1,
     StallNode: 2,

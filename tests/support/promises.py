@@ -132,6 +132,7 @@ class Witness:
         self.starts = 0
         self.forgotten: set[int] = set()  # computations whose programs were killed
         self.away: set[int] = set()  # computations whose programs were so for a while
+        self.unrecorded: set[int] = set()  # of which a scheduler lost its records
         self.statuses: Counter[JobStatus] = Counter()
         self._stories: dict[tuple[int, int], _Story] = {}
         self._pending: Counter[tuple[int, bool]] = Counter()  # by computation and pinned or not
@@ -187,26 +188,34 @@ class Witness:
             del counts[computation, False], counts[computation, True]
 
     def taken_over(
-        self, computation: int, places: Mapping[int, str], ended: Mapping[int, int]
+        self,
+        computation: int,
+        places: Mapping[int, str],
+        ended: Mapping[int, int],
+        is_told_late: bool,
     ) -> None:
         """Another program goes on with these jobs, and has the outcomes of those that ended.
 
-        What was shown to the program of before may have been more than it could put on record.
+        Whoever may come back to them is told late, when they are on record; others at once.
         """
         self.forgotten.discard(computation)
         self.away.add(computation)
         for job, number in ended.items():
             story = self._stories[computation, job]
-            if story.status not in SETTLED:  # it was killed when it was about to tell of this
-                story.status = JobStatus(number)
-                self.settled_count += 1
-                self.statuses[story.status] += 1
+            if story.status not in SETTLED:  # on record, and not told yet
+                where = computation, story.pinned
+                self._pending[where] += 1
+                self._waiting[where] += story.status is JobStatus.CREATED
+                self.moved(computation, [job], JobStatus(number))
             elif story.status is not JobStatus(number):
                 text = f'job {job} of {computation} ended as {story.status.name}, and as {number}'
                 broken(Promise.ONCE, text)
         for job, place in places.items():
             story = self._stories[computation, job]
             if story.status in SETTLED:
+                if is_told_late:
+                    text = f'job {job} of {computation} ended as {story.status.name}'
+                    broken(Promise.ONCE, f'{text}, and nothing was on record')
                 self.settled_count -= 1
                 self.statuses[story.status] -= 1
             story.status = JobStatus.RUNNING if place else JobStatus.CREATED
@@ -220,6 +229,14 @@ class Witness:
         for (number, _), story in self._stories.items():
             if number == computation:
                 story.is_resumed = True
+
+    def lost_record(self, computations: set[int]) -> None:
+        """Nobody knows where those of their jobs are that their users believe to wait."""
+        self.unrecorded |= computations
+        for (computation, _), story in self._stories.items():
+            is_told = story.status is not JobStatus.CREATED and computation not in self.forgotten
+            if computation in computations and story.order is not None and not is_told:
+                story.reentrant = True
 
     # nodes
 

@@ -162,9 +162,10 @@ class UserProgram(LoopProgram):
         """Go on with the cluster of a program that was killed, or collect what it has run."""
         journal = before.journal
         declared, messages, places = journal.take_over(collects)
+        is_told_late = journal.keeping == Keeping.ALL
+        self._witness.taken_over(declared.computation, places, journal.ended, is_told_late)
         if collects:
             journal.keeping = Keeping.ALL
-        self._witness.taken_over(declared.computation, places, journal.ended)
         cluster = Cluster(self, declared, self._around, journal, messages)
         cluster.is_collecting = collects
         cluster.inherit(before, places)
@@ -242,6 +243,9 @@ class UserProgram(LoopProgram):
         left = left_in(cluster.core, fresh, _OF_NODES)
         if left:
             broken(Promise.NOTHING_KEPT, f'{self.name}: a closed cluster has {left}')
+        on_disk = cluster.journal.left()
+        if on_disk:
+            broken(Promise.NOTHING_KEPT, f'{self.name}: the journal of a closed one has {on_disk}')
         self._part(cluster)
         self.clusters.remove(cluster)
         if not self.clusters:

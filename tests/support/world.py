@@ -19,7 +19,7 @@ from nodeserver.core.messages import ORDINARY, DeclareComputation, JobOptions, N
 from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
-from tests.support.disks import Spool
+from tests.support.disks import Spool, State
 from tests.support.fairshares import LOOK_INTERVAL, SharesWatch
 from tests.support.files import Mishaps
 from tests.support.hosts import NodeProgram, Seeker, Surroundings
@@ -244,6 +244,32 @@ class World:
             self.network.closed_by(office.program)
             office.program = None
 
+    def move_scheduler(self, office: Office) -> None:
+        """A shared scheduler goes on elsewhere, with its state.
+
+        Who calls whom does not matter here: programs know at once where it is.
+        """
+        self.kill_scheduler(office)
+        self._names += 1
+        office.end = End(f'office-at-{self._names}')
+        self.start_scheduler(office)
+
+    def lose_state(self, office: Office) -> None:
+        """A shared scheduler ends, and what it has put on record is gone.
+
+        Clients tell the next one where their jobs are, as far as they have been told.
+        """
+        self.kill_scheduler(office)
+        programs = [p for p in self.living() if isinstance(p, SharedProgram)]
+        clusters = [c for p in programs if p.office is office for c in p.clusters]
+        self.witness.lost_record({*office.state.computations, *(c.id for c in clusters)})
+        office.state = State()
+
+    def lose_disk(self, machine: Machine) -> None:
+        """A node ends, and what it has kept is gone."""
+        self.kill_node(machine)
+        machine.spool = Spool()
+
     def seekers(self) -> list[SchedulerSeat]:
         """The schedulers that live."""
         shared = [o.program.scheduling for o in self.offices if o.program is not None]
@@ -332,8 +358,7 @@ class World:
         before = cluster.program
         office = before.office if isinstance(before, SharedProgram) else None
         is_all = cluster.journal.keeping == Keeping.ALL
-        # a shared scheduler goes on with what it knows, whatever its new client wants
-        collects = (collects or not is_all) and office is None
+        collects = collects or not is_all
         return self.add_program(office).take_over(cluster, collects)
 
     def _cluster_closed(self, cluster: Cluster) -> None:
@@ -398,6 +423,18 @@ class World:
             self.run(_ZOMBIE)  # of clients whose end nobody could tell them
         for node, left in self._nodes_in_use():
             broken(Promise.NOTHING_KEPT, f'{node.name} has {left}')
+        self._look_at_disks()
+
+    def _look_at_disks(self) -> None:
+        """What nobody can ask for any more is on no disk."""
+        disks = [(machine.end.name, machine.spool.left()) for machine in self.machines]
+        disks += [(office.end.name, office.state.left()) for office in self.offices]
+        # which nodes have outcomes of them nobody knows: these go after a month
+        unasked = self.witness.forgotten | self.witness.unrecorded
+        for name, computations in disks:
+            left = {c: count for c, count in computations.items() if c not in unasked}
+            if left:
+                broken(Promise.NOTHING_KEPT, f'the disk of {name} has {left}')
 
     def _wait_until_forgotten(self) -> None:
         """Shared schedulers wait for programs that were killed, but not for ever."""
@@ -505,9 +542,6 @@ class World:
             if left and not self._pending_of(program, True):
                 broken(Promise.NOTHING_KEPT, f'{program.name} keeps of files: {left}')
         excused = [n for node in nodes for n in node.excused] if not others else []
-        if seat is not None and self.witness.away & seat.computations():
-            # what its client has dropped while it was away goes with the cluster
-            excused += ['._fleet.computations.data', '._fleet.computations.undelivered']
         for name, thing in things:
             left = {
                 where: count
