@@ -3,6 +3,7 @@
 import inspect
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 
 import dispy_nb as dispy
 from dispy_nb import DispyJob
+from dispy_nb.local import DIRECTORY_START
 from nodeserver.core.errors import DatabaseBusy, UsageError
+from nodeserver.io.leftovers import sweep_directories
 from tests.features.conftest import Pair
 from tests.support.programs import Program, eventually, free_port, node_program, program
 
@@ -354,6 +357,58 @@ def test_a_named_cluster_of_a_killed_script_is_given_back_whole(
     assert not any(here.iterdir())
     with pytest.raises(UsageError, match='there is no cluster to attach to'):
         dispy.attach()
+
+
+OWN_NODES = """
+import os, sys, time
+os.chdir({cwd!r})
+import dispy_nb as dispy
+
+def hold(x):
+    open(f'{gate}.{{x}}', 'x').close()  # never twice
+    while not os.path.exists({gate!r}):
+        time.sleep(0.01)
+    return x * x
+
+local = dispy.start_nodes(1, 1)
+if sys.argv[1] == 'first':
+    cluster = dispy.JobCluster(
+        hold, ip_addr='127.0.0.1', port=0, node_port={port}, name='squares', depends=[os, time]
+    )
+    jobs = [cluster.submit(x) for x in range(5)]
+    while not os.path.exists({gate!r} + '.0'):
+        time.sleep(0.01)
+    print('ready', flush=True)
+    time.sleep(100)
+cluster = dispy.attach('squares')
+open({gate!r}, 'w').close()
+assert cluster.wait(20), cluster.explain()
+print([job.result for job in cluster.attached_jobs])
+cluster.close()
+"""
+
+
+@pytest.mark.row('V15')
+@pytest.mark.slow
+def test_jobs_that_waited_for_nodes_of_the_killed_program_run_on_those_of_the_next_one(
+    gate: Path, here: Path
+) -> None:
+    text = OWN_NODES.format(cwd=str(here), gate=str(gate), port=free_port())
+    with program(sys.executable, '-c', text, 'first', ready='ready') as first:
+        first.kill()
+        first.wait()
+    with program(sys.executable, '-c', text, 'next') as attached:
+        assert attached.wait(LIMIT) == 0, attached.log()
+    assert attached.output().strip() == '[0, 1, 4, 9, 16]'
+    assert not any(here.iterdir())
+    eventually(are_swept)
+
+
+def are_swept() -> bool:
+    """Whether nothing is left of nodes whose program was killed, once they have ended."""
+    places = Path(tempfile.gettempdir())
+    sweep_directories(places, DIRECTORY_START)  # as the next program that starts nodes does
+    return not list(places.glob(f'{DIRECTORY_START}*'))
 
 
 DOCUMENTED = """
