@@ -91,6 +91,8 @@ class Recorded:
     @property
     def unstarted(self) -> list[int]:
         """Jobs that were with no node, and could be run by whoever attaches."""
+        if self.setting.scheduler is not None:
+            return []  # the scheduler has them, and runs them
         return [
             job
             for each in self.resubmissions

@@ -11,9 +11,10 @@ from typing import Any
 
 from dispy_nb.dependencies import NO_FILES, SourceFiles
 from dispy_nb.job import DispyJob
+from dispy_nb.local import with_local_nodes
 from dispy_nb.nodes import DispyNode, NodeAllocate
-from dispy_nb.options import ClusterOptions
-from dispy_nb.packaging import owner
+from dispy_nb.options import ClusterOptions, as_allocation
+from dispy_nb.packaging import node_spec, owner
 from dispy_nb.prepared import Prepared
 from dispy_nb.project import ByValue
 from dispy_nb.recovery.journalfile import JournalPlan
@@ -69,8 +70,12 @@ class Resumption:
         """Have what a cluster is opened with."""
         recorded, setting = self.recorded, self.recorded.setting
         options = self._options(callback, cluster_status)
+        own = [] if self.collects or setting.scheduler is not None else _own_nodes(options)
+        options.allocations.extend(own)
+        specs = [node_spec(each, recorded.declared.node_port) for each in own]
         declared = replace(
             recorded.declared,
+            specs=[*recorded.declared.specs, *specs],
             owner=owner(),
             epoch=recorded.epoch + 1,
             resumes=True,
@@ -150,6 +155,13 @@ class Resumption:
         cluster._data.resume(contents, of_jobs)
         spare = [each.data for each in self.recorded.data if each.data not in contents]
         cluster._journal.drop_data(spare)
+
+
+def _own_nodes(options: ClusterOptions) -> list[NodeAllocate]:
+    """The nodes that this program has started, where any may be used: those of before end."""
+    if not any(each.host == '*' for each in options.allocations):
+        return []
+    return [as_allocation(each) for each in with_local_nodes(['*']) if each != '*']
 
 
 def _kind(recorded: Recorded) -> tuple[Any, dict[str, Any]]:

@@ -19,12 +19,15 @@ from nodeserver.core.recoveryeffects import ForgetKept, ForgetLetters, KeepCompu
 
 MOST_KEPT = 1000  # computations; the oldest give way
 MOST_SECONDS = 30 * 86400.0  # that something is kept for somebody who does not come
+# and so long at least after a start: the age is by two clocks on the wall, which may be wrong
+LEAST_SECONDS = 7 * 86400.0
 
 
 class Kept:
     """What is kept of one computation."""
 
     __slots__ = (
+        'expires_at',
         'formerly',
         'holder',
         'is_claimed',
@@ -40,6 +43,7 @@ class Kept:
         self.holder = holder  # the scheduler that had it last
         self.is_claimed = False  # by it, and over the connection that still stands
         self.since = since
+        self.expires_at = since + MOST_SECONDS
         self.letters: dict[int, int] = {}  # number -> how many jobs
         self.returned: dict[int, int] = {}  # job -> attempt that will not run here
         self.formerly: tuple[str, ...] = ()
@@ -105,6 +109,7 @@ class Shelf:
         """An earlier run of this node has left something."""
         computation = event.opened.computation
         kept = Kept(event.opened, '', now - event.age)
+        kept.expires_at = max(kept.expires_at, now + LEAST_SECONDS)
         kept.is_on_disk = True
         kept.formerly = event.formerly
         kept.letters.update(zip(event.letters, event.jobs, strict=True))
@@ -113,7 +118,7 @@ class Shelf:
         if kept.letters:
             text = f'this node {kept.words}, first kept {_ago(event.age)}'
             self._emit(Report(levels.INFO, text))
-        self._expires_at = min(self._expires_at, kept.since + MOST_SECONDS)
+        self._expires_at = min(self._expires_at, kept.expires_at)
         self._tidy(computation)
         self._bound()
 
@@ -150,12 +155,12 @@ class Shelf:
         if now < self._expires_at:
             return
         for computation, kept in list(self._kept.items()):
-            if now >= kept.since + MOST_SECONDS:
+            if now >= kept.expires_at:
                 if kept.is_claimed:
-                    kept.since = now
+                    kept.since, kept.expires_at = now, now + MOST_SECONDS
                 else:
                     self._drop(computation, f'nobody came for it in {_ago(MOST_SECONDS)[:-4]}')
-        self._expires_at = min((k.since for k in self._kept.values()), default=inf) + MOST_SECONDS
+        self._expires_at = min((k.expires_at for k in self._kept.values()), default=inf)
 
     # going
 

@@ -636,6 +636,18 @@ def test_what_nobody_comes_for_is_dropped_after_a_month_and_said() -> None:
     assert not bench.take(keep.ForgetKept)  # somebody is about to take it
 
 
+def test_what_an_earlier_run_has_left_is_kept_for_a_week_whatever_the_clock_says() -> None:
+    bench = Bench()
+    by_a_wrong_clock = 40 * 365 * 86400.0
+    bench.tell(KeptFound(opening(), [1], [4], by_a_wrong_clock, ('old',)))
+    bench.now += 7 * 86400.0 - 1.0
+    bench.tell(DeadlinePassed())
+    assert not bench.take(keep.ForgetKept)
+    bench.now += 1.0
+    bench.tell(DeadlinePassed())
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+
+
 def test_a_node_that_ends_for_another_reason_leaves_what_it_keeps() -> None:
     bench = orphaned()
     bench.tell(StopAsked(False, 'SIGTERM received'))

@@ -3,6 +3,7 @@
 import inspect
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,9 +14,18 @@ import pytest
 
 import dispy_nb as dispy
 from dispy_nb import DispyJob
+from dispy_nb.local import DIRECTORY_START
 from nodeserver.core.errors import DatabaseBusy, UsageError
+from nodeserver.io.leftovers import sweep_directories
 from tests.features.conftest import Pair
-from tests.support.programs import Program, eventually, free_port, node_program, program
+from tests.support.programs import (
+    Program,
+    all_entered,
+    eventually,
+    free_port,
+    node_program,
+    program,
+)
 
 LIMIT = 30.0
 SCHEDULER = (sys.executable, '-m', 'nodeserver.cli.dispyscheduler')
@@ -256,13 +266,12 @@ def test_a_recovery_that_is_killed_loses_nothing_and_two_at_once_do_not_meet(
     pair = their_key
     killed(source(here, gate, pair.port, pair.addresses), gate)
     text = RECOVERER.format(cwd=str(here))
-    for _ in range(2):
-        with program(sys.executable, '-c', text, ready='ready') as recovering:
-            eventually(lambda: has_taken(recovering.pid, here / 'file'), LIMIT)
-            with pytest.raises(DatabaseBusy, match='another one recovers its jobs'):
-                dispy.recover_jobs('file')
-            recovering.kill()
-            recovering.wait()
+    with program(sys.executable, '-c', text, ready='ready') as recovering:
+        eventually(lambda: has_taken(recovering.pid, here / 'file'), LIMIT)
+        with pytest.raises(DatabaseBusy, match='another one recovers its jobs'):
+            dispy.recover_jobs('file')
+        recovering.kill()
+        recovering.wait()
     gate.touch()
     with program(sys.executable, '-c', text) as last:
         assert last.wait(LIMIT) == 0, last.log()
@@ -285,12 +294,13 @@ def nodes(*options: object, count: int = 2) -> Iterator[tuple[int, list[Program]
     with ExitStack() as stack:
         yield (
             port,
-            [
-                stack.enter_context(
+            all_entered(
+                stack,
+                *(
                     node_program('-i', f'127.0.7.{n}', '-p', port, '-c', 1, *options)
-                )
-                for n in range(1, count + 1)
-            ],
+                    for n in range(1, count + 1)
+                ),
+            ),
         )
 
 
@@ -356,6 +366,58 @@ def test_a_named_cluster_of_a_killed_script_is_given_back_whole(
         dispy.attach()
 
 
+OWN_NODES = """
+import os, sys, time
+os.chdir({cwd!r})
+import dispy_nb as dispy
+
+def hold(x):
+    open(f'{gate}.{{x}}', 'x').close()  # never twice
+    while not os.path.exists({gate!r}):
+        time.sleep(0.01)
+    return x * x
+
+local = dispy.start_nodes(1, 1)
+if sys.argv[1] == 'first':
+    cluster = dispy.JobCluster(
+        hold, ip_addr='127.0.0.1', port=0, node_port={port}, name='squares', depends=[os, time]
+    )
+    jobs = [cluster.submit(x) for x in range(5)]
+    while not os.path.exists({gate!r} + '.0'):
+        time.sleep(0.01)
+    print('ready', flush=True)
+    time.sleep(100)
+cluster = dispy.attach('squares')
+open({gate!r}, 'w').close()
+assert cluster.wait(20), cluster.explain()
+print([job.result for job in cluster.attached_jobs])
+cluster.close()
+"""
+
+
+@pytest.mark.row('V15')
+@pytest.mark.slow
+def test_jobs_that_waited_for_nodes_of_the_killed_program_run_on_those_of_the_next_one(
+    gate: Path, here: Path
+) -> None:
+    text = OWN_NODES.format(cwd=str(here), gate=str(gate), port=free_port())
+    with program(sys.executable, '-c', text, 'first', ready='ready') as first:
+        first.kill()
+        first.wait()
+    with program(sys.executable, '-c', text, 'next') as attached:
+        assert attached.wait(LIMIT) == 0, attached.log()
+    assert attached.output().strip() == '[0, 1, 4, 9, 16]'
+    assert not any(here.iterdir())
+    eventually(are_swept)
+
+
+def are_swept() -> bool:
+    """Whether nothing is left of nodes whose program was killed, once they have ended."""
+    places = Path(tempfile.gettempdir())
+    sweep_directories(places, DIRECTORY_START)  # as the next program that starts nodes does
+    return not list(places.glob(f'{DIRECTORY_START}*'))
+
+
 DOCUMENTED = """
 import os
 os.chdir({cwd!r})
@@ -369,24 +431,59 @@ for job in jobs:
 @pytest.mark.row('I04', 'U07')
 @pytest.mark.slow
 def test_the_documented_recovery_program_works_for_a_shared_scheduler_too(
-    gate: Path, here: Path
+    their_key: Pair, gate: Path, here: Path
 ) -> None:
     signature = '(recover_file, timeout=None, terminate_pending=False)'
     shown = inspect.signature(dispy.recover_jobs)
     plain = [each.replace(annotation=each.empty) for each in shown.parameters.values()]
     assert str(inspect.Signature(plain)) == signature
-    ports = free_port(), free_port()
-    words = ('-i', '127.0.7.1', '--scheduler_port', ports[0], '-p', ports[1], '-n', '127.0.7.1')
-    with (
-        nodes(count=1) as (port, _),
-        program(*SCHEDULER, *words, '--node_port', port, ready='serving at'),
-    ):
-        options = {'recover_file': '_dispy_20160126112746', 'scheduler_node': '127.0.7.1'}
-        text = source(here, gate, port, ['*'], options=options | {'scheduler_port': ports[0]})
-        killed(text.replace('JobCluster', 'SharedJobCluster'), gate, 1)
+    with shared_scheduler(their_key) as options:
+        options = options | {'recover_file': '_dispy_20160126112746'}
+        killed(shared_source(here, gate, their_key, options), gate, 1)
         gate.touch()
         with program(sys.executable, '-c', DOCUMENTED.format(cwd=str(here))) as recovering:
             assert recovering.wait(LIMIT) == 0, recovering.log()
         lines = [f'Job result: {x}' for x in (4, None, 16, 25)]  # what waited there went on
         assert sorted(recovering.output().splitlines()) == sorted(lines)
+    assert not any(here.iterdir())
+
+
+@contextmanager
+def shared_scheduler(pair: Pair) -> Iterator[dict[str, Any]]:
+    """Run a scheduler of the first of the nodes; what clusters are told of it."""
+    ports = free_port(), free_port()
+    words = '-i', '127.0.7.1', '--scheduler_port', ports[0], '-p', ports[1]
+    of_nodes = '-n', pair.addresses[0], '--node_port', pair.port
+    with program(*SCHEDULER, *words, *of_nodes, ready='serving at'):
+        yield {'scheduler_node': '127.0.7.1', 'scheduler_port': ports[0]}
+
+
+def shared_source(here: Path, gate: Path, pair: Pair, options: dict[str, Any]) -> str:
+    """Write the program with a cluster of the shared scheduler."""
+    text = source(here, gate, pair.port, ['*'], options=options)
+    return text.replace('JobCluster', 'SharedJobCluster')
+
+
+@pytest.mark.row('V15', 'I13')
+@pytest.mark.slow
+def test_jobs_of_a_shared_scheduler_are_attached_to_and_those_that_run_are_returned_as_such(
+    their_key: Pair, gate: Path, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with shared_scheduler(their_key) as options:
+        options = options | {'name': 'squares', 'recover_file': 'file'}
+        killed(shared_source(here, gate, their_key, options), gate, 1)
+        statuses = [job.status for job in dispy.fault_recover_jobs('file')]
+        assert statuses == [DispyJob.Finished] * 2 + [DispyJob.Running] * 4
+        assert 'not been started' not in caplog.text  # the scheduler has them
+        called: list[Any] = []
+        with dispy.attach(Path('file'), callback=lambda job: called.append(job.id)) as cluster:
+            assert isinstance(cluster, dispy.SharedJobCluster)
+            gate.touch()
+            assert cluster.wait(LIMIT), cluster.explain()
+            attached = {job.id: job.result for job in cluster.attached_jobs}
+            assert cluster.submit(9, str(gate))() == 81
+        ended = [f'square of {x}' for x in range(2, 6)]
+        assert [attached[each] for each in ended] == [4, None, 16, 25]
+        assert sorted(map(str, called)) == sorted([*ended, '7'])
+        assert len([*gate.parent.glob('gate.*')]) == 7  # each ran
     assert not any(here.iterdir())
