@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import pytest
 from tests.support import leaks, netns, rows
 
 _row_tests: rows.RowTests = {}
+_ROOT = Path(__file__).parent.parent
+_JOURNALS = '_dispy_*'  # where a program was started: here, unless a test says otherwise
+_old_journals = frozenset(_ROOT.glob(_JOURNALS))
 # whatever of the caller's surroundings could reach a program under test
 _FOREIGN = ('DISPY_', 'IPYTHON', 'JUPYTER', 'XDG_')
 
@@ -58,9 +62,24 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the rows that were shown, in the one process that has all reports."""
-    if not hasattr(session.config, 'workerinput') and _row_tests:
+    """In the process that has all reports: write the rows that were shown, look for journals."""
+    if hasattr(session.config, 'workerinput'):
+        return
+    if _row_tests:
         rows.merge(_row_tests)
+    if left := _left_journals():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.get_terminal_writer().line(f'\nleft behind by tests: {", ".join(left)}')
+
+
+def _left_journals() -> list[str]:
+    """Wait for those of other tests, which somebody may run here at the same time."""
+    left = set(_ROOT.glob(_JOURNALS)) - _old_journals
+    end = time.monotonic() + leaks.PROCESS_PATIENCE
+    while left and time.monotonic() < end:
+        time.sleep(0.1)
+        left &= set(_ROOT.glob(_JOURNALS))
+    return sorted(path.name for path in left)
 
 
 @pytest.fixture(autouse=True, scope='session')
