@@ -5,12 +5,13 @@
 PYTHON ?= python3
 WORKERS ?= 2
 HOURS ?= 24
+FAULTS ?= 1000
 FUZZ ?= 1000000
 FUZZ_SOCKETS ?= 20000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test quick browser screenshots check format bench bench-peers simulate fuzz clean
+.PHONY: help demo test quick browser screenshots check format bench bench-peers simulate chaos fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +25,8 @@ help:
 	@echo '              make bench BENCH=--quick (1 minute), BENCH="lone map", BENCH=--help'
 	@echo 'make bench-peers  the same, also beside ray, dask, ipyparallel and parsl (installs them)'
 	@echo 'make simulate HOURS=24 SEED=1   simulated hours of a cluster under load and faults'
+	@echo 'make chaos FAULTS=1000   real programs on a network of their own, of which one breaks every'
+	@echo '              second; needs root'
 	@echo 'make fuzz FUZZ=1000000   so many damaged inputs for each reader of foreign bytes, guided by'
 	@echo '              coverage where atheris can be installed, and FUZZ_SOCKETS=20000 for each socket'
 	@echo 'make clean    remove what was built, and .venv'
@@ -91,6 +94,9 @@ bench-peers: .venv-bench/.done
 
 simulate: .venv/.test
 	@$(BIN)/python -m tests.simulate --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(SHRINK)
+
+chaos: .venv/.test
+	@$(BIN)/python -m tests.chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
 # Wheels of atheris are there for few systems: without it inputs are damaged at random.
 .venv/.fuzz: .venv/.test

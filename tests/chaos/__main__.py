@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.chaos import clientprogram_path
 from tests.chaos.ledger import faults_in, summary
-from tests.chaos.members import ClientMember, Member, python
+from tests.chaos.members import ClientMember, Member, SchedulerMember, python
 from tests.support.machines import Machine, machines
 from tests.support.netns import Lan
 
@@ -20,6 +20,7 @@ OWN_NODES = 2  # of the cluster that has its own scheduler
 CPUS = 2
 CLIENTS = ('shared', 'shared+reentrant', 'embedded', 'embedded+reentrant')
 CALM = 240.0  # seconds after the last fault within which all must have ended
+FORGETTING = 20.0  # seconds within which nothing is kept any more
 FAULTS = ('kill', 'kill', 'restart', 'freeze', 'cut')
 
 
@@ -37,12 +38,14 @@ class Chaos:
 
     def gather(self, jobs: int) -> None:
         """Start a scheduler, nodes and clients."""
-        first, *rest = self._hosts
+        first, other, *rest = self._hosts
         nodes, own = rest[:NODES], rest[NODES : NODES + 2 * OWN_NODES]
         self.kinds: dict[str, str] = {}
         words = python('nodeserver.cli.dispyscheduler', '--pulse_interval', 1, '--dest_path_prefix')
         words += [first.home / 'state', *(w for node in nodes for w in ('--nodes', node.ip))]
-        self.members = [Member('scheduler', first, words, self._logs)]
+        self.members: list[Member] = [
+            SchedulerMember('scheduler', (first, other), words, self._logs)
+        ]
         for number, machine in enumerate([*nodes, *own]):
             words = python('nodeserver.cli.dispynode', '--cpus', CPUS, '--dest_path_prefix')
             words += [machine.home / 'node']
@@ -90,11 +93,24 @@ class Chaos:
         for name, kind in self.kinds.items():
             found += faults_in(self._ledger, name, reentrant=kind.endswith('+reentrant'))
             print(summary(self._ledger, name), flush=True)
+        found += self._kept()
         for member in reversed(self.members):
             member.stop()
             found += member.failures
         found += self._left()
         return found
+
+    def _kept(self) -> list[str]:
+        """What nodes and clients have on their disks, now that every job is settled: nothing."""
+        deadline = time.monotonic() + FORGETTING
+        while (kept := self._files_kept()) and time.monotonic() < deadline:
+            self.watch(0.2)
+        return [f'kept: {path}' for path in kept]
+
+    def _files_kept(self) -> list[Path]:
+        homes = [machine.home for machine in self._hosts]
+        patterns = ('node/.dispynode-kept/outcomes', '_dispy_*', '.local/state/dispy-nb/*/_dispy_*')
+        return [path for home in homes for pattern in patterns for path in home.glob(pattern)]
 
     def _left(self) -> list[str]:
         """Processes that are left on the hosts: none may be."""
@@ -129,7 +145,7 @@ def main() -> int:
     seed = options.seed or int.from_bytes(os.urandom(4), 'big')
     print(f'chaos of {options.faults} faults from seed {seed}', flush=True)
     directory = Path(tempfile.mkdtemp(prefix='chaos'))
-    count = 1 + NODES + 2 * OWN_NODES + len(CLIENTS)
+    count = 2 + NODES + 2 * OWN_NODES + len(CLIENTS)
     lans = Lan(count)  # type: ignore[no-untyped-call]
     with lans as lan, machines(*lan) as hosts:
         chaos = Chaos(hosts, directory, random.Random(seed))

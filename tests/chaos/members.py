@@ -146,6 +146,22 @@ class Member:
         return '\n'.join(f'    {self.name}: {line}' for line in lines)
 
 
+class SchedulerMember(Member):
+    """A scheduler, which is sometimes started again on another host."""
+
+    def __init__(
+        self, name: str, homes: Sequence[Machine], words: Sequence[object], logs: Path
+    ) -> None:
+        super().__init__(name, homes[0], words, logs)
+        self._homes = homes
+
+    def kill(self, rng: random.Random) -> None:
+        """End it without last words; the next one may be elsewhere."""
+        if self.pid:
+            self.machine = rng.choice(self._homes)
+        super().kill(rng)
+
+
 class ClientMember(Member):
     """A client, which is done one day."""
 
