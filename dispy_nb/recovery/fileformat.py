@@ -20,7 +20,8 @@ SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE nodes (node TEXT PRIMARY KEY, address TEXT NOT NULL, port INTEGER NOT NULL,
     via TEXT NOT NULL, name TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE placements (row INTEGER PRIMARY KEY, node TEXT NOT NULL, ids BLOB NOT NULL);
+CREATE TABLE placements (row INTEGER PRIMARY KEY, node TEXT NOT NULL, ids BLOB NOT NULL,
+    attempts BLOB NOT NULL);
 CREATE TABLE ended (row INTEGER PRIMARY KEY, ids BLOB NOT NULL);
 CREATE TABLE jobs (row INTEGER PRIMARY KEY, content BLOB NOT NULL, payloads BLOB NOT NULL);
 CREATE TABLE outcomes (row INTEGER PRIMARY KEY, content BLOB NOT NULL);
@@ -103,6 +104,22 @@ def decode(kind: type[T], content: bytes) -> T:
 def packed(ids: list[int]) -> bytes:
     """Write ids side by side."""
     return array('Q', ids).tobytes()
+
+
+def packed_alike(numbers: list[int]) -> bytes:
+    """Write numbers side by side; those that are all the same, as they mostly are, once."""
+    is_same = len(numbers) > 1 and numbers.count(numbers[0]) == len(numbers)
+    return packed(numbers[:1] if is_same else numbers)
+
+
+def unpacked_alike(content: bytes, count: int) -> list[int]:
+    """Read so many of them back; none where none were written."""
+    numbers = unpacked(content)
+    if len(numbers) == 1:
+        return numbers * count
+    if len(numbers) not in (0, count):
+        raise ValueError(f'{len(numbers)} numbers for {count} jobs')
+    return numbers or [0] * count
 
 
 def unpacked(content: bytes) -> list[int]:

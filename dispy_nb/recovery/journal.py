@@ -23,6 +23,7 @@ from dispy_nb.recovery.fileformat import (
     decode,
     encode,
     packed,
+    packed_alike,
     unpacked,
 )
 from dispy_nb.recovery.journalfile import PUT_FACT, JournalFile, JournalPlan
@@ -49,7 +50,7 @@ SMALL = 200  # bytes of arguments that are kept as they are, to be shown
 UNREACHED = 'cannot be reached'  # in the words of a scheduler that only collects
 
 _PUT_NODE = 'INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?)'
-_PUT_PLACEMENT = 'INSERT INTO placements (node, ids) VALUES (?, ?)'
+_PUT_PLACEMENT = 'INSERT INTO placements (node, ids, attempts) VALUES (?, ?, ?)'
 PUT_ENDED = 'INSERT INTO ended (ids) VALUES (?)'
 _PUT_JOBS = 'INSERT INTO jobs VALUES (?, ?, ?)'
 _DROP_PAYLOADS = "UPDATE jobs SET payloads = x'' WHERE row = ?"
@@ -113,10 +114,10 @@ class Journal:
         node = effect.node
         self.file.add(_PUT_NODE, node.node, node.address, node.port, node.via, '')
 
-    def record_placements(self, node: str, ids: list[int]) -> None:
+    def record_placements(self, node: str, ids: list[int], attempts: list[int]) -> None:
         """Jobs are about to go to a node."""
         self.file.is_wanted = True
-        self.file.add(_PUT_PLACEMENT, node, packed(ids))
+        self.file.add(_PUT_PLACEMENT, node, packed(ids), packed_alike(attempts))
 
     def rewrite(self, effect: RewritePlacements) -> None:
         """Forget placements that do not matter any more, and what is kept of such jobs."""
@@ -126,7 +127,8 @@ class Journal:
 
         def act(connection: sqlite3.Connection) -> None:
             connection.execute('DELETE FROM placements')
-            rows = zip(effect.nodes, map(packed, effect.ids), strict=True)
+            ids, attempts = map(packed, effect.ids), map(packed_alike, effect.attempts)
+            rows = zip(effect.nodes, ids, attempts, strict=True)
             connection.executemany(_PUT_PLACEMENT, rows)
             if not self._keeps_all:
                 _forget_others(connection, {job for ids in effect.ids for job in ids})
@@ -138,7 +140,7 @@ class Journal:
     def _store_jobs(self, event: JobsSubmitted) -> None:
         self.file.is_wanted = True
         if not self._keeps_all:
-            self.file.add(_PUT_PLACEMENT, '', packed(event.ids))
+            self.file.add(_PUT_PLACEMENT, '', packed(event.ids), b'')
             return
         self._batches = row = self._batches + 1
         self._left[row] = len(event.ids)
@@ -234,7 +236,7 @@ class Journal:
         self._struck += count
         if self._struck >= MOST_STRUCK and self._struck > 4 * len(self._jobs):
             self._struck = 0
-            self.rewrite(RewritePlacements(0, [''], [list(self._jobs)]))
+            self.rewrite(RewritePlacements(0, [''], [list(self._jobs)], [[]]))
 
     def store_retries(self, ids: list[int]) -> None:
         """Jobs have used up one more of their retries."""

@@ -26,6 +26,7 @@ from dispy_nb.recovery.fileformat import (
     Setting,
     decode,
     unpacked,
+    unpacked_alike,
 )
 from nodeserver.core.errors import DatabaseBusy, DatabaseDamaged, UsageError
 from nodeserver.core.messages import (
@@ -73,6 +74,7 @@ class Recorded:
     allocations: bytes = b''  # those of the user that decide themselves, pickled
     nodes: list[KnownNode] = field(default_factory=list)
     placed: dict[int, str] = field(default_factory=dict)  # by job that has not ended
+    attempts: dict[int, int] = field(default_factory=dict)  # there; 0: not known
     jobs: dict[int, Submitted] = field(default_factory=dict)  # where all is kept
     batches: list[tuple[int, list[int]]] = field(default_factory=list)  # jobs that have not ended
     resubmissions: list[ResubmitJobs] = field(default_factory=list)
@@ -146,8 +148,12 @@ def _read(connection: sqlite3.Connection, path: Path) -> Recorded:
     over = {each.number for each in recorded.ended}
     for (content,) in connection.execute('SELECT ids FROM ended'):
         over.update(unpacked(content))
-    for node, content in connection.execute('SELECT node, ids FROM placements ORDER BY row'):
-        recorded.placed.update((job, node) for job in unpacked(content) if job not in over)
+    query = 'SELECT node, ids, attempts FROM placements ORDER BY row'
+    for node, content, numbers in connection.execute(query):
+        ids = unpacked(content)
+        for job, attempt in zip(ids, unpacked_alike(numbers, len(ids)), strict=True):
+            if job not in over:
+                recorded.placed[job], recorded.attempts[job] = node, attempt
     for (content,) in connection.execute('SELECT content FROM users_ids ORDER BY row'):
         texts = decode(dict[int, str], content)
         recorded.ids.update((job, ast.literal_eval(text)) for job, text in texts.items())
@@ -219,6 +225,7 @@ def _read_batches(
             again.shared.append(each.shared)
             again.manifests.append(each.manifest)
             again.failures.append(failures.get(job, 0))
+            again.attempts.append(recorded.attempts.get(job, 0))
         if again.ids:
             recorded.resubmissions.append(again)
             recorded.batches.append((row, again.ids))
@@ -241,6 +248,7 @@ def _read_bare(recorded: Recorded, failures: dict[int, int]) -> None:
         counts = [failures.get(job, 0) for job in ids]
         again = ResubmitJobs(recorded.declared.computation, '', ids, [b''] * len(ids), places)
         again.failures.extend(counts)
+        again.attempts.extend(recorded.attempts[job] for job in ids)
         recorded.resubmissions.append(again)
 
 

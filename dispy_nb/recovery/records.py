@@ -37,12 +37,11 @@ class Records:
 
     def _placements(self, effect: RecordPlacements) -> None:
         journals: dict[Any, None] = {}
-        for computation, node, ids in zip(
-            effect.computations, effect.nodes, effect.ids, strict=True
-        ):
+        columns = effect.computations, effect.nodes, effect.ids, effect.attempts
+        for computation, node, ids, attempts in zip(*columns, strict=True):
             journal = self.journals.get(computation)
             if journal is not None:
-                journal.record_placements(node, ids)
+                journal.record_placements(node, ids, attempts)
                 journals[journal] = None
         for journal in journals:
             journal.file.flush()

@@ -163,16 +163,17 @@ def _kind(recorded: Recorded) -> tuple[Any, dict[str, Any]]:
 
 def _placed(message: ResubmitJobs) -> ResubmitJobs:
     """Those of a message's jobs that were with a node."""
-    columns = zip(message.ids, message.places, message.failures, strict=True)
+    columns = zip(message.ids, message.places, message.failures, message.attempts, strict=True)
     rows = [row for row in columns if row[1]]
-    ids, places, failures = (
-        (list(column) for column in zip(*rows, strict=True)) if rows else [[]] * 3
+    ids, places, failures, attempts = (
+        (list(column) for column in zip(*rows, strict=True)) if rows else [[]] * 4
     )
     return replace(
         message,
         ids=ids,
         places=places,
         failures=failures,
+        attempts=attempts,
         payloads=[b''] * len(ids),
         shared=[[] for _ in ids],
         manifests=[b''] * len(ids),

@@ -5,20 +5,23 @@ DeclareComputation(resumes) ──▶ ResendLetters to nodes, endings told again
 zombie_seconds later ──▶ Dormant: nodes are left, and keep what they have
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 from nodeserver.core import levels
 from nodeserver.core.claims import fault_of, may_take_over
 from nodeserver.core.closings import Closings
 from nodeserver.core.computation import Computation
 from nodeserver.core.effects import Effect, Send
+from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import PlacementsKnown
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
 from nodeserver.core.messages import (
     CloseComputation,
     DeclareComputation,
     JobsSettled,
+    JobsStarted,
     KeepOutcomes,
     KnownNode,
     NodeChanged,
@@ -28,7 +31,7 @@ from nodeserver.core.messages import (
 from nodeserver.core.parts import Parts
 from nodeserver.core.records import placements
 from nodeserver.core.status import NodeStatus
-from nodeserver.core.takeover import Takeover
+from nodeserver.core.takeover import Place, Takeover
 from nodeserver.core.takeovers import Takeovers
 
 MOST_DORMANT = 10_000
@@ -43,7 +46,7 @@ class Dormant:
     token: bytes
     epoch: int
     nodes: list[KnownNode]
-    places: dict[int, str]  # of jobs that nodes may have, or keep outcomes of
+    places: dict[int, Place]  # of jobs that nodes may have, or keep outcomes of
     endings: list[JobsSettled]
     since: float
 
@@ -84,13 +87,17 @@ class Absence:
         if comp is not None:
             self._back(comp, peer, message, now)
             return None
-        return self._declared(peer, message, self._dormant.pop(message.computation, None), now)
+        if dormant is not None:
+            del self._dormant[message.computation]
+            self._parts.deadlines.absences.pop(message.computation, None)
+        return self._declared(peer, message, dormant, now)
 
     def _declared(
         self, peer: str, message: DeclareComputation, dormant: Dormant | None, now: float
     ) -> Computation:
         if dormant is not None:
             message = replace(message, epoch=max(message.epoch, dormant.epoch + 1))
+        self._closings.late.declared(message.computation)
         comp = Computation(peer, message, now)
         if message.resumes:
             nodes = {known.node: known for known in message.nodes}
@@ -183,15 +190,25 @@ class Absence:
         takeover.resends = True
         if comp.data is not None:
             comp.data.doubt_all()
-        for node, ids in comp.undelivered.places():  # in doubt, until they have come once more
-            takeover.overrides.update(dict.fromkeys(ids, node))
+        # in doubt, until they have come once more
+        for node, ids, attempts in comp.undelivered.places():
+            takeover.overrides.update(_placed(node, ids, attempts))
             if node not in self._fleet.nodes and node in comp.nodes:
                 takeover.know(comp.nodes[node])
         self._tell_nodes(comp, lost.values())
+        self._tell_jobs(comp)
         self._tell_endings(comp)
         self._parts.files.client_back(comp)
         if not takeover.is_gathering:
             self._takeovers.begin(comp, now)
+
+    def _tell_jobs(self, comp: Computation) -> None:
+        """Say which jobs are with nodes, before anything else is said of them."""
+        by_node: dict[str, list[int]] = {}
+        for job, node in comp.places.items():
+            by_node.setdefault(node, []).append(job)
+        for node, ids in by_node.items():
+            self._parts.send(comp.client, JobsStarted(comp.id, node, ids))
 
     def _tell_nodes(self, comp: Computation, lost: Iterable[NodeChanged]) -> None:
         """Say how nodes stand."""
@@ -223,7 +240,9 @@ class Absence:
         if comp is None:
             self._forget(computation)
             return
-        places = {job: node for node, ids in placements(comp).items() for job in ids}
+        places: dict[int, Place] = {}
+        for node, columns in placements(comp).items():
+            places.update(_placed(node, *columns))
         if comp.takeover is not None and comp.takeover.is_on_record:
             places = comp.takeover.overrides | places
         self._keep(
@@ -238,18 +257,18 @@ class Absence:
             ),
             now,
         )
-        for node in self._fleet.nodes.values():
-            use = node.uses.get(comp.id)
+        for record in self._fleet.nodes.values():
+            use = record.uses.get(comp.id)
             if use is not None and use.state not in _NOTHING_THERE:
-                self._parts.send(node.id, CloseComputation(comp.id, keeps=True))
+                self._parts.send(record.id, CloseComputation(comp.id, keeps=True))
         self._closings.drop(comp)
 
     def known(self, event: PlacementsKnown, now: float) -> None:
         """A scheduler of before has left this on disk."""
-        places: dict[int, str] = {}
-        for node, ids in zip(event.places, event.ids, strict=True):
-            places.update(dict.fromkeys(ids, node))
-        places = {job: node for job, node in places.items() if node}
+        places: dict[int, Place] = {}
+        for node, ids, attempts in zip(event.places, event.ids, event.attempts, strict=True):
+            places.update(_placed(node, ids, attempts))
+        places = {job: place for job, place in places.items() if place[0]}
         dormant = Dormant(event.token, event.epoch, event.nodes, places, [], now)
         self._keep(event.computation, dormant, now)
 
@@ -259,7 +278,20 @@ class Absence:
         if len(self._dormant) > MOST_DORMANT:
             self._forget(next(iter(self._dormant)))
 
+    def check(self) -> None:
+        """Raise `InvariantBroken` if a computation is dormant that is not, or waits for nothing."""
+        absences, here = self._parts.deadlines.absences.keys(), self._fleet.computations.keys()
+        if self._dormant.keys() & here:
+            raise InvariantBroken('computations are dormant, and are here')
+        if absences != self._dormant.keys() | self._away.keys():
+            raise InvariantBroken(f'{absences} are waited for, {self._away} are away')
+
     def _forget(self, computation: int) -> None:
         del self._dormant[computation]
         self._parts.deadlines.absences.pop(computation, None)
         self._parts.records.forgotten(computation)
+
+
+def _placed(node: str, ids: list[int], attempts: list[int]) -> Iterator[tuple[int, Place]]:
+    """Where each of these jobs is; where nothing is said of attempts, they are not known."""
+    return zip(ids, zip(repeat(node), attempts or repeat(0), strict=False), strict=False)

@@ -32,7 +32,8 @@ class Answers:
             return
         current = comp.are_current(message.ids, message.attempts, node.id)
         if False in current:
-            if self._is_passed_again(node, comp, message):
+            self._pass_again(node, comp, message, current)
+            if comp.undelivered.believed_in(node.id, message.letter) and not any(current):
                 return
             message = part_of(message, current)
         if not message.ids:
@@ -48,20 +49,26 @@ class Answers:
                 self._parts.send(comp.client, retried)
         comp.settle(message.ids)
         if message.ids:
-            comp.undelivered.letters[node.id, message.letter] = message.ids
+            if False in current:
+                comp.undelivered.believe_more(node.id, message)
+            else:
+                comp.undelivered.letters[node.id, message.letter] = message.ids, message.attempts
             self._parts.send(comp.client, message)
             if comp.takeover is not None:
                 comp.takeover.settled.update(message.ids)
         else:
             self._parts.send(node.id, acknowledgement(message))
 
-    def _is_passed_again(self, node: NodeRecord, comp: Computation, message: JobsDone) -> bool:
-        """Whether a letter was believed before: its client may not have got it."""
+    def _pass_again(
+        self, node: NodeRecord, comp: Computation, message: JobsDone, current: list[bool]
+    ) -> None:
+        """Pass on what was believed of a letter before: its client may not have got it."""
         believed = set(comp.undelivered.believed_in(node.id, message.letter))
         if believed:
-            keep = [job in believed for job in message.ids]
-            self._parts.send(comp.client, part_of(message, keep))
-        return bool(believed)
+            rows = zip(message.ids, current, strict=True)
+            keep = [job in believed and not is_current for job, is_current in rows]
+            if any(keep):
+                self._parts.send(comp.client, part_of(message, keep))
 
     def returned(self, node: NodeRecord, message: JobsReturned, now: float) -> None:
         """A node gives back what it has not begun."""

@@ -27,6 +27,8 @@ class Arrivals:
 
     def accept(self, hosted: Hosted, message: RunJobs) -> None:
         """Queue jobs, but for those that were told to stop before they came."""
+        if hosted.given_back:
+            hosted.given_back.came_again(message.ids)
         columns: list[list[Any]] = [message.ids, message.attempts, message.payloads]
         if message.timeouts:
             columns.append(message.timeouts)

@@ -2,6 +2,7 @@
 
 from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord, UseState
+from nodeserver.core.lateclosings import LateClosings
 from nodeserver.core.messages import CloseComputation, ComputationClosed
 from nodeserver.core.parts import Parts
 from nodeserver.core.status import JobStatus
@@ -15,6 +16,7 @@ class Closings:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._fleet = parts.fleet
+        self.late = LateClosings(parts.emit)
 
     def close(self, peer: str, message: CloseComputation, now: float) -> None:
         """A client closes its cluster."""
@@ -35,7 +37,7 @@ class Closings:
             for node in list(self._fleet.nodes.values()):
                 self._fleet.offer(node, comp, now)
         elif is_unused:
-            self._finish(comp)
+            self._finish(comp, now)
             return
         parts.deadlines.closing[comp.id] = now + CLOSE_TIMEOUT
 
@@ -68,20 +70,23 @@ class Closings:
             self._parts.files.node_gone(node, comp, reason)
         if not self._parts.steering.closed(node, comp, now):
             node.leave(message.computation)
-            self.finish_if_unused(comp)
+            if comp.closing:
+                comp.told_of_end.append(node)
+            self.finish_if_unused(comp, now)
 
-    def finish_if_unused(self, comp: Computation) -> None:
+    def finish_if_unused(self, comp: Computation, now: float) -> None:
         """Forget a computation that is closed, if no node has anything of it."""
         if comp.closing and comp.takeover is None and self._fleet.is_unused(comp):
-            self._finish(comp)
+            self._finish(comp, now)
 
     def due(self, comp: Computation, now: float) -> None:
         """Wait no longer for nodes that do not answer."""
         if self._parts.deadlines.closing.get(comp.id, now + 1) <= now:
-            self._finish(comp)
+            self._finish(comp, now)
 
-    def _finish(self, comp: Computation) -> None:
+    def _finish(self, comp: Computation, now: float) -> None:
         self._remove(comp)
+        self.late.closed(comp.declared, comp.nodes.values(), comp.told_of_end, now)
         self._parts.records.forgotten(comp.id)
         self._parts.send(comp.client, ComputationClosed(comp.id))
 

@@ -316,7 +316,7 @@ class ClusterCore:
             return
         self._send(CancelJobs(self._declared.computation, ids))
         if self._is_away:
-            self._end_now(ids, 'cancelled while the scheduler was away')
+            self._end_unrun(ids, JobStatus.CANCELLED, 'cancelled while the scheduler was away')
         self._cancelled.update(ids)
 
     def _close_asked(self, event: CloseAsked, now: float) -> None:
@@ -324,15 +324,11 @@ class ClusterCore:
         self._acknowledge()
         self._send(CloseComputation(self._declared.computation))
         if self._is_away:
-            self._end_now([*self._pending], 'cancelled: its cluster was closed')
+            self._end_unrun(
+                [*self._pending], JobStatus.CANCELLED, 'cancelled: its cluster was closed'
+            )
             if not self._is_known:  # no scheduler has anything of it
                 self._computation_closed(ComputationClosed(self._declared.computation))
-
-    def _end_now(self, ids: list[int], reason: str) -> None:
-        """End jobs that nobody can be asked about; a scheduler that comes back is told."""
-        self._forget(ids)
-        if ids:
-            self._out.append(SettleUnrun(ids, JobStatus.CANCELLED, reason))
 
     # the scheduler's answers
 
@@ -372,13 +368,17 @@ class ClusterCore:
 
     def _settled(self, message: JobsSettled) -> None:
         ids = [job for job in message.ids if job in self._pending]
-        self._forget(ids)
-        if ids:
-            if self._keeping:
-                self._out.append(StoreUnrun(ids, message.status, message.reason))
-            self._out.append(SettleUnrun(ids, message.status, message.reason))
+        self._end_unrun(ids, message.status, message.reason)
         if message.letter:
             self._letters.took('', message.letter)
+
+    def _end_unrun(self, ids: list[int], status: int, reason: str) -> None:
+        """End jobs without an outcome: who takes the cluster over does not run them again."""
+        self._forget(ids)
+        if ids and self._keeping:
+            self._out.append(StoreUnrun(ids, status, reason))
+        if ids:
+            self._out.append(SettleUnrun(ids, status, reason))
 
     def _forget(self, ids: list[int]) -> None:
         """These jobs have ended."""

@@ -65,6 +65,7 @@ class Computation:
         'specs',
         'takeover',
         'talks_of_files',
+        'told_of_end',
         'undelivered',
         'waiting',
         'watched_until',
@@ -83,6 +84,7 @@ class Computation:
         self.has_shared = False
         self.has_manifests = False
         self.talks_of_files = False  # with some node
+        self.told_of_end: list[NodeRecord] = []  # nodes that have nothing of it any more
         self.waiting: dict[int, Entry] = {}
         self.jobs: dict[int, Entry] = {}  # with a node
         self.places: dict[int, str] = {}  # the node of each of these
@@ -247,6 +249,11 @@ class Computation:
             entry = self.jobs[job] = self.new_record(entry)
             entry.attempt += 1
         return entry
+
+    def attempt(self, job: int) -> int:
+        """The number of the attempt of a job that is with a node."""
+        entry = self.jobs[job]
+        return entry.attempt if isinstance(entry, JobRecord) else self.attempts_from + 1
 
     def wishes(self, ids: list[int]) -> tuple[list[float], list[list[int]]]:
         """Timeouts and data of jobs that are with a node; no list where none of them has any."""

@@ -18,6 +18,7 @@ from nodeserver.core.hosted import Hosted, HostedState
 from nodeserver.core.kept import Kept, Shelf
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
+    CloseComputation,
     ComputationReady,
     JobsReturned,
     OpenComputation,
@@ -126,6 +127,16 @@ class Handovers:
         """A scheduler uses it no more, as its client is gone: what is here goes on, and is kept."""
         if hosted is not None and hosted.scheduler == peer:
             self.lose_holder(hosted)
+
+    def closed_by(self, peer: str, message: CloseComputation) -> None:
+        """A client wants nothing of this any more; it may say so through another scheduler."""
+        kept = self.shelf.get(message.computation)
+        if kept is None:
+            return
+        is_told = bool(message.token) and kept.holder not in self.peers
+        is_told = is_told and message.token == kept.opened.token
+        if kept.holder == peer or (is_told and message.epoch >= kept.opened.epoch):
+            self.shelf.forget(message.computation)
 
     # another one comes
 

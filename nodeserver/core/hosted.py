@@ -12,6 +12,7 @@ from math import inf
 from nodeserver.core.effects import Effect, GiveJobs, OpenTemplate, Report, Send
 from nodeserver.core.events import TemplateNoted
 from nodeserver.core.fleetmessages import LimitCpus
+from nodeserver.core.givenback import GivenBack
 from nodeserver.core.letters import part_of
 from nodeserver.core.messages import JobsDone, JobsProvisional, NodeNotice, OpenComputation
 from nodeserver.core.nodejob import NodeJob as NodeJob
@@ -49,6 +50,7 @@ class Hosted:
         'denied_at',
         'forking',
         'formerly',
+        'given_back',
         'has_files',
         'id',
         'idle',
@@ -84,6 +86,7 @@ class Hosted:
         self.orphaned = False  # its scheduler is gone
         self.keeps = False  # its letters go to the spool: nobody may be there to take them
         self.idle_at = inf  # since when nothing of it runs or waits, as it is orphaned
+        self.given_back = GivenBack()
         self.returned: dict[int, int] = {}  # job -> attempt: they will not run here
         self.formerly: tuple[str, ...] = ()  # peer ids of this node that had it before
         self.returns = False  # it is closed to be opened again
@@ -155,6 +158,7 @@ class Hosted:
         """What is all here can go on without a scheduler; jobs that lack something cannot."""
         self.orphaned = self.keeps = True
         self.idle_at = inf
+        self.returned.update(self.given_back.take())
         self.will_not_run(self.data.lacking.values())
         self.data.clear()
         self.stopped_ahead.clear()  # the next scheduler may count attempts anew
@@ -169,6 +173,11 @@ class Hosted:
         jobs = list(jobs)
         self.let_go(jobs)
         self.returned.update((job.id, job.attempt) for job in jobs)
+
+    def send_back(self, jobs: list[NodeJob]) -> None:
+        """Jobs that have not begun go to the scheduler."""
+        self.let_go(jobs)
+        self.given_back.add(jobs)
 
     def forget_provisional_of_ended(self) -> None:
         """Nobody wants provisional results of jobs that have ended meanwhile."""

@@ -52,7 +52,7 @@ class Losses:
                 self._fleet.tell(node, comp, NodeStatus.CLOSED, reason)
             if not comp.closing:
                 parts.send(comp.client, Notice(comp.id, levels.WARNING, text))
-            self._closings.finish_if_unused(comp)
+            self._closings.finish_if_unused(comp, now)
         parts.dispatch.forget(node)
         if not is_gone:
             parts.emit(Disconnect(node.id))

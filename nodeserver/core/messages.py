@@ -145,6 +145,8 @@ class CloseComputation:
     again: bool = False  # to a node: it is to be opened there anew
     # to a node: as if its scheduler were lost, what runs goes on and outcomes are kept
     keeps: bool = False
+    token: bytes = b''  # to a node that may keep it for whoever shows this,
+    epoch: int = 0  # unless it was taken over since
 
 
 @value

@@ -8,7 +8,6 @@ A node serves one scheduler at a time, as long as that has a computation open he
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from math import inf
 from typing import Any
 
@@ -39,9 +38,9 @@ from nodeserver.core.events import (
     WorkerForked,
 )
 from nodeserver.core.figures import Figures
-from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.handover import Handovers
-from nodeserver.core.hosted import Hosted, HostedState, limit_cpus, noted
+from nodeserver.core.hosted import Hosted, HostedState, noted
+from nodeserver.core.joborders import JobOrders
 from nodeserver.core.liveoutput import LiveOutput
 from nodeserver.core.messages import (
     CloseComputation,
@@ -55,10 +54,8 @@ from nodeserver.core.messages import (
     NodePaused,
     OpenComputation,
     OutputTaken,
-    RecallJobs,
     RunJobs,
     ShareData,
-    StopJobs,
 )
 from nodeserver.core.nodeevents import (
     ClockRead,
@@ -89,6 +86,7 @@ class NodeCore:
         self._files = NodeFiles(facts, self._hosted, self._out.append, self._fail)
         self._arrivals = Arrivals(self._hosted, self._files.place)
         self._workplace = Workplace(facts, self._hosted, self._out.append)
+        self._orders = JobOrders(self._hosted, self._workplace, self._out.append)
         shared = (self._peers, self._hosted)
         self._handovers = Handovers(facts.id, *shared, self._files, self._out.append)
         self._shelf = self._handovers.shelf
@@ -138,9 +136,7 @@ class NodeCore:
         return {
             OpenComputation: self._openings.open,
             RunJobs: self._run,
-            StopJobs: self._stop_jobs,
-            RecallJobs: self._recall,
-            LimitCpus: partial(limit_cpus, self._hosted),
+            **self._orders.messages,
             ShareData: self._arrivals.share,
             DropData: self._arrivals.drop,
             **self._handovers.messages,
@@ -164,6 +160,8 @@ class NodeCore:
         has_orphans = False
         for hosted in self._hosted.values():
             letter = hosted.take_letter(self._facts.id)
+            if hosted.given_back and hosted.scheduler in self._peers:
+                hosted.given_back.heard(self._peers[hosted.scheduler].heard_at)
             if hosted.keeps:
                 self._shelf.store(hosted, now)
             if hosted.orphaned:
@@ -285,8 +283,7 @@ class NodeCore:
         if message.keeps:
             self._handovers.left(peer, hosted)
         elif hosted is None or hosted.scheduler != peer:
-            if self._shelf.held_by(peer, message.computation):
-                self._shelf.forget(message.computation)
+            self._handovers.closed_by(peer, message)
             has_cause = bool(self._hosted or self._shift.closed)
             self._peers[peer].waits = self._peers[peer].waits and has_cause
             self._send(peer, ComputationClosed(message.computation))
@@ -348,20 +345,6 @@ class NodeCore:
         closed = self._departure.words or self._shift.closed
         if closed:
             self._workplace.give_back(hosted, hosted.waiting, closed)
-
-    def _recall(self, peer: str, message: RecallJobs, now: float) -> None:
-        hosted = self._hosted.get(message.computation)
-        if hosted is None or hosted.scheduler != peer:
-            self._send(peer, JobsReturned(message.computation, [], [], ''))
-        else:
-            self._workplace.recall(hosted, message.count)
-
-    def _stop_jobs(self, peer: str, message: StopJobs, now: float) -> None:
-        hosted = self._hosted.get(message.computation)
-        if hosted is None or hosted.scheduler != peer:
-            return
-        for job, attempt in zip(message.ids, message.attempts, strict=True):
-            self._workplace.stop(hosted, job, attempt, now)
 
     # time
 

@@ -4,7 +4,7 @@ A job without a record was never started: so the records of a turn are committed
 are sent.  Older records that do not matter any more are dropped now and then, all at once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from nodeserver.core.computation import Computation, Portion
 from nodeserver.core.effects import Effect
@@ -29,7 +29,7 @@ class Records:
     ) -> None:
         self._computations = computations
         self._emit = emit
-        self._turn = RecordPlacements([], [], [])
+        self._turn = RecordPlacements([], [], [], [])
         self._count = 0  # placements since they were written anew
         self._rewrite_at = SPARE  # when there are more
 
@@ -48,21 +48,20 @@ class Records:
     def forgotten(self, gone: int) -> None:
         """Nothing of a computation is left, or its client will not come back."""
         turn = self._turn
-        rows = zip(turn.computations, turn.nodes, turn.ids, strict=True)
-        self._turn = RecordPlacements([], [], [])
-        for computation, node, ids in rows:
-            if computation != gone:
-                self._turn.computations.append(computation)
-                self._turn.nodes.append(node)
-                self._turn.ids.append(ids)
+        rows = zip(turn.computations, turn.nodes, turn.ids, turn.attempts, strict=True)
+        left = [row for row in rows if row[0] != gone]
+        self._turn = RecordPlacements(*map(list, zip(*left, strict=True) if left else [()] * 4))
         self._emit(ForgetComputation(gone))
 
-    def note(self, comp: Computation, node: str, ids: list[int]) -> None:
+    def note(
+        self, comp: Computation, node: str, ids: list[int], attempts: list[int] | None = None
+    ) -> None:
         """Jobs were found with a node, or ('') are with none any more."""
         if ids:
             self._turn.computations.append(comp.id)
             self._turn.nodes.append(node)
             self._turn.ids.append(ids)
+            self._turn.attempts.append(attempts or [])
 
     def placed(self, plan: Mapping[tuple[str, int], Portion]) -> None:
         """Jobs are about to go to nodes."""
@@ -70,6 +69,7 @@ class Records:
         turn.computations.extend([computation for _, computation in plan])
         turn.nodes.extend([node for node, _ in plan])
         turn.ids.extend([portion[0] for portion in plan.values()])
+        turn.attempts.extend([portion[1] for portion in plan.values()])
         self.flush()
 
     def flush(self) -> None:
@@ -77,7 +77,7 @@ class Records:
         turn = self._turn
         if not turn.ids:
             return
-        self._turn = RecordPlacements([], [], [])
+        self._turn = RecordPlacements([], [], [], [])
         self._emit(turn)
         self._count += sum(map(len, turn.ids))
         if self._count > self._rewrite_at:
@@ -88,19 +88,26 @@ class Records:
         self._count = 0
         for comp in self._computations.values():
             by_node = placements(comp)
-            self._count += sum(map(len, by_node.values()))
-            self._emit(RewritePlacements(comp.id, [*by_node], [*by_node.values()]))
+            columns = [[ids for ids, _ in by_node.values()], [told for _, told in by_node.values()]]
+            self._count += sum(map(len, columns[0]))
+            self._emit(RewritePlacements(comp.id, [*by_node], *columns))
         self._rewrite_at = 2 * self._count + SPARE
 
 
-def placements(comp: Computation) -> dict[str, list[int]]:
-    """All jobs that nodes have, may have, or keep outcomes of."""
-    by_node: dict[str, list[int]] = {}
+def placements(comp: Computation) -> dict[str, tuple[list[int], list[int]]]:
+    """All jobs that nodes have, may have, or keep outcomes of, and their attempts, by node."""
+    by_node: dict[str, tuple[list[int], list[int]]] = {}
+
+    def add(node: str, ids: Iterable[int], attempts: Iterable[int]) -> None:
+        columns = by_node.setdefault(node, ([], []))
+        columns[0].extend(ids)
+        columns[1].extend(attempts)
+
     for job, node in comp.places.items():
-        by_node.setdefault(node, []).append(job)
+        add(node, (job,), (comp.attempt(job),))
     if comp.takeover is not None:
         for node, doubts in comp.takeover.doubts.items():
-            by_node.setdefault(node, []).extend(doubts)
-    for node, ids in comp.undelivered.places():
-        by_node.setdefault(node, []).extend(ids)
+            add(node, doubts, map(comp.takeover.attempt_of, doubts))
+    for node, ids, attempts in comp.undelivered.places():
+        add(node, ids, attempts)
     return by_node

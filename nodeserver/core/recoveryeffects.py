@@ -42,8 +42,9 @@ class RecordPlacements:
     """
 
     computations: list[int]
-    nodes: list[str]
+    nodes: list[str]  # '': none any more
     ids: list[list[int]]
+    attempts: list[list[int]]  # of these jobs; [] where they are with no node
 
 
 @value
@@ -53,6 +54,7 @@ class RewritePlacements:
     computation: int
     nodes: list[str]
     ids: list[list[int]]
+    attempts: list[list[int]]
 
 
 @value

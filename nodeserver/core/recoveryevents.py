@@ -8,8 +8,8 @@ from nodeserver.core.values import value
 class PlacementsKnown:
     """A scheduler of before has left this of a computation, which its client will declare again.
 
-    `places` and `ids` are parallel columns; where a job is named twice, the last one counts.  A
-    job that is not named was not started, or was acknowledged.
+    `places`, `ids` and `attempts` are parallel columns; of two entries of a job the last one
+    counts.  A job that is not named was not started, or was acknowledged.
     """
 
     computation: int
@@ -18,3 +18,4 @@ class PlacementsKnown:
     nodes: list[KnownNode]
     places: list[str]  # nodes, by peer id; '': with none again
     ids: list[list[int]]
+    attempts: list[list[int]]  # of these jobs; 0, or no list: not known

@@ -45,6 +45,7 @@ class ResubmitJobs:
     shared: list[list[int]] = field(default_factory=list)
     manifests: list[bytes] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)  # retries that are used up
+    attempts: list[int] = field(default_factory=list)  # there, by number; 0: not known
 
 
 # scheduler -> node

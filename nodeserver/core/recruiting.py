@@ -184,7 +184,7 @@ class Recruiting:
         """Whether a node may have jobs of a computation, or outcomes that its client lacks."""
         if comp.takeover is not None and comp.takeover.is_known(node):
             return True
-        return self.is_shared and node.id in comp.undelivered.owing
+        return self.is_shared and comp.undelivered.may_be_at(node, comp.nodes)
 
     def _have_dropped(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """A node has come too late: what it keeps of a computation is not wanted any more."""

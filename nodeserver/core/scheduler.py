@@ -13,6 +13,7 @@ from nodeserver.core import levels
 from nodeserver.core.absence import Absence
 from nodeserver.core.answering import Answering
 from nodeserver.core.answers import Answers
+from nodeserver.core.books import check_books
 from nodeserver.core.claims import is_own, lie_of
 from nodeserver.core.closings import Closings
 from nodeserver.core.computation import NOTICE_INTERVAL, Computation
@@ -126,7 +127,7 @@ class SchedulerCore:
     def _node_table(self) -> dict[type[Any], Callable[[NodeRecord, Any, float], None]]:
         fleet, answers, takeovers = self._fleet, self._answers, self._takeovers
         return {
-            NodeDetails: fleet.details,
+            NodeDetails: self._details,
             NodePulse: fleet.pulse,
             ComputationReady: self._ready,
             ComputationRefused: takeovers.refused,
@@ -180,6 +181,9 @@ class SchedulerCore:
         """Raise `InvariantBroken` if the books do not balance."""
         self._dispatch.check()
         self._deadlines.check()
+        self._absence.check()
+        for comp in self._fleet.computations.values():
+            check_books(comp)
 
     def _take(self) -> list[Effect]:
         effects = self._absence.without_absent(self._out[:])
@@ -236,6 +240,10 @@ class SchedulerCore:
             self._takeovers.cancel(comp, message.ids)
 
     # nodes that come and go
+
+    def _details(self, node: NodeRecord, message: NodeDetails, now: float) -> None:
+        self._closings.late.met(node, now)
+        self._fleet.details(node, message, now)
 
     def _ready(self, node: NodeRecord, message: ComputationReady, now: float) -> None:
         self._takeovers.ready(node, message, now)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
+from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.jobrecord import Entry, JobRecord
 from nodeserver.core.messages import JobsDone, JobsReturned, KnownNode
@@ -15,6 +16,8 @@ from nodeserver.core.messages import JobsDone, JobsReturned, KnownNode
 MOST_TOLD = 10_000_000  # jobs in one handover
 MOST_NAMES = 10  # of nodes, in one text
 Early = JobsDone | JobsReturned
+Place = tuple[str, int]  # a node, and the number of the attempt there; 0: not known
+NOWHERE: Place = '', 0
 
 
 @dataclass(slots=True)
@@ -30,7 +33,9 @@ class Takeover:
     """The jobs in doubt of one computation, and the nodes that may have something of it."""
 
     __slots__ = (
+        '_attempts',
         '_by_address',
+        '_renamed',
         'begun_at',
         'cancelled',
         'doubts',
@@ -49,7 +54,7 @@ class Takeover:
         self,
         nodes: Iterable[KnownNode] = (),
         missing: int = 0,
-        overrides: Mapping[int, str] | None = None,  # all that there are on record
+        overrides: Mapping[int, Place] | None = None,  # all that there are on record
     ) -> None:
         self.missing = missing  # jobs that are yet to be resubmitted
         self.begun_at = inf  # when all jobs were told of
@@ -60,8 +65,10 @@ class Takeover:
         self.handovers: dict[str, Handover] = {}  # of nodes, by id, that were asked for theirs
         self.doubts: dict[str, dict[int, Entry]] = {}  # by node
         self.where: dict[int, str] = {}  # the node of each of them
+        self._attempts: dict[int, int] = {}  # the attempt there, of those of which it is known
         # where jobs are, whatever the client takes them for
-        self.overrides: dict[int, str] = dict(overrides or {})
+        self.overrides: dict[int, Place] = dict(overrides or {})
+        self._renamed: dict[str, str] = {}  # nodes that have another id now
         self.is_on_record = overrides is not None  # so all others are with no node
         self.resends = False  # nodes are to send again what the client has not acknowledged
         self.settled: set[int] = set()  # ended, and the client is told so
@@ -97,6 +104,11 @@ class Takeover:
             if not self._by_address[place]:
                 del self._by_address[place]
 
+    def rename(self, before: str, node: str) -> None:
+        """A node has another id now: jobs that are yet to be told of are with it."""
+        self._renamed.update({old: node for old, now in self._renamed.items() if now == before})
+        self._renamed[before] = node
+
     def names_of(self, node: NodeRecord, formerly: Iterable[str] = ()) -> set[str]:
         """The ids under which a node may have something: its own, and those at its place."""
         names = {node.id, *formerly}
@@ -131,15 +143,23 @@ class Takeover:
 
     # jobs
 
-    def place_of(self, job: int, told: str) -> str:
+    def place_of(self, job: int, told: Place) -> Place:
         """The node that a job may be with, of which the client says this."""
-        place = self.overrides.get(job)
-        return place if place is not None else '' if self.is_on_record else told
+        place = self.overrides.get(job, NOWHERE if self.is_on_record else told)
+        node, attempt = place
+        return (self._renamed[node], attempt) if node in self._renamed else place
 
-    def doubt(self, job: int, entry: Entry, place: str) -> None:
+    def doubt(self, job: int, entry: Entry, place: Place) -> None:
         """A job may be with a node, or may have ended there."""
-        self.where[job] = place
-        self.doubts.setdefault(place, {})[job] = entry
+        node, attempt = place
+        self.where[job] = node
+        self.doubts.setdefault(node, {})[job] = entry
+        if attempt:
+            self._attempts[job] = attempt
+
+    def attempt_of(self, job: int) -> int:
+        """The one attempt of a job in doubt that is to be believed; 0: that is not known."""
+        return self._attempts.get(job, 0)
 
     def repin(self, before: str, node: str) -> None:
         """Jobs in doubt that are for one node only are for it under the id that it has now."""
@@ -150,6 +170,7 @@ class Takeover:
     def take(self, job: int) -> Entry:
         """A job is in doubt no longer."""
         place = self.where.pop(job)
+        self._attempts.pop(job, None)
         entry = self.doubts[place].pop(job)
         if not self.doubts[place]:
             del self.doubts[place]
@@ -163,9 +184,18 @@ class Takeover:
                 self.forget(name)
         self.handovers.clear()
         self.where.clear()
+        self._attempts.clear()
         self.doubts.clear()
         self.missing = 0
         return ids
+
+    def check(self) -> None:
+        """Raise `InvariantBroken` if nodes or attempts are known of which nothing is waited for."""
+        if not self._attempts.keys() <= self.where.keys():
+            raise InvariantBroken('attempts are known of jobs that are not in doubt')
+        names = {name for names in self._by_address.values() for name in names}
+        if names != {name for name, known in self.known.items() if known.port}:
+            raise InvariantBroken(f'nodes at {self._by_address}, but {self.known}')
 
     def words(self, now: float) -> list[str]:
         """Say who is waited for, and for what."""

@@ -8,7 +8,7 @@ from itertools import chain
 from math import inf
 
 from nodeserver.core.answers import Answers
-from nodeserver.core.computation import ATTEMPTS_OF_AN_EPOCH, Computation
+from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
 from nodeserver.core.messages import (
@@ -23,14 +23,16 @@ from nodeserver.core.messages import (
     ResubmitJobs,
     StopJobs,
 )
+from nodeserver.core.notcome import LOST_AFTER_PULSES, why_missing
 from nodeserver.core.parts import Parts
+from nodeserver.core.resubmitted import failed_before, is_latest, rows_of
 from nodeserver.core.retries import sort_lost
 from nodeserver.core.status import JobStatus
 from nodeserver.core.takeover import Takeover
+from nodeserver.core.undelivered import ids_before
 
 _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
 UNSTARTED = 'it had not started, and only what had was asked for'
-LOST_AFTER_PULSES = 5  # after which a node that does not come is given up
 BUSY_SECONDS = 30.0  # after which a node is given up that serves another program still
 
 
@@ -51,27 +53,23 @@ class Takeovers:
         takeover = comp.takeover if comp is not None else None
         if comp is None or comp.closing or takeover is None:
             return
-        started: dict[str, list[int]] = {}
         fresh: dict[int, Entry] = {}
-        doubts: dict[str, list[int]] = {}
-        failures = message.failures or [0] * len(message.ids)
-        rows = zip(message.ids, comp.entries(message), message.places, failures, strict=True)
-        for job, entry, told, failed in rows:
-            if job in comp.jobs:
-                started.setdefault(comp.places[job], []).append(job)
-            elif not (job in comp.waiting or job in takeover.where or job in takeover.settled):
+        doubts: dict[str, tuple[list[int], list[int]]] = {}
+        for job, entry, told, failed in rows_of(comp, message):
+            is_known = job in comp.jobs or job in comp.waiting
+            if not (is_known or job in takeover.where or job in takeover.settled):
                 place = takeover.place_of(job, told)
                 if failed:
-                    entry = _failed_before(comp, entry, failed)
-                if place:
+                    entry = failed_before(comp, entry, failed)
+                if place[0]:
                     takeover.doubt(job, self._if_cancelled(comp, takeover, job, entry), place)
-                    doubts.setdefault(place, []).append(job)
+                    ids, attempts = doubts.setdefault(place[0], ([], []))
+                    ids.append(job)
+                    attempts.append(place[1])
                 else:
                     fresh[job] = entry
-        for node, ids in started.items():
-            self._parts.send(comp.client, JobsStarted(comp.id, node, ids))
-        for place, ids in doubts.items():
-            self._parts.records.note(comp, place, ids)
+        for node, columns in doubts.items():
+            self._parts.records.note(comp, node, *columns)
         self._queue(comp, takeover, message, fresh)
         takeover.missing -= len(message.ids)
         if takeover.lost_at == inf and not takeover.is_gathering:
@@ -193,8 +191,9 @@ class Takeovers:
         return names
 
     def _never_came(self, comp: Computation, takeover: Takeover, name: str) -> None:
-        title, why = self._why_missing(comp, takeover, name)
+        title, why = why_missing(self._parts.fleet.nodes, comp, takeover, name)
         takeover.forget(name)
+        comp.undelivered.forget(name)
         ids = [*takeover.doubts.get(name, ())]
         if comp.declared.collects:
             reason, status = f'node {title} cannot be reached: {why}', JobStatus.ABANDONED
@@ -203,18 +202,6 @@ class Takeovers:
         self._give_up(comp, name, ids, reason, status)
         unrun = comp.give_up_pinned(name)
         self._parts.endings.settle(comp, unrun, JobStatus.CANCELLED, reason)
-
-    def _why_missing(self, comp: Computation, takeover: Takeover, name: str) -> tuple[str, str]:
-        for node in self._parts.fleet.nodes.values():
-            use = node.uses.get(comp.id)
-            if name == node.id or name in takeover.names_of(node):
-                return node.title, (use.reason if use is not None else '') or node.refusal or (
-                    'it did not hand over what it has'
-                )
-        known = takeover.known.get(name)
-        title = known.address if known is not None else name
-        seconds = round(LOST_AFTER_PULSES * comp.declared.pulse_interval)
-        return title, f'it was not found again within {seconds} s'
 
     def node_gone(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """A node is lost that may have been handing over: what it had said counts for nothing."""
@@ -245,7 +232,7 @@ class Takeovers:
         if takeover.holds_back(node.id, message):
             return True
         if node.id in takeover.doubts:
-            self._adopt(comp, node, {node.id}, message.ids, message.attempts)
+            self._adopt_answered(comp, node, {node.id}, message)
             self.end_if_over(comp)
         return False
 
@@ -279,10 +266,13 @@ class Takeovers:
         names = takeover.names_of(node, message.formerly)
         for name in names:
             takeover.forget(name)
-        for name in names.union(message.formerly) - {node.id}:
+        before = names.union(message.formerly) - {node.id}
+        for name in before | ids_before(node, comp.nodes):  # all that it was asked for
             comp.undelivered.renamed(name, node.id)
+        for name in before:
             comp.repin(name, node.id)
-        comp.undelivered.owing -= {node.id, *names, *message.formerly}
+            takeover.rename(name, node.id)
+        comp.undelivered.forget(node.id, handover.letters)
         for early in handover.messages:
             self._take_in(comp, node, names, early, now)
         self._take_up(comp, node, names, message)
@@ -299,14 +289,28 @@ class Takeovers:
         now: float,
     ) -> None:
         """Jobs in doubt have ended, or come back unrun."""
-        adopted = self._adopt(comp, node, names, message.ids, message.attempts)
-        if adopted and (comp.has_retries or isinstance(message, JobsReturned)):
-            # its client may take them for waiting, and is told next that they wait again
-            self._parts.send(comp.client, JobsStarted(comp.id, node.id, adopted))
+        self._adopt_answered(comp, node, names, message)
         if isinstance(message, JobsDone):
             self._answers.done(node, message, now)
         else:
             self._answers.returned(node, message, now)
+
+    def _adopt_answered(
+        self,
+        comp: Computation,
+        node: NodeRecord,
+        names: set[str],
+        message: JobsDone | JobsReturned,
+    ) -> None:
+        adopted = self._adopt(comp, node, names, message.ids, message.attempts)
+        if adopted and (comp.has_retries or isinstance(message, JobsReturned)):
+            # its client may take them for waiting, and is told next that they wait again
+            self._parts.send(comp.client, JobsStarted(comp.id, node.id, adopted))
+        if isinstance(message, JobsDone) and comp.has_retries:
+            passed = {*comp.undelivered.believed_in(node.id, message.letter)}
+            for job in passed.intersection(adopted):  # it was the last try, as was known then
+                record = comp.record(job)
+                record.failures = max(record.failures, record.options.retries)
 
     def _take_up(
         self, comp: Computation, node: NodeRecord, names: set[str], message: JobsHeld
@@ -337,24 +341,21 @@ class Takeovers:
         attempts: list[int],
     ) -> list[int]:
         """Attempts of jobs in doubt that a node may answer for are current ones from now on."""
-        takeover, adopted = comp.takeover, []
+        takeover, adopted, numbers = comp.takeover, [], []
         assert takeover is not None
-        latest = comp.attempts_from + ATTEMPTS_OF_AN_EPOCH
         for job, attempt in zip(ids, attempts, strict=True):
-            if takeover.where.get(job) in names and 0 < attempt <= latest:
-                entry = takeover.doubts[takeover.where[job]][job]
+            if takeover.where.get(job) in names and is_latest(comp, takeover, job, attempt):
+                entry = takeover.take(job)
                 record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
-                if attempt <= record.failures:
-                    continue  # it failed before, as its client knows
-                takeover.take(job)
                 record.attempt = attempt
                 if record.pinned in names:
                     record.pinned = node.id
                 comp.jobs[job], comp.places[job] = record, node.id
                 adopted.append(job)
+                numbers.append(attempt)
         if adopted:
             self._parts.dispatch.found(node, comp, len(adopted))
-            self._parts.records.note(comp, node.id, adopted)
+            self._parts.records.note(comp, node.id, adopted, numbers)
         return adopted
 
     def _came_without(self, comp: Computation, node: NodeRecord, name: str, ids: list[int]) -> None:
@@ -374,7 +375,10 @@ class Takeovers:
         if takeover is None or not ids:
             return
         for job in ids:
+            attempt = takeover.attempt_of(job)
             comp.jobs[job], comp.places[job] = takeover.take(job), place
+            if attempt:  # the next one has another number
+                comp.record(job).attempt = attempt
         again, ended = sort_lost(comp, ids, reason)
         if comp.declared.collects:
             comp.settle(again)
@@ -390,10 +394,3 @@ class Takeovers:
         if comp.takeover is not None and comp.takeover.is_over:
             comp.takeover = None
             self._parts.fleet.discovery.knocking.unwanted()
-
-
-def _failed_before(comp: Computation, entry: Entry, failures: int) -> Entry:
-    """A job that has used up some of its retries."""
-    record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
-    record.failures = max(0, failures)
-    return record

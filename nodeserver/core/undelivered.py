@@ -1,11 +1,13 @@
 """What was sent to a client and has not been acknowledged: letters of nodes, and our own."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from nodeserver.core.messages import JobsSettled
+from nodeserver.core.fleet import NodeRecord
+from nodeserver.core.messages import JobsDone, JobsSettled, KnownNode
 
 MOST_ENDINGS = 100_000  # of a client that acknowledges nothing
+_NOTHING: tuple[list[int], list[int]] = [], []
 
 
 class Undelivered:
@@ -14,21 +16,31 @@ class Undelivered:
     __slots__ = ('_number', 'endings', 'letters', 'owing')
 
     def __init__(self) -> None:
-        # ids by node and number: a letter comes with every few jobs, so this is one flat dict
-        self.letters: dict[tuple[str, int], list[int]] = {}
+        # ids and attempts by node and number: letters come with every few jobs, so it is flat
+        self.letters: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
         self.endings: dict[int, JobsSettled] = {}  # by number
         self.owing: set[str] = set()  # nodes that were lost, and may still have letters
         self._number = 0
 
     def believed_in(self, node: str, letter: int) -> list[int]:
         """Which jobs of a letter were believed, that comes again; none if it comes for once."""
-        return self.letters.get((node, letter), [])
+        ids, _ = self.letters.get((node, letter), _NOTHING)
+        return ids
+
+    def believe_more(self, node: str, message: JobsDone) -> None:
+        """Some jobs of a letter are believed, of which others may have been before."""
+        ids, attempts = self.letters.get((node, message.letter), _NOTHING)
+        rows = dict(zip(ids, attempts, strict=True))
+        rows.update(zip(message.ids, message.attempts, strict=True))
+        self.letters[node, message.letter] = [*rows], [*rows.values()]
 
     def acknowledged(self, node: str, numbers: Iterable[int]) -> None:
         """The client has these."""
         if node:
             for number in numbers:
                 self.letters.pop((node, number), None)
+            if not self.letters:
+                self.owing.clear()
         else:
             for number in numbers:
                 self.endings.pop(number, None)
@@ -38,8 +50,26 @@ class Undelivered:
         if any(name == node for name, _ in self.letters):
             self.owing.add(node)
 
+    def may_be_at(self, node: NodeRecord, nodes: Mapping[str, KnownNode]) -> bool:
+        """Whether a node that is met may have letters, under its id or one that it had before."""
+        if node.id in self.owing:
+            return True
+        if not (self.owing or self.letters):
+            return False
+        before = ids_before(node, nodes)
+        if not before:
+            return False
+        return bool(before & self.owing) or any(name in before for name, _ in self.letters)
+
+    def forget(self, node: str, but: Container[int] = ()) -> None:
+        """What a node has not sent again will not come, or is not wanted any more."""
+        self.owing.discard(node)
+        for key in [key for key in self.letters if key[0] == node and key[1] not in but]:
+            del self.letters[key]
+
     def renamed(self, before: str, node: str) -> None:
         """A node is known by another id now."""
+        self.owing.discard(before)
         for name, number in [key for key in self.letters if key[0] == before]:
             self.letters[node, number] = self.letters.pop((name, number))
 
@@ -63,12 +93,22 @@ class Undelivered:
         for message in endings:
             self.numbered(message)
 
-    def places(self) -> Iterator[tuple[str, list[int]]]:
-        """Which node keeps outcomes of which jobs."""
-        for (node, _), ids in self.letters.items():
-            yield node, ids
+    def places(self) -> Iterator[tuple[str, list[int], list[int]]]:
+        """Which node keeps outcomes of which attempts of which jobs."""
+        for (node, _), (ids, attempts) in self.letters.items():
+            yield node, ids, attempts
 
     def ended(self) -> Iterator[int]:
         """Jobs that were ended here."""
         for message in self.endings.values():
             yield from message.ids
+
+
+def ids_before(node: NodeRecord, nodes: Mapping[str, KnownNode]) -> set[str]:
+    """Ids of nodes that were where this one is."""
+    places = node.places
+    return {
+        name
+        for name, each in nodes.items()
+        if name != node.id and each.port and (each.address, each.port) in places
+    }

@@ -91,7 +91,7 @@ class Workplace:
         if hosted.orphaned:
             hosted.will_not_run(jobs)
             return
-        hosted.let_go(jobs)
+        hosted.send_back(jobs)
         ids, attempts = [job.id for job in jobs], [job.attempt for job in jobs]
         self._emit(Send(hosted.scheduler, JobsReturned(hosted.id, ids, attempts, reason)))
 

@@ -11,6 +11,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,7 +50,7 @@ CREATE TABLE node (
 ) WITHOUT ROWID;
 CREATE TABLE placement (
     number INTEGER PRIMARY KEY, computation INTEGER NOT NULL, node TEXT NOT NULL,
-    jobs BLOB NOT NULL
+    jobs BLOB NOT NULL, attempts BLOB NOT NULL
 );
 CREATE INDEX placement_of ON placement (computation)
 """
@@ -81,6 +82,7 @@ class KnownComputation:
     nodes: list[KnownNode]
     places: list[str]  # nodes, by peer id; '': none any more
     ids: list[list[int]]  # jobs that were given to each of these, the latest last
+    attempts: list[list[int]]  # and as which attempts
 
 
 class SchedulerState:
@@ -138,15 +140,15 @@ class SchedulerState:
 
     def placements(self, effect: RecordPlacements) -> None:
         """Note which nodes get which jobs."""
-        columns = zip(effect.computations, effect.nodes, effect.ids, strict=True)
-        self._write(_placed((comp, node, ids) for comp, node, ids in columns))
+        columns = effect.computations, effect.nodes, effect.ids, effect.attempts
+        self._write(_placed(zip(*columns, strict=True)))
 
     def rewritten(self, effect: RewritePlacements) -> None:
         """Note the same in place of all that was noted of a computation."""
-        columns = zip(effect.nodes, effect.ids, strict=True)
+        columns = repeat(effect.computation), effect.nodes, effect.ids, effect.attempts
         self._write(
             ('DELETE FROM placement WHERE computation = ?', [(effect.computation,)]),
-            _placed((effect.computation, node, ids) for node, ids in columns),
+            _placed(zip(*columns, strict=False)),
         )
 
     def forgotten(self, effect: ForgetComputation) -> None:
@@ -233,12 +235,17 @@ class SchedulerState:
         nodes = [
             KnownNode(*each) for each in msgspec.convert(found, list[_NODE], builtin_types=(bytes,))
         ]
-        words = 'SELECT node, jobs FROM placement WHERE computation = ? ORDER BY number'
+        words = 'SELECT node, jobs, attempts FROM placement WHERE computation = ? ORDER BY number'
         rows = connection.execute(words, (computation,)).fetchall()
-        places = _typed([node for node, _ in rows], list[str])
-        ids = [_decode(jobs) for _, jobs in rows]
+        places = _typed([node for node, _, _ in rows], list[str])
+        ids = [_decode(jobs) for _, jobs, _ in rows]
+        attempts = [
+            _spread(_decode(told), len(of)) for (_, _, told), of in zip(rows, ids, strict=True)
+        ]
         place = Place(tuple(hosts.split('\n')) if hosts else (), port)
-        return KnownComputation(computation, token, epoch, name, place, nodes, places, ids)
+        return KnownComputation(
+            computation, token, epoch, name, place, nodes, places, ids, attempts
+        )
 
     def _write(self, *changes: _Change) -> None:
         """Commit changes, behind those that could not be written before."""
@@ -289,9 +296,25 @@ def _typed(found: Any, kind: Any) -> Any:
     return msgspec.convert(found, kind, builtin_types=(bytes,))
 
 
-def _placed(rows: Iterable[tuple[int, str, list[int]]]) -> _Change:
-    words = 'INSERT INTO placement (computation, node, jobs) VALUES (?, ?, ?)'
-    return words, [(computation, node, _encode(ids)) for computation, node, ids in rows]
+def _placed(rows: Iterable[tuple[int, str, list[int], list[int]]]) -> _Change:
+    words = 'INSERT INTO placement (computation, node, jobs, attempts) VALUES (?, ?, ?, ?)'
+    return words, [
+        (comp, node, _encode(ids), _encode(_shortened(told))) for comp, node, ids, told in rows
+    ]
+
+
+def _shortened(attempts: list[int]) -> list[int]:
+    """Numbers that are all the same, as they nearly always are, are written once."""
+    is_same = len(attempts) > 1 and attempts.count(attempts[0]) == len(attempts)
+    return attempts[:1] if is_same else attempts
+
+
+def _spread(attempts: list[int], count: int) -> list[int]:
+    if len(attempts) == 1:
+        return attempts * count
+    if attempts and len(attempts) != count:
+        raise ValueError(f'{len(attempts)} attempts of {count} jobs')
+    return attempts
 
 
 def state_directory(given: Path | None, port: int) -> Path:

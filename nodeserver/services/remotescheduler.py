@@ -28,7 +28,7 @@ from nodeserver.core.events import (
     PeerRefusedUs,
     SchedulerMissed,
 )
-from nodeserver.core.messages import DeclareComputation, Message
+from nodeserver.core.messages import DeclareComputation, Message, SchedulerPulse
 from nodeserver.core.missing import refused_in_words
 from nodeserver.core.noderows import NodeList
 from nodeserver.core.recoveryeffects import StoreEpoch
@@ -205,6 +205,9 @@ class RemoteScheduler:
         if event.peer != self._current:
             return
         message = event.message
+        if isinstance(message, SchedulerPulse):
+            self._send(message)  # so each end learns what the other has sent last
+            return
         if isinstance(message, Explanation | NodeListing):
             take = self._answers.pop(message.request, None)
             if take is not None:

@@ -192,7 +192,8 @@ class SharedSchedulerService:
         for known in found:
             self._missing[known.computation] = known.place
             of = known.computation, known.token, known.epoch
-            self._scheduler.post(PlacementsKnown(*of, known.nodes, known.places, known.ids))
+            columns = known.places, known.ids, known.attempts
+            self._scheduler.post(PlacementsKnown(*of, known.nodes, *columns))
         if found:
             self._later('programs', SEEK_DELAY, self._seek_programs)
             words = 'the scheduler before this one had %d computations: their programs are awaited'

@@ -89,9 +89,9 @@ class Desk:
         self.tell(StoreJobs(event))
         self.journal.file.flush()
 
-    def place(self, node: str, *ids: int) -> None:
+    def place(self, node: str, *ids: int, attempt: int = 1) -> None:
         """Give jobs to a node."""
-        self.journal.record_placements(node, [*ids])
+        self.journal.record_placements(node, [*ids], [attempt] * len(ids))
         self.journal.file.flush()
 
     def end(self, node: str, *ids: int, outcomes: list[bytes] | None = None) -> None:
@@ -203,11 +203,13 @@ def test_of_a_script_it_keeps_which_jobs_are_with_which_node(
     desk.place('n1', 1, 2, 3)
     desk.place('n2', 4)
     desk.end('n1', 2)
-    desk.place('n2', 1)  # it came back, and went elsewhere
+    desk.place('n2', 1, attempt=2)  # it came back, and went elsewhere
     recorded = reread(desk)
     assert recorded.nodes == [KnownNode('n1', '10.0.0.1', 51348)]
     assert recorded.placed == {1: 'n2', 3: 'n1', 4: 'n2'}
     assert again(recorded) == {1: (b'', 'n2'), 3: (b'', 'n1'), 4: (b'', 'n2')}
+    (message,) = recorded.resubmissions
+    assert dict(zip(message.ids, message.attempts, strict=True)) == {1: 2, 3: 1, 4: 1}
     assert recorded.ended == []
     assert b'outcome 2' not in (tmp_path / 'file').read_bytes()
 
@@ -278,7 +280,7 @@ def test_what_does_not_matter_any_more_is_forgotten(
     desk.place('n1', 3000, 3001)
     desk.end('n1', 3001)  # which the scheduler does not know yet
     desk.tell(StoreEpoch(0))
-    desk.journal.rewrite(RewritePlacements(COMPUTATION, ['n1'], [[3000, 3001]]))
+    desk.journal.rewrite(RewritePlacements(COMPUTATION, ['n1'], [[3000, 3001]], [[1, 2]]))
     assert again(reread(desk)) == {3000: (b'', 'n1')}
     with opened(tmp_path / 'file') as connection:
         (count,) = connection.execute(

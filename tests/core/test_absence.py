@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 
 from nodeserver.core import messages as m
+from nodeserver.core.absence import DORMANT_SECONDS
 from nodeserver.core.events import DeadlinePassed, NodeFound, PeerConnected, PeerLost
 from nodeserver.core.recoveryeffects import ForgetComputation, RecordComputation
+from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.scheduler import ZOMBIE_SECONDS
 from nodeserver.core.status import JobStatus, NodeStatus
 from tests.support.desk import CLIENT
 from tests.support.promises import jobs_left_in
-from tests.support.takeoverdesk import PATIENCE, TakeoverDesk
+from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk
 
 BACK = 'client again'
 
@@ -224,6 +226,143 @@ def test_outcomes_on_a_node_that_is_away_as_well_are_waited_for(comes: bool) -> 
     else:
         desk.lets_time_pass(PATIENCE + 0.1)
         assert list(desk.settled()) == [1]
+
+
+@pytest.mark.parametrize('is_lost', [True, False], ids=['lost', 'not yet lost'])
+def test_a_node_that_was_restarted_and_keeps_nothing_is_asked_once(is_lost: bool) -> None:
+    desk = shared(specs=[m.NodeSpec('*', 51348, 0, True)])  # its client is asked how much it wants
+    desk.hears(CLIENT, m.AllocateAnswer(7, 'a', 2))
+    desk.hears('a', m.ComputationReady(7))
+    desk.submit(1)
+    desk.letter('a', 1, 1)  # its client does not acknowledge it
+    if is_lost:
+        desk.tell(PeerLost('a', 'it was restarted'))
+    opened = desk.meets('a again')
+    assert opened.resumes and opened.collects
+    desk.holds('a again')
+    desk.hears('a again', m.ComputationRefused(7, 'empty', 'nothing of it runs here'))
+    assert not desk.sent(m.OpenComputation, 'a again')
+    assert not desk.core._fleet.computations[7].undelivered.letters
+
+
+@pytest.mark.parametrize('is_lost', [True, False], ids=['lost', 'not yet lost'])
+def test_a_node_restarted_while_the_client_is_away_keeps_its_outcomes(is_lost: bool) -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    if is_lost:
+        desk.tell(PeerLost('a', 'it was restarted'))
+    assert desk.meets('a again').resumes  # at the same place: else it drops what it keeps
+    desk.letter('a again', 1, 1)
+    desk.holds('a again', formerly=('a',))
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a again')] == [[1]]
+    desk.letter('a again', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a again', [1]))
+    assert jobs_left_in(desk.core) == {}
+
+
+def test_a_node_restarted_and_met_before_the_client_is_back_has_its_outcomes() -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    desk.tell(PeerLost('a', 'it was restarted'))
+    desk.meets('a again')
+    desk.comes_back(BACK, resubmits=1)
+    desk.letter('a again', 1, 1)
+    desk.holds('a again', formerly=('a',))
+    desk.effects.clear()
+    desk.resubmit({1: 'a'}, BACK)  # told of only now
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a again')] == [[1]]
+    desk.letter('a again', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    assert 'in doubt' not in desk.explained()
+
+
+def test_outcomes_that_are_given_up_are_not_believed_later_and_no_number_is_used_twice() -> None:
+    desk = shared(reentrant=True)
+    desk.submit(1)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    desk.comes_back(BACK, resubmits=1, reentrant=True)
+    desk.resubmit({1: 'a'}, BACK)
+    assert desk.sent(m.ResendLetters, 'a')
+    desk.effects.clear()
+    desk.lets_time_pass(PATIENCE + 0.1)  # and the node, which hangs, does not do it
+    assert [each.ids for each in desk.sent(m.JobsRetried)] == [[1]]
+    (run,) = desk.sent(m.RunJobs, 'a')
+    assert (run.ids, run.attempts) == ([1], [2])
+    desk.letter('a', 1, 1)
+    assert not desk.sent(m.JobsDone, BACK)
+    assert [each.letters for each in desk.sent(m.AcknowledgeOutcomes, 'a')] == [[1]]
+
+
+def test_a_letter_of_which_only_some_jobs_are_told_of_again_is_passed_on_as_a_whole() -> None:
+    desk = shared()
+    desk.submit(1, 2)
+    goes_away(desk)
+    desk.letter('a', 1, 1, 2)
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    desk.letter('a', 1, 1, 2)
+    assert sorted(job for each in desk.sent(m.JobsDone, BACK) for job in each.ids) == [1, 2]
+    desk.core.check()  # none of them is taken for being with the node
+    assert ', 0 on nodes' in desk.explained()
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a', [1]))
+    assert jobs_left_in(desk.core) == {}
+
+
+def test_a_client_that_came_back_in_time_is_not_forgotten_days_later() -> None:
+    found = PlacementsKnown(7, TOKEN, 4, [], [], [], [])
+    desk = TakeoverDesk({}, before=[found], is_shared=True)
+    assert list(desk.core._fleet.computations) == [7]
+    desk.core._absence.due(desk.now + 2 * DORMANT_SECONDS)
+    assert list(desk.core._fleet.computations) == [7]
+
+
+def test_a_last_failure_that_comes_again_is_the_last_one_still() -> None:
+    desk = shared()
+    desk.submit(1, options=m.JobOptions(retries=1))
+    goes_away(desk)
+    for letter in (1, 2):
+        desk.fails('a', letter, 1, attempt=letter)
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK, options=m.JobOptions(retries=1))  # has heard of no failure
+    desk.effects.clear()
+    desk.fails('a', 2, 1, attempt=2)
+    assert not desk.sent(m.JobsRetried)
+    assert [each.letter for each in desk.sent(m.JobsDone, BACK)] == [2]
+
+
+def test_a_client_that_is_back_hears_first_which_jobs_are_with_nodes() -> None:
+    desk = shared()
+    desk.submit(1, options=m.JobOptions(retries=1))
+    goes_away(desk)
+    desk.effects.clear()
+    desk.comes_back(BACK, resubmits=1)
+    desk.fails('a', 1, 1)  # before the client has told of the job
+    kinds = [type(each.message) for each in to_client(desk)]
+    assert kinds.index(m.JobsStarted) < kinds.index(m.JobsRetried)
+
+
+def test_what_a_node_does_not_hand_over_again_is_not_waited_for() -> None:
+    desk = shared()
+    desk.submit(1, 2)
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    desk.letter('a', 2, 2)
+    desk.tell(PeerLost('a', 'its disk broke'))
+    desk.meets('a')
+    desk.letter('a', 2, 2)
+    desk.holds('a')
+    desk.comes_back(BACK, resubmits=0)
+    assert jobs_left_in(desk.core)
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a', [2]))
+    assert jobs_left_in(desk.core) == {}
 
 
 def test_a_node_lost_before_it_has_sent_again_what_the_client_lacks_is_waited_for() -> None:

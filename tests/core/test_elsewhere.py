@@ -11,7 +11,7 @@ from nodeserver.core import fleetmessages as fleet
 from nodeserver.core import messages as m
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.missing import SAY_INTERVAL, SAY_OTHER_INTERVAL
-from nodeserver.core.recoveryeffects import StoreEpoch
+from nodeserver.core.recoveryeffects import Keeping, StoreEpoch, StoreUnrun
 from nodeserver.core.status import JobStatus
 from nodeserver.core.unsettled import MOST_BYTES, MOST_JOBS
 from tests.support.world import declaration
@@ -23,9 +23,14 @@ FINISHED = int(JobStatus.FINISHED)
 class Program:
     """The core of one cluster, and what it has answered since the last look."""
 
-    def __init__(self, before: tuple[m.ResubmitJobs, ...] = (), **changes: Any) -> None:
+    def __init__(
+        self,
+        before: tuple[m.ResubmitJobs, ...] = (),
+        keeping: Keeping = Keeping.NOTHING,
+        **changes: Any,
+    ) -> None:
         declared = declaration(**changes)
-        self.core = ClusterCore('scheduler', declared, before, is_elsewhere=True)
+        self.core = ClusterCore('scheduler', declared, before, is_elsewhere=True, keeping=keeping)
         self.now = 50.0
         self.effects: list[Any] = []
 
@@ -277,6 +282,17 @@ def test_a_job_cancelled_meanwhile_has_ended_and_the_scheduler_is_told(program: 
     assert cancelled == m.CancelJobs(7, [1])
     program.done(1)
     assert program.all(do.SettleJobs) == []
+
+
+@pytest.mark.parametrize('ends', [e.CancelAsked([1]), e.CloseAsked()], ids=['job', 'cluster'])
+def test_who_takes_a_cluster_over_does_not_run_what_was_cancelled_meanwhile(ends: Any) -> None:
+    program = Program(keeping=Keeping.ALL)
+    program.submit(1)
+    program.tell(ends)
+    stored, unrun = [each for each in program.effects if hasattr(each, 'reason')]
+    assert isinstance(stored, StoreUnrun)  # before its user is told
+    assert isinstance(unrun, do.SettleUnrun)
+    assert stored.ids == unrun.ids == [1]
 
 
 def test_a_cluster_closed_meanwhile_is_closed_when_it_is_back(program: Program) -> None:

@@ -262,6 +262,45 @@ def test_everything_is_handed_over_in_order() -> None:
     assert not bench.take(keep.KeepLetters)  # somebody is there
 
 
+@pytest.mark.parametrize(
+    ('hears', 'told'),
+    [
+        ([], [(4, 1)]),  # it may be gone since before that was sent
+        ([5.0], [(4, 1)]),
+        ([5.0, 10.0], []),  # it knows: the job may have run elsewhere by now
+    ],
+    ids=['at once', 'after a pulse', 'later'],
+)
+def test_jobs_on_their_way_back_to_a_scheduler_that_dies_are_told_to_the_next_one(
+    hears: list[float], told: list[tuple[int, int]]
+) -> None:
+    bench = busy()
+    bench.hears(m.RecallJobs(7, 1))
+    (back,) = bench.take(m.JobsReturned)
+    assert back.ids == [4]
+    for seconds in hears:
+        bench.now = 50.0 + seconds
+        bench.hears(m.SchedulerPulse())
+    bench.now += 1000.0
+    bench.tell(GONE)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    returned = [each for each in handover(bench) if isinstance(each, m.JobsReturned)]
+    assert [row for r in returned for row in zip(r.ids, r.attempts, strict=True)] == told
+
+
+def test_a_job_that_was_sent_back_and_came_again_is_held() -> None:
+    bench = busy()
+    bench.hears(m.RecallJobs(7, 1))
+    bench.hears(m.RunJobs(7, [4], [2], [b'x']))
+    bench.tell(GONE)
+    connect(bench, 't')
+    bench.effects = []
+    bench.hears(claim(), 't')
+    assert not bench.take(m.JobsReturned)
+    assert [(held.ids, held.attempts) for held in bench.take(JobsHeld)] == [([3, 4], [1, 2])]
+
+
 def test_what_ends_in_the_turn_of_a_claim_is_told_before_what_is_held() -> None:
     bench = busy()
     bench.core.handle(GONE, bench.now)
@@ -467,6 +506,31 @@ def test_who_closes_it_has_all_of_it_removed() -> None:
 
 
 # a client that is away while its scheduler is here
+
+
+@pytest.mark.parametrize(
+    ('change', 'is_dropped'),
+    [({}, True), ({'token': b'another'}, False), ({'epoch': -1}, False), ({'token': b''}, False)],
+    ids=['by its client', 'another token', 'taken over since', 'no token'],
+)
+def test_what_a_client_is_done_with_goes_whoever_says_so(
+    change: dict[str, Any], is_dropped: bool
+) -> None:
+    bench = ended()
+    bench.effects = []
+    connect(bench, 's2')
+    bench.hears(replace(m.CloseComputation(7, token=TOKEN, epoch=9), **change), 's2')
+    assert bool(bench.take(keep.ForgetKept)) is is_dropped
+
+
+def test_what_another_program_has_taken_over_stays_although_it_was_closed_before() -> None:
+    bench = ended()
+    for peer in ('s2', 's3'):
+        connect(bench, peer)
+    bench.hears(replace(claim(), collects=True), 's2')
+    bench.effects = []
+    bench.hears(m.CloseComputation(7, token=TOKEN, epoch=9), 's3')
+    assert not bench.take(keep.ForgetKept)
 
 
 def test_letters_of_a_client_that_is_away_are_kept_and_sent() -> None:

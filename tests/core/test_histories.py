@@ -253,11 +253,6 @@ def test_outcomes_of_a_killed_program_are_handed_out_to_the_next_one(is_shared: 
     world.finish()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason='a shared scheduler opens a computation anew at a node that was restarted while the '
-    'client is away: the node drops what it keeps',
-)
 def test_outcomes_survive_the_node_that_kept_them() -> None:
     world, cluster = shared_world((1,))
     world.submit(cluster, 1, Fate(seconds=5.0))

@@ -59,3 +59,15 @@ def test_what_is_stored_is_committed_before_the_telling(keeping: Keeping, order:
     tell = dict.fromkeys((SettleJobs, SettleUnrun), lambda effect: seen.append('tell'))
     kept.tell_after(tell)[SettleJobs](SettleJobs(letter(1)))
     assert seen == order
+
+
+@pytest.mark.parametrize('asked', [e.CancelAsked([1, 2]), e.CloseAsked()], ids=['cancel', 'close'])
+def test_jobs_that_end_while_the_scheduler_is_away_are_stored_as_ended(asked: e.Event) -> None:
+    core = ClusterCore('scheduler', declaration(), is_elsewhere=True, keeping=Keeping.JOBS)
+    core.handle(e.JobsSubmitted('', [1, 2], [b'one', b'two']), 1.0)
+    effects = core.handle(asked, 2.0)
+    ends = [each for each in effects if isinstance(each, StoreUnrun | SettleUnrun)]
+    assert [(type(each), sorted(each.ids)) for each in ends] == [
+        (StoreUnrun, [1, 2]),  # else whoever goes on with the cluster would run them
+        (SettleUnrun, [1, 2]),
+    ]

@@ -496,6 +496,8 @@ def test_a_job_is_put_on_record_before_it_is_sent() -> None:
     (record,) = [effect for effect in effects if isinstance(effect, RecordPlacements)]
     placed = dict(zip(record.nodes, record.ids, strict=True))
     assert sorted(job for ids in placed.values() for job in ids) == [1, 2, 3]
+    assert [*map(len, record.attempts)] == [*map(len, record.ids)]
+    assert {attempt for attempts in record.attempts for attempt in attempts} == {1}
     assert record.computations == [7] * len(record.nodes)
     assert [each.node.node for each in records_of(desk, RecordNode)] == ['a', 'b']
 
@@ -539,12 +541,13 @@ def test_records_are_written_anew_when_most_do_not_matter() -> None:
     assert rewritten.nodes == ['a']
     assert sorted(rewritten.ids[0])[:3] == [1, 2, 3]  # not acknowledged
     assert len(rewritten.ids[0]) == 4
+    assert rewritten.attempts == [[1] * 4]
 
 
 @pytest.mark.parametrize('told', ['', 'b'], ids=['nothing', 'another node'])
 def test_what_was_recorded_here_counts_and_not_what_the_client_believes(told: str) -> None:
     found = PlacementsKnown(
-        7, TOKEN, 4, [known('a', '10.0.0.1')], ['a', '', 'a'], [[1, 2], [2], []]
+        7, TOKEN, 4, [known('a', '10.0.0.1')], ['a', '', 'a'], [[1, 2], [2], []], [[1, 1], [], []]
     )
     desk = TakeoverDesk({1: told, 2: 'b'}, before=[found], is_shared=True)
     opened = desk.meets('a')
@@ -556,8 +559,39 @@ def test_what_was_recorded_here_counts_and_not_what_the_client_believes(told: st
     assert [each.ids for each in desk.sent(m.RunJobs, 'a')] == [[2]]
 
 
+@pytest.mark.parametrize('told', ['on record', 'by the client'])
+@pytest.mark.parametrize('answers', ['letter', 'returned', 'held'])
+def test_of_a_job_in_doubt_only_the_attempt_that_is_known_counts(told: str, answers: str) -> None:
+    before, resubmission = [], {'attempts': [3]}
+    if told == 'on record':
+        nodes = [known('a', '10.0.0.1')]
+        before = [PlacementsKnown(7, TOKEN, 4, nodes, ['a', 'a'], [[1], [1]], [[2], [3]])]
+        resubmission = {'attempts': [2]}  # it has not heard of the last one
+    options = {'options': m.JobOptions(retries=1), **resubmission}
+    desk = TakeoverDesk({1: 'a'}, before=before, is_shared=bool(before), resubmission=options)
+    desk.meets('a')
+    if answers == 'letter':
+        desk.letter('a', 4, 1, attempt=2)
+        desk.letter('a', 5, 1, attempt=3)
+        desk.holds('a')
+        assert [each.letter for each in desk.sent(m.JobsDone, CLIENT)] == [5]
+        assert [each.letters for each in desk.sent(m.AcknowledgeOutcomes, 'a')] == [[4]]
+        return
+    if answers == 'returned':
+        desk.hears('a', m.JobsReturned(7, [1], [2], 'long ago'))
+        desk.holds('a', 1, attempt=3)
+    else:
+        desk.holds('a', 1, attempt=2)
+        (stopped,) = desk.sent(m.StopJobs, 'a')
+        assert (stopped.ids, stopped.attempts) == ([1], [2])
+        assert [each.ids for each in desk.sent(m.JobsRetried)] == [[1]]
+        return
+    assert [each.ids for each in desk.sent(m.JobsStarted)] == [[1]]
+    assert not desk.sent(m.JobsRequeued)
+
+
 def test_who_shows_another_token_gets_nothing_and_is_told_so() -> None:
-    found = PlacementsKnown(7, TOKEN, 4, [known('a', '10.0.0.1')], ['a'], [[1]])
+    found = PlacementsKnown(7, TOKEN, 4, [known('a', '10.0.0.1')], ['a'], [[1]], [[1]])
     desk = TakeoverDesk({1: 'a'}, before=[found], token=b'another', is_shared=True)
     (notice,) = desk.sent(m.Notice, CLIENT)
     assert 'it belongs to another program' in notice.text

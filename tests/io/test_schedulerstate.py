@@ -77,14 +77,16 @@ def state(tmp_path: Path) -> Iterator[SchedulerState]:
 def test_what_was_recorded_is_read_again(state: SchedulerState, tmp_path: Path) -> None:
     record(state)
     state.node(RecordNode(7, NODE))
-    state.placements(RecordPlacements([7, 7], ['n1', 'n2'], [[1, 2], [3]]))
-    state.placements(RecordPlacements([7], ['n2'], [[2]]))  # it has moved
+    state.placements(RecordPlacements([7, 7], ['n1', 'n2'], [[1, 2], [3]], [[1, 1], [4]]))
+    state.placements(RecordPlacements([7], ['n2'], [[2]], [[2]]))  # it has moved
+    state.placements(RecordPlacements([7], [''], [[3]], [[]]))
     state.close()
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     (one,) = SchedulerState(tmp_path).take_over()
     assert (one.computation, one.token, one.name, one.place) == (7, TOKEN, 'compute', HOME)
     assert one.nodes == [NODE]
-    assert placements(one) == {1: 'n1', 2: 'n2', 3: 'n2'}
+    assert placements(one) == {1: 'n1', 2: 'n2', 3: ''}
+    assert one.attempts == [[1, 1], [4], [2], []]
 
 
 def test_each_scheduler_that_takes_over_counts_the_epoch_up_before_it_is_told(
@@ -107,7 +109,7 @@ def test_a_computation_that_is_forgotten_leaves_nothing(
     for computation in (7, 8):
         record(state, computation)
         state.node(RecordNode(computation, NODE))
-        state.placements(RecordPlacements([computation], ['n1'], [[1]]))
+        state.placements(RecordPlacements([computation], ['n1'], [[1]], [[1]]))
     state.forgotten(ForgetComputation(7))
     assert [each.computation for each in state._read()] == [8]
     state.forget(8)
@@ -119,8 +121,8 @@ def test_a_computation_that_is_forgotten_leaves_nothing(
 def test_placements_that_matter_replace_all_others(state: SchedulerState) -> None:
     record(state)
     for job in range(100):
-        state.placements(RecordPlacements([7], ['n1'], [[job]]))
-    state.rewritten(RewritePlacements(7, ['n1', 'n2'], [[98], [99]]))
+        state.placements(RecordPlacements([7], ['n1'], [[job]], [[1]]))
+    state.rewritten(RewritePlacements(7, ['n1', 'n2'], [[98], [99]], [[1], [1]]))
     (one,) = state._read()
     assert placements(one) == {98: 'n1', 99: 'n2'}
 
@@ -169,7 +171,7 @@ def test_contents_that_make_no_sense_are_set_aside(
     state = SchedulerState(tmp_path)
     record(state)
     state.node(RecordNode(7, NODE))
-    state.placements(RecordPlacements([7], ['n1'], [[1]]))
+    state.placements(RecordPlacements([7], ['n1'], [[1]], [[1]]))
     state.close()
     connection = sqlite3.connect(tmp_path / FILE)
     with connection:
@@ -246,7 +248,9 @@ def test_a_full_disk_is_said_once_and_written_to_when_there_is_room(
     record(state)
     with _full_disk():
         for job in range(50):
-            state.placements(RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]]))
+            state.placements(
+                RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]], [[]])
+            )
         assert not state.is_written
         state.try_again()
     errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
@@ -269,11 +273,13 @@ def test_a_disk_that_stays_full_costs_the_state_but_no_memory(
     record(state)
     with _full_disk():
         for job in range(20):
-            state.placements(RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]]))
+            state.placements(
+                RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]], [[]])
+            )
     assert 'is given up, and removed' in caplog.text
     assert list(tmp_path.iterdir()) == []
     state.try_again()
-    state.placements(RecordPlacements([7], ['n1'], [[1]]))  # it does no harm
+    state.placements(RecordPlacements([7], ['n1'], [[1]], [[1]]))  # it does no harm
     assert state.take_over() == []
 
 
@@ -302,10 +308,10 @@ while True:
     job += 1
     record(state, 7)
     state.node(RecordNode(7, NODE))
-    state.placements(RecordPlacements([7], ['n1'], [[job]]))
+    state.placements(RecordPlacements([7], ['n1'], [[job]], [[1]]))
     print(job, flush=True)  # what is sent afterwards may rely on it
     if job % 50 == 0:
-        state.rewritten(RewritePlacements(7, ['n1'], [[job]]))
+        state.rewritten(RewritePlacements(7, ['n1'], [[job]], [[1]]))
     if job % 70 == 0:
         state.forget(8)
     record(state, 8)

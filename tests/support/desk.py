@@ -42,9 +42,9 @@ class Desk:
         self.hears(node, m.NodeDetails(node, cpus, 'Linux', '3.11', None))
         self.hears(node, m.ComputationReady(7))
 
-    def submit(self, *ids: int, node: str = '') -> None:
+    def submit(self, *ids: int, node: str = '', options: m.JobOptions = m.ORDINARY) -> None:
         """Jobs come from the client."""
-        self.hears(CLIENT, m.SubmitJobs(7, node, list(ids), [b'x'] * len(ids)))
+        self.hears(CLIENT, m.SubmitJobs(7, node, list(ids), [b'x'] * len(ids), options))
 
     def done(self, node: str, job: int, attempt: int = 1, seconds: float = 1.0) -> None:
         """A node reports a job's end."""

@@ -93,6 +93,7 @@ class _Recorded:
     nodes: dict[str, KnownNode] = field(default_factory=dict)
     places: list[str] = field(default_factory=list)
     ids: list[list[int]] = field(default_factory=list)
+    attempts: list[list[int]] = field(default_factory=list)
 
 
 class State:
@@ -107,7 +108,7 @@ class State:
         for computation, known in self.computations.items():
             known.epoch += 1
             nodes = [*known.nodes.values()]
-            columns = [*known.places], [[*ids] for ids in known.ids]
+            columns = [*known.places], [[*x] for x in known.ids], [[*x] for x in known.attempts]
             found.append(PlacementsKnown(computation, known.token, known.epoch, nodes, *columns))
         return found
 
@@ -123,15 +124,17 @@ class State:
             self.computations[effect.computation].nodes[effect.node.node] = effect.node
 
         def placed(effect: keep.RecordPlacements) -> None:
-            columns = effect.computations, effect.nodes, effect.ids
-            for computation, where, ids in zip(*columns, strict=True):
+            columns = effect.computations, effect.nodes, effect.ids, effect.attempts
+            for computation, where, ids, attempts in zip(*columns, strict=True):
                 known = self.computations[computation]
                 known.places.append(where)
                 known.ids.append([*ids])
+                known.attempts.append([*attempts])
 
         def rewritten(effect: keep.RewritePlacements) -> None:
             known = self.computations[effect.computation]
             known.places, known.ids = [*effect.nodes], [[*ids] for ids in effect.ids]
+            known.attempts = [[*attempts] for attempts in effect.attempts]
 
         return {
             keep.RecordComputation: declared,
@@ -152,6 +155,7 @@ class Journal:
         self.ended: dict[int, int] = {}  # job -> its status
         self._jobs = Unsettled()
         self._placed: dict[int, str] = {}
+        self._attempts: dict[int, int] = {}
 
     def performers(self) -> Performers:
         """What is called for each effect of the cluster's core."""
@@ -168,18 +172,18 @@ class Journal:
         """A node may have something of it from now on."""
         self._jobs.know([effect.node])
 
-    def place(self, node: str, ids: list[int]) -> None:
+    def place(self, node: str, ids: list[int], attempts: list[int]) -> None:
         """Jobs are about to go to a node."""
-        for job in ids:
+        for job, attempt in zip(ids, attempts or [0] * len(ids), strict=True):
             if job not in self.ended:
-                self._placed[job] = node
+                self._placed[job], self._attempts[job] = node, attempt
                 self.submitted = max(self.submitted, job)
 
     def rewrite(self, effect: keep.RewritePlacements) -> None:
         """These are all placements that matter."""
         self._placed.clear()
-        for node, ids in zip(effect.nodes, effect.ids, strict=True):
-            self.place(node, ids)
+        for row in zip(effect.nodes, effect.ids, effect.attempts, strict=True):
+            self.place(*row)
 
     def failed(self, ids: list[int]) -> None:
         """Jobs have used up one more of their retries."""
@@ -211,11 +215,14 @@ class Journal:
         again: list[ResubmitJobs] = []
         for message in self._jobs.resubmissions(computation):
             places = [self._placed.get(job, '') for job in message.ids]
-            again.append(replace(message, places=places))
+            attempts = [self._attempts.get(job, 0) for job in message.ids]
+            again.append(replace(message, places=places, attempts=attempts))
         bare = [job for job in self._placed if job not in self._jobs._payloads]
         if bare:
             places = [self._placed[job] for job in bare]
-            again.append(ResubmitJobs(computation, '', bare, [b''] * len(bare), places))
+            attempts = [self._attempts.get(job, 0) for job in bare]
+            columns = bare, [b''] * len(bare), places
+            again.append(ResubmitJobs(computation, '', *columns, attempts=attempts))
         if collects and not self.is_elsewhere:
             again = [_placed_part(message) for message in again]
             again = [message for message in again if message.ids]
@@ -241,7 +248,7 @@ def _placed_part(message: ResubmitJobs) -> ResubmitJobs:
     keeps = [bool(place) for place in message.places]
     columns = {
         name: [entry for entry, is_kept in zip(column, keeps, strict=True) if is_kept]
-        for name in ('ids', 'payloads', 'places', 'shared', 'manifests', 'failures')
+        for name in ('ids', 'payloads', 'places', 'shared', 'manifests', 'failures', 'attempts')
         if (column := getattr(message, name))
     }
     return replace(message, **columns)

@@ -401,10 +401,16 @@ class ClusterFiles:
         }
 
     def assign(self, jobs: Iterable[int], manifest: bytes) -> None:
-        """Note the files of jobs that are about to be submitted."""
+        """Note the files of jobs that are about to be submitted.
+
+        A job of that number may have been lost with a program that was killed before it had put
+        it on record: it had files, or had none.
+        """
         for job in jobs:
-            self._of_jobs[job] = manifest
-            self._manifests.of_jobs[self._computation, job] = manifest
+            self._manifests.of_jobs.pop((self._computation, job), None)
+            if manifest:
+                self._of_jobs[job] = manifest
+                self._manifests.of_jobs[self._computation, job] = manifest
 
     def inherit(self, before: 'ClusterFiles', jobs: Iterable[int]) -> None:
         """Offer the files of jobs of a cluster of before: they lie where they lay."""

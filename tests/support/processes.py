@@ -342,7 +342,7 @@ class SimulatedProcesses:
     def _leave_job(self, template: Template, worker: Worker) -> None:
         worker.current = None
         worker.turn += 1
-        self._witness.ended(self._program.name, template.needs)
+        self._witness.ended(self._program.name, template.id, template.needs)
 
     def _say(self, worker: Worker, turn: int, word: Word) -> None:
         """Write a report; the node reads a moment later what has come by then."""

@@ -7,6 +7,7 @@ The witness sees only what goes in and out of the cores.  What they keep inside 
 it must be nothing: `left_in` names whatever lies in a core that a fresh one does not have.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Promise(StrEnum):
     PROTOCOL = 'correct peers keep to the protocol'
     ENDS = 'every job ends once the faults have ended'
     CLOSES = 'close() completes'
+    SHARES = 'shares stay fair'
     NOTHING_KEPT = 'nothing is kept of what has ended'
 
 
@@ -133,7 +135,10 @@ class Witness:
         self.statuses: Counter[JobStatus] = Counter()
         self._stories: dict[tuple[int, int], _Story] = {}
         self._pending: Counter[tuple[int, bool]] = Counter()  # by computation and pinned or not
+        self._waiting: Counter[tuple[int, bool]] = Counter()  # as `_pending`: not with a node
+        self._longest: Counter[int] = Counter()  # seconds of the longest job of a computation
         self._running: Counter[str] = Counter()  # node -> cpus that have a job
+        self._cpus: dict[str, Counter[int]] = {}  # node -> computation -> the same, for each
         self._memory: Counter[str] = Counter()  # node -> bytes that its jobs asked for
         # a node that is started again goes on with what the one before it has kept
         self.machine_of: Callable[[str], str] = lambda node: node
@@ -151,11 +156,25 @@ class Witness:
         for job in ids:
             self._stories[where[0], job] = _Story(reentrant, where[1], fate, content)
             self._pending[where] += 1
+            self._waiting[where] += 1
             self.submitted += 1
+        self._longest[where[0]] = max(self._longest[where[0]], math.ceil(fate.seconds))
 
     def pending(self, computation: int, pinned: bool = True) -> int:
         """How many jobs of a computation have not ended, with or without those for one node."""
         return self._pending[computation, False] + pinned * self._pending[computation, True]
+
+    def waiting(self, computation: int) -> int:
+        """How many jobs of a computation, which any node may run, are with none."""
+        return self._waiting[computation, False]
+
+    def cpus_of(self, computation: int) -> int:
+        """How many cpus have a job of a computation."""
+        return sum(cpus[computation] for cpus in self._cpus.values())
+
+    def longest(self, computation: int) -> int:
+        """How many seconds the longest job of a computation takes."""
+        return self._longest[computation]
 
     def starts_of(self, computation: int, job: int) -> int:
         """How often a job was begun."""
@@ -164,7 +183,8 @@ class Witness:
     def forget(self, computation: int) -> None:
         """The program that would be told of these jobs is gone."""
         self.forgotten.add(computation)
-        del self._pending[computation, False], self._pending[computation, True]
+        for counts in (self._pending, self._waiting):
+            del counts[computation, False], counts[computation, True]
 
     def taken_over(
         self, computation: int, places: Mapping[int, str], ended: Mapping[int, int]
@@ -177,7 +197,11 @@ class Witness:
         self.away.add(computation)
         for job, number in ended.items():
             story = self._stories[computation, job]
-            if story.status is not JobStatus(number):
+            if story.status not in SETTLED:  # it was killed when it was about to tell of this
+                story.status = JobStatus(number)
+                self.settled_count += 1
+                self.statuses[story.status] += 1
+            elif story.status is not JobStatus(number):
                 text = f'job {job} of {computation} ended as {story.status.name}, and as {number}'
                 broken(Promise.ONCE, text)
         for job, place in places.items():
@@ -187,6 +211,7 @@ class Witness:
                 self.statuses[story.status] -= 1
             story.status = JobStatus.RUNNING if place else JobStatus.CREATED
             story.is_resumed = True
+            self._waiting[computation, story.pinned] += not place
             self._pending[computation, story.pinned] += 1
 
     def lost_sight(self, computation: int) -> None:
@@ -234,6 +259,7 @@ class Witness:
         """A process has begun a job."""
         self.starts += 1
         self._running[node] += needs.cpus
+        self._cpus.setdefault(node, Counter())[computation] += needs.cpus
         self._memory[node] += needs.memory
         if self._running[node] > cpus:
             broken(Promise.CPUS, f'{node} runs jobs of {self._running[node]} cpus on {cpus} cpus')
@@ -244,10 +270,16 @@ class Witness:
         if story.starts > 1 and not story.reentrant:
             broken(Promise.STARTS, f'job {job} of {computation} began again, on {node}')
 
-    def ended(self, node: str, needs: Resources = ONE_CPU) -> None:
+    def ended(self, node: str, computation: int, needs: Resources = ONE_CPU) -> None:
         """A process has ended the job it was in, or was ended."""
         self._running[node] -= needs.cpus
+        if node in self._cpus:
+            self._cpus[node][computation] -= needs.cpus
         self._memory[node] -= needs.memory
+
+    def gone(self, node: str) -> None:
+        """A node has ended, with its processes."""
+        self._cpus.pop(node, None)
 
     # what the user is told
 
@@ -267,9 +299,14 @@ class Witness:
                 promise = Promise.ONCE if {status, story.status} <= SETTLED else Promise.MOVES
                 text = f'job {job} of {computation} went from {story.status.name} to {status.name}'
                 broken(promise, text)
+            where = computation, story.pinned
+            if story.status is JobStatus.CREATED:
+                self._waiting[where] -= 1
+            elif status is JobStatus.CREATED:
+                self._waiting[where] += 1
             story.status = status
             if status in SETTLED:
-                self._pending[computation, story.pinned] -= 1
+                self._pending[where] -= 1
                 self.settled_count += 1
                 self.statuses[status] += 1
 

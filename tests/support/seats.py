@@ -41,6 +41,7 @@ _OF_NODES = (
     '._fleet.discovery.refusals',
     '._dispatch._barren',
     '._dispatch._asked',
+    '._closings.late._closed',  # of nodes that were away when their clusters were closed
 )
 # of computations whose clients were killed: where their outcomes are, should one come back
 _DORMANT = ('._absence._dormant', '._deadlines.absences')

@@ -65,6 +65,12 @@ class TakeoverDesk(Desk):
         columns = ([JobStatus.FINISHED] * count, [b'out'] * count, [''] * count, [1.0] * count)
         self.hears(node, m.JobsDone(7, node, number, list(ids), [attempt] * count, *columns))
 
+    def fails(self, node: str, number: int, *ids: int, attempt: int = 1) -> None:
+        """A node tells of jobs that have failed."""
+        count = len(ids)
+        columns = ([JobStatus.TERMINATED] * count, [b''] * count, ['no'] * count, [1.0] * count)
+        self.hears(node, m.JobsDone(7, node, number, list(ids), [attempt] * count, *columns))
+
     def holds(self, node: str, *ids: int, formerly: tuple[str, ...] = (), attempt: int = 1) -> None:
         """A node says which jobs it has: its handover is complete."""
         self.hears(node, m.JobsHeld(7, list(ids), [attempt] * len(ids), formerly))

@@ -19,6 +19,7 @@ from nodeserver.core.messages import (
     DeclareComputation,
     Message,
     ResubmitJobs,
+    SchedulerPulse,
     ShareData,
 )
 from nodeserver.core.recoveryeffects import Keeping
@@ -73,6 +74,7 @@ class Cluster:
         self._shared = 0
         self._requests = 0
         self._unanswered: set[int] = set()
+        self.steers = False  # its nodes: it was asked to
         self.is_collecting = False  # the jobs of a cluster of before, and no others
 
     def inherit(self, before: 'Cluster', jobs: Iterable[int]) -> None:
@@ -107,6 +109,7 @@ class Cluster:
 
     def request(self, kind: type[Any], *values: Any) -> None:
         """Ask the scheduler for something that it answers."""
+        self.steers = True
         self._requests += 1
         self._unanswered.add(self._requests)
         message = kind(self.id, self._requests, *values)
@@ -278,10 +281,10 @@ class ClientProgram(UserProgram):
                 found.node(effect)
 
         def placed(effect: keep.RecordPlacements) -> None:
-            columns = effect.computations, effect.nodes, effect.ids
-            for computation, where, ids in zip(*columns, strict=True):
+            columns = effect.computations, effect.nodes, effect.ids, effect.attempts
+            for computation, where, *jobs in zip(*columns, strict=True):
                 if (found := journal(computation)) is not None:
-                    found.place(where, ids)
+                    found.place(where, *jobs)
 
         def rewritten(effect: keep.RewritePlacements) -> None:
             if (found := journal(effect.computation)) is not None:
@@ -369,6 +372,9 @@ class SharedProgram(UserProgram):
     def _hear(self, event: seen.Event) -> None:
         """Tell the cluster that is meant, or all of them."""
         match event:
+            case seen.MessageArrived(message=SchedulerPulse() as pulse):
+                self._send(pulse)
+                meant = []
             case seen.MessageArrived(message=message):
                 meant = [c for c in self.clusters if c.id == getattr(message, 'computation', 0)]
             case seen.PeerConnected():

@@ -20,6 +20,7 @@ from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.wire.session import Limits
 from tests.support.agenda import Agenda
 from tests.support.disks import Spool
+from tests.support.fairshares import LOOK_INTERVAL, SharesWatch
 from tests.support.files import Mishaps
 from tests.support.hosts import NodeProgram, Seeker, Surroundings
 from tests.support.linkends import SimulatedListener
@@ -117,6 +118,7 @@ class World:
         self.offices: list[Office] = []
         self._killed: list[UserProgram] = []
         self.abandoned: list[Cluster] = []  # with journals, of programs that were killed
+        self.shares_compared = 0  # how often two clients had jobs waiting for long enough
         self._names = 0
         self._places: dict[str, Machine] = {}  # by peer id
 
@@ -166,6 +168,7 @@ class World:
         if machine.node is not None:
             machine.node.is_alive = False
             self.network.closed_by(machine.node)
+            self.witness.gone(machine.node.name)
             machine.node = None
 
     def lose_power(self, machine: Machine) -> None:
@@ -173,6 +176,7 @@ class World:
         if machine.node is not None:
             machine.node.is_alive = False
             self.network.lose_power(machine.end)
+            self.witness.gone(machine.node.name)
             machine.node = None
 
     def _discover(self, seeker: Seeker) -> None:
@@ -205,7 +209,14 @@ class World:
         office = Office(f'office-{len(self.offices) + 1}')
         self.offices.append(office)
         self.start_scheduler(office)
+        self._look_at_shares(office, SharesWatch(self.witness))
         return office
+
+    def _look_at_shares(self, office: Office, watch: SharesWatch) -> None:
+        watch.look(self.agenda.now, _Site(self, office))
+        self.shares_compared += watch.compared
+        watch.compared = 0
+        self.agenda.later(LOOK_INTERVAL, None, self._look_at_shares, office, watch)
 
     def start_scheduler(self, office: Office) -> None:
         """Start a scheduler where there is none."""
@@ -294,8 +305,7 @@ class World:
         again = cluster.declared.reentrant or options.retries > 0
         data = cluster.share(needs.shared, ids) if needs.shared else 0
         self.witness.accept((cluster.id, bool(node)), ids, again, fate, data)
-        if needs.files:
-            cluster.files.assign(ids, needs.files)
+        cluster.files.assign(ids, needs.files)
         files = [needs.files] * count if needs.files else []
         named = [[data]] * count if data else []
         event = seen.JobsSubmitted(node, ids, [fate.payload()] * count, options, named, files)
@@ -471,7 +481,10 @@ class World:
 
     def _look_at_rest(self, program: UserProgram) -> None:
         """With all jobs ended, and two pulses later, nothing of them may be left anywhere."""
-        self.run(_TWO_PULSES)
+        ended = -1
+        while ended != self.witness.settled_count:  # else some have ended a moment ago
+            ended = self.witness.settled_count
+            self.run(_TWO_PULSES)
         if program not in self.living():
             return  # stalled before, it has closed its clusters only now, and ended with them
         things: list[tuple[str, object]] = [(program.name, c.core) for c in program.clusters]
@@ -514,3 +527,33 @@ class World:
     def _nodes_in_use(self) -> list[tuple[NodeProgram, dict[str, int]]]:
         nodes = [machine.node for machine in self.machines if machine.node is not None]
         return [(node, left) for node in nodes if (left := node.left())]
+
+
+class _Site:
+    """A shared scheduler, and all that may keep it from being fair at a moment."""
+
+    def __init__(self, world: World, office: Office) -> None:
+        self._world, self._office = world, office
+
+    @property
+    def clients(self) -> list[UserProgram]:
+        """The programs that live and use it."""
+        programs = self._world.programs
+        return [p for p in programs if isinstance(p, SharedProgram) and p.office is self._office]
+
+    @property
+    def nodes(self) -> object:
+        """All nodes and the scheduler; None while one of them hangs, is cut off or broken."""
+        scheduler, world = self._office.program, self._world
+        if scheduler is None or any(isinstance(p, ClientProgram) for p in world.programs):
+            return None
+        found: list[object] = [scheduler, self._office.end.closings]
+        for machine in world.machines:
+            node, troubles = machine.node, machine.troubles
+            if node is None or troubles.refuses_forks or troubles.refuses_templates:
+                return None
+            found += [node, node.stalled_seconds, machine.end.closings]
+            if machine.end.deaf or machine.end.mute:
+                return None
+        found += [(c, c.stalled_seconds, c.end.closings) for c in self.clients]
+        return found

@@ -1,0 +1,76 @@
+"""Nodes that were away when a computation was closed: what they keep of it goes when they are back.
+
+    closed ──▶ nodes that have not said ComputationClosed ── NodeDetails ──▶ CloseComputation(token)
+
+Nobody else will ever ask for it, as the client is done with it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nodeserver.core.effects import Effect, Send
+from nodeserver.core.fleet import NodeRecord
+from nodeserver.core.messages import CloseComputation, DeclareComputation, KnownNode
+from nodeserver.core.takeover import Takeover
+
+MOST_CLOSED = 1000  # computations; a node drops what nobody comes for, in the end
+CLOSED_SECONDS = 30 * 86400.0  # by then it has done so
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """A computation that was closed, and the nodes that were not told."""
+
+    message: CloseComputation
+    away: Takeover  # knows nodes by their ids and by their places
+    since: float
+
+
+class LateClosings:
+    """Closes computations on nodes that come too late for it."""
+
+    def __init__(self, emit: Callable[[Effect], None]) -> None:
+        self._emit = emit
+        self._closed: dict[int, _Closed] = {}  # the oldest first
+
+    def __len__(self) -> int:
+        return len(self._closed)
+
+    def closed(
+        self,
+        declared: DeclareComputation,
+        nodes: Iterable[KnownNode],
+        told: Iterable[NodeRecord],
+        now: float,
+    ) -> None:
+        """A computation is closed, which these nodes had, and which the latter know."""
+        away = Takeover(nodes)
+        for node in told:
+            _leave_out(away, node)
+        if away.known and declared.token:
+            number = declared.computation
+            message = CloseComputation(number, token=declared.token, epoch=declared.epoch)
+            self._closed[number] = _Closed(message, away, now)
+        if len(self._closed) > MOST_CLOSED:
+            del self._closed[next(iter(self._closed))]
+
+    def declared(self, computation: int) -> None:
+        """It is used once more, after all."""
+        self._closed.pop(computation, None)
+
+    def met(self, node: NodeRecord, now: float) -> None:
+        """A node is here: whatever it keeps of what was closed can go."""
+        for computation, closed in list(self._closed.items()):
+            if now >= closed.since + CLOSED_SECONDS:
+                del self._closed[computation]
+            elif _leave_out(closed.away, node):
+                self._emit(Send(node.id, closed.message))
+                if not closed.away.known:
+                    del self._closed[computation]
+
+
+def _leave_out(away: Takeover, node: NodeRecord) -> bool:
+    names = away.names_of(node)
+    for name in names:
+        away.forget(name)
+    return bool(names)

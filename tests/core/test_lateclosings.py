@@ -1,0 +1,65 @@
+"""Nodes that were away when a computation was closed: what they keep of it goes as well."""
+
+from nodeserver.core import messages as m
+from nodeserver.core.events import NodeFound, PeerConnected, PeerLost
+from nodeserver.core.lateclosings import CLOSED_SECONDS, MOST_CLOSED, LateClosings
+from tests.support.desk import CLIENT
+from tests.support.takeoverdesk import TOKEN, TakeoverDesk, known
+from tests.support.world import declaration
+
+
+def closed_without_a() -> TakeoverDesk:
+    """Two nodes had it; `a` was lost, `b` was there when it was closed."""
+    desk = TakeoverDesk({}, is_shared=True, resumes=False, epoch=3)
+    desk.join('a', address='10.0.0.1')
+    desk.join('b', address='10.0.0.2')
+    desk.tell(PeerLost('a', 'its connection closed'))
+    desk.hears(CLIENT, m.CloseComputation(7))
+    desk.hears('b', m.ComputationClosed(7))
+    assert desk.sent(m.ComputationClosed, CLIENT)
+    desk.effects.clear()
+    return desk
+
+
+def meets(desk: TakeoverDesk, node: str, address: str) -> list[m.CloseComputation]:
+    desk.tell(NodeFound(node, address, 51348, ''))
+    desk.tell(PeerConnected(node, address))
+    desk.hears(node, m.NodeDetails(node, 2, 'Linux', '3.11', None))
+    return desk.sent(m.CloseComputation, node)  # type: ignore[return-value]
+
+
+def test_a_node_that_was_away_is_told_when_it_is_back_and_once() -> None:
+    desk = closed_without_a()
+    (told,) = meets(desk, 'a', '10.0.0.1')
+    assert (told.computation, told.token, told.epoch) == (7, TOKEN, 3)
+    desk.tell(PeerLost('a', 'its connection closed'))
+    assert not meets(desk, 'a', '10.0.0.1')
+
+
+def test_a_node_that_was_started_again_is_told_where_it_was() -> None:
+    desk = closed_without_a()
+    assert not meets(desk, 'c', '10.0.0.3')
+    assert meets(desk, 'a2', '10.0.0.1')
+
+
+def test_who_was_there_is_not_told_again() -> None:
+    desk = closed_without_a()
+    desk.tell(PeerLost('b', 'its connection closed'))
+    assert not meets(desk, 'b', '10.0.0.2')
+
+
+def test_a_computation_that_is_used_again_is_closed_by_nobody() -> None:
+    desk = closed_without_a()
+    desk.comes_back(epoch=4)
+    assert not meets(desk, 'a', '10.0.0.1')
+
+
+def test_what_is_remembered_is_bounded_and_ends() -> None:
+    desk = closed_without_a()
+    late = LateClosings(desk.effects.append)
+    for number in range(MOST_CLOSED + 5):
+        late.closed(declaration(number), [known('a', '10.0.0.1')], [], 50.0)
+    assert len(late) == MOST_CLOSED
+    node = desk.core._fleet.nodes['b']
+    late.met(node, 50.0 + CLOSED_SECONDS)
+    assert len(late) == 0
