@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +14,9 @@ import pytest
 from tests.support import leaks, netns, rows
 
 _row_tests: rows.RowTests = {}
+_ROOT = Path(__file__).parent.parent
+_JOURNALS = '_dispy_*'  # where a program was started: here, unless a test says otherwise
+_old_journals = frozenset(_ROOT.glob(_JOURNALS))
 # whatever of the caller's surroundings could reach a program under test
 _FOREIGN = ('DISPY_', 'IPYTHON', 'JUPYTER', 'XDG_')
 
@@ -58,9 +62,24 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the rows that were shown, in the one process that has all reports."""
-    if not hasattr(session.config, 'workerinput') and _row_tests:
+    """In the process that has all reports: write the rows that were shown, look for journals."""
+    if hasattr(session.config, 'workerinput'):
+        return
+    if _row_tests:
         rows.merge(_row_tests)
+    if left := _left_journals():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.get_terminal_writer().line(f'\nleft behind by tests: {", ".join(left)}')
+
+
+def _left_journals() -> list[str]:
+    """Those that nobody has open: other tests may run here at the same time."""
+    left = set(_ROOT.glob(_JOURNALS)) - _old_journals
+    held = set()
+    for descriptor in Path('/proc').glob('[0-9]*/fd/*') if left else ():
+        with suppress(OSError):  # it has been closed, or belongs to somebody else
+            held.add(descriptor.readlink())
+    return sorted(path.name for path in left - held if path.exists())
 
 
 @pytest.fixture(autouse=True, scope='session')

@@ -18,6 +18,8 @@ from benchmarks.workloads import expect, greedy
 FEW = {
     'dispy-worker': {'submits': 20, 'map': 20, 'lone': 10, 'beside': 6, 'million': 20, 'killed': 8},
     'dispy-job': {'short': 6, 'mixed': 10, 'setup': 2, 'program': 1, 'start': 1},
+    'shared-worker': {'submits': 20, 'map': 20, 'lone': 10, 'shared': 2},
+    'shared-job': {'short': 6, 'setup': 2},
     'pool': {'submits': 20, 'map': 20, 'lone': 10, 'beside': 6, 'short': 6, 'queued': 20},
     'pool-fresh': {'submits': 4},
     'executor': {'lone': 10, 'mixed': 10, 'arrays': 2, 'repeated': 1, 'killed': 8, 'start': 1},

@@ -63,6 +63,7 @@ class Departure:
             jobs = '1 running job' if running == 1 else f'{running} running jobs'
             text = f'ending after {jobs}; interrupt again to end at once'
             self._emit(Report(levels.WARNING, text))
+        self._is_orphaned = False  # who asks for the end does not want the outcomes awaited
         self.begin(event.reason)
 
     def owner_gone(self, event: OwnerGone, now: float) -> None:

@@ -703,6 +703,17 @@ def test_a_node_whose_owner_was_killed_waits_ten_minutes_for_who_fetches() -> No
     assert not bench.take(keep.ForgetKept)
 
 
+def test_a_node_whose_owner_was_killed_ends_when_told_to_whatever_it_keeps() -> None:
+    bench = busy()
+    bench.tell(OwnerGone())
+    bench.tell(GONE)
+    bench.tell(StopAsked(False, 'SIGTERM received'))
+    assert not bench.take(do.Stop)  # what runs may end
+    bench.reported(3, 3)
+    bench.tell(TemplateClosed(7))
+    assert bench.take(do.Stop)
+
+
 def test_who_comes_to_a_node_that_ends_is_told_so() -> None:
     bench = busy()
     bench.tell(OwnerGone())

@@ -211,7 +211,8 @@ def test_transfers_end_with_the_program_that_wanted_them() -> None:
     bench.open()
     run_with_files(bench, 1)
     bench.tell(PeerLost('s', 'gone'))
-    assert bench.take(do.CloseFiles)
+    assert bench.take(do.EndTransfers)
+    assert not bench.take(do.CloseFiles)  # jobs that run go on, and use what is here
     bench.tell(FilesToSay(f.FetchFiles(7, 'n', 1, [0], 1)))
     assert not bench.take(f.FetchFiles)
 

@@ -352,7 +352,9 @@ def node_and_program(own_home: Path, *gates: Path) -> Iterator[tuple[Program, in
     script, port = own_home / 'program.py', free_port()
     script.write_text(PROGRAM)
     path = {'PYTHONPATH': str(Path(__file__).parents[2])}
-    with node_program('-i', ADDRESS, '-p', port, '-c', 1, '--name', 'only') as node:
+    # what it keeps of a dead program's job is left behind: that is a promise
+    prefix = ('--dest_path_prefix', own_home / 'node')
+    with node_program('-i', ADDRESS, '-p', port, '-c', 1, '--name', 'only', *prefix) as node:
         words = (sys.executable, script, port, *gates)
         with program(*words, ready='submitted', env=path) as running:
             await_begun(gates[0], 1)

@@ -287,7 +287,10 @@ def test_a_node_whose_client_was_killed_frees_itself_within_seconds(
 ) -> None:
     script, port = own_home / 'client.py', free_port()
     script.write_text(HOLDING)
-    node = keep.enter_context(node_program('-i', DOOMED, '-p', port, '-c', 1, '--name', 'doomed'))
+    # what it keeps of the dead program's job is left behind: that is a promise
+    prefix = ('--dest_path_prefix', own_home / 'node')
+    place = ('-i', DOOMED, '-p', port, '-c', 1, '--name', 'doomed')
+    node = keep.enter_context(node_program(*place, *prefix))
     for jobs in ((), (gate,)):
         with program(sys.executable, script, port, *jobs, ready='holding') as client:
             await_begun(gate, len(jobs))
@@ -299,7 +302,7 @@ def test_a_node_whose_client_was_killed_frees_itself_within_seconds(
             job = cluster.submit(7)
             if jobs:
                 # what ran for the dead program may end first
-                eventually(lambda: ', which is gone: its running' in cluster.explain(), SOON)
+                eventually(lambda: ', which is gone: its jobs end' in cluster.explain(), SOON)
                 gate.touch()
             assert job.wait(SOON), cluster.explain()
             assert job() == 7
@@ -372,17 +375,22 @@ def test_idle_nodes_of_a_killed_program_are_gone_within_seconds(owner: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.leaves('files')  # as above
-def test_nodes_of_a_killed_program_finish_running_jobs_first(owner: Path, gate: Path) -> None:
+def test_nodes_of_a_killed_program_finish_jobs_and_end_when_told_to(
+    owner: Path, gate: Path
+) -> None:
+    """What one keeps of these jobs it keeps for a recovery: tests/features/test_nodekeeps.py."""
     with program(sys.executable, owner, 'wait', gate, ready='pids') as running:
         nodes = node_processes(running)
         await_begun(gate, 1)
         running.kill()
         running.wait()
-        eventually(lambda: all_gone(nodes[:1]) or all_gone(nodes[1:]), SOON)  # the idle one ends
+        eventually(lambda: any(all_gone([node]) for node in nodes), SOON)  # the idle one ends
         assert not Path(f'{gate}.end').exists()
         gate.touch()
+        eventually(lambda: Path(f'{gate}.end').exists(), SOON)
+        (left,) = (node for node in nodes if not all_gone([node]))
+        left.terminate()
         eventually(lambda: all_gone(nodes), SOON)
-        assert Path(f'{gate}.end').exists()
 
 
 # why nothing happens

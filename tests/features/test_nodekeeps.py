@@ -16,11 +16,13 @@ import dispy_nb as dispy
 from dispy_nb.local import DIRECTORY_START
 from nodeserver.io.leftovers import sweep_directories
 from nodeserver.io.spool import DIRECTORY
-from tests.support.programs import Program, eventually, free_port, node_program, program
+from tests.support.programs import ROOT, Program, eventually, free_port, node_program, program
 from tests.support.taker import taker
 
 ADDRESS = '127.0.6.1'
 LIMIT = 20.0
+
+SEES_TESTS = {'PYTHONPATH': str(ROOT)}
 
 # Says what takes its computation over, which a journal would know.
 CLIENT = """
@@ -79,7 +81,7 @@ def is_gone(pid: int) -> bool:
 
 @contextmanager
 def killed_client(gate: Path, port: int, address: str = ADDRESS) -> Iterator[Killed]:
-    with program(sys.executable, '-c', CLIENT, gate, address, port) as client:
+    with program(sys.executable, '-c', CLIENT, gate, address, port, env=SEES_TESTS) as client:
         client.wait_for_log('three are there', LIMIT)
         found = re.search(r'declared (\d+) (\w+)', client.output())
         assert found
@@ -199,7 +201,7 @@ def test_a_node_of_a_killed_program_ends_its_jobs_and_once_their_outcomes_are_fe
 ) -> None:
     gate = tmp_path / 'gate'
     start = 'import sys' + OWNER + CLIENT
-    with program(sys.executable, '-c', start, gate) as client:
+    with program(sys.executable, '-c', start, gate, env=SEES_TESTS) as client:
         client.wait_for_log('three are there', LIMIT)
         node = re.search(r'node (\d+) (\d+)', client.output())
         declared = re.search(r'declared (\d+) (\w+)', client.output())

@@ -40,6 +40,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def files_in(here: Path) -> list[str]:
+    """What lies there beside the journal of the program."""
+    return sorted(path.name for path in here.iterdir() if not path.name.startswith('_dispy_'))
+
+
 @pytest.mark.row('H01')
 @pytest.mark.row('H02')
 @pytest.mark.row('H05')
@@ -64,7 +69,7 @@ def test_later_files_of_one_path_replace_earlier_ones(
         names = [f'other{n}' for n in range(number)] + ['same.txt']
         assert outcome(cluster.submit(names)) == [0] * (number + 1)
         assert (here / 'same.txt').read_text() == f'{number}: same.txt'
-    assert sorted(path.name for path in here.iterdir()) == ['other0', 'other1', 'same.txt']
+    assert files_in(here) == ['other0', 'other1', 'same.txt']
 
 
 def rewrite(times: int) -> list[int]:
@@ -115,7 +120,7 @@ def test_what_is_no_file_is_not_sent_and_the_job_is_told(
     assert outcome(job) == [-1] * 4
     assert "dispy_send_file('missing'): No such file" in job.stderr
     assert 'a path was expected, not int' in job.stderr
-    assert list(here.iterdir()) == []
+    assert files_in(here) == []
 
 
 @pytest.mark.row('H04')
@@ -248,7 +253,7 @@ if __name__ == '__main__':
 
 @pytest.mark.slow
 def test_a_job_that_sends_a_file_to_a_program_that_was_killed_goes_on(
-    here: Path, pair: Any, shared_home: Path, own_home: Path
+    here: Path, pair: Any, shared_home: Path, own_home: Path, make_cluster: MakeCluster
 ) -> None:
     """It gets -1, and the node is free for the next program."""
     program = f"""
@@ -284,6 +289,7 @@ job()
     eventually(lambda: (here / 'gate.answer').exists(), LIMIT)
     eventually(lambda: (here / 'gate.answer').read_text() == '-1', LIMIT)
     assert not (here / 'late.txt').exists()
+    assert outcome(make_cluster(send, nodes=['127.0.0.2']).submit([])) == []
 
 
 def test_files_are_had_by_jobs_and_by_wish_after_a_job_has_sent_one(
@@ -336,7 +342,7 @@ def send_large() -> int:
 @pytest.mark.usefixtures('own_home')
 def test_a_file_that_a_cancelled_job_sends_does_not_appear_later(here: Path) -> None:
     def parts() -> list[str]:
-        return [path.name for path in here.iterdir() if path.name != 'home']
+        return [name for name in files_in(here) if name != 'home']
 
     with dispy.LocalNodes(1, cpus=1) as local, dispy.JobCluster(send_large, local.nodes) as cluster:
         job = cluster.submit()

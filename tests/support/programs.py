@@ -17,6 +17,7 @@ from typing import BinaryIO, Self, TypeVar
 
 T = TypeVar('T')
 
+ROOT = Path(__file__).parents[2]
 START_LIMIT = 20.0
 END_LIMIT = 15.0
 
@@ -77,6 +78,7 @@ class Program:
     """A running program whose words are read while it runs, and kept when it ended."""
 
     def __init__(self, command: list[str], env: Mapping[str, str] | None = None) -> None:
+        surroundings = {**os.environ, **(env or {})}
         self.command = command
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
@@ -86,7 +88,8 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._errors,
-            env={**os.environ, **(env or {})},
+            env=surroundings,
+            cwd=_own_directory(surroundings),
             start_new_session=True,
         )
 
@@ -163,6 +166,12 @@ class Program:
             self._output.close()
             self._errors.close()
         assert obeyed, f'{self.command} did not end within {END_LIMIT} s:\n{self.log()}'
+
+
+def _own_directory(env: Mapping[str, str]) -> Path:
+    """Where a program starts, and leaves its journal if it is killed: never among the sources."""
+    here = Path.cwd()
+    return Path(env['HOME']) if here == ROOT else here
 
 
 def _written(file: BinaryIO) -> str:
