@@ -241,7 +241,9 @@ class ClusterCore:
         self._out += self._asked.give_up(self._missing.reason)
         self._end_cancelled(sorted(self._cancelled & self._pending))
         if self._is_closing:
-            self._end_now(sorted(self._pending), 'cancelled: its cluster was closed')
+            self._end_unrun(
+                sorted(self._pending), JobStatus.CANCELLED, 'cancelled: its cluster was closed'
+            )
 
     def _certificate_expiring(self, event: CertificateExpiring, now: float) -> None:
         self._out.append(Report(levels.WARNING, event.text))
