@@ -41,6 +41,7 @@ _OF_NODES = (
     '._unsettled.nodes',
     '._unsettled.data',
     '._asked._nodes',
+    '._asked.added',
     '._declared.specs',
 )  # which there are, or were
 
