@@ -354,7 +354,7 @@ BUGS: dict[Promise, tuple[type, str, object]] = {
     Promise.ANSWERED: (FileRoutes, 'node_gone', lambda *_: None),
     Promise.NOTHING_KEPT: (Passing, 'to_node', lambda *_: None),
 }
-MOST_SEEDS = 100
+MOST_SEEDS = 250
 LENGTH = 30
 SHORT = 10
 

@@ -40,8 +40,8 @@ class TwoClusters(Desk):
 
     def learns(self, computation: int, node: str) -> None:
         """The jobs of a computation are known to be tiny."""
-        self.submit_to(computation, 1000)
-        self.ends(computation, node, 1000)
+        self.submit_to(computation, 1_000_000)
+        self.ends(computation, node, 1_000_000)
 
     def lives(self, seconds: int) -> None:
         """Time goes by, and all nodes give signs of life."""
