@@ -227,7 +227,7 @@ class Recruiting:
         collects = resumes and (collects or not is_wanted or is_asked)
         if resumes:
             comp.takeover = comp.takeover or Takeover()
-            comp.takeover.asked(node.id)
+            comp.takeover.asked(node)
         self.records.node(comp, node.as_known())
         node.shared.pop(comp.id, None)  # what it had of them it has forgotten
         node.uses[comp.id] = use_in(UseState.OPENING, cpus, COLLECTING if collects else '')

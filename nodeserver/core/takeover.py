@@ -35,6 +35,7 @@ class Takeover:
     __slots__ = (
         '_attempts',
         '_by_address',
+        '_callers',
         '_renamed',
         'begun_at',
         'cancelled',
@@ -68,6 +69,7 @@ class Takeover:
         self._attempts: dict[int, int] = {}  # the attempt there, of those of which it is known
         # where jobs are, whatever the client takes them for
         self.overrides: dict[int, Place] = dict(overrides or {})
+        self._callers: set[str] = set()  # nodes that called, and were asked, by id
         self._renamed: dict[str, str] = {}  # nodes that have another id now
         self.is_on_record = overrides is not None  # so all others are with no node
         self.resends = False  # nodes are to send again what the client has not acknowledged
@@ -118,15 +120,26 @@ class Takeover:
 
     def is_known(self, node: NodeRecord) -> bool:
         """Whether a node may have something that it has not handed over."""
-        return node.id in self.handovers or bool(self.names_of(node))
+        return node.id in self.handovers or bool(self.names_of(node)) or self._may_be(node)
+
+    def _may_be(self, node: NodeRecord) -> bool:
+        """Whether a node that calls may be one that called before, and was started again since.
+
+        It has no place by which it is known: it alone knows its former ids, and is asked once.
+        """
+        if not node.has_called or node.id in self._callers:
+            return False
+        return any(not known.port for known in self.known.values())
 
     def places(self) -> Iterable[tuple[str, int]]:
         """Where to look for nodes that have not come."""
         return self._by_address.keys()
 
-    def asked(self, node: str) -> None:
+    def asked(self, node: NodeRecord) -> None:
         """A node was asked to hand over what it has."""
-        self.handovers[node] = Handover()
+        self.handovers[node.id] = Handover()
+        if node.has_called:
+            self._callers.add(node.id)
 
     def holds_back(self, node: str, message: Early) -> bool:
         """Whether a message is part of a handover: it is looked at when all of it is here."""

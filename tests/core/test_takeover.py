@@ -464,14 +464,43 @@ def test_jobs_for_a_node_that_does_not_come_end_with_it() -> None:
     assert {status for status, _ in desk.settled().values()} == {JobStatus.CANCELLED}
 
 
-def test_a_node_that_calls_is_known_by_its_id() -> None:
+def calls(desk: TakeoverDesk, node: str) -> list[m.OpenComputation]:
+    desk.tell(PeerConnected(node, '10.0.0.1', 'node'))  # all of them behind one gateway
+    desk.hears(node, m.NodeDetails(node, 2, 'Linux', '3.11', None))
+    return desk.sent(m.OpenComputation, node)  # type: ignore[return-value]
+
+
+def test_a_node_that_calls_does_not_answer_for_another_one_behind_its_gateway() -> None:
     desk = TakeoverDesk({1: 'a'}, nodes=[known('a', '10.0.0.1', 0)])
-    desk.tell(PeerConnected('z', '10.0.0.1', 'node'))  # another one behind the same gateway
-    desk.hears('z', m.NodeDetails('z', 2, 'Linux', '3.11', None))
-    assert not desk.sent(m.OpenComputation, 'z')[0].resumes
-    desk.tell(PeerConnected('a', '10.0.0.1', 'node'))
-    desk.hears('a', m.NodeDetails('a', 2, 'Linux', '3.11', None))
-    assert desk.sent(m.OpenComputation, 'a')[0].resumes
+    calls(desk, 'z')
+    desk.holds('z')  # nothing, and never did
+    desk.hears('z', m.ComputationReady(7))
+    assert not desk.settled()
+    assert not desk.sent(m.RunJobs, 'z')
+    (opened,) = calls(desk, 'a')
+    assert opened.resumes
+    desk.letter('a', 1, 1)
+    desk.holds('a')
+    assert [done.ids for done in desk.sent(m.JobsDone, CLIENT)] == [[1]]
+
+
+@pytest.mark.parametrize('collects', [False, True])
+def test_a_node_that_calls_and_was_started_again_is_asked_for_what_it_keeps(collects: bool) -> None:
+    desk = TakeoverDesk({1: 'a'}, nodes=[known('a', '10.0.0.1', 0)], collects=collects)
+    (opened,) = calls(desk, 'a again')
+    assert (opened.resumes, opened.collects) == (True, collects)
+    desk.letter('a again', 1, 1)
+    desk.holds('a again', formerly=('a',))
+    assert [done.ids for done in desk.sent(m.JobsDone, CLIENT)] == [[1]]
+
+
+def test_one_that_has_nothing_is_asked_once() -> None:
+    desk = TakeoverDesk({1: 'a'}, nodes=[known('a', '10.0.0.1', 0)], collects=True)
+    calls(desk, 'z')
+    desk.holds('z')
+    desk.hears('z', m.ComputationRefused(7, 'empty', 'it has nothing of it'))
+    desk.hears('z', m.NodeDetails('z', 4, 'Linux', '3.11', None))
+    assert not desk.sent(m.OpenComputation, 'z')
 
 
 # records
