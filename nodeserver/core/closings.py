@@ -86,7 +86,8 @@ class Closings:
 
     def _finish(self, comp: Computation, now: float) -> None:
         self._remove(comp)
-        self.late.closed(comp.declared, comp.nodes.values(), comp.told_of_end, now)
+        here = (node for node in self._fleet.nodes.values() if node.connected)
+        self.late.closed(comp.declared, comp.nodes.values(), comp.told_of_end, here, now)
         self._parts.records.forgotten(comp.id)
         self._parts.send(comp.client, ComputationClosed(comp.id))
 

@@ -25,6 +25,13 @@ class _Closed:
     away: Takeover  # knows nodes by their ids and by their places
     since: float
 
+    def may_be(self, node: NodeRecord) -> bool:
+        """Whether a node that calls may be one of those, under an id that it has got since.
+
+        It alone could tell: where nothing of the computation is kept, the message does nothing.
+        """
+        return node.has_called and any(not known.port for known in self.away.known.values())
+
 
 class LateClosings:
     """Closes computations on nodes that come too late for it."""
@@ -41,16 +48,19 @@ class LateClosings:
         declared: DeclareComputation,
         nodes: Iterable[KnownNode],
         told: Iterable[NodeRecord],
+        here: Iterable[NodeRecord],
         now: float,
     ) -> None:
-        """A computation is closed, which these nodes had, and which the latter know."""
+        """A computation is closed, which these nodes had; some know it, and some are here."""
         away = Takeover(nodes)
         for node in told:
             _leave_out(away, node)
         if away.known and declared.token:
             number = declared.computation
             message = CloseComputation(number, token=declared.token, epoch=declared.epoch)
-            self._closed[number] = _Closed(message, away, now)
+            self._closed[number] = closed = _Closed(message, away, now)
+            for node in filter(closed.may_be, here):
+                self._emit(Send(node.id, message))
         if len(self._closed) > MOST_CLOSED:
             del self._closed[next(iter(self._closed))]
 
@@ -67,6 +77,8 @@ class LateClosings:
                 self._emit(Send(node.id, closed.message))
                 if not closed.away.known:
                     del self._closed[computation]
+            elif closed.may_be(node):
+                self._emit(Send(node.id, closed.message))
 
 
 def _leave_out(away: Takeover, node: NodeRecord) -> bool:

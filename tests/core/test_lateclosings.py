@@ -4,7 +4,7 @@ from nodeserver.core import messages as m
 from nodeserver.core.events import NodeFound, PeerConnected, PeerLost
 from nodeserver.core.lateclosings import CLOSED_SECONDS, MOST_CLOSED, LateClosings
 from tests.support.desk import CLIENT
-from tests.support.takeoverdesk import TOKEN, TakeoverDesk, known
+from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk, known
 from tests.support.world import declaration
 
 
@@ -25,7 +25,7 @@ def meets(desk: TakeoverDesk, node: str, address: str) -> list[m.CloseComputatio
     desk.tell(NodeFound(node, address, 51348, ''))
     desk.tell(PeerConnected(node, address))
     desk.hears(node, m.NodeDetails(node, 2, 'Linux', '3.11', None))
-    return desk.sent(m.CloseComputation, node)  # type: ignore[return-value]
+    return desk.sent(m.CloseComputation, node)
 
 
 def test_a_node_that_was_away_is_told_when_it_is_back_and_once() -> None:
@@ -40,6 +40,22 @@ def test_a_node_that_was_started_again_is_told_where_it_was() -> None:
     desk = closed_without_a()
     assert not meets(desk, 'c', '10.0.0.3')
     assert meets(desk, 'a2', '10.0.0.1')
+
+
+def calls(desk: TakeoverDesk, node: str) -> list[m.CloseComputation]:
+    desk.tell(PeerConnected(node, '10.0.0.9', 'node'))
+    desk.hears(node, m.NodeDetails(node, 2, 'Linux', '3.11', None))
+    return desk.sent(m.CloseComputation, node)
+
+
+def test_nodes_that_call_are_told_whatever_their_ids_are_now() -> None:
+    desk = TakeoverDesk({1: 'a'}, nodes=[known('a', '10.0.0.1', 0)], collects=True)
+    desk.lets_time_pass(PATIENCE + 0.1)  # it did not come
+    assert not calls(desk, 'a again')
+    desk.hears(CLIENT, m.CloseComputation(7))
+    (told,) = desk.sent(m.CloseComputation, 'a again')
+    assert told.token == TOKEN
+    assert calls(desk, 'another')  # it may be that one as well
 
 
 def test_who_was_there_is_not_told_again() -> None:
@@ -58,7 +74,7 @@ def test_what_is_remembered_is_bounded_and_ends() -> None:
     desk = closed_without_a()
     late = LateClosings(desk.effects.append)
     for number in range(MOST_CLOSED + 5):
-        late.closed(declaration(number), [known('a', '10.0.0.1')], [], 50.0)
+        late.closed(declaration(number), [known('a', '10.0.0.1')], [], [], 50.0)
     assert len(late) == MOST_CLOSED
     node = desk.core._fleet.nodes['b']
     late.met(node, 50.0 + CLOSED_SECONDS)
