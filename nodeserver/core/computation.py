@@ -6,6 +6,7 @@ from math import inf
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.jobqueue import JobQueue
 from nodeserver.core.jobrecord import NO_DATA, Entry, JobRecord, payload_of
+from nodeserver.core.letters import part_of
 from nodeserver.core.messages import (
     ORDINARY,
     DeclareComputation,
@@ -51,6 +52,7 @@ class Computation:
         'is_told_figures',
         'jobs',
         'knock_at',
+        'latest',
         'needs_more',
         'nodes',
         'notice_at',
@@ -75,6 +77,7 @@ class Computation:
         self.client = client
         self.declared = declared
         self.id = declared.computation
+        self.latest = 0  # the highest number of a job so far; not all lower ones came before it
         self.queue = JobQueue()  # for any node; an id not in `waiting` was cancelled
         self.pinned: dict[str, JobQueue] = {}  # for one node only, by its id, address or name
         self.has_timeouts = False  # of its jobs so far: what no job asks for costs nothing
@@ -111,11 +114,22 @@ class Computation:
         self.nodes: dict[str, KnownNode] = {}  # at which it was opened, as was recorded
 
     def submit(self, message: SubmitJobs) -> None:
-        """Queue new jobs, for any node or for one."""
+        """Queue new jobs, for any node or for one; their numbers are new ones of its client's."""
+        if message.ids and min(message.ids) <= self.latest:
+            message = part_of(message, self._are_new(message.ids))
         node, ids = message.node, message.ids
+        self.latest = max(self.latest, max(ids, default=0))
         queue = self.pinned.setdefault(node, JobQueue()) if node else self.queue
         queue.extend(ids, message.options.priority)
         self.waiting.update(zip(ids, self.entries(message), strict=True))
+
+    def _are_new(self, ids: list[int]) -> list[bool]:
+        """Which of these jobs are neither here nor have ended, as far as their client knows."""
+        ended = {*self.undelivered.ended()}
+        ended.update(job for _, ids_of_one, _ in self.undelivered.places() for job in ids_of_one)
+        waiting, jobs, takeover = self.waiting, self.jobs, self.takeover
+        doubts = {*takeover.where, *takeover.settled} if takeover is not None else ended
+        return [not (job in waiting or job in jobs or job in ended or job in doubts) for job in ids]
 
     def queue_entries(self, node: str, entries: Mapping[int, Entry], priority: int) -> None:
         """Queue jobs of before, as if they had just been submitted."""

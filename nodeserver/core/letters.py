@@ -4,9 +4,15 @@ from dataclasses import fields, replace
 from itertools import compress
 from typing import Any, TypeVar
 
-from nodeserver.core.messages import AcknowledgeOutcomes, JobsDone, JobsOutput, JobsProvisional
+from nodeserver.core.messages import (
+    AcknowledgeOutcomes,
+    JobsDone,
+    JobsOutput,
+    JobsProvisional,
+    SubmitJobs,
+)
 
-Columns = TypeVar('Columns', bound=JobsDone | JobsProvisional | JobsOutput)
+Columns = TypeVar('Columns', bound=JobsDone | JobsProvisional | JobsOutput | SubmitJobs)
 
 
 def acknowledgement(letter: JobsDone) -> AcknowledgeOutcomes:

@@ -53,6 +53,7 @@ class Takeovers:
         takeover = comp.takeover if comp is not None else None
         if comp is None or comp.closing or takeover is None:
             return
+        comp.latest = max(comp.latest, max(message.ids, default=0))
         fresh: dict[int, Entry] = {}
         doubts: dict[str, tuple[list[int], list[int]]] = {}
         for job, entry, told, failed in rows_of(comp, message):

@@ -144,6 +144,19 @@ def test_what_a_client_says_of_the_computation_of_another_is_not_heard() -> None
     assert desk.sent(m.JobsDone, CLIENT)
 
 
+def test_jobs_that_are_known_or_have_ended_are_not_submitted_again() -> None:
+    desk = busy_desk()
+    with_a = jobs_of(desk, 'a')
+    desk.done('a', with_a[0])
+    desk.effects.clear()
+    desk.hears(CLIENT, m.SubmitJobs(7, '', [*with_a, 1001], [b'again'] * len(with_a) + [b'new']))
+    desk.hears(CLIENT, m.SubmitJobs(7, 'elsewhere', [1001], [b'again']))
+    runs = [run for run in desk.sent(m.RunJobs) if b'again' in run.payloads]
+    assert not runs
+    comp = desk.core._fleet.computations[7]
+    assert 1001 in {*comp.waiting, *comp.jobs}
+
+
 @given(st.lists(st.tuples(st.sampled_from(('a', 'a', 'stranger', CLIENT)), messages()), max_size=9))
 def test_no_message_upsets_a_scheduler(those: list[tuple[str, Any]]) -> None:
     desk = busy_desk()
