@@ -328,6 +328,7 @@ class Dispatch:
         count = len(portion[0])
         self._left -= count
         node.take(comp.id, count)
+        self.recalls.given(node, comp.id, count)
         self._placement.move(node, comp)
         others = plan.setdefault((node.id, comp.id), portion)
         if others is not portion:

@@ -43,6 +43,7 @@ class Recalls:
         # by node: computations of which it had none to give, and has got or ended none since
         self._barren: dict[str, set[int]] = {}
         self._idle_at = self._full_at = 0  # where to look on in the next turn
+        self._given: dict[tuple[str, int], int] = {}  # in this turn, by node and computation
 
     def watch(self, node: NodeRecord) -> None:
         """A node can run jobs; one with unused cpus may hold too many all the same."""
@@ -72,6 +73,14 @@ class Recalls:
         if barren is not None:
             barren.discard(computation)
 
+    def given(self, node: NodeRecord, computation: int, count: int) -> None:
+        """A node is given jobs: they are not taken back at once, or they might go round for ever.
+
+        It has had no time to begin one.
+        """
+        key = node.id, computation
+        self._given[key] = self._given.get(key, 0) + count
+
     def is_asked(self, node: NodeRecord, computation: int) -> bool:
         """Whether a node still owes an answer about this computation."""
         asked = self._asked.get(node.id)
@@ -86,7 +95,11 @@ class Recalls:
             self._barren.setdefault(node.id, set()).add(computation)
 
     def run(self, now: float) -> None:
-        """Ask full nodes for what idle ones could run."""
+        """Ask full nodes for what idle ones could run, at the end of a turn."""
+        self._ask_some(now)
+        self._given.clear()
+
+    def _ask_some(self, now: float) -> None:
         placement = self._placement
         if not (placement.is_uneven() or (self._capped and placement.idlest() is not None)):
             return
@@ -111,7 +124,8 @@ class Recalls:
         """Ask one node for what the other could run; False when there is nothing of that kind."""
         barren = self._barren.get(full.id, ())
         for computation, load in full.loads.items():
-            count = min(full.surplus(computation, load), idle.room(computation, 1))
+            held = load - self._given.get((full.id, computation), 0)
+            count = min(full.surplus(computation, held), idle.room(computation, 1))
             if count <= 0 or computation in barren or full is idle:
                 continue
             bound = self._count_bound(computation, full.id)

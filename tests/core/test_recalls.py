@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from nodeserver.core import messages as m
-from nodeserver.core.events import NodeFound, PeerConnected
+from nodeserver.core.events import MessageArrived, NodeFound, PeerConnected
 from nodeserver.core.status import JobStatus
 from tests.support.desk import CLIENT, Desk
 from tests.support.world import declaration
@@ -69,6 +69,25 @@ def test_a_long_job_of_one_cluster_does_not_hide_what_waits_of_another() -> None
             desk.hears('n1', m.JobsReturned(recall.computation, ids, [1] * len(ids), ''))
         desk.lives(1)
     assert desk.with_nodes()['n2'] == {OTHER: 1}
+
+
+def test_jobs_are_not_taken_back_in_the_turn_in_which_they_were_given() -> None:
+    desk = TwoClusters()
+    desk.join('n1')
+    desk.learns(7, 'n1')
+    desk.join('n2', cpus=2, address='10.0.0.2')
+    desk.submit(1, node='n2')
+    desk.effects.clear()
+    urgent = m.SubmitJobs(7, '', [2], [b'x'])
+    for_one = m.SubmitJobs(7, 'n1', [3, 4, 5, 6], [b'x'] * 4, m.JobOptions(priority=-1))
+    for message in (urgent, for_one):
+        desk.effects += desk.core.handle(MessageArrived(CLIENT, message), desk.now)
+    desk.effects += desk.core.end_turn(desk.now)
+    (run,) = desk.sent(m.RunJobs)
+    assert sorted(run.ids) == [2, 3, 4, 5, 6]  # n1 had least to do when the first was given out
+    assert not desk.sent(m.RecallJobs)  # it would get all of them again, and so on for ever
+    desk.lives(1)
+    assert desk.sent(m.RecallJobs, 'n1')  # if it has not begun that one by now
 
 
 def test_a_node_that_does_not_answer_keeps_no_other_from_being_asked() -> None:
