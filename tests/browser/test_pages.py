@@ -69,9 +69,12 @@ def test_a_tab_closed_and_opened_again_has_missed_nothing(
 def test_a_killed_kernel_leaves_what_was_known_and_no_page_that_hangs(
     opened: Opener, gates: Gates
 ) -> None:
+    # other tests of this home leave clusters, too, that could be attached to
+    own_state = 'import os; os.environ["XDG_STATE_HOME"] = GATES'
     attach = 'cluster = __import__("dispy_nb").attach(); print(len(cluster.attached_jobs), "jobs")'
     close = 'print(cluster.close(timeout=0, terminate=True))'  # else the nodes keep what has ended
-    page = opened('import os; print(os.getpid())', START, FIVE, attach, close)
+    first, again = f'{own_state}; print(os.getpid())', f'{own_state}; {attach}'
+    page = opened(first, START, FIVE, again, close)
     for number in range(3):
         page.run(number)
     gates.open(0)
