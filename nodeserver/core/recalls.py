@@ -113,23 +113,36 @@ class Recalls:
         for node in full:
             before = self._asked.get(node.id)
             if before is None or now > before.at + FORGET_SECONDS:
-                served_now = next((idle for idle in wanting if self._ask(node, idle, now)), None)
+                offers = self._offers(node)
+                served_now = next((i for i in wanting if self._ask(node, offers, i, now)), None)
                 if served_now is not None:
                     wanting.remove(served_now)
 
     def _full_nodes(self) -> Iterator[NodeRecord]:
         return chain(self._placement.fullest_first(), self._capped.values())
 
-    def _ask(self, full: NodeRecord, idle: NodeRecord, now: float) -> bool:
-        """Ask one node for what the other could run; False when there is nothing of that kind."""
+    def _offers(self, full: NodeRecord) -> list[tuple[int, int]]:
+        """Find what a node may hold and not run: computations, and how many jobs of each."""
         barren = self._barren.get(full.id, ())
+        offers = []
         for computation, load in full.loads.items():
-            held = load - self._given.get((full.id, computation), 0)
-            count = min(full.surplus(computation, held), idle.room(computation, 1))
-            if count <= 0 or computation in barren or full is idle:
+            if computation not in barren:
+                held = load - self._given.get((full.id, computation), 0)
+                count = full.surplus(computation, held)
+                if count > 0:
+                    offers.append((computation, count))
+        return offers
+
+    def _ask(
+        self, full: NodeRecord, offers: list[tuple[int, int]], idle: NodeRecord, now: float
+    ) -> bool:
+        """Ask one node for what the other could run; False when there is nothing of that kind."""
+        for computation, most in offers:
+            count = min(most, idle.room(computation, 1))
+            if count <= 0 or full is idle:
                 continue
             bound = self._count_bound(computation, full.id)
-            if bound < load:  # they may lie behind the others, and are given back with them
+            if bound < full.loads[computation]:  # they may be behind others: given back with them
                 self._asked[full.id] = _Asked(computation, idle.id, now)
                 self._emit(Send(full.id, RecallJobs(computation, count + bound)))
                 return True
