@@ -12,7 +12,7 @@ import os
 import random
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tests.support.histories import LIMITS, NETWORKS, History, shrink
 from tests.support.operations import (
@@ -38,7 +38,7 @@ from tests.support.promises import PromiseBroken
 _MACHINES = 10
 _CPUS = 2
 _HOUR = 3600.0
-_STEP = 5.0  # seconds between operations, in the mean
+_SHORTEST = 0.002  # job, in seconds
 _CHECK_EVERY = 50  # turns between looks through the books of a core
 _TROUBLES = {
     **WEIGHTS,
@@ -58,19 +58,33 @@ _ORDINARY = (
 )
 
 
-def hour_of_load(seed: int, schedulers: int = -1, seconds: float = _HOUR) -> History:
-    """Make an hour of a cluster that has much to do and no quiet minute.
+@dataclass(frozen=True)
+class Pace:
+    """How much happens in a cluster, and for how long."""
+
+    hours: float
+    step: float  # seconds between operations, in the mean
+    longest: float  # job, in seconds; as many are ten times as short, and so on down to 2 ms
+    pulses: tuple[float, ...]  # intervals of clusters, in seconds
+
+
+HOUR = Pace(1.0, 5.0, 120.0, (5.0,))
+DAY = Pace(24.0, 60.0, 3600.0, (20.0, 60.0))
+
+
+def under_load(seed: int, pace: Pace = HOUR, schedulers: int = -1) -> History:
+    """Make hours of a cluster that has work all the time.
 
     Programs share so many schedulers; where none is said, the seed says it.
     """
     rng = random.Random(seed)
-    operations: list[Operation] = [MakeCluster()]
+    operations: list[Operation] = [MakeCluster(pulse_interval=pace.pulses[0])]
     now = 0.0
-    while now < seconds:
-        pause = round(rng.expovariate(1 / _STEP), 3)
+    while now < pace.hours * _HOUR:
+        pause = round(rng.expovariate(1 / pace.step), 3)
         now += pause
         operations.append(Wait(pause))
-        operations.append(_load(rng) if rng.random() < 0.65 else _trouble(rng))
+        operations.append(_load(rng, pace) if rng.random() < 0.65 else _trouble(rng, pace))
         if rng.random() < 0.002:
             operations.append(KillProgram(rng.randrange(2)))
     limits, network = rng.randrange(len(LIMITS)), rng.randrange(len(NETWORKS))
@@ -80,16 +94,18 @@ def hour_of_load(seed: int, schedulers: int = -1, seconds: float = _HOUR) -> His
     return History(seed, network, limits, cpus, tuple(operations), schedulers=shared)
 
 
-def _trouble(rng: random.Random) -> Operation:
+def _trouble(rng: random.Random, pace: Pace) -> Operation:
     drawn = draw(rng, _TROUBLES)
-    return replace(drawn, pulse_interval=5.0) if isinstance(drawn, MakeCluster) else drawn
+    if isinstance(drawn, MakeCluster):
+        return replace(drawn, pulse_interval=rng.choice(pace.pulses))
+    return drawn
 
 
-def _load(rng: random.Random) -> Operation:
-    """Draw a few jobs of some milliseconds to two minutes, or now and then many short ones."""
+def _load(rng: random.Random, pace: Pace) -> Operation:
+    """Draw a few jobs of some milliseconds or more, or now and then many short ones."""
     drawn = draw(rng, {Submit: 1})
     assert isinstance(drawn, Submit)
-    seconds = 0.002 * 60_000 ** rng.random()
+    seconds = _SHORTEST * (pace.longest / _SHORTEST) ** rng.random()
     count = rng.randint(1, 5) if seconds > 1.0 or rng.random() < 0.9 else rng.randint(20, 60)
     pinned = drawn.pinned if rng.random() < 0.2 else -1
     return replace(drawn, count=count, seconds=seconds, pinned=pinned)
@@ -153,7 +169,8 @@ def main() -> int:
     while run.hours < options.hours and run.seconds < options.seconds:
         for kind, history in (
             ('storm', History.of_seed(seed + count)),
-            ('load', hour_of_load(seed + count, options.schedulers)),
+            ('hour', under_load(seed + count, HOUR, options.schedulers)),
+            ('day', under_load(seed + count, DAY, options.schedulers)),
         ):
             played = history.alone() if options.alone else history
             try:
