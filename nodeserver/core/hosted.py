@@ -277,6 +277,11 @@ class Hosted:
         if self.has_files:
             self.released += [job.id for job in jobs if job.has_files]
 
+    def has_files_of(self, job: int) -> bool:
+        """Whether files of an attempt at a job are here, or their going is not told yet."""
+        held = (each for worker in self.workers.values() for each in worker.held)
+        return job in self.released or any(e.id == job and e.has_files for e in held)
+
     def record(
         self,
         job: NodeJob,

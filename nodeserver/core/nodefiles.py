@@ -71,9 +71,16 @@ class NodeFiles:
             self._emit(hosted.order())
 
     def place(self, hosted: Hosted, job: NodeJob, manifest: bytes) -> None:
-        """Have the files of a job."""
+        """Have the files of a job, after those of an attempt at it that is being stopped here."""
         self._have_place(hosted)
-        job.has_files = job.awaits_files = True
+        job.awaits_files = True
+        if hosted.has_files_of(job.id):
+            job.manifest = manifest
+        else:
+            self._place_now(hosted, job, manifest)
+
+    def _place_now(self, hosted: Hosted, job: NodeJob, manifest: bytes) -> None:
+        job.has_files, job.manifest = True, b''
         self._emit(HearOfFiles(PlaceFiles(hosted.id, self._node_id, job.id, manifest)))
 
     def _have_place(self, hosted: Hosted) -> None:
@@ -88,6 +95,10 @@ class NodeFiles:
         if hosted.released:
             transfers, hosted.released = hosted.released, []
             self._emit(ReleaseFiles(hosted.id, transfers))
+            for transfer in transfers:
+                job = hosted.data.lacking.get(transfer)
+                if job is not None and job.manifest and not hosted.has_files_of(job.id):
+                    self._place_now(hosted, job, job.manifest)
 
     def lose_holder(self, hosted: Hosted) -> None:
         """End all transfers of a computation, but leave what its jobs have here."""
@@ -141,7 +152,7 @@ class NodeFiles:
                     self._emit(hosted.order())
             return
         job = hosted.data.lacking.get(message.transfer)
-        if job is None or not job.awaits_files:
+        if job is None or not job.awaits_files or job.manifest:
             return
         job.awaits_files = False
         if message.reason:

@@ -206,6 +206,60 @@ def test_files_of_a_job_that_is_taken_back_or_cancelled_are_let_go() -> None:
     assert not bench.take(do.GiveJobs)
 
 
+def run_again_with_files(bench: Bench) -> None:
+    bench.hears(m.RunJobs(7, [1], [2], [b'x'], manifests=[b'next']))
+
+
+def test_files_of_the_next_attempt_come_when_those_of_the_one_that_is_stopped_are_gone() -> None:
+    """Whoever takes over stops what runs and runs it again, perhaps on the same node."""
+    bench = Bench()
+    bench.open()
+    run_with_files(bench, 1)
+    bench.tell(placed(1))
+    bench.take(do.HearOfFiles)
+    bench.hears(m.StopJobs(7, [1], [1]))
+    run_again_with_files(bench)
+    bench.tell(placed(1))  # of the first attempt, for all that one can tell
+    assert not bench.take(do.HearOfFiles)
+    bench.reported(1, 1)
+    in_order = [e for e in bench.effects if isinstance(e, do.ReleaseFiles | do.HearOfFiles)]
+    wanted = do.HearOfFiles(f.PlaceFiles(7, 'n', 1, b'next'))
+    assert in_order == [do.ReleaseFiles(7, [1]), wanted]
+    bench.take(do.GiveJobs)
+    bench.tell(placed(1))
+    assert [give.attempts for give in bench.take(do.GiveJobs)] == [[2]]
+
+
+def test_files_of_an_attempt_that_waits_go_before_those_of_the_next_one_come() -> None:
+    bench = Bench(cpus=1)
+    bench.open()
+    bench.run(2)
+    run_with_files(bench, 1)
+    bench.take(do.HearOfFiles)
+    stopped = MessageArrived('s', m.StopJobs(7, [1], [1]))
+    bench.effects += bench.core.handle(stopped, bench.now)
+    run_again_with_files(bench)  # in the same turn
+    in_order = [e for e in bench.effects if isinstance(e, do.ReleaseFiles | do.HearOfFiles)]
+    assert [type(effect) for effect in in_order] == [do.ReleaseFiles, do.HearOfFiles]
+    bench.hears(m.StopJobs(7, [1], [2]))
+    assert [effect.transfers for effect in bench.take(do.ReleaseFiles)][-1] == [1]
+
+
+def test_a_next_attempt_that_is_stopped_before_its_files_came_lets_go_of_none() -> None:
+    bench = Bench()
+    bench.open()
+    run_with_files(bench, 1)
+    bench.tell(placed(1))
+    bench.hears(m.StopJobs(7, [1], [1]))
+    run_again_with_files(bench)
+    bench.take(do.HearOfFiles)
+    bench.hears(m.StopJobs(7, [1], [2]))
+    assert not bench.take(do.ReleaseFiles)  # the first one is not gone yet
+    bench.reported(1, 1)
+    assert [effect.transfers for effect in bench.take(do.ReleaseFiles)] == [[1]]
+    assert not bench.take(do.HearOfFiles)
+
+
 def test_transfers_end_with_the_program_that_wanted_them() -> None:
     bench = Bench()
     bench.open()
