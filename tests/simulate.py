@@ -3,7 +3,8 @@
 Each seed is a short and wild history; every fourth one is also an hour of ten machines of two cpus,
 with jobs that arrive all the time and a fault every twenty seconds or so; and every sixteenth one a
 day of three to ten machines, with longer jobs and a fault every seven minutes.  In half of them
-several programs share one scheduler or two, which are killed, moved and lose their disks as nodes do.
+several programs share one scheduler or two, which are killed, moved and lose their disks as nodes
+do.
 A broken promise ends the run: with its name, the seed, and the command that plays it again.
 """
 
