@@ -28,7 +28,8 @@ class Closings:
         left = [*comp.waiting, *comp.jobs]
         if comp.takeover is not None:
             left += comp.takeover.close(self._fleet.nodes)
-            comp.takeover = None if comp.takeover.is_over else comp.takeover
+            is_over = comp.takeover.is_over or bool(comp.unreached)
+            comp.takeover = None if is_over else comp.takeover
         comp.waiting.clear()
         parts.endings.settle(comp, left, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
         self._withdraw(comp)
@@ -86,8 +87,9 @@ class Closings:
 
     def _finish(self, comp: Computation, now: float) -> None:
         self._remove(comp)
-        here = (node for node in self._fleet.nodes.values() if node.connected)
-        self.late.closed(comp.declared, comp.nodes.values(), comp.told_of_end, here, now)
+        if not comp.unreached:  # what nodes keep stays for a later try, whatever their ids are then
+            here = (node for node in self._fleet.nodes.values() if node.connected)
+            self.late.closed(comp.declared, comp.nodes.values(), comp.told_of_end, here, now)
         self._parts.records.forgotten(comp.id)
         self._parts.send(comp.client, ComputationClosed(comp.id))
 

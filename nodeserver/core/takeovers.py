@@ -198,6 +198,8 @@ class Takeovers:
         ids = [*takeover.doubts.get(name, ())]
         if comp.declared.collects:
             reason, status = f'node {title} cannot be reached: {why}', JobStatus.ABANDONED
+            if ids:
+                comp.unreached[name] = ids, [*map(takeover.attempt_of, ids)]
         else:
             reason, status = f'node {title} was lost: {why}', JobStatus.CANCELLED
         self._give_up(comp, name, ids, reason, status)

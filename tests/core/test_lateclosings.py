@@ -1,8 +1,11 @@
 """Nodes that were away when a computation was closed: what they keep of it goes as well."""
 
+import pytest
+
 from nodeserver.core import messages as m
 from nodeserver.core.events import NodeFound, PeerConnected, PeerLost
 from nodeserver.core.lateclosings import CLOSED_SECONDS, MOST_CLOSED, LateClosings
+from nodeserver.core.status import JobStatus
 from tests.support.desk import CLIENT
 from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk, known
 from tests.support.world import declaration
@@ -49,13 +52,27 @@ def calls(desk: TakeoverDesk, node: str) -> list[m.CloseComputation]:
 
 
 def test_nodes_that_call_are_told_whatever_their_ids_are_now() -> None:
-    desk = TakeoverDesk({1: 'a'}, nodes=[known('a', '10.0.0.1', 0)], collects=True)
+    desk = TakeoverDesk({1: 'a'}, nodes=[known('a', '10.0.0.1', 0)], specs=[])
     desk.lets_time_pass(PATIENCE + 0.1)  # it did not come
     assert not calls(desk, 'a again')
     desk.hears(CLIENT, m.CloseComputation(7))
     (told,) = desk.sent(m.CloseComputation, 'a again')
     assert told.token == TOKEN
     assert calls(desk, 'another')  # it may be that one as well
+
+
+@pytest.mark.row('I05')
+def test_nodes_that_a_recovery_did_not_reach_keep_what_they_have_for_a_later_one() -> None:
+    nodes = [known('a', '10.0.0.1', 0), known('b', '10.0.0.2')]
+    desk = TakeoverDesk({1: 'a', 2: 'b'}, nodes=nodes, collects=True, is_shared=True)
+    desk.lets_time_pass(PATIENCE + 0.1)  # they did not come
+    assert [each.status for each in desk.sent(m.JobsSettled)] == 2 * [JobStatus.ABANDONED]
+    assert not calls(desk, 'a again')
+    desk.hears(CLIENT, m.CloseComputation(7))
+    assert desk.sent(m.ComputationClosed, CLIENT)
+    assert not desk.sent(m.CloseComputation, 'a again')
+    assert not calls(desk, 'another')
+    assert not meets(desk, 'b', '10.0.0.2')
 
 
 def test_who_was_there_is_not_told_again() -> None:
