@@ -61,6 +61,15 @@ def test_nodes_that_call_are_told_whatever_their_ids_are_now() -> None:
     assert calls(desk, 'another')  # it may be that one as well
 
 
+def test_a_node_that_came_too_late_for_a_takeover_is_told_at_the_close() -> None:
+    desk = TakeoverDesk({1: 'a'}, specs=[])
+    desk.lets_time_pass(PATIENCE + 0.1)  # it did not come
+    assert not meets(desk, 'a2', '10.0.0.1')
+    desk.hears(CLIENT, m.CloseComputation(7))
+    (told,) = desk.sent(m.CloseComputation, 'a2')
+    assert told.token == TOKEN
+
+
 @pytest.mark.row('I05')
 def test_nodes_that_a_recovery_did_not_reach_keep_what_they_have_for_a_later_one() -> None:
     nodes = [known('a', '10.0.0.1', 0), known('b', '10.0.0.2')]
