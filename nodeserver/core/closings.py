@@ -1,5 +1,7 @@
 """The end of a computation: its jobs are ended, and every node forgets it."""
 
+from collections.abc import Callable
+
 from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.lateclosings import LateClosings
@@ -17,6 +19,8 @@ class Closings:
         self._parts = parts
         self._fleet = parts.fleet
         self.late = LateClosings(parts.emit)
+        # who only collected has closed a computation, and has not reached all of its nodes
+        self.left_for_later: Callable[[Computation, float], None] = lambda comp, now: None
 
     def close(self, peer: str, message: CloseComputation, now: float) -> None:
         """A client closes its cluster."""
@@ -87,10 +91,12 @@ class Closings:
 
     def _finish(self, comp: Computation, now: float) -> None:
         self._remove(comp)
-        if not comp.unreached:  # what nodes keep stays for a later try, whatever their ids are then
+        if comp.unreached:  # what nodes keep stays for a later try, whatever their ids are then
+            self.left_for_later(comp, now)
+        else:
             here = (node for node in self._fleet.nodes.values() if node.connected)
             self.late.closed(comp.declared, comp.nodes.values(), comp.told_of_end, here, now)
-        self._parts.records.forgotten(comp.id)
+            self._parts.records.forgotten(comp.id)
         self._parts.send(comp.client, ComputationClosed(comp.id))
 
     def _remove(self, comp: Computation) -> None:

@@ -82,6 +82,10 @@ def test_nodes_that_a_recovery_did_not_reach_keep_what_they_have_for_a_later_one
     assert not desk.sent(m.CloseComputation, 'a again')
     assert not calls(desk, 'another')
     assert not meets(desk, 'b', '10.0.0.2')
+    desk.comes_back(epoch=2, collects=True, resubmits=2)
+    desk.resubmit({1: '', 2: ''})  # it does not know where they are
+    assert desk.sent(m.OpenComputation, 'b')
+    assert desk.sent(m.OpenComputation, 'another')
 
 
 def test_who_was_there_is_not_told_again() -> None:
