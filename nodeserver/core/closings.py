@@ -59,7 +59,6 @@ class Closings:
         """Forget a computation whose client is gone; nodes may keep what they have of it."""
         self._withdraw(comp)
         comp.closing = True
-        self._fleet.discovery.knocking.unwanted()
         self._remove(comp)
         for node in self._fleet.nodes.values():  # that could run only its jobs can run none now
             self._parts.dispatch.place(node)
@@ -104,3 +103,4 @@ class Closings:
         for node in self._fleet.nodes.values():
             node.leave(comp.id)
         del self._fleet.computations[comp.id]
+        self._fleet.discovery.knocking.unwanted()
