@@ -6,6 +6,7 @@ from nodeserver.core import messages as m
 from nodeserver.core.events import NodeFound, PeerConnected, PeerLost
 from nodeserver.core.lateclosings import CLOSED_SECONDS, MOST_CLOSED, LateClosings
 from nodeserver.core.status import JobStatus
+from nodeserver.core.takeovers import BUSY_SECONDS
 from tests.support.desk import CLIENT
 from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk, known
 from tests.support.world import declaration
@@ -43,6 +44,19 @@ def test_a_node_that_was_started_again_is_told_where_it_was() -> None:
     desk = closed_without_a()
     assert not meets(desk, 'c', '10.0.0.3')
     assert meets(desk, 'a2', '10.0.0.1')
+
+
+@pytest.mark.parametrize('collects', [False, True])
+def test_a_node_that_takes_another_program_for_its_holder_is_told_of_the_close(
+    collects: bool,
+) -> None:
+    desk = TakeoverDesk({1: 'a'}, collects=collects)
+    desk.meets('a')
+    desk.hears('a', m.ComputationRefused(7, 'busy', 'it is used by a program that runs'))
+    desk.lets_time_pass(BUSY_SECONDS + 1.0)  # who only collects gives it up: for a later try
+    desk.hears(CLIENT, m.CloseComputation(7))
+    told = desk.sent(m.CloseComputation, 'a')
+    assert {each.token for each in told} == {b'' if collects else TOKEN}
 
 
 def calls(desk: TakeoverDesk, node: str) -> list[m.CloseComputation]:
