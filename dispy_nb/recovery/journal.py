@@ -29,6 +29,7 @@ from dispy_nb.recovery.fileformat import (
 from dispy_nb.recovery.journalfile import PUT_FACT, JournalFile, JournalPlan
 from dispy_nb.shortened import arguments_text
 from nodeserver.core.events import JobsSubmitted
+from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import (
     DropStored,
     Keeping,
@@ -40,14 +41,12 @@ from nodeserver.core.recoveryeffects import (
     StoreOutcomes,
     StoreUnrun,
 )
-from nodeserver.core.status import JobStatus
 
 ID_SECONDS = 0.05  # that a job's new id may wait for others
 LONGEST_ID = 1000  # characters
 PLAIN_IDS = frozenset((int, str, float, bool, bytes, type(None)))
 MOST_STRUCK = 100_000  # ended jobs, before they are forgotten
 SMALL = 200  # bytes of arguments that are kept as they are, to be shown
-UNREACHED = 'cannot be reached'  # in the words of a scheduler that only collects
 
 _PUT_NODE = 'INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?)'
 _PUT_PLACEMENT = 'INSERT INTO placements (node, ids, attempts) VALUES (?, ?, ?)'
@@ -203,7 +202,7 @@ class Journal:
             self.file.add(_PUT_OUTCOMES, encode(Letter(done.node, time.time(), *columns)))
 
     def _store_unrun(self, effect: StoreUnrun) -> None:
-        if effect.status == JobStatus.ABANDONED and UNREACHED in effect.reason:
+        if is_unreached(effect.status, effect.reason):
             return  # they are where they were, for a later try
         if self._end(effect.ids):
             count = len(effect.ids)

@@ -19,12 +19,13 @@ from typing import Any
 from dispy_nb.cluster import Cluster
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.recovery.fileformat import OUTCOME, packed
-from dispy_nb.recovery.journal import PUT_ENDED, UNREACHED, Journal
+from dispy_nb.recovery.journal import PUT_ENDED, Journal
 from dispy_nb.recovery.journalfile import FIND_EPOCH, PUT_FACT
 from dispy_nb.recovery.recorded import Recorded, opened, read
 from dispy_nb.recovery.reopening import reopened
 from dispy_nb.recovery.resumption import Resumption, made, settle
 from nodeserver.core.errors import UsageError
+from nodeserver.core.notcome import is_unreached
 from nodeserver.core.status import SETTLED, JobStatus
 from nodeserver.io.database import remove_database
 
@@ -210,4 +211,4 @@ class _Recovery:
 
 
 def _is_unreached(job: DispyJob) -> bool:
-    return job.status == JobStatus.ABANDONED and UNREACHED in job.reason
+    return is_unreached(job.status, job.reason)

@@ -62,6 +62,7 @@ class Absence:
         self._parts = parts
         self._fleet = parts.fleet
         self._closings = closings
+        closings.left_for_later = self._left_for_later
         self._takeovers = takeovers
         self._zombie_seconds = zombie_seconds
         self._dormant: dict[int, Dormant] = {}
@@ -247,28 +248,27 @@ class Absence:
         if comp is None:
             self._forget(computation)
             return
-        places: dict[int, Place] = {}
-        for node, columns in placements(comp).items():
-            places.update(_placed(node, *columns))
-        if comp.takeover is not None and comp.takeover.is_on_record:
-            places = comp.takeover.overrides | places
-        self._keep(
-            comp.id,
-            Dormant(
-                comp.declared.token,
-                comp.declared.epoch,
-                [*comp.nodes.values()],
-                places,
-                [*comp.undelivered.endings.values()],
-                now,
-            ),
-            now,
-        )
+        self._remember(comp, [*comp.undelivered.endings.values()], now)
         for record in self._fleet.nodes.values():
             use = record.uses.get(comp.id)
             if use is not None and use.state not in _NOTHING_THERE:
                 self._parts.send(record.id, CloseComputation(comp.id, keeps=True))
         self._closings.drop(comp)
+
+    def _left_for_later(self, comp: Computation, now: float) -> None:
+        """Its client cannot tell where its jobs are, unless the scheduler is part of it."""
+        if self._fleet.is_shared:
+            self._remember(comp, [], now)
+
+    def _remember(self, comp: Computation, endings: list[JobsSettled], now: float) -> None:
+        places: dict[int, Place] = {}
+        for node, columns in placements(comp).items():
+            places.update(_placed(node, *columns))
+        if comp.takeover is not None and comp.takeover.is_on_record:
+            places = comp.takeover.overrides | places
+        declared, nodes = comp.declared, [*comp.nodes.values()]
+        dormant = Dormant(declared.token, declared.epoch, nodes, places, endings, now)
+        self._keep(comp.id, dormant, now)
 
     def known(self, event: PlacementsKnown, now: float) -> None:
         """A scheduler of before has left this on disk."""

@@ -1,5 +1,7 @@
 """The end of a computation: its jobs are ended, and every node forgets it."""
 
+from collections.abc import Callable
+
 from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.lateclosings import LateClosings
@@ -17,6 +19,8 @@ class Closings:
         self._parts = parts
         self._fleet = parts.fleet
         self.late = LateClosings(parts.emit)
+        # who only collected has closed a computation, and has not reached all of its nodes
+        self.left_for_later: Callable[[Computation, float], None] = lambda comp, now: None
 
     def close(self, peer: str, message: CloseComputation, now: float) -> None:
         """A client closes its cluster."""
@@ -28,7 +32,8 @@ class Closings:
         left = [*comp.waiting, *comp.jobs]
         if comp.takeover is not None:
             left += comp.takeover.close(self._fleet.nodes)
-            comp.takeover = None if comp.takeover.is_over else comp.takeover
+            is_over = comp.takeover.is_over or bool(comp.unreached)
+            comp.takeover = None if is_over else comp.takeover
         comp.waiting.clear()
         parts.endings.settle(comp, left, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
         self._withdraw(comp)
@@ -54,7 +59,6 @@ class Closings:
         """Forget a computation whose client is gone; nodes may keep what they have of it."""
         self._withdraw(comp)
         comp.closing = True
-        self._fleet.discovery.knocking.unwanted()
         self._remove(comp)
         for node in self._fleet.nodes.values():  # that could run only its jobs can run none now
             self._parts.dispatch.place(node)
@@ -86,9 +90,12 @@ class Closings:
 
     def _finish(self, comp: Computation, now: float) -> None:
         self._remove(comp)
-        here = (node for node in self._fleet.nodes.values() if node.connected)
-        self.late.closed(comp.declared, comp.nodes.values(), comp.told_of_end, here, now)
-        self._parts.records.forgotten(comp.id)
+        if comp.unreached:  # what nodes keep stays for a later try, whatever their ids are then
+            self.left_for_later(comp, now)
+        else:
+            here = (node for node in self._fleet.nodes.values() if node.connected)
+            self.late.closed(comp.declared, comp.nodes.values(), comp.told_of_end, here, now)
+            self._parts.records.forgotten(comp.id)
         self._parts.send(comp.client, ComputationClosed(comp.id))
 
     def _remove(self, comp: Computation) -> None:
@@ -96,3 +103,4 @@ class Closings:
         for node in self._fleet.nodes.values():
             node.leave(comp.id)
         del self._fleet.computations[comp.id]
+        self._fleet.discovery.knocking.unwanted()

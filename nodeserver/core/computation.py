@@ -69,6 +69,7 @@ class Computation:
         'talks_of_files',
         'told_of_end',
         'undelivered',
+        'unreached',
         'waiting',
         'watched_until',
     )
@@ -112,6 +113,8 @@ class Computation:
         self.takeover: Takeover | None = None  # as long as it is not over
         self.undelivered = Undelivered()
         self.nodes: dict[str, KnownNode] = {}  # at which it was opened, as was recorded
+        # by node: jobs, and their attempts, that who only collects will ask for another time
+        self.unreached: dict[str, tuple[list[int], list[int]]] = {}
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one; their numbers are new ones of its client's."""

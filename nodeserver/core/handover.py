@@ -76,6 +76,8 @@ class Handovers:
             self.lose_holder(hosted)
         for kept in self.shelf.of(peer):
             kept.is_claimed = False
+            if kept.is_unwanted:
+                self.shelf.forget(kept.opened.computation)
 
     def farewell(self, peer: str) -> None:
         """A scheduler leaves in peace: what is kept for it can go, unless it was to be collected.
@@ -83,7 +85,7 @@ class Handovers:
         Who only collects, and leaves before all has arrived, will try again.
         """
         for kept in self.shelf.of(peer):
-            if kept.opened.collects:
+            if kept.opened.collects and not kept.is_unwanted:
                 kept.is_claimed = False
             else:
                 self.shelf.forget(kept.opened.computation)
@@ -128,14 +130,28 @@ class Handovers:
         if hosted is not None and hosted.scheduler == peer:
             self.lose_holder(hosted)
 
-    def closed_by(self, peer: str, message: CloseComputation) -> None:
-        """A client wants nothing of this any more; it may say so through another scheduler."""
+    # it is closed, by its scheduler or through another one by the client that has its token
+
+    def may_close(self, peer: str, hosted: Hosted, message: CloseComputation) -> bool:
+        """Whether it ends now; if not, it may end with a scheduler that is only taken for alive."""
+        if hosted.scheduler == peer:
+            return True
+        if not _is_told(message, hosted.opened):
+            return False
+        if hosted.scheduler in self.peers and not hosted.orphaned:
+            hosted.is_unwanted = True
+            return False
+        hosted.scheduler = peer
+        return True
+
+    def close_kept(self, peer: str, message: CloseComputation) -> None:
+        """A client wants nothing of this any more."""
         kept = self.shelf.get(message.computation)
-        if kept is None:
+        if kept is None or not (kept.holder == peer or _is_told(message, kept.opened)):
             return
-        is_told = bool(message.token) and kept.holder not in self.peers
-        is_told = is_told and message.token == kept.opened.token
-        if kept.holder == peer or (is_told and message.epoch >= kept.opened.epoch):
+        if kept.holder != peer and kept.holder in self.peers:
+            kept.is_unwanted = True
+        else:
             self.shelf.forget(message.computation)
 
     # another one comes
@@ -201,7 +217,7 @@ class Handovers:
         return hosted
 
     def _hand_over_kept(self, peer: str, kept: Kept, message: OpenComputation) -> None:
-        kept.holder, kept.is_claimed = peer, True
+        kept.holder, kept.is_claimed, kept.is_unwanted = peer, True, False
         kept.opened = replace(
             kept.opened, epoch=message.epoch, owner=message.owner, collects=message.collects
         )
@@ -213,6 +229,7 @@ class Handovers:
         if not hosted.orphaned:
             self.lose_holder(hosted)  # what the former one was about to send does not come any more
         hosted.scheduler, hosted.orphaned, hosted.keeps = peer, False, False
+        hosted.is_unwanted = False
         hosted.opened = replace(
             hosted.opened,
             owner=message.owner,
@@ -243,6 +260,8 @@ class Handovers:
 
     def may_be_gone(self, hosted: Hosted, now: float) -> bool:
         """Whether letters are on their way to a scheduler that may be there no more."""
+        if hosted.is_unwanted:
+            return False
         heard = self.peers.get(hosted.scheduler)
         is_alone = heard is None or _is_silent(heard, hosted.opened, now)
         return hosted.keeps or (is_alone and bool(hosted.letters))
@@ -276,6 +295,12 @@ class Handovers:
             for number in message.letters:
                 if number in hosted.letters:
                     self.emit(Send(peer, hosted.letters[number]))
+
+
+def _is_told(message: CloseComputation, opened: OpenComputation) -> bool:
+    """Whether its client has closed it, and nobody has taken it over since."""
+    is_right = bool(message.token) and message.token == opened.token
+    return is_right and message.epoch >= opened.epoch
 
 
 def _is_silent(peer: Peer, opened: OpenComputation, now: float) -> bool:

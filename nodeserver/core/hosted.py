@@ -55,6 +55,7 @@ class Hosted:
         'id',
         'idle',
         'idle_at',
+        'is_unwanted',
         'keeps',
         'letters',
         'needs_more',
@@ -84,6 +85,7 @@ class Hosted:
         self.denied_at = inf  # since when its next job waits for more than there is free
         self.state = HostedState.OPENING
         self.orphaned = False  # its scheduler is gone
+        self.is_unwanted = False  # its client has closed it through another one: it goes with it
         self.keeps = False  # its letters go to the spool: nobody may be there to take them
         self.idle_at = inf  # since when nothing of it runs or waits, as it is orphaned
         self.given_back = GivenBack()

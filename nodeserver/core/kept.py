@@ -32,6 +32,7 @@ class Kept:
         'holder',
         'is_claimed',
         'is_on_disk',
+        'is_unwanted',
         'letters',
         'opened',
         'returned',
@@ -42,6 +43,7 @@ class Kept:
         self.opened = replace(opened, package=b'', setup_args=b'', manifest=b'')
         self.holder = holder  # the scheduler that had it last
         self.is_claimed = False  # by it, and over the connection that still stands
+        self.is_unwanted = False  # its client has closed it: it goes with that scheduler
         self.since = since
         self.expires_at = since + MOST_SECONDS
         self.letters: dict[int, int] = {}  # number -> how many jobs
@@ -130,6 +132,7 @@ class Shelf:
             self._expires_at = min(self._expires_at, now + MOST_SECONDS)
             self._bound()
         kept.holder, kept.is_claimed = hosted.scheduler, not hosted.orphaned
+        kept.is_unwanted = hosted.is_unwanted
         return kept
 
     def _bound(self) -> None:

@@ -2,6 +2,7 @@
 
     closed ──▶ nodes that have not said ComputationClosed ── NodeDetails ──▶ CloseComputation(token)
 
+So it does at once at those that are here and not used, as they came too late for a takeover.
 Nobody else will ever ask for it, as the client is done with it.
 """
 
@@ -59,8 +60,9 @@ class LateClosings:
             number = declared.computation
             message = CloseComputation(number, token=declared.token, epoch=declared.epoch)
             self._closed[number] = closed = _Closed(message, away, now)
-            for node in filter(closed.may_be, here):
-                self._emit(Send(node.id, message))
+            for node in here:  # one that hangs may lose this: it is told again when it is met
+                if away.names_of(node) or closed.may_be(node):
+                    self._emit(Send(node.id, message))
         if len(self._closed) > MOST_CLOSED:
             del self._closed[next(iter(self._closed))]
 

@@ -230,6 +230,9 @@ class NodeCore:
             text = f'the program that used this node is gone: {event.reason}'
             self._out.append(Report(levels.WARNING, text))
         self._handovers.peer_lost(event.peer, held)
+        for hosted in held:
+            if hosted.is_unwanted:
+                self._drop(hosted)
         if held:
             self._shift.holder_gone()
 
@@ -237,8 +240,8 @@ class NodeCore:
         self._peers.pop(peer, None)
         self._shift.peer_left(peer)
         for hosted in [h for h in self._hosted.values() if h.scheduler == peer]:
-            if hosted.opened.collects:  # it has not closed it: somebody else will collect the rest
-                self._handovers.lose_holder(hosted)
+            if hosted.opened.collects and not hosted.is_unwanted:
+                self._handovers.lose_holder(hosted)  # it was not closed: the rest will be collected
             else:
                 self._drop(hosted)
         self._handovers.farewell(peer)
@@ -282,14 +285,15 @@ class NodeCore:
         hosted = self._hosted.get(message.computation)
         if message.keeps:
             self._handovers.left(peer, hosted)
-        elif hosted is None or hosted.scheduler != peer:
-            self._handovers.closed_by(peer, message)
+        elif hosted is not None and self._handovers.may_close(peer, hosted, message):
+            hosted.returns = message.again
+            self._drop(hosted)
+        else:
+            if hosted is None:
+                self._handovers.close_kept(peer, message)
             has_cause = bool(self._hosted or self._shift.closed)
             self._peers[peer].waits = self._peers[peer].waits and has_cause
             self._send(peer, ComputationClosed(message.computation))
-        else:
-            hosted.returns = message.again
-            self._drop(hosted)
 
     def _drop(self, hosted: Hosted) -> None:
         """End all of a computation, and keep nothing of it."""

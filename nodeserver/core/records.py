@@ -110,4 +110,6 @@ def placements(comp: Computation) -> dict[str, tuple[list[int], list[int]]]:
             add(node, doubts, map(comp.takeover.attempt_of, doubts))
     for node, ids, attempts in comp.undelivered.places():
         add(node, ids, attempts)
+    for node, columns in comp.unreached.items():
+        add(node, *columns)
     return by_node

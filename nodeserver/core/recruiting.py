@@ -361,7 +361,10 @@ class Recruiting:
         """Have a node forget a computation, which may be opened there again."""
         use = node.uses[comp.id]
         self.set_use(node, comp, UseState.CLOSING, use.cpus, use.reason)
-        self._emit(Send(node.id, CloseComputation(comp.id, again)))
+        # a node may take another program for its holder yet, which is gone
+        token = comp.declared.token if comp.closing and not comp.unreached else b''
+        message = CloseComputation(comp.id, again, token=token, epoch=comp.declared.epoch)
+        self._emit(Send(node.id, message))
 
     def set_use(
         self, node: NodeRecord, comp: Computation, state: UseState, cpus: int, reason: str = ''

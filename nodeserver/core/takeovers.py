@@ -23,7 +23,7 @@ from nodeserver.core.messages import (
     ResubmitJobs,
     StopJobs,
 )
-from nodeserver.core.notcome import LOST_AFTER_PULSES, why_missing
+from nodeserver.core.notcome import LOST_AFTER_PULSES, UNREACHED, why_missing
 from nodeserver.core.parts import Parts
 from nodeserver.core.resubmitted import failed_before, is_latest, rows_of
 from nodeserver.core.retries import sort_lost
@@ -197,7 +197,9 @@ class Takeovers:
         comp.undelivered.forget(name)
         ids = [*takeover.doubts.get(name, ())]
         if comp.declared.collects:
-            reason, status = f'node {title} cannot be reached: {why}', JobStatus.ABANDONED
+            reason, status = f'node {title} {UNREACHED}: {why}', JobStatus.ABANDONED
+            if ids:
+                comp.unreached[name] = ids, [*map(takeover.attempt_of, ids)]
         else:
             reason, status = f'node {title} was lost: {why}', JobStatus.CANCELLED
         self._give_up(comp, name, ids, reason, status)

@@ -523,6 +523,45 @@ def test_what_a_client_is_done_with_goes_whoever_says_so(
     assert bool(bench.take(keep.ForgetKept)) is is_dropped
 
 
+@pytest.mark.parametrize('is_noticed', [True, False], ids=['noticed', 'not noticed'])
+def test_what_runs_goes_as_well_where_its_holder_is_gone(is_noticed: bool) -> None:
+    bench = busy()
+    connect(bench, 't')
+    if is_noticed:
+        bench.tell(GONE)
+    bench.hears(m.CloseComputation(7, token=TOKEN, epoch=1), 't')
+    if not is_noticed:
+        assert bench.take(m.ComputationClosed) and not bench.take(do.CloseTemplate)
+        bench.tell(GONE)
+    assert bench.take(do.CloseTemplate)
+    bench.tell(TemplateClosed(7))
+    assert len(bench.take(keep.KeepComputation)) == len(bench.take(keep.ForgetKept))
+    assert not any('keeps' in line for line in bench.core.status())
+    assert bool(bench.take(m.ComputationClosed)) is is_noticed
+
+
+def test_what_was_closed_while_its_holder_was_here_goes_with_that_from_the_disk_too() -> None:
+    bench = ended()
+    for peer in ('s2', 's3'):
+        connect(bench, peer)
+    bench.hears(claim(collects=True), 's2')
+    bench.hears(m.CloseComputation(7, token=TOKEN, epoch=9), 's3')
+    bench.effects = []
+    bench.tell(PeerLost('s2', 'its connection closed'))
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+
+
+def test_who_takes_it_over_after_it_was_closed_has_it() -> None:
+    bench = busy()
+    connect(bench, 't')
+    bench.hears(m.CloseComputation(7, token=TOKEN, epoch=0), 't')
+    bench.hears(claim(), 't')
+    bench.effects = []
+    bench.tell(PeerLost('t', 'its connection closed'))
+    assert not bench.take(do.CloseTemplate)
+    assert bench.take(keep.KeepLetters)
+
+
 def test_what_another_program_has_taken_over_stays_although_it_was_closed_before() -> None:
     bench = ended()
     for peer in ('s2', 's3'):

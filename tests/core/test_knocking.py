@@ -3,6 +3,7 @@
 import pytest
 
 from nodeserver.core import messages as m
+from nodeserver.core.closings import CLOSE_TIMEOUT
 from nodeserver.core.effects import Connect, Knock, Ping, StopKnocking
 from nodeserver.core.events import (
     KnockFailed,
@@ -17,6 +18,7 @@ from nodeserver.core.knocking import KNOCK_AFTER
 from nodeserver.core.losses import MISSED_PULSES
 from nodeserver.core.values import NODE_ROLE
 from tests.support.desk import CLIENT, Desk
+from tests.support.takeoverdesk import TakeoverDesk
 from tests.support.world import declaration
 
 A, B = ('10.0.0.1', 51348), ('10.0.0.2', 51350)
@@ -109,6 +111,17 @@ def test_it_ends_with_the_last_computation_that_looks_there(desk: Desk) -> None:
     desk.hears(CLIENT, m.CloseComputation(7))
     assert taken(desk, StopKnocking) == [B]
     desk.hears(CLIENT, m.CloseComputation(8))
+    assert taken(desk, StopKnocking) == [A]
+
+
+def test_it_ends_with_a_computation_that_is_closed_while_it_is_taken_over() -> None:
+    desk = TakeoverDesk({1: 'a'}, specs=[])
+    desk.waits(KNOCK_AFTER)
+    assert taken(desk, Knock) == [A]
+    desk.hears(CLIENT, m.CloseComputation(7))
+    assert not taken(desk, StopKnocking)  # what it has is dropped if it comes
+    desk.waits(CLOSE_TIMEOUT)
+    assert desk.sent(m.ComputationClosed, CLIENT)
     assert taken(desk, StopKnocking) == [A]
 
 

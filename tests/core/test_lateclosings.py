@@ -1,8 +1,12 @@
 """Nodes that were away when a computation was closed: what they keep of it goes as well."""
 
+import pytest
+
 from nodeserver.core import messages as m
 from nodeserver.core.events import NodeFound, PeerConnected, PeerLost
 from nodeserver.core.lateclosings import CLOSED_SECONDS, MOST_CLOSED, LateClosings
+from nodeserver.core.status import JobStatus
+from nodeserver.core.takeovers import BUSY_SECONDS
 from tests.support.desk import CLIENT
 from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk, known
 from tests.support.world import declaration
@@ -42,6 +46,19 @@ def test_a_node_that_was_started_again_is_told_where_it_was() -> None:
     assert meets(desk, 'a2', '10.0.0.1')
 
 
+@pytest.mark.parametrize('collects', [False, True])
+def test_a_node_that_takes_another_program_for_its_holder_is_told_of_the_close(
+    collects: bool,
+) -> None:
+    desk = TakeoverDesk({1: 'a'}, collects=collects)
+    desk.meets('a')
+    desk.hears('a', m.ComputationRefused(7, 'busy', 'it is used by a program that runs'))
+    desk.lets_time_pass(BUSY_SECONDS + 1.0)  # who only collects gives it up: for a later try
+    desk.hears(CLIENT, m.CloseComputation(7))
+    told = desk.sent(m.CloseComputation, 'a')
+    assert {each.token for each in told} == {b'' if collects else TOKEN}
+
+
 def calls(desk: TakeoverDesk, node: str) -> list[m.CloseComputation]:
     desk.tell(PeerConnected(node, '10.0.0.9', 'node'))
     desk.hears(node, m.NodeDetails(node, 2, 'Linux', '3.11', None))
@@ -49,13 +66,40 @@ def calls(desk: TakeoverDesk, node: str) -> list[m.CloseComputation]:
 
 
 def test_nodes_that_call_are_told_whatever_their_ids_are_now() -> None:
-    desk = TakeoverDesk({1: 'a'}, nodes=[known('a', '10.0.0.1', 0)], collects=True)
+    desk = TakeoverDesk({1: 'a'}, nodes=[known('a', '10.0.0.1', 0)], specs=[])
     desk.lets_time_pass(PATIENCE + 0.1)  # it did not come
     assert not calls(desk, 'a again')
     desk.hears(CLIENT, m.CloseComputation(7))
     (told,) = desk.sent(m.CloseComputation, 'a again')
     assert told.token == TOKEN
     assert calls(desk, 'another')  # it may be that one as well
+
+
+def test_a_node_that_came_too_late_for_a_takeover_is_told_at_the_close() -> None:
+    desk = TakeoverDesk({1: 'a'}, specs=[])
+    desk.lets_time_pass(PATIENCE + 0.1)  # it did not come
+    assert not meets(desk, 'a2', '10.0.0.1')
+    desk.hears(CLIENT, m.CloseComputation(7))
+    (told,) = desk.sent(m.CloseComputation, 'a2')
+    assert told.token == TOKEN
+
+
+@pytest.mark.row('I05')
+def test_nodes_that_a_recovery_did_not_reach_keep_what_they_have_for_a_later_one() -> None:
+    nodes = [known('a', '10.0.0.1', 0), known('b', '10.0.0.2')]
+    desk = TakeoverDesk({1: 'a', 2: 'b'}, nodes=nodes, collects=True, is_shared=True)
+    desk.lets_time_pass(PATIENCE + 0.1)  # they did not come
+    assert [each.status for each in desk.sent(m.JobsSettled)] == 2 * [JobStatus.ABANDONED]
+    assert not calls(desk, 'a again')
+    desk.hears(CLIENT, m.CloseComputation(7))
+    assert desk.sent(m.ComputationClosed, CLIENT)
+    assert not desk.sent(m.CloseComputation, 'a again')
+    assert not calls(desk, 'another')
+    assert not meets(desk, 'b', '10.0.0.2')
+    desk.comes_back(epoch=2, collects=True, resubmits=2)
+    desk.resubmit({1: '', 2: ''})  # it does not know where they are
+    assert desk.sent(m.OpenComputation, 'b')
+    assert desk.sent(m.OpenComputation, 'another')
 
 
 def test_who_was_there_is_not_told_again() -> None:

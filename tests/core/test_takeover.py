@@ -7,7 +7,7 @@ import pytest
 from nodeserver.core import messages as m
 from nodeserver.core.effects import Knock, Ping, StopKnocking
 from nodeserver.core.events import MessageArrived, NodeFound, PeerConnected, PeerLost
-from nodeserver.core.records import SPARE
+from nodeserver.core.records import SPARE, placements
 from nodeserver.core.recoveryeffects import RecordNode, RecordPlacements, RewritePlacements
 from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.status import JobStatus
@@ -571,6 +571,12 @@ def test_records_are_written_anew_when_most_do_not_matter() -> None:
     assert sorted(rewritten.ids[0])[:3] == [1, 2, 3]  # not acknowledged
     assert len(rewritten.ids[0]) == 4
     assert rewritten.attempts == [[1] * 4]
+
+
+def test_jobs_that_a_recovery_did_not_reach_stay_on_record_for_a_later_one() -> None:
+    desk = TakeoverDesk({1: 'a'}, collects=True, resubmission={'attempts': [3]})
+    desk.lets_time_pass(PATIENCE + 0.1)  # it did not come
+    assert placements(desk.core._fleet.computations[7]) == {'a': ([1], [3])}
 
 
 @pytest.mark.parametrize('told', ['', 'b'], ids=['nothing', 'another node'])

@@ -23,6 +23,7 @@ from nodeserver.core.messages import (
     ShareData,
 )
 from nodeserver.core.nodeevents import KeptFound
+from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.unsettled import Unsettled
@@ -160,7 +161,9 @@ class Journal:
         self.declared, self.keeping, self.is_elsewhere = declared, keeping, is_elsewhere
         self.epoch = declared.epoch
         self.submitted = 0
+        self.keeps_all = keeping == Keeping.ALL  # from the first job on
         self.ended: dict[int, int] = {}  # job -> its status
+        self.unreached: set[int] = set()  # jobs that a later try may find at their nodes
         self._jobs = Unsettled()
         self._placed: dict[int, str] = {}
         self._attempts: dict[int, int] = {}
@@ -170,16 +173,17 @@ class Journal:
         return {
             keep.StoreJobs: lambda e: self._store(e),
             keep.StoreOutcomes: lambda e: self._end(zip(e.done.ids, e.done.statuses, strict=True)),
-            keep.StoreUnrun: lambda e: self._end((job, e.status) for job in e.ids),
+            keep.StoreUnrun: self._end_unrun,
             keep.StoreData: lambda e: self._jobs.share(e.data, e.content),
-            keep.DropStored: lambda e: [self._jobs.data.pop(data, None) for data in e.ids],
+            keep.DropStored: self._drop_data,
             keep.StoreEpoch: self._count_up,
         }
 
     def left(self) -> dict[str, int]:
-        """What there is of jobs that have not ended, and of what they share."""
-        left = {'places': len(self._placed), 'jobs': len(self._jobs._payloads)}
-        left['data'] = len(self._jobs.data)
+        """What there is of jobs that have ended, and of what they share."""
+        left = {'places': len(self._placed.keys() - self.unreached)}
+        left['jobs'] = len(self._jobs._payloads.keys() - self.unreached)
+        left['data'] = len(self._jobs.data.keys() - self._named())
         return {what: count for what, count in left.items() if count}
 
     def node(self, effect: keep.RecordNode) -> None:
@@ -218,6 +222,21 @@ class Journal:
         for job in ended:
             self._placed.pop(job, None)
 
+    def _end_unrun(self, effect: keep.StoreUnrun) -> None:
+        if is_unreached(effect.status, effect.reason):
+            self.unreached.update(effect.ids)
+        else:
+            self._end((job, effect.status) for job in effect.ids)
+
+    def _named(self) -> set[int]:
+        """Data that jobs name which were not reached."""
+        extras = [self._jobs._extras.get(job) for job in self.unreached]
+        return {data for each in extras if each is not None for data in each.shared}
+
+    def _drop_data(self, effect: keep.DropStored) -> None:
+        for data in set(effect.ids) - self._named():
+            self._jobs.data.pop(data, None)
+
     def _count_up(self, effect: keep.StoreEpoch) -> None:
         self.epoch = effect.epoch
 
@@ -226,6 +245,7 @@ class Journal:
     ) -> tuple[DeclareComputation, list[ResubmitJobs | ShareData], dict[int, str]]:
         """What another program declares, what it tells of the jobs, and where these are."""
         computation = self.declared.computation
+        self.unreached.clear()
         again: list[ResubmitJobs] = []
         for message in self._jobs.resubmissions(computation):
             places = [self._placed.get(job, '') for job in message.ids]

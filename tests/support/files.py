@@ -389,6 +389,7 @@ class ClusterFiles:
         self.receiver = Receiver(thread, self._say, self._received)
         self.sending: dict[tuple[str, int], bytes] = {}
         self._of_jobs: dict[int, bytes] = {}
+        self._left_behind: dict[int, bytes] = {}  # of jobs that another program may collect
         self._of_nodes: dict[str, bytes] = {}
         self._sent = 0
         self.is_closed = False
@@ -414,7 +415,8 @@ class ClusterFiles:
 
     def inherit(self, before: 'ClusterFiles', jobs: Iterable[int]) -> None:
         """Offer the files of jobs of a cluster of before: they lie where they lay."""
-        self._of_jobs = {job: before._of_jobs[job] for job in jobs if job in before._of_jobs}
+        known = before._of_jobs | before._left_behind
+        self._of_jobs = {job: known[job] for job in jobs if job in known}
         self._sent = before._sent
 
     def assign_to_node(self, node: str) -> bytes:
@@ -428,6 +430,12 @@ class ClusterFiles:
         for job in jobs:
             if self._of_jobs.pop(job, None) is not None:
                 self.sender.forget(lambda key, job=job: key[2] == job)
+
+    def leave(self, jobs: list[int]) -> None:
+        """Jobs were not reached: their files lie where they lay."""
+        known = self._of_jobs
+        self._left_behind.update((job, known[job]) for job in jobs if job in known)
+        self.settle(jobs)
 
     def send(self, node: str, manifest: bytes) -> None:
         """Have files placed on a node, as `send_file` does."""

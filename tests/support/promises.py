@@ -177,6 +177,12 @@ class Witness:
         """How many seconds the longest job of a computation takes."""
         return self._longest[computation]
 
+    def machine_with(self, computation: int, job: int) -> str:
+        """The name of the machine that was given a job last."""
+        story = self._stories[computation, job]
+        order = story.order or story.former
+        return order[0] if order is not None else ''
+
     def starts_of(self, computation: int, job: int) -> int:
         """How often a job was begun."""
         return self._stories[computation, job].starts
@@ -222,6 +228,11 @@ class Witness:
             story.is_resumed = True
             self._waiting[computation, story.pinned] += not place
             self._pending[computation, story.pinned] += 1
+
+    def left_behind(self, computation: int, jobs: Iterable[int]) -> None:
+        """Who collects has not reached these, and is told so: a later try may have them."""
+        for job in jobs:
+            self._pending[computation, self._stories[computation, job].pinned] -= 1
 
     def lost_sight(self, computation: int) -> None:
         """Its program was away for a while: provisional results are not kept for it."""

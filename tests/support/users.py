@@ -22,6 +22,7 @@ from nodeserver.core.messages import (
     SchedulerPulse,
     ShareData,
 )
+from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus
@@ -102,7 +103,7 @@ class Cluster:
 
     def let_go(self, jobs: list[int]) -> None:
         """Drop the data that only these jobs have named, which have ended."""
-        named = [self._data_of.pop(job) for job in jobs if job in self._data_of]
+        named = [self._data_of[job] for job in jobs if job in self._data_of]
         self._users.subtract(named)
         unused = [data for data in dict.fromkeys(named) if not self._users[data]]
         if unused:
@@ -209,9 +210,13 @@ class UserProgram(LoopProgram):
         cluster.files.settle(effect.done.ids)
 
     def _settled_unrun(self, cluster: Cluster, effect: do.SettleUnrun) -> None:
-        self._witness.settled_unrun(cluster.id, effect.ids, effect.status, effect.reason)
+        if is_unreached(effect.status, effect.reason):
+            self._witness.left_behind(cluster.id, effect.ids)
+            cluster.files.leave(effect.ids)
+        else:
+            self._witness.settled_unrun(cluster.id, effect.ids, effect.status, effect.reason)
+            cluster.files.settle(effect.ids)
         cluster.let_go(effect.ids)
-        cluster.files.settle(effect.ids)
 
     def close_cluster(self, cluster: Cluster) -> None:
         """Close a cluster: what is pending is cancelled."""

@@ -357,17 +357,20 @@ class World:
         self.abandoned.remove(cluster)
         before = cluster.program
         office = before.office if isinstance(before, SharedProgram) else None
-        is_all = cluster.journal.keeping == Keeping.ALL
-        collects = collects or not is_all
+        collects = collects or not cluster.journal.keeps_all
         return self.add_program(office).take_over(cluster, collects)
 
     def _cluster_closed(self, cluster: Cluster) -> None:
-        """Nobody will fetch what nodes keep that could not be told."""
+        """Nobody will fetch what nodes keep that could not be told, but what is for a later try."""
+        if cluster.journal.unreached:
+            self.abandoned.append(cluster)
         seat = self._scheduler_of(cluster.program)
-        linked = seat.core._fleet.nodes if seat is not None else {}
+        nodes = seat.core._fleet.nodes.values() if seat is not None else ()
+        linked = {record.id for record in nodes if record.connected}
         for machine in self.machines:
             node = machine.node
             is_told = node is not None and node.peer in linked
+            is_told = is_told and node.stalled_until <= self.agenda.now
             if not (is_told and self.network.is_open(machine.end, machine.end)):
                 self.witness.forgotten.add(cluster.id)
 
@@ -393,9 +396,7 @@ class World:
     def finish(self) -> None:
         """End all faults; then everything must end, and nothing may be left anywhere."""
         self._end_faults()
-        for cluster in list(self.abandoned):
-            again = self.take_over(cluster, self.random.random() < 0.5)
-            again.program.allocates = lambda cpus: cpus
+        self._take_over_all()
         self.run(self._longest_stall() + _LOST_FOR_SURE)  # who hangs notices nothing until then
         self._wait_until_forgotten()
         self._end_idle_schedulers()
@@ -405,10 +406,40 @@ class World:
         for machine in list(self.machines):  # jobs may wait for a node that failed or was cut off
             self.kill_node(machine)
             self.start_node(machine)
+        self._close_all()
+        self._take_over_all()  # of nodes that hung somebody may have collected in vain
+        self._close_all()
+        for cluster in self.abandoned:
+            self._look_at_unreached(cluster)
+        self.abandoned.clear()
+        self._end_idle_schedulers()
+        self.run(_LOST_FOR_SURE)
+        if self._nodes_in_use():
+            self.run(_ZOMBIE)  # of clients whose end nobody could tell them
+        for node, left in self._nodes_in_use():
+            broken(Promise.NOTHING_KEPT, f'{node.name} has {left}')
+        self._look_at_disks()
+
+    def _take_over_all(self) -> None:
+        for cluster in list(self.abandoned):
+            again = self.take_over(cluster, self.random.random() < 0.5)
+            again.program.allocates = lambda cpus: cpus
+
+    def _look_at_unreached(self, cluster: Cluster) -> None:
+        """A node that called and has nothing on its disk knows nothing of the one before it."""
+        for job in cluster.journal.unreached:
+            place = self.witness.machine_with(cluster.id, job)
+            machine = next(m for m in self.machines if m.end.name == place)
+            if not machine.calls or cluster.id in machine.spool.left():
+                broken(Promise.ENDS, f'job {job} of {cluster.id} is not reached at {place}')
+        self.witness.forget(cluster.id)
+
+    def _close_all(self) -> None:
+        """Close all clusters, as soon as their jobs have ended."""
         while self.living():
             program = self._wait_for_one(pinned=True)
             if program is None:
-                return
+                return  # some hung before, and have ended meanwhile
             self._wait_for_answers(program)
             if not self._pending_of(program, pinned=True):  # else another one holds its nodes
                 self._look_at_rest(program)
@@ -417,13 +448,6 @@ class World:
             if not self.agenda.run_until(lambda p=program: not p.is_alive, 60.0):
                 broken(Promise.CLOSES, f'{program.name} has not ended')
             self._end_idle_schedulers()
-        self._end_idle_schedulers()
-        self.run(_LOST_FOR_SURE)
-        if self._nodes_in_use():
-            self.run(_ZOMBIE)  # of clients whose end nobody could tell them
-        for node, left in self._nodes_in_use():
-            broken(Promise.NOTHING_KEPT, f'{node.name} has {left}')
-        self._look_at_disks()
 
     def _look_at_disks(self) -> None:
         """What nobody can ask for any more is on no disk."""
@@ -448,7 +472,8 @@ class World:
 
     def _end_idle_schedulers(self) -> None:
         """End the schedulers that no program uses any more; nodes that called them are free."""
-        used = [p.office for p in self.living() if isinstance(p, SharedProgram)]
+        programs = self.living() + [cluster.program for cluster in self.abandoned]
+        used = [p.office for p in programs if isinstance(p, SharedProgram)]
         for office in self.offices:
             if office.program is not None and office not in used:
                 self.run(_TWO_PULSES)  # until it has heard of the last good-byes
