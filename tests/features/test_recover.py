@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -451,11 +452,17 @@ def test_the_documented_recovery_program_works_for_a_shared_scheduler_too(
 @contextmanager
 def shared_scheduler(pair: Pair) -> Iterator[dict[str, Any]]:
     """Run a scheduler of the first of the nodes; what clusters are told of it."""
-    ports = free_port(), free_port()
+    with scheduler_at(pair, (free_port(), free_port())) as (_, options):
+        yield options
+
+
+@contextmanager
+def scheduler_at(pair: Pair, ports: tuple[int, int]) -> Iterator[tuple[Program, dict[str, Any]]]:
+    """Run it at these ports, perhaps with what one before it has put on record."""
     words = '-i', '127.0.7.1', '--scheduler_port', ports[0], '-p', ports[1]
-    of_nodes = '-n', pair.addresses[0], '--node_port', pair.port
-    with program(*SCHEDULER, *words, *of_nodes, ready='serving at'):
-        yield {'scheduler_node': '127.0.7.1', 'scheduler_port': ports[0]}
+    words += '-n', pair.addresses[0], '--node_port', pair.port, '--pulse_interval', 1
+    with program(*SCHEDULER, *words, ready='serving at') as scheduler:
+        yield scheduler, {'scheduler_node': '127.0.7.1', 'scheduler_port': ports[0]}
 
 
 def shared_source(here: Path, gate: Path, pair: Pair, options: dict[str, Any]) -> str:
@@ -486,4 +493,28 @@ def test_jobs_of_a_shared_scheduler_are_attached_to_and_those_that_run_are_retur
         assert [attached[each] for each in ended] == [4, None, 16, 25]
         assert sorted(map(str, called)) == sorted([*ended, '7'])
         assert len([*gate.parent.glob('gate.*')]) == 7  # each ran
+    assert not any(here.iterdir())
+
+
+@pytest.mark.row('I05')
+@pytest.mark.slow
+def test_jobs_of_a_shared_scheduler_that_are_not_reached_stay_for_a_later_try(
+    their_key: Pair, gate: Path, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ports = free_port(), free_port()
+    with scheduler_at(their_key, ports) as (scheduler, options):
+        options = options | {'recover_file': 'file'}
+        killed(shared_source(here, gate, their_key, options), gate, 1)
+        their_key.alpha.signal(signal.SIGSTOP)
+        scheduler.kill()
+        scheduler.wait()
+    gate.touch()
+    try:
+        with scheduler_at(their_key, ports):
+            jobs = dispy.recover_jobs('file')
+            assert len(jobs) < 4 and 'stays for a later try' in caplog.text
+            their_key.alpha.signal(signal.SIGCONT)
+            check(jobs + dispy.recover_jobs('file'), 4)
+    finally:
+        their_key.alpha.signal(signal.SIGCONT)
     assert not any(here.iterdir())
