@@ -34,7 +34,7 @@ from nodeserver.wire.envelope import (
     write_greeting,
 )
 from nodeserver.wire.limits import Limits as Limits
-from nodeserver.wire.order import Place, Waiting, place_of, stays_behind_some
+from nodeserver.wire.order import Place, Waiting, place_of
 
 
 class Greeting(Enum):
@@ -222,8 +222,7 @@ class Session:
         if size > self._limits.bulk_above or isinstance(message, _IN_PARTS) or must_wait:
             parts = bulk.split(frames, self._limits.part)
             # what it must not overtake may be among the small ones, which wait for credit
-            must_stay = stays_behind_some(message)
-            after = self._small_sent + len(self._small) if must_stay else 0
+            after = self._small_sent + len(self._small)
             place = place_of(message)
             self._bulk.append(_Large(parts, place, after, size))
             self._waiting.enter(place)

@@ -20,7 +20,9 @@ from nodeserver.core.messages import (
     JobsStarted,
     Message,
     NodePulse,
+    ResubmitJobs,
     RunJobs,
+    ShareData,
     SubmitJobs,
 )
 from nodeserver.wire import bulk, codec
@@ -249,6 +251,30 @@ def test_a_large_end_of_a_job_overtakes_no_provisional_result_that_waits_for_cre
     pair.settle()
     kinds = [type(message) for message in pair.at_b]
     assert kinds.index(JobsProvisional) < kinds.index(JobsDone)
+
+
+@pytest.mark.parametrize(
+    'large',
+    [
+        SubmitJobs(1, '', [1], [bytes(600)]),
+        ResubmitJobs(1, '', [1], [bytes(600)], ['']),
+        ShareData(1, 1, bytes(10)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_nothing_large_overtakes_the_opening_of_its_computation_that_waits_for_credit(
+    large: Message,
+) -> None:
+    pair = Pair()
+    pair.greet()
+    for number in range(40):
+        pair.a.send(_large(200, number))
+    pair.a.send(declaration(1))
+    pair.a.send(large)
+    pair.settle()
+    kinds = [type(message) for message in pair.at_b]
+    assert kinds.index(DeclareComputation) < len(kinds) - 1
+    assert pair.at_b[-1] == large
 
 
 def _opening() -> DeclareComputation:
