@@ -194,7 +194,7 @@ class Absence:
         self._parts.records.declared(comp)
         takeover = comp.takeover or Takeover()
         comp.takeover = takeover
-        takeover.missing, takeover.cancelled = message.resubmits, set()
+        takeover.await_jobs(message.resubmits)
         takeover.resends = True
         if comp.data is not None:
             comp.data.doubt_all()

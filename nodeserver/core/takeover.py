@@ -156,6 +156,11 @@ class Takeover:
 
     # jobs
 
+    def await_jobs(self, count: int) -> None:
+        """A client that may have missed much tells of its jobs: it begins anew after that."""
+        self.missing, self.lost_at = count, inf
+        self.settled, self.cancelled = set(), set()
+
     def place_of(self, job: int, told: Place) -> Place:
         """The node that a job may be with, of which the client says this."""
         place = self.overrides.get(job, NOWHERE if self.is_on_record else told)

@@ -105,6 +105,31 @@ def test_who_is_back_twice_gets_everything_twice_and_has_it_once() -> None:
     assert not desk.sent(m.RunJobs, 'a')[1:]
 
 
+@pytest.mark.parametrize('is_lost', [False, True])
+def test_who_is_back_while_another_node_is_waited_for_gets_what_it_has_not_acknowledged(
+    is_lost: bool,
+) -> None:
+    desk = TakeoverDesk({1: 'a', 2: 'b'}, is_shared=True)
+    desk.meets('a')
+    desk.letter('a', 1, 1)
+    desk.holds('a')
+    assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)] == [[1]]
+    goes_away(desk)
+    if is_lost:
+        desk.tell(PeerLost('a', 'no power'))
+    desk.comes_back(BACK, resubmits=2)
+    desk.resubmit({1: 'a', 2: 'b'}, BACK)
+    if is_lost:
+        desk.lets_time_pass(PATIENCE)
+        assert [*desk.settled()] == [2, 1]
+        return
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a')] == [[1]]
+    desk.letter('a', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    desk.lets_time_pass(PATIENCE)
+    assert [*desk.settled()] == [2]
+
+
 def test_who_comes_while_the_one_before_seems_to_be_there_takes_its_place() -> None:
     desk = shared()
     desk.submit(1)
