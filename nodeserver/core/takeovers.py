@@ -4,22 +4,20 @@ A job in doubt can be answered for by the node alone that the latest record of i
 """
 
 from collections.abc import Iterable
-from itertools import chain
 from math import inf
 
 from nodeserver.core.answers import Answers
 from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
+from nodeserver.core.lacking import drop_data, have_resent
 from nodeserver.core.messages import (
     ComputationReady,
     ComputationRefused,
-    DropData,
     JobsDone,
     JobsHeld,
     JobsReturned,
     JobsStarted,
-    ResendLetters,
     ResubmitJobs,
     StopJobs,
 )
@@ -31,8 +29,8 @@ from nodeserver.core.status import JobStatus
 from nodeserver.core.takeover import Takeover
 from nodeserver.core.undelivered import ids_before
 
-_NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
 UNSTARTED = 'it had not started, and only what had was asked for'
+OUTCOME_LOST = 'it had ended, and its outcome was lost with its node'
 BUSY_SECONDS = 30.0  # after which a node is given up that serves another program still
 
 
@@ -133,32 +131,23 @@ class Takeovers:
             self._parts.endings.settle(comp, unstarted, JobStatus.CANCELLED, UNSTARTED)
         if takeover.resends:
             takeover.resends = False
-            self._have_resent(comp)
-            self._drop_data(comp, takeover)
+            self._give_up_gone(comp, takeover)
+            have_resent(self._parts, comp)
+            drop_data(self._parts, comp, takeover)
         for node in list(self._parts.fleet.nodes.values()):
             if comp.id not in node.uses:
                 self._parts.fleet.offer(node, comp, now)
         self._parts.fleet.discovery.look(comp, now)
         self.end_if_over(comp)
 
-    def _drop_data(self, comp: Computation, takeover: Takeover) -> None:
-        """Forget shared data that the client, while it was away, has found to be of no use."""
-        if comp.data is None:
-            return
-        doubted = (entry for jobs in takeover.doubts.values() for entry in jobs.values())
-        entries = chain(comp.waiting.values(), comp.jobs.values(), doubted)
-        named = {data for e in entries if isinstance(e, JobRecord) for data in e.shared}
-        gone = comp.data.take_doubted(named)
-        if gone:
-            self._parts.dispatch.drop(comp, DropData(comp.id, gone))
-
-    def _have_resent(self, comp: Computation) -> None:
-        """Nodes are to send again what the client has not acknowledged; later letters as ever."""
-        numbers = comp.undelivered.numbers_of()
-        for node in self._parts.fleet.nodes.values():
-            use = node.uses.get(comp.id)
-            if use is not None and use.state not in _NOTHING_THERE:
-                self._parts.send(node.id, ResendLetters(comp.id, numbers.get(node.id, [])))
+    def _give_up_gone(self, comp: Computation, takeover: Takeover) -> None:
+        """Jobs had ended, and their outcomes were lost before the client had them."""
+        by_place: dict[str, list[int]] = {}
+        for job in comp.undelivered.take_gone():
+            if job in takeover.where:
+                by_place.setdefault(takeover.where[job], []).append(job)
+        for place, ids in by_place.items():
+            self._give_up(comp, place, ids, OUTCOME_LOST, JobStatus.ABANDONED)
 
     def due(self, comp: Computation, now: float) -> None:
         """Give up the nodes that have not come in time, unless they are handing over."""
@@ -270,12 +259,14 @@ class Takeovers:
         for name in names:
             takeover.forget(name)
         before = names.union(message.formerly) - {node.id}
-        for name in before | ids_before(node, comp.nodes):  # all that it was asked for
+        asked = before | ids_before(node, comp.nodes)
+        for name in (*asked, node.id):
+            comp.undelivered.lose(name, handover.letters)
+        for name in asked:
             comp.undelivered.renamed(name, node.id)
         for name in before:
             comp.repin(name, node.id)
             takeover.rename(name, node.id)
-        comp.undelivered.forget(node.id, handover.letters)
         for early in handover.messages:
             self._take_in(comp, node, names, early, now)
         self._take_up(comp, node, names, message)

@@ -14,6 +14,7 @@ from nodeserver.core.recoveryeffects import ForgetComputation, RecordComputation
 from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.scheduler import ZOMBIE_SECONDS
 from nodeserver.core.status import JobStatus, NodeStatus
+from nodeserver.core.takeovers import OUTCOME_LOST
 from tests.support.desk import CLIENT
 from tests.support.promises import jobs_left_in
 from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk
@@ -311,6 +312,41 @@ def test_a_node_that_was_restarted_and_keeps_nothing_is_asked_once(is_lost: bool
     desk.hears('a again', m.ComputationRefused(7, 'empty', 'nothing of it runs here'))
     assert not desk.sent(m.OpenComputation, 'a again')
     assert not desk.core._fleet.computations[7].undelivered.letters
+
+
+@pytest.mark.parametrize('is_reentrant', [False, True])
+def test_a_job_whose_outcome_is_lost_with_its_node_is_not_run_again_for_a_client_that_is_back(
+    is_reentrant: bool,
+) -> None:
+    desk = shared(reentrant=is_reentrant)
+    desk.submit(1)
+    desk.letter('a', 1, 1)
+    desk.tell(PeerLost('a', 'no power'))  # before it was told that the client is gone
+    desk.meets('a again')
+    desk.holds('a again')
+    desk.hears('a again', m.ComputationReady(7))
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=1, reentrant=is_reentrant)
+    desk.effects.clear()
+    desk.resubmit({1: ''}, BACK)
+    if is_reentrant:
+        assert [each.ids for each in desk.sent(m.RunJobs, 'a again')] == [[1]]
+    else:
+        assert not desk.sent(m.RunJobs)
+        assert desk.settled() == {1: (JobStatus.ABANDONED, OUTCOME_LOST)}
+    assert not desk.core._fleet.computations[7].undelivered.gone
+
+
+def test_an_outcome_that_its_client_has_is_not_missed_when_it_is_lost_with_its_node() -> None:
+    desk = shared()
+    desk.submit(1)
+    desk.letter('a', 1, 1)
+    desk.tell(PeerLost('a', 'no power'))
+    desk.meets('a again')
+    desk.holds('a again')
+    assert desk.core._fleet.computations[7].undelivered.gone
+    desk.hears(CLIENT, m.AcknowledgeOutcomes(7, 'a', [1]))
+    assert not desk.core._fleet.computations[7].undelivered.gone
 
 
 @pytest.mark.parametrize('is_lost', [True, False], ids=['lost', 'not yet lost'])
