@@ -9,7 +9,7 @@ from math import inf
 from nodeserver.core.answers import Answers
 from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord, UseState
-from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
+from nodeserver.core.jobrecord import Entry, JobRecord
 from nodeserver.core.lacking import drop_data, have_resent
 from nodeserver.core.messages import (
     ComputationReady,
@@ -26,10 +26,10 @@ from nodeserver.core.parts import Parts
 from nodeserver.core.resubmitted import failed_before, is_latest, rows_of
 from nodeserver.core.retries import sort_lost
 from nodeserver.core.status import JobStatus
-from nodeserver.core.takeover import Takeover
+from nodeserver.core.takeover import ANYWHERE, Takeover
 from nodeserver.core.undelivered import ids_before
+from nodeserver.core.unstarted import UNSTARTED, queue_unfound, queue_unstarted, taken_back
 
-UNSTARTED = 'it had not started, and only what had was asked for'
 OUTCOME_LOST = 'it had ended, and its outcome was lost with its node'
 BUSY_SECONDS = 30.0  # after which a node is given up that serves another program still
 
@@ -60,45 +60,22 @@ class Takeovers:
                 place = takeover.place_of(job, told)
                 if failed:
                     entry = failed_before(comp, entry, failed)
+                if job in takeover.cancelled:
+                    entry = taken_back(comp, entry)
                 if place[0]:
-                    takeover.doubt(job, self._if_cancelled(comp, takeover, job, entry), place)
+                    takeover.doubt(job, entry, place)
                     ids, attempts = doubts.setdefault(place[0], ([], []))
                     ids.append(job)
                     attempts.append(place[1])
                 else:
                     fresh[job] = entry
+        doubts.pop(ANYWHERE[0], None)  # that is on record for all of them
         for node, columns in doubts.items():
             self._parts.records.note(comp, node, *columns)
-        self._queue(comp, takeover, message, fresh)
+        queue_unstarted(self._parts, comp, fresh, (message.node, message.options.priority))
         takeover.missing -= len(message.ids)
         if takeover.lost_at == inf and not takeover.is_gathering:
             self.begin(comp, now)
-
-    def _if_cancelled(self, comp: Computation, takeover: Takeover, job: int, entry: Entry) -> Entry:
-        if job not in takeover.cancelled:
-            return entry
-        record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
-        record.stopping = True
-        return record
-
-    def _queue(
-        self, comp: Computation, takeover: Takeover, message: ResubmitJobs, fresh: dict[int, Entry]
-    ) -> None:
-        """Queue those that were not started; what cannot or is not to run ends."""
-        settle = self._parts.endings.settle
-        taken_back = [job for job in fresh if job in takeover.cancelled]
-        settle(comp, taken_back, JobStatus.CANCELLED, 'cancelled before it started')
-        rest = {job: entry for job, entry in fresh.items() if job not in takeover.cancelled}
-        if comp.declared.collects:
-            settle(comp, [*rest], JobStatus.CANCELLED, UNSTARTED)
-            return
-        gone = [job for job, entry in rest.items() if not payload_of(entry)]
-        text = 'it had not started, and its arguments are gone'
-        settle(comp, gone, JobStatus.CANCELLED, text)
-        rest = {job: entry for job, entry in rest.items() if payload_of(entry)}
-        if rest:
-            comp.queue_entries(message.node, rest, message.options.priority)
-            self._parts.dispatch.enlist(comp)
 
     def cancel(self, comp: Computation, jobs: Iterable[int]) -> None:
         """The user takes jobs back that are in doubt, or are yet to be told of."""
@@ -155,11 +132,12 @@ class Takeovers:
         if takeover is None or now < takeover.lost_at:
             return
         takeover.lost_at = inf
+        queue_unfound(self._parts, comp, takeover)
         nodes = self._parts.fleet.nodes
         coming = {name for node in takeover.handovers for name in takeover.names_of(nodes[node])}
         coming |= self._yet_busy(comp, takeover, now)
         for name in [*dict.fromkeys((*takeover.known, *takeover.doubts))]:
-            if name not in coming:
+            if name not in coming and name != ANYWHERE[0]:
                 self._never_came(comp, takeover, name)
         self.end_if_over(comp)
 
@@ -201,7 +179,7 @@ class Takeovers:
         takeover = comp.takeover
         if takeover is None:
             return
-        was_asked = takeover.handovers.pop(node.id, None) is not None
+        was_asked = takeover.lost(node.id)
         if node.id in takeover.doubts and node.id in comp.nodes:
             takeover.know(comp.nodes[node.id])
         if was_asked or node.id in takeover.doubts:
@@ -267,9 +245,10 @@ class Takeovers:
         for name in before:
             comp.repin(name, node.id)
             takeover.rename(name, node.id)
+        sources = names | {ANYWHERE[0]}
         for early in handover.messages:
-            self._take_in(comp, node, names, early, now)
-        self._take_up(comp, node, names, message)
+            self._take_in(comp, node, sources, early, now)
+        self._take_up(comp, node, sources, message)
         for name in names:
             self._came_without(comp, node, name, [*takeover.doubts.get(name, ())])
         self.end_if_over(comp)
@@ -385,6 +364,12 @@ class Takeovers:
 
     def end_if_over(self, comp: Computation) -> None:
         """Nobody is waited for any more."""
-        if comp.takeover is not None and comp.takeover.is_over:
+        takeover = comp.takeover
+        if takeover is None:
+            return
+        queue_unfound(self._parts, comp, takeover)
+        if takeover.is_over:
             comp.takeover = None
+            if takeover.asks_all:
+                self._parts.records.unknown(comp, False)
             self._parts.fleet.discovery.knocking.unwanted()

@@ -17,7 +17,7 @@ from nodeserver.core.status import JobStatus, NodeStatus
 from nodeserver.core.takeovers import OUTCOME_LOST
 from tests.support.desk import CLIENT
 from tests.support.promises import jobs_left_in
-from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk
+from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk, known
 from tests.support.world import declaration
 
 BACK = 'client again'
@@ -489,7 +489,8 @@ def test_a_restarted_scheduler_asks_how_much_of_a_node_that_has_jobs_is_wanted(
     answer: int, limit: int, runs: list[int]
 ) -> None:
     asked = [m.NodeSpec('*', 51348, 0, True)]
-    desk = TakeoverDesk({1: 'a', 3: '', 4: ''}, is_shared=True, specs=asked)
+    found = PlacementsKnown(7, TOKEN, 1, [known('a', '10.0.0.1')], ['a'], [[1]], [[1]])
+    desk = TakeoverDesk({1: 'a', 3: '', 4: ''}, is_shared=True, specs=asked, before=[found])
     opened = desk.meets('a')
     assert (opened.cpus, opened.collects) == (1, True)
     desk.holds('a', 1)
