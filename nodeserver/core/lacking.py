@@ -5,11 +5,34 @@ from itertools import chain
 from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import UseState
 from nodeserver.core.jobrecord import JobRecord
-from nodeserver.core.messages import DropData, ResendLetters
+from nodeserver.core.messages import DropData, ResendLetters, StopJobs
 from nodeserver.core.parts import Parts
+from nodeserver.core.status import JobStatus
 from nodeserver.core.takeover import Takeover
 
+DATA_LOST = 'it had not started: its program ended before it had sent the data that the job names'
 _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
+
+
+def end_without_data(parts: Parts, comp: Computation, takeover: Takeover) -> None:
+    """End jobs at nodes that wait there for data which their program had not sent at its end.
+
+    Whoever comes in its place with nothing but their ids does not have these data either.
+    """
+    bare, takeover.bare = takeover.bare, []
+    if comp.data is None:
+        return
+    by_node: dict[str, list[int]] = {}
+    for job in bare:
+        entry = comp.jobs.get(job)
+        if isinstance(entry, JobRecord) and comp.data.lacks_some(entry.shared):
+            by_node.setdefault(comp.places[job], []).append(job)
+    for node, ids in by_node.items():
+        parts.send(node, StopJobs(comp.id, ids, [comp.attempt(job) for job in ids]))
+        parts.dispatch.ended(parts.fleet.nodes[node], comp, len(ids))
+        parts.records.note(comp, '', ids)
+        comp.settle(ids)
+        parts.endings.settle(comp, ids, JobStatus.CANCELLED, DATA_LOST)
 
 
 def drop_data(parts: Parts, comp: Computation, takeover: Takeover) -> None:

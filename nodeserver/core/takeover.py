@@ -40,6 +40,7 @@ class Takeover:
         '_by_address',
         '_renamed',
         'asks_all',
+        'bare',
         'begun_at',
         'cancelled',
         'doubts',
@@ -79,6 +80,7 @@ class Takeover:
         # so all others are with no node
         self.is_on_record = overrides is not None and not self.asks_all
         self.resends = False  # nodes are to send again what the client has not acknowledged
+        self.bare: list[int] = []  # known here, and its client has nothing of them but their ids
         self.settled: set[int] = set()  # ended, and the client is told so
         self.cancelled: set[int] = set()  # before they were resubmitted
         for node in nodes:
@@ -174,7 +176,7 @@ class Takeover:
     def await_jobs(self, count: int) -> None:
         """A client that may have missed much tells of its jobs: it begins anew after that."""
         self.missing, self.lost_at = count, inf
-        self.settled, self.cancelled = set(), set()
+        self.settled, self.cancelled, self.bare = set(), set(), []
 
     def place_of(self, job: int, told: Place) -> Place:
         """The node that a job may be with, of which the client says this."""

@@ -9,8 +9,8 @@ from math import inf
 from nodeserver.core.answers import Answers
 from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord, UseState
-from nodeserver.core.jobrecord import Entry, JobRecord
-from nodeserver.core.lacking import drop_data, have_resent
+from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
+from nodeserver.core.lacking import drop_data, end_without_data, have_resent
 from nodeserver.core.messages import (
     ComputationReady,
     ComputationRefused,
@@ -56,6 +56,8 @@ class Takeovers:
         doubts: dict[str, tuple[list[int], list[int]]] = {}
         for job, entry, told, failed in rows_of(comp, message):
             is_known = job in comp.jobs or job in comp.waiting
+            if is_known and not payload_of(entry):
+                takeover.bare.append(job)
             if not (is_known or job in takeover.where or job in takeover.settled):
                 place = takeover.place_of(job, told)
                 if failed:
@@ -110,6 +112,7 @@ class Takeovers:
             takeover.resends = False
             self._give_up_gone(comp, takeover)
             have_resent(self._parts, comp)
+            end_without_data(self._parts, comp, takeover)
             drop_data(self._parts, comp, takeover)
         for node in list(self._parts.fleet.nodes.values()):
             if comp.id not in node.uses:

@@ -9,6 +9,7 @@ from nodeserver.core import fleetmessages as fleet
 from nodeserver.core import messages as m
 from nodeserver.core.absence import DORMANT_SECONDS
 from nodeserver.core.events import DeadlinePassed, NodeFound, PeerConnected, PeerLost
+from nodeserver.core.lacking import DATA_LOST
 from nodeserver.core.overview import describe
 from nodeserver.core.recoveryeffects import ForgetComputation, RecordComputation
 from nodeserver.core.recoveryevents import PlacementsKnown
@@ -619,6 +620,28 @@ def test_data_that_the_client_dropped_while_it_was_away_are_dropped() -> None:
     stock = desk.core._fleet.computations[7].data
     assert stock is not None
     assert sorted(stock._contents) == [6, 7]
+
+
+@pytest.mark.parametrize('came', [True, False])
+def test_jobs_that_wait_for_data_which_nobody_has_any_more_end(came: bool) -> None:
+    desk = shared()
+    if came:
+        desk.hears(CLIENT, m.ShareData(7, 5, b'data'))
+    desk.hears(CLIENT, m.SubmitJobs(7, '', [1, 2], [b'x'] * 2, shared=[[5], []]))
+    assert [each.ids for each in desk.sent(m.RunJobs, 'a')] == [[1, 2]]
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=2, collects=True)
+    desk.resubmit({1: '', 2: ''}, BACK, payloads=[b'', b''])  # it knows which jobs there are
+    dropped = [each.ids for each in desk.sent(m.DropData, 'a')]
+    assert dropped == ([] if came else [[5]])
+    stopped = [(each.ids, each.attempts) for each in desk.sent(m.StopJobs, 'a')]
+    if came:
+        assert (stopped, desk.settled()) == ([], {})
+    else:
+        assert (stopped, desk.settled()) == ([([1], [1])], {1: (JobStatus.CANCELLED, DATA_LOST)})
+        desk.letter('a', 1, 1)  # as it was stopped: nobody waits for that
+        assert not desk.sent(m.JobsDone, BACK)
+    assert 2 in desk.core._fleet.computations[7].places
 
 
 def test_who_comes_only_to_collect_has_nothing_more_started() -> None:
