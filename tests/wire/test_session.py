@@ -186,6 +186,21 @@ def test_a_lost_tail_is_noticed_by_the_next_pulse() -> None:
     assert pair.at_b == [NodePulse(None), Farewell('lost')]
 
 
+def test_what_is_missing_is_asked_for_once_however_many_pulses_tell_of_it() -> None:
+    pair = Pair()
+    pair.greet()
+    pair.a.send(Farewell('lost'))
+    pair.a.due()
+    for _ in range(60):  # while the other side hung
+        pair.a.send(NodePulse(None))
+    pair.to_b += pair.a.due()
+    pair.deliver()
+    assert [open_header(frames[0])[0] for frames in pair.b.due()] == [Kind.RESEND]
+    pair.a.receive([head(Kind.RESEND, 0, 0)])
+    pair.settle()
+    assert pair.at_b == [*[NodePulse(None)] * 60, Farewell('lost')]
+
+
 def test_asking_again_and_again_without_taking_anything_ends_the_session() -> None:
     pair = Pair()
     pair.greet()
