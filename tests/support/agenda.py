@@ -49,6 +49,11 @@ class Agenda:
         """The present moment."""
         return self.clock.now
 
+    @property
+    def has_more_now(self) -> bool:
+        """Whether something else is to happen at this very moment."""
+        return bool(self._heap and self._heap[0][0] <= self.clock.now)
+
     def later(
         self, seconds: float, program: Program | None, call: Callable[..., object], *args: Any
     ) -> None:
