@@ -35,7 +35,7 @@ class Takeover:
     """The jobs in doubt of one computation, and the nodes that may have something of it."""
 
     __slots__ = (
-        '_asked',
+        '_asked_nodes',
         '_attempts',
         '_by_address',
         '_renamed',
@@ -73,7 +73,7 @@ class Takeover:
         self._attempts: dict[int, int] = {}  # the attempt there, of those of which it is known
         # where jobs are, whatever the client takes them for
         self.overrides: dict[int, Place] = dict(overrides or {})
-        self._asked: set[str] = set()  # nodes that were, by id
+        self._asked_nodes: set[str] = set()  # nodes that were, by id
         self._renamed: dict[str, str] = {}  # nodes that have another id now
         # there are no records, and the client need not have been told where jobs are
         self.asks_all = self.overrides.pop(ALL_JOBS, NOWHERE) == ANYWHERE
@@ -136,7 +136,7 @@ class Takeover:
         Any node is, where nobody knows where jobs are.  Else one that calls may have called before,
         under an id that it had then, and has no place by which it is known.
         """
-        if node.id in self._asked:
+        if node.id in self._asked_nodes:
             return False
         if self.asks_all:
             return True
@@ -149,13 +149,13 @@ class Takeover:
     def asked(self, node: NodeRecord) -> None:
         """A node was asked to hand over what it has."""
         self.handovers[node.id] = Handover()
-        self._asked.add(node.id)
+        self._asked_nodes.add(node.id)
 
     def lost(self, node: str) -> bool:
         """A node is lost: it may be asked once more; whether it was about to hand over."""
         was_asked = self.handovers.pop(node, None) is not None
         if was_asked:
-            self._asked.discard(node)
+            self._asked_nodes.discard(node)
         return was_asked
 
     def holds_back(self, node: str, message: Early) -> bool:
