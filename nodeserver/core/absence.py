@@ -31,7 +31,7 @@ from nodeserver.core.messages import (
 from nodeserver.core.parts import Parts
 from nodeserver.core.records import placements
 from nodeserver.core.status import NodeStatus
-from nodeserver.core.takeover import Place, Takeover
+from nodeserver.core.takeover import ALL_JOBS, ANYWHERE, Place, Takeover
 from nodeserver.core.takeovers import Takeovers
 from nodeserver.core.wording import harmless_name
 
@@ -111,9 +111,11 @@ class Absence:
             nodes = {known.node: known for known in message.nodes}
             nodes |= {known.node: known for known in (dormant.nodes if dormant else ())}
             comp.declared = replace(message, nodes=[*nodes.values()])
-            overrides = dormant.places if dormant is not None else None
-            comp.takeover = Takeover(nodes.values(), message.resubmits, overrides)
+            places = dormant.places if dormant is not None else self._without_records()
+            comp.takeover = Takeover(nodes.values(), message.resubmits, places)
         self._parts.records.declared(comp)
+        if comp.takeover is not None and comp.takeover.asks_all:
+            self._parts.records.unknown(comp, True)
         if dormant is not None:
             comp.undelivered.take_over(dormant.endings)
         self._tell_endings(comp)
@@ -124,6 +126,13 @@ class Absence:
             if not comp.takeover.is_gathering:
                 self._takeovers.begin(comp, now)
         return comp
+
+    def _without_records(self) -> dict[int, Place] | None:
+        """What is taken for known of the jobs of a computation that is not on record here.
+
+        A program's own scheduler writes into its journal, so that this has told everything.
+        """
+        return {ALL_JOBS: ANYWHERE} if self._fleet.is_shared else None
 
     def _tell_endings(self, comp: Computation) -> None:
         for ending in comp.undelivered.endings.values():
@@ -194,13 +203,14 @@ class Absence:
         self._parts.records.declared(comp)
         takeover = comp.takeover or Takeover()
         comp.takeover = takeover
-        takeover.missing, takeover.cancelled = message.resubmits, set()
+        takeover.await_jobs(message.resubmits)
         takeover.resends = True
         if comp.data is not None:
             comp.data.doubt_all()
         # in doubt, until they have come once more
         for node, ids, attempts in comp.undelivered.places():
             takeover.overrides.update(_placed(node, ids, attempts))
+        for node in {node for node, _ in comp.undelivered.letters}:
             if node not in self._fleet.nodes and node in comp.nodes:
                 takeover.know(comp.nodes[node])
         self._tell_nodes(comp, lost.values())

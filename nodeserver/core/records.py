@@ -16,6 +16,7 @@ from nodeserver.core.recoveryeffects import (
     RewritePlacements,
 )
 from nodeserver.core.recoverymessages import KnownNode
+from nodeserver.core.takeover import ALL_JOBS, ANYWHERE
 
 MOST_NODES = 10_000  # of a computation
 SPARE = 10_000  # placements that do not matter and are kept all the same
@@ -63,6 +64,10 @@ class Records:
             self._turn.ids.append(ids)
             self._turn.attempts.append(attempts or [])
 
+    def unknown(self, comp: Computation, is_so: bool) -> None:
+        """Nobody knows where jobs are that are not on record; or that is over."""
+        self.note(comp, ANYWHERE[0] if is_so else '', [ALL_JOBS])
+
     def placed(self, plan: Mapping[tuple[str, int], Portion]) -> None:
         """Jobs are about to go to nodes."""
         turn = self._turn
@@ -107,7 +112,10 @@ def placements(comp: Computation) -> dict[str, tuple[list[int], list[int]]]:
         add(node, (job,), (comp.attempt(job),))
     if comp.takeover is not None:
         for node, doubts in comp.takeover.doubts.items():
-            add(node, doubts, map(comp.takeover.attempt_of, doubts))
+            if node != ANYWHERE[0]:
+                add(node, doubts, map(comp.takeover.attempt_of, doubts))
+        if comp.takeover.asks_all:
+            add(ANYWHERE[0], (ALL_JOBS,), ANYWHERE[1:])
     for node, ids, attempts in comp.undelivered.places():
         add(node, ids, attempts)
     for node, columns in comp.unreached.items():

@@ -33,6 +33,10 @@ class DataStock:
             self._awaited.pop(data, None)
             self._doubted.discard(data)
 
+    def lacks_some(self, ids: Iterable[int]) -> bool:
+        """Whether any of these are yet to come."""
+        return any(data not in self._contents for data in ids)
+
     def doubt_all(self) -> None:
         """Their client was away: those that it still has come once more."""
         self._doubted = {*self._contents, *self._awaited}

@@ -18,6 +18,8 @@ MOST_NAMES = 10  # of nodes, in one text
 Early = JobsDone | JobsReturned
 Place = tuple[str, int]  # a node, and the number of the attempt there; 0: not known
 NOWHERE: Place = '', 0
+ANYWHERE: Place = '?', 0  # nobody knows where it is, or if it has begun
+ALL_JOBS = 0  # no job has this number: on record as anywhere, it means all that are not there
 
 
 @dataclass(slots=True)
@@ -33,10 +35,12 @@ class Takeover:
     """The jobs in doubt of one computation, and the nodes that may have something of it."""
 
     __slots__ = (
+        '_asked_nodes',
         '_attempts',
         '_by_address',
-        '_callers',
         '_renamed',
+        'asks_all',
+        'bare',
         'begun_at',
         'cancelled',
         'doubts',
@@ -69,10 +73,14 @@ class Takeover:
         self._attempts: dict[int, int] = {}  # the attempt there, of those of which it is known
         # where jobs are, whatever the client takes them for
         self.overrides: dict[int, Place] = dict(overrides or {})
-        self._callers: set[str] = set()  # nodes that called, and were asked, by id
+        self._asked_nodes: set[str] = set()  # nodes that were, by id
         self._renamed: dict[str, str] = {}  # nodes that have another id now
-        self.is_on_record = overrides is not None  # so all others are with no node
+        # there are no records, and the client need not have been told where jobs are
+        self.asks_all = self.overrides.pop(ALL_JOBS, NOWHERE) == ANYWHERE
+        # so all others are with no node
+        self.is_on_record = overrides is not None and not self.asks_all
         self.resends = False  # nodes are to send again what the client has not acknowledged
+        self.bare: list[int] = []  # known here, and its client has nothing of them but their ids
         self.settled: set[int] = set()  # ended, and the client is told so
         self.cancelled: set[int] = set()  # before they were resubmitted
         for node in nodes:
@@ -123,13 +131,16 @@ class Takeover:
         return node.id in self.handovers or bool(self.names_of(node)) or self._may_be(node)
 
     def _may_be(self, node: NodeRecord) -> bool:
-        """Whether a node that calls may be one that called before, and was started again since.
+        """Whether a node that is not known is to be asked, once: it alone knows what it has.
 
-        It has no place by which it is known: it alone knows its former ids, and is asked once.
+        Any node is, where nobody knows where jobs are.  Else one that calls may have called before,
+        under an id that it had then, and has no place by which it is known.
         """
-        if not node.has_called or node.id in self._callers:
+        if node.id in self._asked_nodes:
             return False
-        return any(not known.port for known in self.known.values())
+        if self.asks_all:
+            return True
+        return node.has_called and any(not known.port for known in self.known.values())
 
     def places(self) -> Iterable[tuple[str, int]]:
         """Where to look for nodes that have not come."""
@@ -138,8 +149,14 @@ class Takeover:
     def asked(self, node: NodeRecord) -> None:
         """A node was asked to hand over what it has."""
         self.handovers[node.id] = Handover()
-        if node.has_called:
-            self._callers.add(node.id)
+        self._asked_nodes.add(node.id)
+
+    def lost(self, node: str) -> bool:
+        """A node is lost: it may be asked once more; whether it was about to hand over."""
+        was_asked = self.handovers.pop(node, None) is not None
+        if was_asked:
+            self._asked_nodes.discard(node)
+        return was_asked
 
     def holds_back(self, node: str, message: Early) -> bool:
         """Whether a message is part of a handover: it is looked at when all of it is here."""
@@ -156,11 +173,17 @@ class Takeover:
 
     # jobs
 
+    def await_jobs(self, count: int) -> None:
+        """A client that may have missed much tells of its jobs: it begins anew after that."""
+        self.missing, self.lost_at = count, inf
+        self.settled, self.cancelled, self.bare = set(), set(), []
+
     def place_of(self, job: int, told: Place) -> Place:
         """The node that a job may be with, of which the client says this."""
-        place = self.overrides.get(job, NOWHERE if self.is_on_record else told)
-        node, attempt = place
-        return (self._renamed[node], attempt) if node in self._renamed else place
+        node, attempt = self.overrides.get(job, NOWHERE if self.is_on_record else told)
+        if not node and self.asks_all:
+            return ANYWHERE
+        return self._renamed.get(node, node), attempt
 
     def doubt(self, job: int, entry: Entry, place: Place) -> None:
         """A job may be with a node, or may have ended there."""
@@ -176,9 +199,10 @@ class Takeover:
 
     def repin(self, before: str, node: str) -> None:
         """Jobs in doubt that are for one node only are for it under the id that it has now."""
-        for entry in self.doubts.get(before, {}).values():
-            if isinstance(entry, JobRecord) and entry.pinned == before:
-                entry.pinned = node
+        for place in (before, ANYWHERE[0]):
+            for entry in self.doubts.get(place, {}).values():
+                if isinstance(entry, JobRecord) and entry.pinned == before:
+                    entry.pinned = node
 
     def take(self, job: int) -> Entry:
         """A job is in doubt no longer."""
@@ -199,7 +223,7 @@ class Takeover:
         self.where.clear()
         self._attempts.clear()
         self.doubts.clear()
-        self.missing = 0
+        self.missing, self.asks_all = 0, False
         return ids
 
     def check(self) -> None:
@@ -223,6 +247,8 @@ class Takeover:
         return lines
 
     def _line(self, name: str, now: float) -> str:
+        if name == ANYWHERE[0]:
+            return self._unknown(now)
         known = self.known.get(name)
         place = f'{known.address} port {known.port}' if known and known.port else ''
         title = place or (known.address if known else name)
@@ -232,6 +258,12 @@ class Takeover:
             text += f', {_jobs(doubts)} in doubt'
         left = max(0, round(self.lost_at - now)) if self.lost_at != inf else 0
         return f'{text}, lost in {left} s' if left else text
+
+    def _unknown(self, now: float) -> str:
+        jobs = _jobs(len(self.doubts[ANYWHERE[0]]))
+        text = f'taking over without records: nodes are asked for {jobs} that may have begun'
+        left = max(0, round(self.lost_at - now)) if self.lost_at != inf else 0
+        return f'{text}, for {left} s' if left else text
 
 
 def _jobs(count: int) -> str:

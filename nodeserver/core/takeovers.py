@@ -4,22 +4,20 @@ A job in doubt can be answered for by the node alone that the latest record of i
 """
 
 from collections.abc import Iterable
-from itertools import chain
 from math import inf
 
 from nodeserver.core.answers import Answers
 from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
+from nodeserver.core.lacking import drop_data, end_without_data, have_resent
 from nodeserver.core.messages import (
     ComputationReady,
     ComputationRefused,
-    DropData,
     JobsDone,
     JobsHeld,
     JobsReturned,
     JobsStarted,
-    ResendLetters,
     ResubmitJobs,
     StopJobs,
 )
@@ -28,11 +26,11 @@ from nodeserver.core.parts import Parts
 from nodeserver.core.resubmitted import failed_before, is_latest, rows_of
 from nodeserver.core.retries import sort_lost
 from nodeserver.core.status import JobStatus
-from nodeserver.core.takeover import Takeover
+from nodeserver.core.takeover import ANYWHERE, Takeover
 from nodeserver.core.undelivered import ids_before
+from nodeserver.core.unstarted import UNSTARTED, queue_unfound, queue_unstarted, taken_back
 
-_NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
-UNSTARTED = 'it had not started, and only what had was asked for'
+OUTCOME_LOST = 'it had ended, and its outcome was lost with its node'
 BUSY_SECONDS = 30.0  # after which a node is given up that serves another program still
 
 
@@ -58,49 +56,28 @@ class Takeovers:
         doubts: dict[str, tuple[list[int], list[int]]] = {}
         for job, entry, told, failed in rows_of(comp, message):
             is_known = job in comp.jobs or job in comp.waiting
+            if is_known and not payload_of(entry):
+                takeover.bare.append(job)
             if not (is_known or job in takeover.where or job in takeover.settled):
                 place = takeover.place_of(job, told)
                 if failed:
                     entry = failed_before(comp, entry, failed)
+                if job in takeover.cancelled:
+                    entry = taken_back(comp, entry)
                 if place[0]:
-                    takeover.doubt(job, self._if_cancelled(comp, takeover, job, entry), place)
+                    takeover.doubt(job, entry, place)
                     ids, attempts = doubts.setdefault(place[0], ([], []))
                     ids.append(job)
                     attempts.append(place[1])
                 else:
                     fresh[job] = entry
+        doubts.pop(ANYWHERE[0], None)  # that is on record for all of them
         for node, columns in doubts.items():
             self._parts.records.note(comp, node, *columns)
-        self._queue(comp, takeover, message, fresh)
+        queue_unstarted(self._parts, comp, fresh, (message.node, message.options.priority))
         takeover.missing -= len(message.ids)
         if takeover.lost_at == inf and not takeover.is_gathering:
             self.begin(comp, now)
-
-    def _if_cancelled(self, comp: Computation, takeover: Takeover, job: int, entry: Entry) -> Entry:
-        if job not in takeover.cancelled:
-            return entry
-        record = entry if isinstance(entry, JobRecord) else comp.new_record(entry)
-        record.stopping = True
-        return record
-
-    def _queue(
-        self, comp: Computation, takeover: Takeover, message: ResubmitJobs, fresh: dict[int, Entry]
-    ) -> None:
-        """Queue those that were not started; what cannot or is not to run ends."""
-        settle = self._parts.endings.settle
-        taken_back = [job for job in fresh if job in takeover.cancelled]
-        settle(comp, taken_back, JobStatus.CANCELLED, 'cancelled before it started')
-        rest = {job: entry for job, entry in fresh.items() if job not in takeover.cancelled}
-        if comp.declared.collects:
-            settle(comp, [*rest], JobStatus.CANCELLED, UNSTARTED)
-            return
-        gone = [job for job, entry in rest.items() if not payload_of(entry)]
-        text = 'it had not started, and its arguments are gone'
-        settle(comp, gone, JobStatus.CANCELLED, text)
-        rest = {job: entry for job, entry in rest.items() if payload_of(entry)}
-        if rest:
-            comp.queue_entries(message.node, rest, message.options.priority)
-            self._parts.dispatch.enlist(comp)
 
     def cancel(self, comp: Computation, jobs: Iterable[int]) -> None:
         """The user takes jobs back that are in doubt, or are yet to be told of."""
@@ -133,32 +110,24 @@ class Takeovers:
             self._parts.endings.settle(comp, unstarted, JobStatus.CANCELLED, UNSTARTED)
         if takeover.resends:
             takeover.resends = False
-            self._have_resent(comp)
-            self._drop_data(comp, takeover)
+            self._give_up_gone(comp, takeover)
+            have_resent(self._parts, comp)
+            end_without_data(self._parts, comp, takeover)
+            drop_data(self._parts, comp, takeover)
         for node in list(self._parts.fleet.nodes.values()):
             if comp.id not in node.uses:
                 self._parts.fleet.offer(node, comp, now)
         self._parts.fleet.discovery.look(comp, now)
         self.end_if_over(comp)
 
-    def _drop_data(self, comp: Computation, takeover: Takeover) -> None:
-        """Forget shared data that the client, while it was away, has found to be of no use."""
-        if comp.data is None:
-            return
-        doubted = (entry for jobs in takeover.doubts.values() for entry in jobs.values())
-        entries = chain(comp.waiting.values(), comp.jobs.values(), doubted)
-        named = {data for e in entries if isinstance(e, JobRecord) for data in e.shared}
-        gone = comp.data.take_doubted(named)
-        if gone:
-            self._parts.dispatch.drop(comp, DropData(comp.id, gone))
-
-    def _have_resent(self, comp: Computation) -> None:
-        """Nodes are to send again what the client has not acknowledged; later letters as ever."""
-        numbers = comp.undelivered.numbers_of()
-        for node in self._parts.fleet.nodes.values():
-            use = node.uses.get(comp.id)
-            if use is not None and use.state not in _NOTHING_THERE:
-                self._parts.send(node.id, ResendLetters(comp.id, numbers.get(node.id, [])))
+    def _give_up_gone(self, comp: Computation, takeover: Takeover) -> None:
+        """Jobs had ended, and their outcomes were lost before the client had them."""
+        by_place: dict[str, list[int]] = {}
+        for job in comp.undelivered.take_gone():
+            if job in takeover.where:
+                by_place.setdefault(takeover.where[job], []).append(job)
+        for place, ids in by_place.items():
+            self._give_up(comp, place, ids, OUTCOME_LOST, JobStatus.ABANDONED)
 
     def due(self, comp: Computation, now: float) -> None:
         """Give up the nodes that have not come in time, unless they are handing over."""
@@ -166,11 +135,12 @@ class Takeovers:
         if takeover is None or now < takeover.lost_at:
             return
         takeover.lost_at = inf
+        queue_unfound(self._parts, comp, takeover)
         nodes = self._parts.fleet.nodes
         coming = {name for node in takeover.handovers for name in takeover.names_of(nodes[node])}
         coming |= self._yet_busy(comp, takeover, now)
         for name in [*dict.fromkeys((*takeover.known, *takeover.doubts))]:
-            if name not in coming:
+            if name not in coming and name != ANYWHERE[0]:
                 self._never_came(comp, takeover, name)
         self.end_if_over(comp)
 
@@ -212,7 +182,7 @@ class Takeovers:
         takeover = comp.takeover
         if takeover is None:
             return
-        was_asked = takeover.handovers.pop(node.id, None) is not None
+        was_asked = takeover.lost(node.id)
         if node.id in takeover.doubts and node.id in comp.nodes:
             takeover.know(comp.nodes[node.id])
         if was_asked or node.id in takeover.doubts:
@@ -270,15 +240,18 @@ class Takeovers:
         for name in names:
             takeover.forget(name)
         before = names.union(message.formerly) - {node.id}
-        for name in before | ids_before(node, comp.nodes):  # all that it was asked for
+        asked = before | ids_before(node, comp.nodes)
+        for name in (*asked, node.id):
+            comp.undelivered.lose(name, handover.letters)
+        for name in asked:
             comp.undelivered.renamed(name, node.id)
         for name in before:
             comp.repin(name, node.id)
             takeover.rename(name, node.id)
-        comp.undelivered.forget(node.id, handover.letters)
+        sources = names | {ANYWHERE[0]}
         for early in handover.messages:
-            self._take_in(comp, node, names, early, now)
-        self._take_up(comp, node, names, message)
+            self._take_in(comp, node, sources, early, now)
+        self._take_up(comp, node, sources, message)
         for name in names:
             self._came_without(comp, node, name, [*takeover.doubts.get(name, ())])
         self.end_if_over(comp)
@@ -394,6 +367,12 @@ class Takeovers:
 
     def end_if_over(self, comp: Computation) -> None:
         """Nobody is waited for any more."""
-        if comp.takeover is not None and comp.takeover.is_over:
+        takeover = comp.takeover
+        if takeover is None:
+            return
+        queue_unfound(self._parts, comp, takeover)
+        if takeover.is_over:
             comp.takeover = None
+            if takeover.asks_all:
+                self._parts.records.unknown(comp, False)
             self._parts.fleet.discovery.knocking.unwanted()

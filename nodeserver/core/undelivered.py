@@ -13,11 +13,12 @@ _NOTHING: tuple[list[int], list[int]] = [], []
 class Undelivered:
     """Of the letters of nodes only what was believed in them: nodes keep the letters themselves."""
 
-    __slots__ = ('_number', 'endings', 'letters', 'owing')
+    __slots__ = ('_number', 'endings', 'gone', 'letters', 'owing')
 
     def __init__(self) -> None:
         # ids and attempts by node and number: letters come with every few jobs, so it is flat
         self.letters: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
+        self.gone: dict[tuple[str, int], tuple[list[int], list[int]]] = {}  # with their nodes
         self.endings: dict[int, JobsSettled] = {}  # by number
         self.owing: set[str] = set()  # nodes that were lost, and may still have letters
         self._number = 0
@@ -39,6 +40,7 @@ class Undelivered:
         if node:
             for number in numbers:
                 self.letters.pop((node, number), None)
+                self.gone.pop((node, number), None)
             if not self.letters:
                 self.owing.clear()
         else:
@@ -61,11 +63,23 @@ class Undelivered:
             return False
         return bool(before & self.owing) or any(name in before for name, _ in self.letters)
 
-    def forget(self, node: str, but: Container[int] = ()) -> None:
-        """What a node has not sent again will not come, or is not wanted any more."""
+    def forget(self, node: str) -> None:
+        """What a node has is not wanted any more."""
+        self.owing.discard(node)
+        for key in [key for key in self.letters if key[0] == node]:
+            del self.letters[key]
+
+    def lose(self, node: str, but: Container[int]) -> None:
+        """What a node has not sent again is lost; its client may have it all the same."""
         self.owing.discard(node)
         for key in [key for key in self.letters if key[0] == node and key[1] not in but]:
-            del self.letters[key]
+            self.gone[key] = self.letters.pop(key)
+
+    def take_gone(self) -> list[int]:
+        """Jobs whose outcomes were lost: whoever has told of them does not have these."""
+        jobs = [job for ids, _ in self.gone.values() for job in ids]
+        self.gone.clear()
+        return jobs
 
     def renamed(self, before: str, node: str) -> None:
         """A node is known by another id now."""
@@ -94,9 +108,10 @@ class Undelivered:
             self.numbered(message)
 
     def places(self) -> Iterator[tuple[str, list[int], list[int]]]:
-        """Which node keeps outcomes of which attempts of which jobs."""
-        for (node, _), (ids, attempts) in self.letters.items():
-            yield node, ids, attempts
+        """Which node keeps outcomes of which attempts of which jobs, or has lost them."""
+        for letters in (self.letters, self.gone):
+            for (node, _), (ids, attempts) in letters.items():
+                yield node, ids, attempts
 
     def ended(self) -> Iterator[int]:
         """Jobs that were ended here."""

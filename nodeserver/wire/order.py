@@ -53,11 +53,6 @@ def place_of(message: Message) -> Place:
     return getattr(message, 'computation', 0), type(message)
 
 
-def stays_behind_some(message: Message) -> bool:
-    """Whether there are kinds, besides the openings, that a message must not overtake."""
-    return type(message) in _BEHIND
-
-
 class Waiting:
     """The messages that are on the bulk lane."""
 

@@ -34,7 +34,7 @@ from nodeserver.wire.envelope import (
     write_greeting,
 )
 from nodeserver.wire.limits import Limits as Limits
-from nodeserver.wire.order import Place, Waiting, place_of, stays_behind_some
+from nodeserver.wire.order import Place, Waiting, place_of
 
 
 class Greeting(Enum):
@@ -126,6 +126,7 @@ class Session:
         self._parts = 0  # of them in flight
         self._assembler = bulk.Assembler(self._limits.largest, self._sink)
         self._urgent: list[list[Frame]] = []
+        self._asks_again = False  # for what is missing
         self._owed_bytes = 0
         self._owed_messages = 0
         self._owes_now = False
@@ -195,6 +196,7 @@ class Session:
         """
         self.is_open = False
         self._urgent.clear()
+        self._asks_again = False
 
     # out
 
@@ -222,8 +224,7 @@ class Session:
         if size > self._limits.bulk_above or isinstance(message, _IN_PARTS) or must_wait:
             parts = bulk.split(frames, self._limits.part)
             # what it must not overtake may be among the small ones, which wait for credit
-            must_stay = stays_behind_some(message)
-            after = self._small_sent + len(self._small) if must_stay else 0
+            after = self._small_sent + len(self._small)
             place = place_of(message)
             self._bulk.append(_Large(parts, place, after, size))
             self._waiting.enter(place)
@@ -241,6 +242,9 @@ class Session:
         if not self.is_open:
             return []
         envelopes, self._urgent = self._urgent, []
+        if self._asks_again:  # once for all that came, such as the pulses of a minute that hung
+            self._asks_again = False
+            envelopes.append([self._head(Kind.RESEND, 0)])
         if self._small or self._bulk:
             self._fill(envelopes)
         if self._owes_acknowledgement():
@@ -333,7 +337,7 @@ class Session:
             return self._believe(kind, number, frames)
         if kind == Kind.PULSE:
             if self._inbound.misses(number):
-                self._urgent.append([self._head(Kind.RESEND, 0)])
+                self._asks_again = True
             return [codec.decode_pulse([memoryview(frames[0])[HEADER_SIZE:], *frames[1:]])]
         if kind == Kind.RESEND:
             self._resent += 1
@@ -357,7 +361,7 @@ class Session:
     def _believe(self, kind: int, number: int, frames: Sequence[Frame]) -> list[Message]:
         verdict = self._inbound.believe(number)
         if verdict is Verdict.GAP and self._inbound.asks_again():
-            self._urgent.append([self._head(Kind.RESEND, 0)])
+            self._asks_again = True
         if verdict is not Verdict.NEW:
             self._owes_now = self._owes_now or verdict is Verdict.REPEATED
             return []

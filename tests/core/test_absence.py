@@ -9,14 +9,16 @@ from nodeserver.core import fleetmessages as fleet
 from nodeserver.core import messages as m
 from nodeserver.core.absence import DORMANT_SECONDS
 from nodeserver.core.events import DeadlinePassed, NodeFound, PeerConnected, PeerLost
+from nodeserver.core.lacking import DATA_LOST
 from nodeserver.core.overview import describe
 from nodeserver.core.recoveryeffects import ForgetComputation, RecordComputation
 from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.scheduler import ZOMBIE_SECONDS
 from nodeserver.core.status import JobStatus, NodeStatus
+from nodeserver.core.takeovers import OUTCOME_LOST
 from tests.support.desk import CLIENT
 from tests.support.promises import jobs_left_in
-from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk
+from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk, known
 from tests.support.world import declaration
 
 BACK = 'client again'
@@ -103,6 +105,31 @@ def test_who_is_back_twice_gets_everything_twice_and_has_it_once() -> None:
         desk.letter('a', 1, 1)
         assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)][-1] == [1]
     assert not desk.sent(m.RunJobs, 'a')[1:]
+
+
+@pytest.mark.parametrize('is_lost', [False, True])
+def test_who_is_back_while_another_node_is_waited_for_gets_what_it_has_not_acknowledged(
+    is_lost: bool,
+) -> None:
+    desk = TakeoverDesk({1: 'a', 2: 'b'}, is_shared=True)
+    desk.meets('a')
+    desk.letter('a', 1, 1)
+    desk.holds('a')
+    assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)] == [[1]]
+    goes_away(desk)
+    if is_lost:
+        desk.tell(PeerLost('a', 'no power'))
+    desk.comes_back(BACK, resubmits=2)
+    desk.resubmit({1: 'a', 2: 'b'}, BACK)
+    if is_lost:
+        desk.lets_time_pass(PATIENCE)
+        assert [*desk.settled()] == [2, 1]
+        return
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a')] == [[1]]
+    desk.letter('a', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    desk.lets_time_pass(PATIENCE)
+    assert [*desk.settled()] == [2]
 
 
 def test_who_comes_while_the_one_before_seems_to_be_there_takes_its_place() -> None:
@@ -288,6 +315,41 @@ def test_a_node_that_was_restarted_and_keeps_nothing_is_asked_once(is_lost: bool
     assert not desk.core._fleet.computations[7].undelivered.letters
 
 
+@pytest.mark.parametrize('is_reentrant', [False, True])
+def test_a_job_whose_outcome_is_lost_with_its_node_is_not_run_again_for_a_client_that_is_back(
+    is_reentrant: bool,
+) -> None:
+    desk = shared(reentrant=is_reentrant)
+    desk.submit(1)
+    desk.letter('a', 1, 1)
+    desk.tell(PeerLost('a', 'no power'))  # before it was told that the client is gone
+    desk.meets('a again')
+    desk.holds('a again')
+    desk.hears('a again', m.ComputationReady(7))
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=1, reentrant=is_reentrant)
+    desk.effects.clear()
+    desk.resubmit({1: ''}, BACK)
+    if is_reentrant:
+        assert [each.ids for each in desk.sent(m.RunJobs, 'a again')] == [[1]]
+    else:
+        assert not desk.sent(m.RunJobs)
+        assert desk.settled() == {1: (JobStatus.ABANDONED, OUTCOME_LOST)}
+    assert not desk.core._fleet.computations[7].undelivered.gone
+
+
+def test_an_outcome_that_its_client_has_is_not_missed_when_it_is_lost_with_its_node() -> None:
+    desk = shared()
+    desk.submit(1)
+    desk.letter('a', 1, 1)
+    desk.tell(PeerLost('a', 'no power'))
+    desk.meets('a again')
+    desk.holds('a again')
+    assert desk.core._fleet.computations[7].undelivered.gone
+    desk.hears(CLIENT, m.AcknowledgeOutcomes(7, 'a', [1]))
+    assert not desk.core._fleet.computations[7].undelivered.gone
+
+
 @pytest.mark.parametrize('is_lost', [True, False], ids=['lost', 'not yet lost'])
 def test_a_node_restarted_while_the_client_is_away_keeps_its_outcomes(is_lost: bool) -> None:
     desk = shared()
@@ -428,7 +490,8 @@ def test_a_restarted_scheduler_asks_how_much_of_a_node_that_has_jobs_is_wanted(
     answer: int, limit: int, runs: list[int]
 ) -> None:
     asked = [m.NodeSpec('*', 51348, 0, True)]
-    desk = TakeoverDesk({1: 'a', 3: '', 4: ''}, is_shared=True, specs=asked)
+    found = PlacementsKnown(7, TOKEN, 1, [known('a', '10.0.0.1')], ['a'], [[1]], [[1]])
+    desk = TakeoverDesk({1: 'a', 3: '', 4: ''}, is_shared=True, specs=asked, before=[found])
     opened = desk.meets('a')
     assert (opened.cpus, opened.collects) == (1, True)
     desk.holds('a', 1)
@@ -557,6 +620,28 @@ def test_data_that_the_client_dropped_while_it_was_away_are_dropped() -> None:
     stock = desk.core._fleet.computations[7].data
     assert stock is not None
     assert sorted(stock._contents) == [6, 7]
+
+
+@pytest.mark.parametrize('came', [True, False])
+def test_jobs_that_wait_for_data_which_nobody_has_any_more_end(came: bool) -> None:
+    desk = shared()
+    if came:
+        desk.hears(CLIENT, m.ShareData(7, 5, b'data'))
+    desk.hears(CLIENT, m.SubmitJobs(7, '', [1, 2], [b'x'] * 2, shared=[[5], []]))
+    assert [each.ids for each in desk.sent(m.RunJobs, 'a')] == [[1, 2]]
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=2, collects=True)
+    desk.resubmit({1: '', 2: ''}, BACK, payloads=[b'', b''])  # it knows which jobs there are
+    dropped = [each.ids for each in desk.sent(m.DropData, 'a')]
+    assert dropped == ([] if came else [[5]])
+    stopped = [(each.ids, each.attempts) for each in desk.sent(m.StopJobs, 'a')]
+    if came:
+        assert (stopped, desk.settled()) == ([], {})
+    else:
+        assert (stopped, desk.settled()) == ([([1], [1])], {1: (JobStatus.CANCELLED, DATA_LOST)})
+        desk.letter('a', 1, 1)  # as it was stopped: nobody waits for that
+        assert not desk.sent(m.JobsDone, BACK)
+    assert 2 in desk.core._fleet.computations[7].places
 
 
 def test_who_comes_only_to_collect_has_nothing_more_started() -> None:

@@ -149,6 +149,18 @@ def test_a_stalled_program_gets_everything_later_and_deadlines_last() -> None:
     assert program.heard == [(5.0, 'message'), (5.0, 'deadline')]
 
 
+def test_what_waits_for_a_stalled_program_keeps_its_order_however_often_that_stalls() -> None:
+    agenda = Agenda(0.0)
+    program = Program('a', agenda)
+    program.stalled_until = 5.0
+    agenda.later(1.0, program, program.hear, 'first')
+    agenda.run(2.0)
+    program.stalled_until = 9.0
+    agenda.later(1.0, program, program.hear, 'second')
+    agenda.run(10.0)
+    assert program.heard == [(9.0, 'first'), (9.0, 'second')]
+
+
 def test_a_program_that_has_ended_gets_nothing() -> None:
     agenda = Agenda(0.0)
     program = Program('a', agenda)

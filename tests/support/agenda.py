@@ -4,8 +4,9 @@
                                                                     └▶ program.turn(), once all
                                                                        of that moment has come
 
-A program that was ended gets no calls any more; one that is stalled gets them when it goes on, what
-arrived before what it set itself as a deadline, as an event loop does that was held up.
+A program that was ended gets no calls any more; one that is stalled gets them when it goes on, in
+the order in which they were due, and what arrived before what it set itself as a deadline, as an
+event loop does that was held up.
 """
 
 import heapq
@@ -17,6 +18,8 @@ from tests.support.clock import Clock
 
 ARRIVAL, DEADLINE, LAST = 0, 1, 2
 _STORY = 60
+# its moment, its rank, when it was due first, its number, whose it is, and what
+_Call = tuple[float, int, float, int, 'Program | None', Callable[..., object], Any]
 
 
 class Program(Protocol):
@@ -37,7 +40,7 @@ class Agenda:
         self.clock = Clock(now)
         self.steps = 0
         self.story: deque[tuple[float, str, object]] = deque(maxlen=_STORY)
-        self._heap: list[tuple[float, int, int, Program | None, Callable[..., object], Any]] = []
+        self._heap: list[_Call] = []
         self._count = 0
         self._ready: list[Program] = []
 
@@ -45,6 +48,11 @@ class Agenda:
     def now(self) -> float:
         """The present moment."""
         return self.clock.now
+
+    @property
+    def has_more_now(self) -> bool:
+        """Whether something else is to happen at this very moment."""
+        return bool(self._heap and self._heap[0][0] <= self.clock.now)
 
     def later(
         self, seconds: float, program: Program | None, call: Callable[..., object], *args: Any
@@ -71,7 +79,7 @@ class Agenda:
         if not self._heap:
             return False
         self.steps += 1
-        moment, rank, _, program, call, args = heapq.heappop(self._heap)
+        moment, rank, due, number, program, call, args = heapq.heappop(self._heap)
         clock = self.clock
         if moment > clock.now:
             clock.now = moment
@@ -79,7 +87,8 @@ class Agenda:
             call(*args)
         elif program.is_alive:
             if program.stalled_until > clock.now:
-                self._push(program.stalled_until, rank, program, call, args)
+                waits = program.stalled_until, rank, due, number, program, call, args
+                heapq.heappush(self._heap, waits)
             else:
                 call(*args)
         if self._ready and not (self._heap and self._heap[0][0] <= clock.now):
@@ -113,7 +122,7 @@ class Agenda:
         self, moment: float, rank: int, program: Program | None, call: Any, args: Any
     ) -> None:
         self._count += 1
-        heapq.heappush(self._heap, (moment, rank, self._count, program, call, args))
+        heapq.heappush(self._heap, (moment, rank, moment, self._count, program, call, args))
 
     def _take_turns(self) -> None:
         while self._ready:

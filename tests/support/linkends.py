@@ -62,11 +62,24 @@ class Around:
         # of two connections between the same two one gives way: '' takes that of a peer
         self.admits: Callable[[str], str] = lambda peer: ''
         self._incarnations = 0
+        self._answers: set[tuple[Callable[..., None], tuple[str, ...]]] = set()
 
     def session(self) -> Session:
         """A fresh session."""
         self._incarnations += 1
         return Session(self.us, f'{self.us[0]}.{self._incarnations}', self.limits)
+
+    def answer(self, flush: Callable[..., None], *args: str) -> None:
+        """Send what is due once all that has come is read, as real links do."""
+        if not self.network.agenda.has_more_now:
+            flush(*args)
+        elif (flush, args) not in self._answers:
+            self._answers.add((flush, args))
+            self.later(0.0, self._answer, flush, args)
+
+    def _answer(self, flush: Callable[..., None], args: tuple[str, ...]) -> None:
+        self._answers.discard((flush, args))
+        flush(*args)
 
     def later(self, seconds: float, call: Callable[..., object], *args: object) -> None:
         """Have this program do something after a while."""
@@ -205,7 +218,7 @@ class SimulatedDialer:
         except ProtocolError as error:
             broken(Promise.PROTOCOL, f'{self.program.name}: {error}')
         if not self._is_closed:
-            self._flush()
+            self._around.answer(self._flush)
 
     # greetings
 
@@ -335,6 +348,9 @@ class SimulatedListener:
                 self._on_envelope(peer, session, frames)
         except ProtocolError as error:
             broken(Promise.PROTOCOL, f'{self.program.name}: {error}')
+        self._around.answer(self._flush_to, peer)
+
+    def _flush_to(self, peer: str) -> None:
         session = self.sessions.get(peer)
         if session is not None:
             self._flush(peer, session)

@@ -9,7 +9,7 @@ it must be nothing: `left_in` names whatever lies in a core that a fresh one doe
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
@@ -116,8 +116,12 @@ class _Story:
     data: bytes  # the beginning of those that it shares with others, if any
     status: JobStatus = JobStatus.CREATED
     order: tuple[str, int] | None = None  # the node and the attempt that count
+    node: str = ''  # which was given it last, by peer id
+    is_on_record: bool = True  # that it was, at its scheduler
+    is_unknown: bool = False  # to all programs: that it was given to a node
     former: tuple[str, int] | None = None  # the last that counted, while none does
     starts: int = 0
+    most_starts: int = 1
     shown: tuple[str, int] | None = None  # whose provisional results were shown last
     provisionals: int = 0  # how many of these
     is_resumed: bool = False  # some may have been missed
@@ -226,6 +230,7 @@ class Witness:
                 self.statuses[story.status] -= 1
             story.status = JobStatus.RUNNING if place else JobStatus.CREATED
             story.is_resumed = True
+            story.is_unknown |= not (place or story.is_on_record)
             self._waiting[computation, story.pinned] += not place
             self._pending[computation, story.pinned] += 1
 
@@ -245,9 +250,20 @@ class Witness:
         """Nobody knows where those of their jobs are that their users believe to wait."""
         self.unrecorded |= computations
         for (computation, _), story in self._stories.items():
-            is_told = story.status is not JobStatus.CREATED and computation not in self.forgotten
-            if computation in computations and story.order is not None and not is_told:
-                story.reentrant = True
+            if computation in computations and story.node:
+                is_told = story.status is not JobStatus.CREATED
+                story.is_on_record = False
+                story.is_unknown = not is_told or computation in self.forgotten
+
+    def asked_all(self, computation: int, used: Container[str]) -> None:
+        """A scheduler without records has asked nodes for jobs: the others wait from now on.
+
+        Whatever a node has begun that was not met in time, or is gone, begins once more.
+        """
+        for (number, _), story in self._stories.items():
+            if number == computation and story.is_unknown:
+                story.is_unknown = False
+                story.most_starts += story.node not in used
 
     # nodes
 
@@ -256,6 +272,7 @@ class Witness:
         for job, attempt in zip(message.ids, message.attempts, strict=True):
             story = self._stories[message.computation, job]
             story.order = self.machine_of(node), attempt
+            story.node, story.is_on_record = node, True
 
     def withdrawn(self, message: JobsRequeued | JobsRetried) -> None:
         """The scheduler has jobs wait again: no attempt counts."""
@@ -295,7 +312,7 @@ class Witness:
             broken(Promise.RESOURCES, f'{node} has promised more memory than it has')
         story = self._stories[computation, job]
         story.starts += 1
-        if story.starts > 1 and not story.reentrant:
+        if story.starts > story.most_starts and not story.reentrant:
             broken(Promise.STARTS, f'job {job} of {computation} began again, on {node}')
 
     def ended(self, node: str, computation: int, needs: Resources = ONE_CPU) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from nodeserver.core import effects as do
 from nodeserver.core import events as seen
+from nodeserver.core import recoveryeffects as keep
+from nodeserver.core.fleet import IN_USE
 from nodeserver.core.messages import (
     JobsDone,
     JobsProvisional,
@@ -18,6 +20,7 @@ from nodeserver.core.messages import (
     RunJobs,
 )
 from nodeserver.core.scheduler import SchedulerCore
+from nodeserver.core.takeover import ALL_JOBS
 from nodeserver.core.values import SCHEDULER_ROLE
 from nodeserver.io.dialer import OTHER_WAY_ROUND
 from nodeserver.wire.session import Session
@@ -241,8 +244,10 @@ class SchedulerProgram(LoopProgram):
             (self.peer, office.end),
             place_of,
             SchedulerCore(is_shared=True, zombie_seconds=ABSENCE),
-            office.state.performers(),
+            {**office.state.performers(), keep.RecordPlacements: self._placed},
         )
+        self._witness = around.witness
+        self._place = office.state.performers()[keep.RecordPlacements]
         link = Around(
             self,
             office.end,
@@ -255,6 +260,17 @@ class SchedulerProgram(LoopProgram):
         self.scheduling.to_client = self._to_client
         for known in office.state.found():
             self.scheduling.tell(known)
+
+    def _placed(self, effect: keep.RecordPlacements) -> None:
+        self._place(effect)
+        for computation, node, ids in zip(
+            effect.computations, effect.nodes, effect.ids, strict=True
+        ):
+            if not node and ids == [ALL_JOBS]:
+                nodes = self.scheduling.core._fleet.nodes.values()
+                uses = {node.id: node.uses.get(computation) for node in nodes}
+                used = {node for node, use in uses.items() if use and use.state in IN_USE}
+                self._witness.asked_all(computation, used)
 
     def _to_client(self, peer: str, message: Message) -> bool:
         if peer not in self.clients.sessions:

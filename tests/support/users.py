@@ -383,7 +383,7 @@ class SharedProgram(UserProgram):
         """Tell the cluster that is meant, or all of them."""
         match event:
             case seen.MessageArrived(message=SchedulerPulse() as pulse):
-                self._send(pulse)
+                self._link.later(0.0, self._send, pulse)  # once all that has come is read
                 meant = []
             case seen.MessageArrived(message=message):
                 meant = [c for c in self.clusters if c.id == getattr(message, 'computation', 0)]

@@ -20,7 +20,9 @@ from nodeserver.core.messages import (
     JobsStarted,
     Message,
     NodePulse,
+    ResubmitJobs,
     RunJobs,
+    ShareData,
     SubmitJobs,
 )
 from nodeserver.wire import bulk, codec
@@ -184,6 +186,21 @@ def test_a_lost_tail_is_noticed_by_the_next_pulse() -> None:
     assert pair.at_b == [NodePulse(None), Farewell('lost')]
 
 
+def test_what_is_missing_is_asked_for_once_however_many_pulses_tell_of_it() -> None:
+    pair = Pair()
+    pair.greet()
+    pair.a.send(Farewell('lost'))
+    pair.a.due()
+    for _ in range(60):  # while the other side hung
+        pair.a.send(NodePulse(None))
+    pair.to_b += pair.a.due()
+    pair.deliver()
+    assert [open_header(frames[0])[0] for frames in pair.b.due()] == [Kind.RESEND]
+    pair.a.receive([head(Kind.RESEND, 0, 0)])
+    pair.settle()
+    assert pair.at_b == [*[NodePulse(None)] * 60, Farewell('lost')]
+
+
 def test_asking_again_and_again_without_taking_anything_ends_the_session() -> None:
     pair = Pair()
     pair.greet()
@@ -249,6 +266,30 @@ def test_a_large_end_of_a_job_overtakes_no_provisional_result_that_waits_for_cre
     pair.settle()
     kinds = [type(message) for message in pair.at_b]
     assert kinds.index(JobsProvisional) < kinds.index(JobsDone)
+
+
+@pytest.mark.parametrize(
+    'large',
+    [
+        SubmitJobs(1, '', [1], [bytes(600)]),
+        ResubmitJobs(1, '', [1], [bytes(600)], ['']),
+        ShareData(1, 1, bytes(10)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_nothing_large_overtakes_the_opening_of_its_computation_that_waits_for_credit(
+    large: Message,
+) -> None:
+    pair = Pair()
+    pair.greet()
+    for number in range(40):
+        pair.a.send(_large(200, number))
+    pair.a.send(declaration(1))
+    pair.a.send(large)
+    pair.settle()
+    kinds = [type(message) for message in pair.at_b]
+    assert kinds.index(DeclareComputation) < len(kinds) - 1
+    assert pair.at_b[-1] == large
 
 
 def _opening() -> DeclareComputation:
