@@ -25,8 +25,8 @@ from nodeserver.core.messages import (
 )
 from nodeserver.core.nodefacts import Peer
 from nodeserver.core.nodefiles import NodeFiles
-from nodeserver.core.recoveryeffects import SendKept
 from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
+from nodeserver.core.resending import Resending
 
 GRACE = 10.0  # how long a template waits for the next scheduler, when nobody waits for the node
 SIGN_PULSES = 3  # without a sign of life for that long, a scheduler may be one that is gone
@@ -49,6 +49,7 @@ class Handovers:
         emit: Callable[[Effect], None],
     ) -> None:
         self.shelf = Shelf(emit)
+        self.resending = Resending(self.shelf, emit)
         self._node_id = node_id
         self.peers = peers
         self.hosted = hosted
@@ -72,6 +73,7 @@ class Handovers:
 
     def peer_lost(self, peer: str, held: Iterable[Hosted]) -> None:
         """What it had is free for the next one."""
+        self.resending.peer_lost(peer)
         for hosted in held:
             self.lose_holder(hosted)
         for kept in self.shelf.of(peer):
@@ -84,6 +86,7 @@ class Handovers:
 
         Who only collects, and leaves before all has arrived, will try again.
         """
+        self.resending.peer_lost(peer)
         for kept in self.shelf.of(peer):
             if kept.opened.collects and not kept.is_unwanted:
                 kept.is_claimed = False
@@ -222,7 +225,7 @@ class Handovers:
             kept.opened, epoch=message.epoch, owner=message.owner, collects=message.collects
         )
         if kept.letters:
-            self.emit(SendKept(peer, message.computation, []))
+            self.resending.begin(peer, message.computation, kept.letters)
 
     def _change_holder(self, peer: str, hosted: Hosted, message: OpenComputation) -> None:
         """Follow a scheduler, and send it the letters that nobody has acknowledged."""
@@ -289,7 +292,7 @@ class Handovers:
         if kept is not None:
             numbers = [number for number in message.letters if number in kept.letters]
             if numbers:
-                self.emit(SendKept(peer, message.computation, numbers))
+                self.resending.begin(peer, message.computation, numbers)
         if hosted is not None and hosted.scheduler == peer:
             hosted.keeps = hosted.orphaned
             for number in message.letters:

@@ -159,9 +159,10 @@ class ForgetKept:
 
 @value
 class SendKept:
-    """Send a peer the kept letters of a computation again, in the name of this node.
+    """Send a peer kept letters of a computation again, in the name of this node.
 
-    With no numbers, all of them.
+    As many of them, from the first on, as may be in memory at once; `KeptSent` follows when they
+    have gone out, and says which these are.
     """
 
     peer: str

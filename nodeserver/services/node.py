@@ -158,7 +158,8 @@ class NodeService:
         closing.callback(self._remove_local_socket)
         closing.callback(self._driver.close)
         port = self._open_sockets()
-        self._spool = Spool(self._loop, options.prefix, options.peer_id, self._link.send)
+        where = options.prefix, options.peer_id
+        self._spool = Spool(self._loop, *where, self._link, self._seat.post)
         closing.callback(self._spool.close)
         for found in self._spool.open():
             self._seat.post(found)

@@ -26,9 +26,10 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.filemessages import FilesPlaced
 from nodeserver.core.kept import MOST_KEPT
-from nodeserver.core.nodeevents import KeptFound, OwnerGone, PauseAsked
+from nodeserver.core.nodeevents import KeptFound, KeptSent, OwnerGone, PauseAsked
 from nodeserver.core.nodefacts import NodeRules
 from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
+from nodeserver.core.resending import MOST_AT_ONCE
 from nodeserver.core.status import JobStatus
 from tests.support.nodebench import TOKEN, Bench, claim, opening
 
@@ -220,7 +221,7 @@ def test_who_only_collects_and_leaves_early_can_come_again() -> None:
     assert not bench.take(keep.ForgetKept)
     connect(bench, 'u')
     bench.hears(claim(epoch=1, collects=True), 'u')
-    assert handover(bench)[0] == keep.SendKept('u', 7, [])
+    assert handover(bench)[0] == keep.SendKept('u', 7, [3, 4])
 
 
 def test_who_collects_what_runs_and_leaves_early_stops_nothing() -> None:
@@ -252,7 +253,7 @@ def test_everything_is_handed_over_in_order() -> None:
     connect(bench, 't')
     bench.hears(claim(), 't')
     assert handover(bench) == [
-        keep.SendKept('t', 7, []),
+        keep.SendKept('t', 7, [2]),
         JobsHeld(7, [3, 4], [1, 1]),
         m.ComputationReady(7),
     ]
@@ -341,7 +342,7 @@ def test_kept_letters_are_fetched_while_somebody_else_has_the_node() -> None:
     connect(bench, 't')
     bench.hears(claim(), 't')
     sent, held, refusal = handover(bench)
-    assert sent == keep.SendKept('t', 7, [])
+    assert sent == keep.SendKept('t', 7, [2, 3, 4])
     assert held == JobsHeld(7, [], [])
     assert refusal.kind == 'busy'
     bench.hears(m.AcknowledgeOutcomes(7, 'n', [2, 3]), 't')
@@ -354,7 +355,7 @@ def test_a_claim_without_a_template_makes_one_and_letters_are_counted_on() -> No
     bench = ended()
     connect(bench, 't')
     bench.hears(claim(), 't')
-    assert [type(each) for each in handover(bench)] == [keep.SendKept, JobsHeld, do.OpenTemplate]
+    assert [type(each) for each in handover(bench)] == [keep.SendKept, do.OpenTemplate, JobsHeld]
     bench.hears(m.AcknowledgeOutcomes(7, 'n', [2, 3, 4]), 't')
     bench.tell(TemplateReady(7))
     bench.tell(WorkerForked(7, 9))
@@ -609,10 +610,101 @@ def test_a_scheduler_that_is_gone_while_its_client_is_away_changes_nothing() -> 
     connect(bench, 't')
     bench.hears(claim(), 't')
     assert handover(bench) == [
-        keep.SendKept('t', 7, []),
+        keep.SendKept('t', 7, [2, 3]),
         JobsHeld(7, [4], [1]),
         m.ComputationReady(7),
     ]
+
+
+# letters that are too many to be sent at once
+
+
+def with_letters(*letters: int, at_once: int = 0) -> Bench:
+    """A node that has found these letters, and of which a scheduler wants to have them."""
+    bench = Bench()
+    bench.at_once = at_once
+    bench.tell(KeptFound(opening(), [*letters], [1] * len(letters), 120.0, ('old',)))
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    return bench
+
+
+def test_letters_are_sent_a_few_at_a_time_and_what_is_told_after_them_waits() -> None:
+    bench = with_letters(1, 2, 3, at_once=0)
+    assert handover(bench) == [keep.SendKept('t', 7, [1, 2, 3])]
+    bench.tell(KeptSent('t', 7, [1]))
+    assert handover(bench) == [keep.SendKept('t', 7, [2, 3])]
+    bench.tell(KeptSent('t', 7, [2, 3]))
+    held, refused = handover(bench)
+    assert held == JobsHeld(7, [], [], ('old',))
+    assert isinstance(refused, m.ComputationRefused)
+    bench.tell(KeptSent('t', 7, [2, 3]))  # a late one is of no matter
+    assert not bench.effects
+
+
+def test_one_effect_names_no_more_letters_than_it_may() -> None:
+    bench = with_letters(*range(1, MOST_AT_ONCE + 3), at_once=10_000)
+    assert [len(each.letters) for each in bench.take(keep.SendKept)] == [MOST_AT_ONCE, 2]
+    assert bench.take(JobsHeld)
+
+
+def test_jobs_that_end_while_letters_are_sent_are_told_after_them() -> None:
+    bench = orphaned()
+    bench.at_once = 0
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    bench.reported(3, 3)
+    assert handover(bench) == [keep.SendKept('t', 7, [2])]
+    bench.tell(KeptSent('t', 7, [2]))
+    held, ready, letter = handover(bench)
+    assert held == JobsHeld(7, [3, 4], [1, 1])
+    assert ready == m.ComputationReady(7)
+    assert (letter.letter, letter.ids) == (3, [3])
+
+
+def test_a_scheduler_that_is_lost_while_letters_are_sent_leaves_them_to_the_next_one() -> None:
+    bench = with_letters(1, 2, 3)
+    bench.tell(PeerLost('t', 'its connection closed'))
+    bench.tell(KeptSent('t', 7, [1]))
+    assert handover(bench) == [keep.SendKept('t', 7, [1, 2, 3])]
+    connect(bench, 'u')
+    bench.hears(claim(2), 'u')
+    bench.at_once = 2
+    bench.tell(KeptSent('u', 7, [1]))
+    sent = [each.letters for each in bench.take(keep.SendKept)]
+    assert sent == [[1, 2, 3], [2, 3]]
+    assert bench.take(JobsHeld)
+
+
+def test_of_letters_that_another_scheduler_takes_over_no_more_are_sent_to_the_first() -> None:
+    bench = with_letters(1, 2, 3)
+    connect(bench, 'u')
+    bench.hears(claim(2, collects=True), 'u')
+    assert handover(bench) == [keep.SendKept('u', 7, [1, 2, 3])]
+    bench.tell(KeptSent('t', 7, [1]))
+    assert not bench.take(keep.SendKept)
+
+
+def test_letters_that_are_acknowledged_or_given_up_meanwhile_are_not_sent() -> None:
+    bench = with_letters(1, 2, 3, 4)
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [1, 3]), 't')
+    bench.effects = []
+    bench.tell(KeptSent('t', 7, [1, 2]))
+    assert handover(bench) == [keep.SendKept('t', 7, [4])]
+    bench.hears(m.CloseComputation(7), 't')
+    bench.tell(KeptSent('t', 7, [4]))
+    assert not bench.take(keep.SendKept)
+    assert bench.take(m.ComputationClosed)
+
+
+def test_a_client_that_is_back_again_while_letters_are_sent_has_them_once_more() -> None:
+    bench = with_letters(1, 2, 3)
+    bench.tell(KeptSent('t', 7, [1]))
+    bench.effects = []
+    bench.hears(ResendLetters(7, [1, 2, 3]), 't')
+    bench.tell(KeptSent('t', 7, [2]))
+    (sent,) = bench.take(keep.SendKept)
+    assert sorted(sent.letters) == [1, 3]
 
 
 # the node itself
@@ -627,10 +719,9 @@ def test_what_an_earlier_run_has_kept_is_handed_over_under_its_former_names() ->
     )
     connect(bench, 't')
     bench.hears(claim(), 't')
-    assert handover(bench)[:2] == [
-        keep.SendKept('t', 7, []),
-        JobsHeld(7, [], [], ('old', 'older')),
-    ]
+    sent, _, held = handover(bench)
+    assert sent == keep.SendKept('t', 7, [3, 5])
+    assert held == JobsHeld(7, [], [], ('old', 'older'))
     bench.tell(TemplateReady(7))
     bench.tell(WorkerForked(7, 1))
     bench.hears(m.RunJobs(7, [5], [1], [b'x']), 't')
