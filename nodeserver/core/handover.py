@@ -24,7 +24,7 @@ from nodeserver.core.messages import (
     OpenComputation,
 )
 from nodeserver.core.nodefacts import Peer
-from nodeserver.core.nodefiles import NodeFiles
+from nodeserver.core.nodefiles import OFFER_SECONDS, NodeFiles
 from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
 from nodeserver.core.resending import Resending
 
@@ -94,10 +94,16 @@ class Handovers:
                 self.shelf.forget(kept.opened.computation)
 
     def idle(self, now: float, is_wanted: bool) -> Iterator[Hosted]:
-        """Orphans of which nothing runs or waits any more, and that wait for nobody."""
+        """Orphans of which nothing runs or waits any more, and that wait for nobody.
+
+        What runs of the others and wants to send a file does not wait for ever.
+        """
         for hosted in self.hosted.values():
             if not hosted.orphaned or hosted.state is HostedState.CLOSING:
                 continue
+            hosted.alone_at = min(hosted.alone_at, now)
+            if hosted.offers_wait and now >= hosted.alone_at + OFFER_SECONDS:
+                self.files.refuse_offers(hosted)
             if hosted.running or hosted.waiting:
                 hosted.idle_at = inf
                 continue
@@ -110,7 +116,8 @@ class Handovers:
         due = self.shelf.deadline()
         for hosted in self.hosted.values():
             if hosted.orphaned and hosted.state is not HostedState.CLOSING:
-                due = min(due, hosted.idle_at + GRACE)
+                refuses_at = hosted.alone_at + OFFER_SECONDS if hosted.offers_wait else inf
+                due = min(due, hosted.idle_at + GRACE, refuses_at)
         return due
 
     def retire(self, hosted: Hosted, now: float) -> None:
@@ -209,6 +216,7 @@ class Handovers:
             self.files.open(hosted)
         if hosted.is_usable:
             self.emit(Send(peer, ComputationReady(hosted.id)))
+        self.files.offer_again(hosted)
         return True
 
     def hosted_anew(self, peer: str, message: OpenComputation) -> Hosted:
@@ -295,6 +303,7 @@ class Handovers:
                 self.resending.begin(peer, message.computation, numbers)
         if hosted is not None and hosted.scheduler == peer:
             hosted.keeps = hosted.orphaned
+            self.files.offer_again(hosted)
             for number in message.letters:
                 if number in hosted.letters:
                     self.emit(Send(peer, hosted.letters[number]))

@@ -45,6 +45,7 @@ class Hosted:
         '_done',
         '_letter',
         '_provisional',
+        'alone_at',
         'awaits_files',
         'data',
         'denied_at',
@@ -59,6 +60,7 @@ class Hosted:
         'keeps',
         'letters',
         'needs_more',
+        'offers_wait',
         'opened',
         'orphaned',
         'owed',
@@ -88,6 +90,8 @@ class Hosted:
         self.is_unwanted = False  # its client has closed it through another one: it goes with it
         self.keeps = False  # its letters go to the spool: nobody may be there to take them
         self.idle_at = inf  # since when nothing of it runs or waits, as it is orphaned
+        self.alone_at = inf  # since when it is
+        self.offers_wait = True  # of files, while it is
         self.given_back = GivenBack()
         self.returned: dict[int, int] = {}  # job -> attempt: they will not run here
         self.formerly: tuple[str, ...] = ()  # peer ids of this node that had it before
@@ -158,8 +162,8 @@ class Hosted:
 
     def lose_holder(self) -> None:
         """What is all here can go on without a scheduler; jobs that lack something cannot."""
-        self.orphaned = self.keeps = True
-        self.idle_at = inf
+        self.orphaned = self.keeps = self.offers_wait = True
+        self.idle_at = self.alone_at = inf
         self.returned.update(self.given_back.take())
         self.will_not_run(self.data.lacking.values())
         self.data.clear()

@@ -6,6 +6,7 @@ it.  One that cannot write says so on the log, and the work goes on.
     scheduler  RecordNode, RecordPlacements ... ──▶ journal of the cluster, state of dispyscheduler
     cluster    StoreJobs, StoreOutcomes ...     ──▶ journal
     node       KeepComputation, KeepLetters ... ──▶ spool
+    node       OfferAgain, RefuseOffers         ──▶ jobs that send files, for whoever takes them
 """
 
 from enum import IntEnum
@@ -170,6 +171,21 @@ class SendKept:
     letters: list[int]
 
 
+@value
+class OfferAgain:
+    """Somebody is there to take files that jobs of a computation send, and knows of none."""
+
+    computation: int
+
+
+@value
+class RefuseOffers:
+    """Nobody has come to take files of jobs that wait for it: these go on."""
+
+    computation: int
+    reason: str
+
+
 RecoveryEffect = (
     RecordComputation
     | RecordNode
@@ -187,4 +203,6 @@ RecoveryEffect = (
     | ForgetLetters
     | ForgetKept
     | SendKept
+    | OfferAgain
+    | RefuseOffers
 )

@@ -51,6 +51,8 @@ from nodeserver.core.recoveryeffects import (
     ForgetLetters,
     KeepComputation,
     KeepLetters,
+    OfferAgain,
+    RefuseOffers,
     SendKept,
 )
 from nodeserver.core.values import NODE_ROLE, Availability
@@ -281,6 +283,8 @@ class NodeService:
                 ReleaseFiles: files.release,
                 EndTransfers: files.end_transfers,
                 CloseFiles: files.close_computation,
+                OfferAgain: files.offer_again,
+                RefuseOffers: files.refuse_offers,
                 KeepComputation: self._spool.keep_computation,
                 KeepLetters: self._spool.keep_letters,
                 ForgetLetters: self._spool.forget_letters,
