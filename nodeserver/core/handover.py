@@ -21,6 +21,7 @@ from nodeserver.core.messages import (
     CloseComputation,
     ComputationReady,
     JobsReturned,
+    NodeNotice,
     OpenComputation,
 )
 from nodeserver.core.nodefacts import Peer
@@ -133,6 +134,7 @@ class Handovers:
         if hosted.keeps:
             hosted.take_letter(self._node_id)
             self.shelf.store(hosted, now)
+            self._tell_provisional(hosted)
         self.shelf.last_letter = max(self.shelf.last_letter, hosted.last_letter)
 
     def left(self, peer: str, hosted: Hosted | None) -> None:
@@ -250,11 +252,20 @@ class Handovers:
             pulse_interval=message.pulse_interval,
             manifest=message.manifest,
         )
-        hosted.forget_provisional_of_ended()  # others follow what is held
+        self._tell_provisional(hosted)
         hosted.take_letter(self._node_id)  # jobs that have ended in this turn are not held
         for letter in hosted.letters.values():
             self.emit(Send(peer, letter))
         self.emit(ReadOutput(hosted.id))  # the former one's word for it may not come any more
+
+    def _tell_provisional(self, hosted: Hosted) -> None:
+        """Results of jobs that are held follow; say how many others nobody will have."""
+        hosted.provisional.keep_of({job.id for job in hosted.held_jobs()})
+        loss = hosted.provisional.loss(hosted.opened.name)
+        if loss:
+            self.emit(Report(levels.WARNING, loss))
+            if hosted.is_served:
+                self.emit(Send(hosted.scheduler, NodeNotice(hosted.id, levels.WARNING, loss)))
 
     def _tell_jobs(
         self,
@@ -303,6 +314,7 @@ class Handovers:
                 self.resending.begin(peer, message.computation, numbers)
         if hosted is not None and hosted.scheduler == peer:
             hosted.keeps = hosted.orphaned
+            self._tell_provisional(hosted)
             self.files.offer_again(hosted)
             for number in message.letters:
                 if number in hosted.letters:

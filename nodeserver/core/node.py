@@ -169,7 +169,7 @@ class NodeCore:
             if hosted.orphaned:
                 has_orphans = True
                 continue
-            provisional = hosted.take_provisional(self._facts.id)
+            provisional = None if hosted.keeps else hosted.provisional.take(self._facts.id)
             for message in (provisional, letter):
                 if message is not None:
                     self._send(hosted.scheduler, message)

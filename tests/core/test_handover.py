@@ -28,6 +28,7 @@ from nodeserver.core.filemessages import FilesPlaced
 from nodeserver.core.kept import MOST_KEPT
 from nodeserver.core.nodeevents import KeptFound, KeptSent, OwnerGone, PauseAsked
 from nodeserver.core.nodefacts import NodeRules
+from nodeserver.core.provisional import MOST_BYTES
 from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
 from nodeserver.core.resending import MOST_AT_ONCE
 from nodeserver.core.status import JobStatus
@@ -314,6 +315,14 @@ def test_what_ends_in_the_turn_of_a_claim_is_told_before_what_is_held() -> None:
     assert held[0].ids == [4]
 
 
+def lost_results(bench: Bench) -> list[str]:
+    """What the node says of provisional results that nobody will have, on its log and to users."""
+    texts = [e.text for e in bench.take(do.Report) if 'provisional' in e.text]
+    told = [notice.text for notice in bench.take(m.NodeNotice)]
+    assert told in (texts, [])
+    return texts
+
+
 def test_provisional_results_wait_for_the_next_scheduler_as_long_as_their_job_runs() -> None:
     bench = orphaned()
     for count in range(1100):
@@ -324,16 +333,64 @@ def test_provisional_results_wait_for_the_next_scheduler_as_long_as_their_job_ru
     told = [e.message for e in bench.effects if isinstance(e, do.Send)]
     kinds = [type(each) for each in told]
     assert kinds.index(JobsHeld) < kinds.index(m.JobsProvisional)
+    assert kinds.count(m.NodeNotice) == 1
     (results,) = bench.take(m.JobsProvisional)
     assert results.results == [b'%d' % count for count in range(100, 1100)]
+    words = 'provisional results of compute could be given to nobody while its program was gone'
+    assert lost_results(bench) == [f'100 {words}']
     bench.tell(PeerLost('t', 'gone'))
     bench.tell(ProvisionalReported(7, 3, 3, b'more'))
+    bench.tell(ProvisionalReported(7, 3, 3, b'and more'))
     bench.reported(3, 3)
     bench.tell(ProvisionalReported(7, 4, 4, b'of 4'))
     connect(bench, 'u')
     bench.hears(claim(2), 'u')
     (results,) = bench.take(m.JobsProvisional)
     assert (results.ids, results.results) == ([4], [b'of 4'])
+    assert lost_results(bench) == [f'2 {words}']
+
+
+def test_provisional_results_wait_for_a_client_that_is_away() -> None:
+    bench = busy()
+    bench.hears(KeepOutcomes(7))
+    bench.tell(ProvisionalReported(7, 3, 3, b'first'))
+    assert not bench.take(m.JobsProvisional)
+    bench.hears(ResendLetters(7, []))
+    (results,) = bench.take(m.JobsProvisional)
+    assert results.results == [b'first']
+    bench.tell(ProvisionalReported(7, 3, 3, b'second'))
+    assert bench.take(m.JobsProvisional)[0].results == [b'second']
+    assert lost_results(bench) == []
+
+
+def test_large_provisional_results_for_nobody_take_bounded_memory() -> None:
+    bench = orphaned()
+    for letter in b'abc':
+        bench.tell(ProvisionalReported(7, 3, 3, bytes([letter]) * (MOST_BYTES // 2)))
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    (results,) = bench.take(m.JobsProvisional)
+    assert [result[:1] for result in results.results] == [b'b', b'c']
+    bench.tell(PeerLost('t', 'gone'))
+    bench.tell(ProvisionalReported(7, 3, 3, b'd'))
+    bench.tell(ProvisionalReported(7, 3, 3, bytes(MOST_BYTES + 1)))  # more alone
+    connect(bench, 'u')
+    bench.hears(claim(2), 'u')
+    (results,) = bench.take(m.JobsProvisional)
+    assert [len(result) for result in results.results] == [MOST_BYTES + 1]
+
+
+def test_provisional_results_for_which_nobody_came_in_time_are_said_to_be_lost() -> None:
+    bench = orphaned()
+    bench.tell(ProvisionalReported(7, 3, 3, b'first'))
+    bench.reported(3, 3)
+    bench.reported(4, 4)
+    bench.now = bench.core.next_deadline() or 0.0
+    bench.tell(DeadlinePassed())
+    assert bench.take(do.CloseTemplate)
+    assert lost_results(bench) == []
+    bench.tell(TemplateClosed(7))
+    assert [text[:20] for text in lost_results(bench)] == ['1 provisional result']
 
 
 def test_kept_letters_are_fetched_while_somebody_else_has_the_node() -> None:
