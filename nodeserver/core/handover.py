@@ -68,6 +68,8 @@ class Handovers:
         """All that needs nothing but a cpu goes on; letters are kept from this turn on."""
         if hosted.state is HostedState.CLOSING:  # it was closed, or kept already
             hosted.orphaned = True
+            if hosted.keeps:  # it may not have heard of those that came back as it was closed
+                hosted.returned.update(hosted.given_back.take())
             return
         hosted.lose_holder()
         self.files.lose_holder(hosted)
@@ -133,7 +135,7 @@ class Handovers:
         """Nothing of a computation runs any more: what ended last is kept with the rest."""
         if hosted.keeps:
             hosted.take_letter(self._node_id)
-            self.shelf.store(hosted, now)
+            self.shelf.retire(hosted, now)
             self._tell_provisional(hosted)
         self.shelf.last_letter = max(self.shelf.last_letter, hosted.last_letter)
 

@@ -343,6 +343,8 @@ class NodeCore:
     def _run(self, peer: str, message: RunJobs, now: float) -> None:
         hosted = self._hosted.get(message.computation)
         if hosted is None or hosted.scheduler != peer or hosted.state is HostedState.CLOSING:
+            if hosted is not None and hosted.scheduler == peer:
+                hosted.given_back.remember(message.ids, message.attempts)
             reason = 'the computation is not open on this node'
             back = JobsReturned(message.computation, message.ids, message.attempts, reason)
             self._send(peer, back)

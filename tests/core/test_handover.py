@@ -291,6 +291,27 @@ def test_jobs_on_their_way_back_to_a_scheduler_that_dies_are_told_to_the_next_on
     assert [row for r in returned for row in zip(r.ids, r.attempts, strict=True)] == told
 
 
+def test_jobs_that_come_back_as_their_template_failed_are_told_to_the_next_one() -> None:
+    """They never began, and who had sent them may have died before it heard that."""
+    bench = Bench(cpus=1)
+    bench.hears(opening())
+    bench.run(2)
+    bench.tell(TemplateFailed(7, 'no such module'))
+    bench.run(3)  # on its way when the scheduler was told so
+    assert [back.ids for back in bench.take(m.JobsReturned)] == [[2], [3]]
+    bench.tell(GONE)
+    bench.tell(TemplateClosed(7))
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    (returned,) = bench.take(m.JobsReturned)
+    assert (returned.ids, returned.attempts) == ([2, 3], [1, 1])
+    bench.tell(TemplateReady(7))
+    connect(bench, 'u')
+    bench.hears(claim(2), 'u')
+    assert not bench.take(m.JobsReturned)
+    assert bench.core.figures().kept == 0
+
+
 def test_a_job_that_was_sent_back_and_came_again_is_held() -> None:
     bench = busy()
     bench.hears(m.RecallJobs(7, 1))
