@@ -337,6 +337,7 @@ class NodeCore:
             self._send(hosted.scheduler, ComputationClosed(hosted.id))
         if not self._hosted:
             self._shift.client_left(hosted)
+        self._openings.closed(hosted, now)
 
     # jobs
 

@@ -312,6 +312,49 @@ def test_jobs_that_come_back_as_their_template_failed_are_told_to_the_next_one()
     assert bench.core.figures().kept == 0
 
 
+def ending_orphan() -> Bench:
+    """The same node; it ends, and the template of its orphan has died while job 3 ran."""
+    bench = orphaned()
+    bench.tell(StopAsked(at_once=False, reason='it is to end'))
+    bench.tell(TemplateFailed(7, 'killed'))
+    assert bench.take(do.CloseTemplate)
+    return bench
+
+
+def test_what_runs_of_a_computation_that_is_being_closed_is_handed_over_when_it_has_ended() -> None:
+    bench = ending_orphan()
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    connect(bench, 'u')
+    bench.hears(claim(), 'u')  # two at once: the second one is told so
+    assert handover(bench) == []
+    bench.tell(WorkerEnded(7, 3, -9, b'', 0))
+    bench.tell(TemplateClosed(7))
+    assert [each.letters for each in bench.effects if isinstance(each, keep.SendKept)] == [[2, 3]]
+    told = {'t': [], 'u': []}
+    for each in bench.take(do.Send):
+        told[each.peer].append(each.message)
+    assert JobsHeld(7, [], []) in told['t']
+    refusal = 'busy', 'it was taken over by another program (Ann at box)'
+    assert m.ComputationRefused(7, *refusal) in told['u']
+
+
+@pytest.mark.parametrize('how', ['closed', 'lost', 'back again'])
+def test_who_does_not_wait_any_more_gets_nothing_of_what_is_being_closed(how: str) -> None:
+    bench = ending_orphan()
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    if how == 'closed':
+        bench.hears(m.CloseComputation(7, token=TOKEN, epoch=1), 't')
+    else:
+        bench.tell(PeerLost('t', 'gone'))
+    if how == 'back again':
+        connect(bench, 't')
+    bench.effects = []
+    bench.tell(TemplateClosed(7))
+    assert handover(bench) == []
+
+
 def test_a_job_that_was_sent_back_and_came_again_is_held() -> None:
     bench = busy()
     bench.hears(m.RecallJobs(7, 1))
