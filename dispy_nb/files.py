@@ -154,8 +154,12 @@ class ClusterFiles:
             self._running()[1].fail(message)
 
     def _offered(self, message: OfferFile) -> None:
-        """A job sends a file: fetch it (H01, H02)."""
+        """A job sends a file: fetch it (H01, H02).
+
+        It is offered again where it may not have been heard of: what was fetched is of no use.
+        """
         key = _key(message)
+        self._running()[1].forget(lambda other: other == key)
         try:
             entries = decode_manifest(message.manifest)
         except ProtocolError as error:

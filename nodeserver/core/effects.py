@@ -73,7 +73,10 @@ class ReleaseFiles:
 
 @value
 class EndTransfers:
-    """Nobody is at the other end any more: what is under way ends, and what lies there stays."""
+    """Nobody is at the other end any more: what is under way ends, and what lies there stays.
+
+    What jobs offer stays offered.
+    """
 
     computation: int
 

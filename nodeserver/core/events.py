@@ -10,6 +10,7 @@ from nodeserver.core.nodeevents import (
     ClockRead,
     CpusChosen,
     KeptFound,
+    KeptSent,
     OwnerGone,
     PauseAsked,
     ReleaseAsked,
@@ -382,6 +383,7 @@ Event = (
     | StopAsked
     | OwnerGone
     | KeptFound
+    | KeptSent
     | ClockRead
     | CpusChosen
     | PauseAsked

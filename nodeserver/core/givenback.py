@@ -25,9 +25,14 @@ class GivenBack:
 
     def add(self, jobs: Iterable[NodeJob]) -> None:
         """These go to the scheduler, and will not run here."""
+        jobs = list(jobs)
+        self.remember([job.id for job in jobs], [job.attempt for job in jobs])
+
+    def remember(self, ids: Iterable[int], attempts: Iterable[int]) -> None:
+        """These go back, and never were here."""
         if not self:
             self._next_at = 0.0
-        self._recent.update((job.id, job.attempt) for job in jobs)
+        self._recent.update(zip(ids, attempts, strict=True))
 
     def came_again(self, ids: Iterable[int]) -> None:
         """The scheduler knows of these: it has sent them here again."""

@@ -21,12 +21,13 @@ from nodeserver.core.messages import (
     CloseComputation,
     ComputationReady,
     JobsReturned,
+    NodeNotice,
     OpenComputation,
 )
 from nodeserver.core.nodefacts import Peer
-from nodeserver.core.nodefiles import NodeFiles
-from nodeserver.core.recoveryeffects import SendKept
+from nodeserver.core.nodefiles import OFFER_SECONDS, NodeFiles
 from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
+from nodeserver.core.resending import Resending
 
 GRACE = 10.0  # how long a template waits for the next scheduler, when nobody waits for the node
 SIGN_PULSES = 3  # without a sign of life for that long, a scheduler may be one that is gone
@@ -49,6 +50,7 @@ class Handovers:
         emit: Callable[[Effect], None],
     ) -> None:
         self.shelf = Shelf(emit)
+        self.resending = Resending(self.shelf, emit)
         self._node_id = node_id
         self.peers = peers
         self.hosted = hosted
@@ -66,12 +68,15 @@ class Handovers:
         """All that needs nothing but a cpu goes on; letters are kept from this turn on."""
         if hosted.state is HostedState.CLOSING:  # it was closed, or kept already
             hosted.orphaned = True
+            if hosted.keeps:  # it may not have heard of those that came back as it was closed
+                hosted.returned.update(hosted.given_back.take())
             return
         hosted.lose_holder()
         self.files.lose_holder(hosted)
 
     def peer_lost(self, peer: str, held: Iterable[Hosted]) -> None:
         """What it had is free for the next one."""
+        self.resending.peer_lost(peer)
         for hosted in held:
             self.lose_holder(hosted)
         for kept in self.shelf.of(peer):
@@ -84,6 +89,7 @@ class Handovers:
 
         Who only collects, and leaves before all has arrived, will try again.
         """
+        self.resending.peer_lost(peer)
         for kept in self.shelf.of(peer):
             if kept.opened.collects and not kept.is_unwanted:
                 kept.is_claimed = False
@@ -91,10 +97,16 @@ class Handovers:
                 self.shelf.forget(kept.opened.computation)
 
     def idle(self, now: float, is_wanted: bool) -> Iterator[Hosted]:
-        """Orphans of which nothing runs or waits any more, and that wait for nobody."""
+        """Orphans of which nothing runs or waits any more, and that wait for nobody.
+
+        What runs of the others and wants to send a file does not wait for ever.
+        """
         for hosted in self.hosted.values():
             if not hosted.orphaned or hosted.state is HostedState.CLOSING:
                 continue
+            hosted.alone_at = min(hosted.alone_at, now)
+            if hosted.offers_wait and now >= hosted.alone_at + OFFER_SECONDS:
+                self.files.refuse_offers(hosted)
             if hosted.running or hosted.waiting:
                 hosted.idle_at = inf
                 continue
@@ -107,7 +119,8 @@ class Handovers:
         due = self.shelf.deadline()
         for hosted in self.hosted.values():
             if hosted.orphaned and hosted.state is not HostedState.CLOSING:
-                due = min(due, hosted.idle_at + GRACE)
+                refuses_at = hosted.alone_at + OFFER_SECONDS if hosted.offers_wait else inf
+                due = min(due, hosted.idle_at + GRACE, refuses_at)
         return due
 
     def retire(self, hosted: Hosted, now: float) -> None:
@@ -122,7 +135,8 @@ class Handovers:
         """Nothing of a computation runs any more: what ended last is kept with the rest."""
         if hosted.keeps:
             hosted.take_letter(self._node_id)
-            self.shelf.store(hosted, now)
+            self.shelf.retire(hosted, now)
+            self._tell_provisional(hosted)
         self.shelf.last_letter = max(self.shelf.last_letter, hosted.last_letter)
 
     def left(self, peer: str, hosted: Hosted | None) -> None:
@@ -206,6 +220,7 @@ class Handovers:
             self.files.open(hosted)
         if hosted.is_usable:
             self.emit(Send(peer, ComputationReady(hosted.id)))
+        self.files.offer_again(hosted)
         return True
 
     def hosted_anew(self, peer: str, message: OpenComputation) -> Hosted:
@@ -222,7 +237,7 @@ class Handovers:
             kept.opened, epoch=message.epoch, owner=message.owner, collects=message.collects
         )
         if kept.letters:
-            self.emit(SendKept(peer, message.computation, []))
+            self.resending.begin(peer, message.computation, kept.letters)
 
     def _change_holder(self, peer: str, hosted: Hosted, message: OpenComputation) -> None:
         """Follow a scheduler, and send it the letters that nobody has acknowledged."""
@@ -239,11 +254,20 @@ class Handovers:
             pulse_interval=message.pulse_interval,
             manifest=message.manifest,
         )
-        hosted.forget_provisional_of_ended()  # others follow what is held
+        self._tell_provisional(hosted)
         hosted.take_letter(self._node_id)  # jobs that have ended in this turn are not held
         for letter in hosted.letters.values():
             self.emit(Send(peer, letter))
         self.emit(ReadOutput(hosted.id))  # the former one's word for it may not come any more
+
+    def _tell_provisional(self, hosted: Hosted) -> None:
+        """Results of jobs that are held follow; say how many others nobody will have."""
+        hosted.provisional.keep_of({job.id for job in hosted.held_jobs()})
+        loss = hosted.provisional.loss(hosted.opened.name)
+        if loss:
+            self.emit(Report(levels.WARNING, loss))
+            if hosted.is_served:
+                self.emit(Send(hosted.scheduler, NodeNotice(hosted.id, levels.WARNING, loss)))
 
     def _tell_jobs(
         self,
@@ -289,9 +313,11 @@ class Handovers:
         if kept is not None:
             numbers = [number for number in message.letters if number in kept.letters]
             if numbers:
-                self.emit(SendKept(peer, message.computation, numbers))
+                self.resending.begin(peer, message.computation, numbers)
         if hosted is not None and hosted.scheduler == peer:
             hosted.keeps = hosted.orphaned
+            self._tell_provisional(hosted)
+            self.files.offer_again(hosted)
             for number in message.letters:
                 if number in hosted.letters:
                     self.emit(Send(peer, hosted.letters[number]))

@@ -13,11 +13,11 @@ from nodeserver.core.effects import Effect, GiveJobs, OpenTemplate, Report, Send
 from nodeserver.core.events import TemplateNoted
 from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.givenback import GivenBack
-from nodeserver.core.letters import part_of
-from nodeserver.core.messages import JobsDone, JobsProvisional, NodeNotice, OpenComputation
+from nodeserver.core.messages import JobsDone, NodeNotice, OpenComputation
 from nodeserver.core.nodejob import NodeJob as NodeJob
 from nodeserver.core.nodejob import Worker as Worker
 from nodeserver.core.pace import Pace
+from nodeserver.core.provisional import Provisional
 from nodeserver.core.shareddata import HeldData
 from nodeserver.core.status import JobStatus
 from nodeserver.core.values import ONE_CPU
@@ -25,7 +25,6 @@ from nodeserver.core.values import ONE_CPU
 _MOST_REOPENINGS = 3  # in a row, without a job that ended meanwhile
 _MOST_VAIN_WORKERS = 100  # in a row, that ended before they began a job
 _REMEMBERED_STOPS = 10_000
-_MOST_PROVISIONAL = 1000  # results, while there is no scheduler
 _FINISHED, _TERMINATED = int(JobStatus.FINISHED), int(JobStatus.TERMINATED)
 
 
@@ -44,7 +43,7 @@ class Hosted:
     __slots__ = (
         '_done',
         '_letter',
-        '_provisional',
+        'alone_at',
         'awaits_files',
         'data',
         'denied_at',
@@ -59,10 +58,12 @@ class Hosted:
         'keeps',
         'letters',
         'needs_more',
+        'offers_wait',
         'opened',
         'orphaned',
         'owed',
         'pace',
+        'provisional',
         'queue',
         'released',
         'reopenings',
@@ -88,6 +89,8 @@ class Hosted:
         self.is_unwanted = False  # its client has closed it through another one: it goes with it
         self.keeps = False  # its letters go to the spool: nobody may be there to take them
         self.idle_at = inf  # since when nothing of it runs or waits, as it is orphaned
+        self.alone_at = inf  # since when it is
+        self.offers_wait = True  # of files, while it is
         self.given_back = GivenBack()
         self.returned: dict[int, int] = {}  # job -> attempt: they will not run here
         self.formerly: tuple[str, ...] = ()  # peer ids of this node that had it before
@@ -110,7 +113,7 @@ class Hosted:
         self.letters: dict[int, JobsDone] = {}  # sent, not acknowledged
         self._letter = last_letter
         self._done = JobsDone(self.id, '', 0, [], [], [], [], [], [])
-        self._provisional = JobsProvisional(self.id, '', [], [], [])
+        self.provisional = Provisional(self.id)
 
     @property
     def lasting(self) -> bool:
@@ -158,8 +161,8 @@ class Hosted:
 
     def lose_holder(self) -> None:
         """What is all here can go on without a scheduler; jobs that lack something cannot."""
-        self.orphaned = self.keeps = True
-        self.idle_at = inf
+        self.orphaned = self.keeps = self.offers_wait = True
+        self.idle_at = self.alone_at = inf
         self.returned.update(self.given_back.take())
         self.will_not_run(self.data.lacking.values())
         self.data.clear()
@@ -180,11 +183,6 @@ class Hosted:
         """Jobs that have not begun go to the scheduler."""
         self.let_go(jobs)
         self.given_back.add(jobs)
-
-    def forget_provisional_of_ended(self) -> None:
-        """Nobody wants provisional results of jobs that have ended meanwhile."""
-        held = {job.id for job in self.held_jobs()}
-        self._provisional = part_of(self._provisional, [j in held for j in self._provisional.ids])
 
     def held_jobs(self) -> list[NodeJob]:
         """All jobs that run, or wait for a cpu."""
@@ -320,21 +318,10 @@ class Hosted:
         done.seconds.extend(seconds)
 
     def record_provisional(self, job: NodeJob, result: bytes) -> None:
-        """Put a provisional result into this turn's message."""
-        results = self._provisional
-        results.ids.append(job.id)
-        results.attempts.append(job.attempt)
-        results.results.append(result)
-        if self.orphaned and len(results.ids) > _MOST_PROVISIONAL:  # who waits for none gets few
-            del results.ids[0], results.attempts[0], results.results[0]
-
-    def take_provisional(self, node: str) -> JobsProvisional | None:
-        """The provisional results of this turn, if there are any."""
-        taken = self._provisional
-        if not taken.ids:
-            return None
-        self._provisional = JobsProvisional(self.id, '', [], [], [])
-        return JobsProvisional(self.id, node, taken.ids, taken.attempts, taken.results)
+        """Put a provisional result into this turn's message, or keep it for who comes next."""
+        self.provisional.add(job.id, job.attempt, result)
+        if self.keeps:
+            self.provisional.bound()
 
     def take_letter(self, node: str) -> JobsDone | None:
         """This turn's outcomes as a letter, kept until it is acknowledged."""

@@ -106,6 +106,7 @@ class Shelf:
         self.store(hosted, now)
         if hosted.returned:
             self._place(hosted, now).returned.update(hosted.returned)
+            hosted.returned = {}
 
     def found(self, event: KeptFound, now: float) -> None:
         """An earlier run of this node has left something."""

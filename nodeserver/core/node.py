@@ -61,6 +61,7 @@ from nodeserver.core.nodeevents import (
     ClockRead,
     CpusChosen,
     KeptFound,
+    KeptSent,
     OwnerGone,
     PauseAsked,
     ReleaseAsked,
@@ -89,7 +90,7 @@ class NodeCore:
         self._orders = JobOrders(self._hosted, self._workplace, self._out.append)
         shared = (self._peers, self._hosted)
         self._handovers = Handovers(facts.id, *shared, self._files, self._out.append)
-        self._shelf = self._handovers.shelf
+        self._shelf, self._resending = self._handovers.shelf, self._handovers.resending
         self._departure = Departure(
             *shared, self._out.append, self._workplace, self._leave, self._shelf
         )
@@ -128,6 +129,7 @@ class NodeCore:
             StopAsked: self._departure.asked,
             OwnerGone: self._departure.owner_gone,
             KeptFound: self._shelf.found,
+            KeptSent: self._resending.sent,
             **self._files.events,
             AvailabilityMeasured: self._figures.measured,
         }
@@ -167,7 +169,7 @@ class NodeCore:
             if hosted.orphaned:
                 has_orphans = True
                 continue
-            provisional = hosted.take_provisional(self._facts.id)
+            provisional = None if hosted.keeps else hosted.provisional.take(self._facts.id)
             for message in (provisional, letter):
                 if message is not None:
                     self._send(hosted.scheduler, message)
@@ -198,7 +200,7 @@ class NodeCore:
     def _take(self) -> list[Effect]:
         effects = self._out[:]
         self._out.clear()
-        return effects
+        return self._resending.in_order(effects)
 
     def _send(self, peer: str, message: Any) -> None:
         self._out.append(Send(peer, message))
@@ -335,12 +337,15 @@ class NodeCore:
             self._send(hosted.scheduler, ComputationClosed(hosted.id))
         if not self._hosted:
             self._shift.client_left(hosted)
+        self._openings.closed(hosted, now)
 
     # jobs
 
     def _run(self, peer: str, message: RunJobs, now: float) -> None:
         hosted = self._hosted.get(message.computation)
         if hosted is None or hosted.scheduler != peer or hosted.state is HostedState.CLOSING:
+            if hosted is not None and hosted.scheduler == peer:
+                hosted.given_back.remember(message.ids, message.attempts)
             reason = 'the computation is not open on this node'
             back = JobsReturned(message.computation, message.ids, message.attempts, reason)
             self._send(peer, back)

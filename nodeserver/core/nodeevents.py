@@ -47,3 +47,12 @@ class KeptFound:
     jobs: list[int]
     age: float  # seconds since the first of them was kept
     formerly: tuple[str, ...]  # peer ids of this node then
+
+
+@value
+class KeptSent:
+    """These letters of the spool are on their way: there is room for more of them."""
+
+    peer: str
+    computation: int
+    letters: list[int]

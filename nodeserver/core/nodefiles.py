@@ -2,7 +2,7 @@
 
     OpenComputation with a manifest ──▶ OpenFiles ──▶ FilesPlaced ──▶ OpenTemplate
     RunJobs with manifests ──▶ HearOfFiles(PlaceFiles) ──▶ FilesPlaced ──▶ the job's queue
-    FileOffered by a job ──▶ OfferFile ──▶ the cluster
+    FileOffered by a job ──▶ OfferFile ──▶ the cluster, and again to the next one
 
 What is said between cluster and node about a transfer passes through here; the bytes are read and
 written by the shell (`io/nodefiles.py`).
@@ -33,7 +33,11 @@ from nodeserver.core.filemessages import (
 )
 from nodeserver.core.hosted import Hosted, HostedState, NodeJob
 from nodeserver.core.nodefacts import NodeFacts
+from nodeserver.core.recoveryeffects import OfferAgain, RefuseOffers
 from nodeserver.core.status import JobStatus
+
+OFFER_SECONDS = 15.0  # that a job waits for the next scheduler to take a file that it sends
+_NOBODY = f'its program is gone, and none came within {OFFER_SECONDS:g} s to take it'
 
 
 class NodeFiles:
@@ -108,6 +112,17 @@ class NodeFiles:
         elif hosted.has_files:
             self._emit(EndTransfers(hosted.id))
 
+    def offer_again(self, hosted: Hosted) -> None:
+        """Who takes the files of its jobs may know nothing of those that were offered before."""
+        if hosted.has_files:
+            self._emit(OfferAgain(hosted.id))
+
+    def refuse_offers(self, hosted: Hosted) -> None:
+        """Its jobs have waited long enough for somebody who takes their files."""
+        hosted.offers_wait = False
+        if hosted.has_files:
+            self._emit(RefuseOffers(hosted.id, _NOBODY))
+
     def close(self, hosted: Hosted) -> None:
         """End all transfers of a computation."""
         if hosted.has_files:
@@ -169,13 +184,16 @@ class NodeFiles:
         hosted = self._hosted.get(event.computation)
         worker = hosted.workers.get(event.worker) if hosted else None
         why = ''
-        if hosted is None or hosted.orphaned or worker is None or not worker.held:
-            why = 'nobody is there to take it'
+        if hosted is None or worker is None or not worker.held:
+            why = 'its job has ended'
         elif 0 < self._limit < event.size:
             why = (
                 f'it has {event.size:,} bytes and this node sends files of at most '
                 f'{self._limit:,}: start dispynode with a larger --max_file_size'
             )
+        elif hosted.orphaned:
+            self._have_place(hosted)
+            why = '' if hosted.offers_wait else _NOBODY
         else:
             job, there = worker.held[0], (event.transfer, worker.held[0].id)
             offer = OfferFile(hosted.id, self._node_id, *there, job.attempt, event.manifest)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from nodeserver.core.departure import Departure
 from nodeserver.core.effects import Send
 from nodeserver.core.handover import Handovers, Refusal
-from nodeserver.core.hosted import Hosted
+from nodeserver.core.hosted import Hosted, HostedState
 from nodeserver.core.messages import ComputationRefused, OpenComputation
-from nodeserver.core.nodefacts import NodeFacts
+from nodeserver.core.nodefacts import NodeFacts, Peer
 from nodeserver.core.nodestatus import held_by
 from nodeserver.core.shift import Shift
 
@@ -31,11 +31,14 @@ class Openings:
         self._departure, self._shift = departure, shift
         self._facts, self._drop = facts, drop
         self._peers, self._hosted = handovers.peers, handovers.hosted
+        self._waiting: dict[int, list[tuple[str, Peer, OpenComputation]]] = {}
 
     def open(self, peer: str, message: OpenComputation, now: float) -> None:
         """A scheduler wants to run jobs of a computation, or to have what is here of it."""
         if message.resumes:
             refusal = self._handovers.objection(peer, message, now)
+            if refusal is None and self._ends(peer, message):
+                return
             if refusal is None and self._handovers.hand_over(peer, message, self._facts().cpus):
                 self._shift.client_came(peer)
                 return
@@ -55,6 +58,21 @@ class Openings:
             hosted = self._hosted[message.computation] = self._handovers.hosted_anew(peer, message)
             self._shift.client_came(peer)
             self._handovers.files.open(hosted)
+
+    def _ends(self, peer: str, message: OpenComputation) -> bool:
+        """Whether what runs of it is being ended: then the outcomes of that are handed over too."""
+        before = self._hosted.get(message.computation)
+        if before is None or before.state is not HostedState.CLOSING or not before.keeps:
+            return False
+        waiting = self._waiting.setdefault(message.computation, [])
+        waiting.append((peer, self._peers[peer], message))
+        return True
+
+    def closed(self, hosted: Hosted, now: float) -> None:
+        """Nothing of it runs any more: who waited for that has it now, if it is still there."""
+        for peer, record, message in self._waiting.pop(hosted.id, ()):
+            if hosted.keeps and self._peers.get(peer) is record:
+                self.open(peer, message, now)
 
     def _unfit(self, peer: str, message: OpenComputation) -> Refusal | None:
         """Why a computation of which nothing runs here cannot be opened (now)."""

@@ -6,6 +6,7 @@ it.  One that cannot write says so on the log, and the work goes on.
     scheduler  RecordNode, RecordPlacements ... ──▶ journal of the cluster, state of dispyscheduler
     cluster    StoreJobs, StoreOutcomes ...     ──▶ journal
     node       KeepComputation, KeepLetters ... ──▶ spool
+    node       OfferAgain, RefuseOffers         ──▶ jobs that send files, for whoever takes them
 """
 
 from enum import IntEnum
@@ -159,14 +160,30 @@ class ForgetKept:
 
 @value
 class SendKept:
-    """Send a peer the kept letters of a computation again, in the name of this node.
+    """Send a peer kept letters of a computation again, in the name of this node.
 
-    With no numbers, all of them.
+    As many of them, from the first on, as may be in memory at once; `KeptSent` follows when they
+    have gone out, and says which these are.
     """
 
     peer: str
     computation: int
     letters: list[int]
+
+
+@value
+class OfferAgain:
+    """Somebody is there to take files that jobs of a computation send, and knows of none."""
+
+    computation: int
+
+
+@value
+class RefuseOffers:
+    """Nobody has come to take files of jobs that wait for it: these go on."""
+
+    computation: int
+    reason: str
 
 
 RecoveryEffect = (
@@ -186,4 +203,6 @@ RecoveryEffect = (
     | ForgetLetters
     | ForgetKept
     | SendKept
+    | OfferAgain
+    | RefuseOffers
 )

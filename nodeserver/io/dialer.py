@@ -118,6 +118,11 @@ class Dialer(ABC):
         self._session.send(message)
         self._flush()
 
+    def when_sent(self, call: Callable[[], object]) -> None:
+        """Have this called when nothing waits to go out."""
+        self._session.when_sent(call)
+        self._flush()
+
     def redirect(self, target: Target) -> None:
         """Go on with the same session where the peer is now; for one that is not connected."""
         self._stop(0)

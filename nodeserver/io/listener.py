@@ -95,6 +95,13 @@ class Listener(ABC):
         if session.queued > self._around.options.most_unread:
             self._look_for_reader(name, session)
 
+    def when_sent(self, peer: str, call: Callable[[], object]) -> None:
+        """Have this called when nothing waits to go out to this peer."""
+        name = self._names[peer]
+        session = self._sessions[name]
+        session.when_sent(call)
+        self._flush(name, session)
+
     def forget(self, peer: str, reason: str) -> None:
         """Tell the peer that we are done with it, and drop its session."""
         name = self.name_of(peer)

@@ -26,6 +26,7 @@ from nodeserver.core.filemessages import (
     FilesPlaced,
     PlaceFiles,
 )
+from nodeserver.core.recoveryeffects import OfferAgain, RefuseOffers
 from nodeserver.io.directories import Directories
 from nodeserver.io.filereceiving import FileReceiver, refusal
 from nodeserver.io.filesending import FileSender, Key
@@ -159,18 +160,17 @@ class NodeFiles:
             removed.add_done_callback(lambda _: self._go_on(place))
 
     def end_transfers(self, effect: EndTransfers | CloseFiles) -> None:
-        """End what is under way, in both directions."""
+        """End what is under way, in both directions; what jobs offer waits."""
         computation = effect.computation
         self._receiver.forget(lambda key: key[0] == computation)
         self._sender.forget(lambda key: key[0] == computation)
-        for offer in [offer for offer in self._offers if offer[0] == computation]:
-            self._pop_offer(offer).answer('the client is gone, or has closed the cluster')
 
     def close_computation(self, effect: CloseFiles) -> None:
         """End all transfers of a computation; its directory goes with its template."""
         computation = effect.computation
         place = self._places.pop(computation, None)
         self.end_transfers(effect)
+        self._answer_all(computation, 'the client has closed the cluster, or is gone')
         if place is not None and effect.removes:
             paths, directories = place.leave(OWN_FILES), self._directories
             self._receiver.then(lambda: _remove_all(place, paths, directories))
@@ -179,14 +179,23 @@ class NodeFiles:
     def offer(self, computation: int, worker: int, fd: int) -> None:
         """A job waits at the other end of a socket for a file to be sent."""
         try:
-            file = OfferedFile(fd, next(self._numbers))
+            file = OfferedFile(fd, next(self._numbers), worker)
         except (OSError, ValueError, msgspec.DecodeError) as error:
             _log.warning('a file that a job sends cannot be taken: %s', error)
             return
         self._offers[computation, file.number] = file
         self._loop.add_reader(file.fileno(), self._withdrawn, (computation, file.number))
-        manifest, size = encode_manifest(file.entries), file.entries[0].size
-        self._post(FileOffered(computation, worker, file.number, manifest, size))
+        self._tell(computation, file)
+
+    def offer_again(self, effect: OfferAgain) -> None:
+        """Have all files taken that wait for it, from their beginning."""
+        for offer in [offer for offer in self._offers if offer[0] == effect.computation]:
+            self._stop_sending(offer)
+            self._tell(effect.computation, self._offers[offer])
+
+    def refuse_offers(self, effect: RefuseOffers) -> None:
+        """Let jobs go on whose files nobody takes."""
+        self._answer_all(effect.computation, effect.reason)
 
     def close(self) -> None:
         """End everything."""
@@ -262,10 +271,21 @@ class NodeFiles:
         reason = 'the job has ended, or does not wait for it any more'
         self._say(FilesFailed(computation, self._node_id, transfer, reason))
 
+    def _tell(self, computation: int, file: OfferedFile) -> None:
+        manifest, size = encode_manifest(file.entries), file.entries[0].size
+        self._post(FileOffered(computation, file.worker, file.number, manifest, size))
+
+    def _answer_all(self, computation: int, reason: str) -> None:
+        for offer in [offer for offer in self._offers if offer[0] == computation]:
+            self._pop_offer(offer).answer(reason)
+
     def _end_offer(self, offer: tuple[int, int], reason: str) -> None:
         if offer in self._offers:
-            self._sender.forget(lambda key: (key[0], key[2]) == offer)
+            self._stop_sending(offer)
             self._pop_offer(offer).answer(reason)
+
+    def _stop_sending(self, offer: tuple[int, int]) -> None:
+        self._sender.forget(lambda key: (key[0], key[2]) == offer)
 
     def _pop_offer(self, offer: tuple[int, int]) -> OfferedFile:
         file = self._offers.pop(offer)

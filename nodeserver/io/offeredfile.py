@@ -26,8 +26,8 @@ _NAME = msgspec.msgpack.Decoder(bytes)
 class OfferedFile:
     """The node's end; `entries` is what there is to send, and `open` where to read it."""
 
-    def __init__(self, fd: int, number: int) -> None:
-        self.number = number
+    def __init__(self, fd: int, number: int, worker: int) -> None:
+        self.number, self.worker = number, worker
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(False)
         self._file = -1

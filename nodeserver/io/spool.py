@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nodeserver.core.errors import (
     DatabaseBusy,
@@ -28,8 +28,9 @@ from nodeserver.core.errors import (
     KeyFileError,
     ProtocolError,
 )
+from nodeserver.core.events import Event
 from nodeserver.core.messages import JobsDone, Message, OpenComputation
-from nodeserver.core.nodeevents import KeptFound
+from nodeserver.core.nodeevents import KeptFound, KeptSent
 from nodeserver.core.recoveryeffects import (
     ForgetKept,
     ForgetLetters,
@@ -48,6 +49,7 @@ APPLICATION_ID = 0x64704B31
 VERSION = 1
 RETRY_SECONDS = 10.0
 LARGEST_PART = 16 * 1024 * 1024  # bytes of a row: SQLite takes no more than a thousand million
+AT_ONCE = 16 * 1024 * 1024  # bytes of outcomes that are sent before there is room for more
 MOST_NODES = 100  # former peer ids that are told
 _MOST_FILES = 100  # of nodes that share a directory, or that could not be used
 _SCHEMA = """
@@ -65,6 +67,16 @@ _UNUSABLE = (DatabaseDamaged, DatabaseForeign)  # moved away; others' files are 
 _NOT_OURS = (DatabaseBusy, DatabaseVersionUnknown, DatabaseExposed)
 
 _log = logging.getLogger(__name__)
+
+
+class Sending(Protocol):
+    """What is used of the link."""
+
+    def send(self, peer: str, message: Message) -> None:
+        """Hand a letter over."""
+
+    def when_sent(self, peer: str, call: Callable[[], object]) -> None:
+        """Have this called when there is room for more."""
 
 
 @dataclass(slots=True)
@@ -90,10 +102,12 @@ class Spool:
         loop: asyncio.AbstractEventLoop,
         prefix: Path,
         node_id: str,
-        send: Callable[[str, Message], None],
+        link: Sending,
+        post: Callable[[Event], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._loop, self._node_id, self._send, self._clock = loop, node_id, send, clock
+        self._loop, self._node_id, self._clock = loop, node_id, clock
+        self._link, self._post = link, post
         self._directory = prefix / DIRECTORY
         self._path = self._directory / NAME
         self._database: sqlite3.Connection | None = None
@@ -166,11 +180,19 @@ class Spool:
             self._remove()
 
     def send_kept(self, effect: SendKept) -> None:
-        """Send letters once more, in the name of this node."""
-        for number in effect.letters or self._numbers(effect.computation):
+        """Send letters once more, in the name of this node, as many as may be in memory."""
+        sent: list[int] = []
+        size = 0
+        for number in effect.letters:
             letter = self._letter(effect.computation, number)
+            sent.append(number)
             if letter is not None:
-                self._send(effect.peer, replace(letter, node=self._node_id))
+                self._link.send(effect.peer, replace(letter, node=self._node_id))
+                size += sum(map(len, letter.outcomes))
+            if size >= AT_ONCE:
+                break
+        told = KeptSent(effect.peer, effect.computation, sent)
+        self._link.when_sent(effect.peer, lambda: self._post(told))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -186,19 +208,6 @@ class Spool:
             self._database = None
 
     # reading
-
-    def _numbers(self, computation: int) -> list[int]:
-        query = 'SELECT letter FROM letters WHERE computation = ?'
-        try:
-            written = [int(letter) for (letter,) in self._rows(query, str(computation))]
-        except DatabaseError as error:
-            self._failed(error)
-            written = []
-        gone = {letter for number, letter in self._unforgotten if number == computation}
-        if None in gone:
-            written = []
-        unwritten = [letter for number, letter in self._unwritten if number == computation]
-        return sorted({*written, *unwritten} - gone)
 
     def _letter(self, computation: int, number: int) -> JobsDone | None:
         letter = self._unwritten.get((computation, number))

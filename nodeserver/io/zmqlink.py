@@ -186,6 +186,18 @@ class ZmqLink:
         if listener is not None:
             listener.send(peer, message)
 
+    def when_sent(self, peer: str, call: Callable[[], object]) -> None:
+        """Have the loop call this once nothing waits to go out to this peer, unless it is lost."""
+
+        def soon() -> None:
+            self._around.loop.call_soon(call)
+
+        route, listener = self._dialers.get(peer), self._listener_of(peer)
+        if route is not None:
+            route.when_sent(soon)
+        elif listener is not None:
+            listener.when_sent(peer, soon)
+
     def disconnect(self, peer: str, reason: str = _CLOSED) -> None:
         """Close the connection to a peer and forget what it was still to get."""
         dialer = self._dialers.pop(peer, None)

@@ -51,6 +51,8 @@ from nodeserver.core.recoveryeffects import (
     ForgetLetters,
     KeepComputation,
     KeepLetters,
+    OfferAgain,
+    RefuseOffers,
     SendKept,
 )
 from nodeserver.core.values import NODE_ROLE, Availability
@@ -158,7 +160,8 @@ class NodeService:
         closing.callback(self._remove_local_socket)
         closing.callback(self._driver.close)
         port = self._open_sockets()
-        self._spool = Spool(self._loop, options.prefix, options.peer_id, self._link.send)
+        where = options.prefix, options.peer_id
+        self._spool = Spool(self._loop, *where, self._link, self._seat.post)
         closing.callback(self._spool.close)
         for found in self._spool.open():
             self._seat.post(found)
@@ -280,6 +283,8 @@ class NodeService:
                 ReleaseFiles: files.release,
                 EndTransfers: files.end_transfers,
                 CloseFiles: files.close_computation,
+                OfferAgain: files.offer_again,
+                RefuseOffers: files.refuse_offers,
                 KeepComputation: self._spool.keep_computation,
                 KeepLetters: self._spool.keep_letters,
                 ForgetLetters: self._spool.forget_letters,

@@ -112,6 +112,7 @@ class Session:
         self._small: deque[_Envelope] = deque()
         self._bulk: deque[_Large] = deque()
         self._waiting = Waiting()  # there
+        self._watchers: list[Callable[[], object]] = []
         self._small_sent = 0
         self.queued = 0  # bytes that have not gone out yet, but for those in files
         self.is_open = False
@@ -232,6 +233,10 @@ class Session:
             self._small.append(_Envelope(Kind.MESSAGE, frames))
         self.queued += size
 
+    def when_sent(self, call: Callable[[], object]) -> None:
+        """Have this called once, when nothing waits; it must not send by itself."""
+        self._watchers.append(call)
+
     @property
     def acknowledged(self) -> int:
         """The number up to which the other side has everything."""
@@ -247,6 +252,10 @@ class Session:
             envelopes.append([self._head(Kind.RESEND, 0)])
         if self._small or self._bulk:
             self._fill(envelopes)
+        if self._watchers and not (self._small or self._bulk):
+            watchers, self._watchers = self._watchers, []
+            for call in watchers:
+                call()
         if self._owes_acknowledgement():
             envelopes.append([self._head(Kind.ACK, 0)])
         return envelopes

@@ -34,6 +34,34 @@ PATIENT = dataclasses.replace(
     QUICK, gone_after=10.0, local_gone_after=10.0
 )  # for cuts in quick succession
 
+# room for more
+
+
+@pytest.mark.parametrize('is_taken', [True, False])
+def test_who_asks_is_told_when_nothing_waits_to_go_out(
+    loop: Loop, made: Made, is_taken: bool
+) -> None:
+    a, b = made(None), made.listening(None, PATIENT)
+    a.zmq.connect(b.name, HOST, b.port)
+    until(loop, lambda: a.connected() and b.connected())
+    told: list[str] = []
+    for one, other in ((a, b), (b, a)):
+        one.send(other, SubmitJobs(1, '', [1], [bytes(100_000_000)]))  # more than there is room for
+        one.zmq.when_sent(other.name, lambda one=one: told.append(one.name))  # type: ignore[misc]
+    assert told == []
+    if is_taken:
+        until(loop, lambda: len(told) == 2)
+        a.zmq.when_sent(b.name, lambda: told.append('at once'))
+        until(loop, lambda: 'at once' in told)
+        until(loop, lambda: a.messages and b.messages)
+    else:
+        b.close()
+        until(loop, lambda: a.lost())
+        a.zmq.when_sent(b.name, lambda: told.append('never'))
+        pass_time(loop, 0.1)
+        assert told == []
+
+
 # cuts
 
 

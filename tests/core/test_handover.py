@@ -26,9 +26,11 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.filemessages import FilesPlaced
 from nodeserver.core.kept import MOST_KEPT
-from nodeserver.core.nodeevents import KeptFound, OwnerGone, PauseAsked
+from nodeserver.core.nodeevents import KeptFound, KeptSent, OwnerGone, PauseAsked
 from nodeserver.core.nodefacts import NodeRules
+from nodeserver.core.provisional import MOST_BYTES
 from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
+from nodeserver.core.resending import MOST_AT_ONCE
 from nodeserver.core.status import JobStatus
 from tests.support.nodebench import TOKEN, Bench, claim, opening
 
@@ -220,7 +222,7 @@ def test_who_only_collects_and_leaves_early_can_come_again() -> None:
     assert not bench.take(keep.ForgetKept)
     connect(bench, 'u')
     bench.hears(claim(epoch=1, collects=True), 'u')
-    assert handover(bench)[0] == keep.SendKept('u', 7, [])
+    assert handover(bench)[0] == keep.SendKept('u', 7, [3, 4])
 
 
 def test_who_collects_what_runs_and_leaves_early_stops_nothing() -> None:
@@ -252,7 +254,7 @@ def test_everything_is_handed_over_in_order() -> None:
     connect(bench, 't')
     bench.hears(claim(), 't')
     assert handover(bench) == [
-        keep.SendKept('t', 7, []),
+        keep.SendKept('t', 7, [2]),
         JobsHeld(7, [3, 4], [1, 1]),
         m.ComputationReady(7),
     ]
@@ -289,6 +291,70 @@ def test_jobs_on_their_way_back_to_a_scheduler_that_dies_are_told_to_the_next_on
     assert [row for r in returned for row in zip(r.ids, r.attempts, strict=True)] == told
 
 
+def test_jobs_that_come_back_as_their_template_failed_are_told_to_the_next_one() -> None:
+    """They never began, and who had sent them may have died before it heard that."""
+    bench = Bench(cpus=1)
+    bench.hears(opening())
+    bench.run(2)
+    bench.tell(TemplateFailed(7, 'no such module'))
+    bench.run(3)  # on its way when the scheduler was told so
+    assert [back.ids for back in bench.take(m.JobsReturned)] == [[2], [3]]
+    bench.tell(GONE)
+    bench.tell(TemplateClosed(7))
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    (returned,) = bench.take(m.JobsReturned)
+    assert (returned.ids, returned.attempts) == ([2, 3], [1, 1])
+    bench.tell(TemplateReady(7))
+    connect(bench, 'u')
+    bench.hears(claim(2), 'u')
+    assert not bench.take(m.JobsReturned)
+    assert bench.core.figures().kept == 0
+
+
+def ending_orphan() -> Bench:
+    """The same node; it ends, and the template of its orphan has died while job 3 ran."""
+    bench = orphaned()
+    bench.tell(StopAsked(at_once=False, reason='it is to end'))
+    bench.tell(TemplateFailed(7, 'killed'))
+    assert bench.take(do.CloseTemplate)
+    return bench
+
+
+def test_what_runs_of_a_computation_that_is_being_closed_is_handed_over_when_it_has_ended() -> None:
+    bench = ending_orphan()
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    connect(bench, 'u')
+    bench.hears(claim(), 'u')  # two at once: the second one is told so
+    assert handover(bench) == []
+    bench.tell(WorkerEnded(7, 3, -9, b'', 0))
+    bench.tell(TemplateClosed(7))
+    assert [each.letters for each in bench.effects if isinstance(each, keep.SendKept)] == [[2, 3]]
+    told = {'t': [], 'u': []}
+    for each in bench.take(do.Send):
+        told[each.peer].append(each.message)
+    assert JobsHeld(7, [], []) in told['t']
+    refusal = 'busy', 'it was taken over by another program (Ann at box)'
+    assert m.ComputationRefused(7, *refusal) in told['u']
+
+
+@pytest.mark.parametrize('how', ['closed', 'lost', 'back again'])
+def test_who_does_not_wait_any_more_gets_nothing_of_what_is_being_closed(how: str) -> None:
+    bench = ending_orphan()
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    if how == 'closed':
+        bench.hears(m.CloseComputation(7, token=TOKEN, epoch=1), 't')
+    else:
+        bench.tell(PeerLost('t', 'gone'))
+    if how == 'back again':
+        connect(bench, 't')
+    bench.effects = []
+    bench.tell(TemplateClosed(7))
+    assert handover(bench) == []
+
+
 def test_a_job_that_was_sent_back_and_came_again_is_held() -> None:
     bench = busy()
     bench.hears(m.RecallJobs(7, 1))
@@ -313,6 +379,14 @@ def test_what_ends_in_the_turn_of_a_claim_is_told_before_what_is_held() -> None:
     assert held[0].ids == [4]
 
 
+def lost_results(bench: Bench) -> list[str]:
+    """What the node says of provisional results that nobody will have, on its log and to users."""
+    texts = [e.text for e in bench.take(do.Report) if 'provisional' in e.text]
+    told = [notice.text for notice in bench.take(m.NodeNotice)]
+    assert told in (texts, [])
+    return texts
+
+
 def test_provisional_results_wait_for_the_next_scheduler_as_long_as_their_job_runs() -> None:
     bench = orphaned()
     for count in range(1100):
@@ -323,16 +397,64 @@ def test_provisional_results_wait_for_the_next_scheduler_as_long_as_their_job_ru
     told = [e.message for e in bench.effects if isinstance(e, do.Send)]
     kinds = [type(each) for each in told]
     assert kinds.index(JobsHeld) < kinds.index(m.JobsProvisional)
+    assert kinds.count(m.NodeNotice) == 1
     (results,) = bench.take(m.JobsProvisional)
     assert results.results == [b'%d' % count for count in range(100, 1100)]
+    words = 'provisional results of compute could be given to nobody while its program was gone'
+    assert lost_results(bench) == [f'100 {words}']
     bench.tell(PeerLost('t', 'gone'))
     bench.tell(ProvisionalReported(7, 3, 3, b'more'))
+    bench.tell(ProvisionalReported(7, 3, 3, b'and more'))
     bench.reported(3, 3)
     bench.tell(ProvisionalReported(7, 4, 4, b'of 4'))
     connect(bench, 'u')
     bench.hears(claim(2), 'u')
     (results,) = bench.take(m.JobsProvisional)
     assert (results.ids, results.results) == ([4], [b'of 4'])
+    assert lost_results(bench) == [f'2 {words}']
+
+
+def test_provisional_results_wait_for_a_client_that_is_away() -> None:
+    bench = busy()
+    bench.hears(KeepOutcomes(7))
+    bench.tell(ProvisionalReported(7, 3, 3, b'first'))
+    assert not bench.take(m.JobsProvisional)
+    bench.hears(ResendLetters(7, []))
+    (results,) = bench.take(m.JobsProvisional)
+    assert results.results == [b'first']
+    bench.tell(ProvisionalReported(7, 3, 3, b'second'))
+    assert bench.take(m.JobsProvisional)[0].results == [b'second']
+    assert lost_results(bench) == []
+
+
+def test_large_provisional_results_for_nobody_take_bounded_memory() -> None:
+    bench = orphaned()
+    for letter in b'abc':
+        bench.tell(ProvisionalReported(7, 3, 3, bytes([letter]) * (MOST_BYTES // 2)))
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    (results,) = bench.take(m.JobsProvisional)
+    assert [result[:1] for result in results.results] == [b'b', b'c']
+    bench.tell(PeerLost('t', 'gone'))
+    bench.tell(ProvisionalReported(7, 3, 3, b'd'))
+    bench.tell(ProvisionalReported(7, 3, 3, bytes(MOST_BYTES + 1)))  # more alone
+    connect(bench, 'u')
+    bench.hears(claim(2), 'u')
+    (results,) = bench.take(m.JobsProvisional)
+    assert [len(result) for result in results.results] == [MOST_BYTES + 1]
+
+
+def test_provisional_results_for_which_nobody_came_in_time_are_said_to_be_lost() -> None:
+    bench = orphaned()
+    bench.tell(ProvisionalReported(7, 3, 3, b'first'))
+    bench.reported(3, 3)
+    bench.reported(4, 4)
+    bench.now = bench.core.next_deadline() or 0.0
+    bench.tell(DeadlinePassed())
+    assert bench.take(do.CloseTemplate)
+    assert lost_results(bench) == []
+    bench.tell(TemplateClosed(7))
+    assert [text[:20] for text in lost_results(bench)] == ['1 provisional result']
 
 
 def test_kept_letters_are_fetched_while_somebody_else_has_the_node() -> None:
@@ -341,7 +463,7 @@ def test_kept_letters_are_fetched_while_somebody_else_has_the_node() -> None:
     connect(bench, 't')
     bench.hears(claim(), 't')
     sent, held, refusal = handover(bench)
-    assert sent == keep.SendKept('t', 7, [])
+    assert sent == keep.SendKept('t', 7, [2, 3, 4])
     assert held == JobsHeld(7, [], [])
     assert refusal.kind == 'busy'
     bench.hears(m.AcknowledgeOutcomes(7, 'n', [2, 3]), 't')
@@ -354,7 +476,7 @@ def test_a_claim_without_a_template_makes_one_and_letters_are_counted_on() -> No
     bench = ended()
     connect(bench, 't')
     bench.hears(claim(), 't')
-    assert [type(each) for each in handover(bench)] == [keep.SendKept, JobsHeld, do.OpenTemplate]
+    assert [type(each) for each in handover(bench)] == [keep.SendKept, do.OpenTemplate, JobsHeld]
     bench.hears(m.AcknowledgeOutcomes(7, 'n', [2, 3, 4]), 't')
     bench.tell(TemplateReady(7))
     bench.tell(WorkerForked(7, 9))
@@ -609,10 +731,101 @@ def test_a_scheduler_that_is_gone_while_its_client_is_away_changes_nothing() -> 
     connect(bench, 't')
     bench.hears(claim(), 't')
     assert handover(bench) == [
-        keep.SendKept('t', 7, []),
+        keep.SendKept('t', 7, [2, 3]),
         JobsHeld(7, [4], [1]),
         m.ComputationReady(7),
     ]
+
+
+# letters that are too many to be sent at once
+
+
+def with_letters(*letters: int, at_once: int = 0) -> Bench:
+    """A node that has found these letters, and of which a scheduler wants to have them."""
+    bench = Bench()
+    bench.at_once = at_once
+    bench.tell(KeptFound(opening(), [*letters], [1] * len(letters), 120.0, ('old',)))
+    connect(bench, 't')
+    bench.hears(claim(collects=True), 't')
+    return bench
+
+
+def test_letters_are_sent_a_few_at_a_time_and_what_is_told_after_them_waits() -> None:
+    bench = with_letters(1, 2, 3, at_once=0)
+    assert handover(bench) == [keep.SendKept('t', 7, [1, 2, 3])]
+    bench.tell(KeptSent('t', 7, [1]))
+    assert handover(bench) == [keep.SendKept('t', 7, [2, 3])]
+    bench.tell(KeptSent('t', 7, [2, 3]))
+    held, refused = handover(bench)
+    assert held == JobsHeld(7, [], [], ('old',))
+    assert isinstance(refused, m.ComputationRefused)
+    bench.tell(KeptSent('t', 7, [2, 3]))  # a late one is of no matter
+    assert not bench.effects
+
+
+def test_one_effect_names_no_more_letters_than_it_may() -> None:
+    bench = with_letters(*range(1, MOST_AT_ONCE + 3), at_once=10_000)
+    assert [len(each.letters) for each in bench.take(keep.SendKept)] == [MOST_AT_ONCE, 2]
+    assert bench.take(JobsHeld)
+
+
+def test_jobs_that_end_while_letters_are_sent_are_told_after_them() -> None:
+    bench = orphaned()
+    bench.at_once = 0
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    bench.reported(3, 3)
+    assert handover(bench) == [keep.SendKept('t', 7, [2])]
+    bench.tell(KeptSent('t', 7, [2]))
+    held, ready, letter = handover(bench)
+    assert held == JobsHeld(7, [3, 4], [1, 1])
+    assert ready == m.ComputationReady(7)
+    assert (letter.letter, letter.ids) == (3, [3])
+
+
+def test_a_scheduler_that_is_lost_while_letters_are_sent_leaves_them_to_the_next_one() -> None:
+    bench = with_letters(1, 2, 3)
+    bench.tell(PeerLost('t', 'its connection closed'))
+    bench.tell(KeptSent('t', 7, [1]))
+    assert handover(bench) == [keep.SendKept('t', 7, [1, 2, 3])]
+    connect(bench, 'u')
+    bench.hears(claim(2), 'u')
+    bench.at_once = 2
+    bench.tell(KeptSent('u', 7, [1]))
+    sent = [each.letters for each in bench.take(keep.SendKept)]
+    assert sent == [[1, 2, 3], [2, 3]]
+    assert bench.take(JobsHeld)
+
+
+def test_of_letters_that_another_scheduler_takes_over_no_more_are_sent_to_the_first() -> None:
+    bench = with_letters(1, 2, 3)
+    connect(bench, 'u')
+    bench.hears(claim(2, collects=True), 'u')
+    assert handover(bench) == [keep.SendKept('u', 7, [1, 2, 3])]
+    bench.tell(KeptSent('t', 7, [1]))
+    assert not bench.take(keep.SendKept)
+
+
+def test_letters_that_are_acknowledged_or_given_up_meanwhile_are_not_sent() -> None:
+    bench = with_letters(1, 2, 3, 4)
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [1, 3]), 't')
+    bench.effects = []
+    bench.tell(KeptSent('t', 7, [1, 2]))
+    assert handover(bench) == [keep.SendKept('t', 7, [4])]
+    bench.hears(m.CloseComputation(7), 't')
+    bench.tell(KeptSent('t', 7, [4]))
+    assert not bench.take(keep.SendKept)
+    assert bench.take(m.ComputationClosed)
+
+
+def test_a_client_that_is_back_again_while_letters_are_sent_has_them_once_more() -> None:
+    bench = with_letters(1, 2, 3)
+    bench.tell(KeptSent('t', 7, [1]))
+    bench.effects = []
+    bench.hears(ResendLetters(7, [1, 2, 3]), 't')
+    bench.tell(KeptSent('t', 7, [2]))
+    (sent,) = bench.take(keep.SendKept)
+    assert sorted(sent.letters) == [1, 3]
 
 
 # the node itself
@@ -627,10 +840,9 @@ def test_what_an_earlier_run_has_kept_is_handed_over_under_its_former_names() ->
     )
     connect(bench, 't')
     bench.hears(claim(), 't')
-    assert handover(bench)[:2] == [
-        keep.SendKept('t', 7, []),
-        JobsHeld(7, [], [], ('old', 'older')),
-    ]
+    sent, _, held = handover(bench)
+    assert sent == keep.SendKept('t', 7, [3, 5])
+    assert held == JobsHeld(7, [], [], ('old', 'older'))
     bench.tell(TemplateReady(7))
     bench.tell(WorkerForked(7, 1))
     bench.hears(m.RunJobs(7, [5], [1], [b'x']), 't')

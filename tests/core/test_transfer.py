@@ -8,8 +8,10 @@ import pytest
 from nodeserver.core import effects as do
 from nodeserver.core import filemessages as f
 from nodeserver.core import messages as m
+from nodeserver.core import recoveryeffects as keep
 from nodeserver.core.errors import ProtocolError
 from nodeserver.core.events import (
+    DeadlinePassed,
     FileOffered,
     FilesToSay,
     JobsRecalled,
@@ -21,6 +23,8 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.fleetmessages import CloseNode
 from nodeserver.core.nodefacts import NodeFacts
+from nodeserver.core.nodefiles import OFFER_SECONDS
+from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
 from nodeserver.core.status import JobStatus
 from nodeserver.core.transfer import (
     BLOCK,
@@ -34,6 +38,7 @@ from nodeserver.core.transfer import (
 )
 from tests.core.test_node import Bench, opening
 from tests.support.desk import CLIENT, Desk
+from tests.support.nodebench import claim
 
 MANIFEST = b'manifest'
 
@@ -284,6 +289,63 @@ def test_a_file_of_a_job_is_offered_for_its_current_attempt() -> None:
     assert '101 bytes' in answers[1].reason
     bench.tell(FileOffered(7, 1, 11, MANIFEST, 100))
     assert bench.take(f.OfferFile) == [f.OfferFile(7, 'n', 11, 3, 1, MANIFEST)]
+
+
+def sending() -> Bench:
+    """Job 3 of a computation sends a file; the transfer has the number 11."""
+    bench = Bench()
+    bench.open()
+    bench.run(3)
+    bench.tell(FileOffered(7, 1, 11, MANIFEST, 100))
+    assert bench.take(f.OfferFile)
+    return bench
+
+
+def test_a_file_that_a_job_sends_waits_for_who_takes_its_computation_over() -> None:
+    bench = sending()
+    bench.tell(PeerLost('s', 'gone'))
+    bench.tell(FileOffered(7, 1, 12, MANIFEST, 100))  # and so does the next one
+    assert not bench.take(do.HearOfFiles)
+    assert not bench.take(f.OfferFile)
+    bench.tell(PeerConnected('t', ''))
+    bench.hears(claim(), 't')
+    kinds = [getattr(each, 'message', each) for each in bench.effects]
+    kinds = [each for each in map(type, kinds) if each in (JobsHeld, keep.OfferAgain)]
+    assert kinds == [JobsHeld, keep.OfferAgain]  # before that nobody would know the job
+    bench.tell(FileOffered(7, 1, 11, MANIFEST, 100))
+    assert bench.take(f.OfferFile) == [f.OfferFile(7, 'n', 11, 3, 1, MANIFEST)]
+
+
+def test_a_file_is_offered_again_when_the_client_is_back() -> None:
+    bench = sending()
+    bench.hears(KeepOutcomes(7))
+    assert not bench.take(keep.OfferAgain)
+    bench.hears(ResendLetters(7, []))
+    assert bench.take(keep.OfferAgain) == [keep.OfferAgain(7)]
+
+
+def test_a_job_does_not_wait_for_ever_for_somebody_who_takes_its_file() -> None:
+    bench = sending()
+    bench.tell(PeerLost('s', 'gone'))
+    begun = bench.now
+    for seconds in (OFFER_SECONDS - 0.1, OFFER_SECONDS):
+        assert not bench.take(keep.RefuseOffers)
+        bench.now = begun + seconds
+        assert bench.core.next_deadline() == begun + OFFER_SECONDS
+        bench.tell(DeadlinePassed())
+    (refused,) = bench.take(keep.RefuseOffers)
+    assert refused.reason == 'its program is gone, and none came within 15 s to take it'
+    assert bench.core.next_deadline() != begun + OFFER_SECONDS
+    bench.tell(FileOffered(7, 1, 12, MANIFEST, 100))
+    (answer,) = bench.take(do.HearOfFiles)
+    assert answer.message.reason == refused.reason
+    bench.tell(PeerConnected('t', ''))  # who comes later is asked as ever, and is lost as ever
+    bench.hears(claim(), 't')
+    bench.tell(FileOffered(7, 1, 13, MANIFEST, 100))
+    assert bench.take(f.OfferFile)
+    bench.tell(PeerLost('t', 'gone'))
+    bench.tell(FileOffered(7, 1, 14, MANIFEST, 100))
+    assert not bench.take(do.HearOfFiles)
 
 
 def test_a_node_takes_files_also_after_a_job_has_sent_one() -> None:

@@ -1,10 +1,11 @@
 """What real nodes keep when the program that used them is killed (I03, L23)."""
 
+import asyncio
 import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,12 @@ import pytest
 
 import dispy_nb as dispy
 from dispy_nb.local import DIRECTORY_START
+from nodeserver.core.messages import JobsDone, Message
+from nodeserver.core.recoveryeffects import KeepComputation, KeepLetters
+from nodeserver.core.status import JobStatus
 from nodeserver.io.leftovers import sweep_directories
-from nodeserver.io.spool import DIRECTORY
+from nodeserver.io.spool import DIRECTORY, Spool
+from tests.support.nodebench import TOKEN, opening
 from tests.support.programs import ROOT, Program, eventually, free_port, node_program, program
 from tests.support.taker import taker
 
@@ -69,6 +74,16 @@ class Killed:
 
     computation: int
     token: bytes
+
+
+class Nowhere:
+    """A link that nothing is sent over."""
+
+    def send(self, peer: str, message: Message) -> None:
+        """Take a letter."""
+
+    def when_sent(self, peer: str, call: Callable[[], object]) -> None:
+        """Nothing is."""
 
 
 def is_gone(pid: int) -> bool:
@@ -182,6 +197,47 @@ def test_outcomes_outlive_restarts_of_the_node_until_it_is_cleaned(tmp_path: Pat
         assert reader.refusal() == 'nothing of it runs here'
         assert reader.outcomes() == []
         assert 'keeps' not in keeper.log()
+
+
+def peak_memory(pid: int) -> int:
+    """Most bytes that a process has had in memory so far."""
+    status = Path(f'/proc/{pid}/status').read_text()
+    found = re.search(r'VmHWM:\s+(\d+) kB', status)
+    assert found
+    return int(found[1]) * 1024
+
+
+def kept_letters(prefix: Path, count: int, size: int) -> None:
+    """Keep letters of computation 7 as a node does that runs there."""
+    loop = asyncio.new_event_loop()
+    prefix.mkdir()
+    spool = Spool(loop, prefix, 'then', Nowhere(), lambda event: None)
+    spool.keep_computation(KeepComputation(opening()))
+    for number in range(1, count + 1):
+        columns = [1], [int(JobStatus.FINISHED)], [bytes(size)], [''], [1.0]
+        spool.keep_letters(KeepLetters(7, [JobsDone(7, 'then', number, [number], *columns)]))
+    spool.close()
+    loop.close()
+
+
+@pytest.mark.slow
+@pytest.mark.row('I03')
+def test_a_node_that_keeps_more_than_it_has_memory_for_hands_it_over_in_pieces(
+    tmp_path: Path, own_home: Path
+) -> None:
+    port, prefix, count, size = free_port(), tmp_path / 'files', 64, 8_000_000
+    kept_letters(prefix, count, size)
+    with node(port, prefix) as keeper:
+        keeper.wait_for_log('keeps 64 outcomes')
+        before = peak_memory(keeper.pid)
+        with taker(ADDRESS, port) as reader:
+            reader.claim(7, TOKEN)
+            assert reader.held() == []
+            assert sorted(reader.outcomes()) == [*range(1, count + 1)]
+            # credit of the link, what is read at once, and a letter more, each twice for a while
+            assert peak_memory(keeper.pid) - before < 150_000_000 < count * size / 3
+            reader.acknowledge(7)
+            eventually(lambda: not (prefix / DIRECTORY).exists())
 
 
 OWNER = """

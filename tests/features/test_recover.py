@@ -197,6 +197,46 @@ def test_the_older_form_does_not_wait_for_running_jobs(
     check(ended)
 
 
+SENDS = """
+import os, time
+import dispy_nb as dispy
+
+def work(gate):
+    open(gate + '.begun', 'w').close()
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    with open('late.txt', 'w') as file:
+        file.write('late')
+    return dispy_send_file('late.txt')
+
+os.chdir({cwd!r})
+cluster = dispy.JobCluster(work, nodes={nodes!r}, ip_addr='127.0.0.1', port=0, node_port={port},
+                           depends=[os, time], recover_file='file')
+job = cluster.submit({gate!r})
+print('ready', flush=True)
+job()
+"""
+
+
+@pytest.mark.row('I03', 'H03')
+@pytest.mark.slow
+def test_a_file_that_a_job_sends_meanwhile_waits_for_the_program_that_recovers_it(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    then = here / 'then'
+    then.mkdir()
+    words = {'cwd': str(then), 'nodes': ['127.0.0.2'], 'port': their_key.port, 'gate': str(gate)}
+    with program(sys.executable, '-c', SENDS.format(**words), ready='ready') as victim:
+        eventually(Path(f'{gate}.begun').exists, LIMIT)
+        victim.kill()
+        victim.wait()
+    gate.touch()
+    (job,) = dispy.recover_jobs(then / 'file', timeout=LIMIT)
+    assert job.result == 0, job.stderr
+    assert (here / 'late.txt').read_text() == 'late'
+    assert not (then / 'late.txt').exists()  # the one who is there now gets it
+
+
 @pytest.mark.row('I10')
 @pytest.mark.slow
 def test_a_program_that_runs_is_not_disturbed(their_key: Pair, gate: Path, here: Path) -> None:

@@ -109,6 +109,39 @@ def test_a_scheduler_at_another_port_finds_the_programs_of_the_one_before(
         cluster.close()
 
 
+def sender(directory: str, name: str) -> int:
+    """Send a file once there is a gate."""
+    Path(directory, f'begun-{name}').touch()
+    while not Path(directory, 'gate').exists():
+        time.sleep(0.01)
+    Path(name).write_text(name)
+    return dispy_send_file(name)  # type: ignore[name-defined, no-any-return]  # noqa: F821
+
+
+@pytest.mark.row('H03')
+def test_a_file_that_a_job_sends_meanwhile_waits_for_the_next_scheduler(
+    own_home: Path, two_nodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, here = Place(own_home), own_home / 'here'
+    here.mkdir()
+    monkeypatch.chdir(here)
+    options: dict[str, Any] = {'node_port': two_nodes, 'nodes': ['127.0.0.2', '127.0.0.3']}
+    with ExitStack() as stack:
+        first = stack.enter_context(place.scheduler())
+        cluster = stack.enter_context(shared(place.port, sender, **options))
+        jobs = [cluster.submit(str(own_home), name) for name in ('one', 'two')]
+        eventually(lambda: len([*own_home.glob('begun-*')]) == 2)
+        first.kill()
+        first.wait()
+        (own_home / 'gate').touch()
+        stack.enter_context(place.scheduler())
+        for job in jobs:
+            assert job.wait(30), job.explain()
+        assert [job.result for job in jobs] == [0, 0], [job.stderr for job in jobs]
+        assert [Path(here, name).read_text() for name in ('one', 'two')] == ['one', 'two']
+        cluster.close()
+
+
 @pytest.mark.row('Z16')
 def test_jobs_that_outlast_the_draining_go_on_without_their_scheduler(
     own_home: Path, two_nodes: int

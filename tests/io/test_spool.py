@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from nodeserver.core.messages import JobsDone
-from nodeserver.core.nodeevents import KeptFound
+from nodeserver.core.nodeevents import KeptFound, KeptSent
 from nodeserver.core.recoveryeffects import (
     ForgetKept,
     ForgetLetters,
@@ -28,7 +28,7 @@ from nodeserver.core.recoveryeffects import (
     SendKept,
 )
 from nodeserver.io.sealedfile import sealed
-from nodeserver.io.spool import DIRECTORY, NAME, Spool
+from nodeserver.io.spool import AT_ONCE, DIRECTORY, NAME, Spool
 from tests.support.nodebench import TOKEN, opening
 
 NEEDED = KeepComputation(opening())
@@ -53,23 +53,43 @@ class Drawer:
     def __init__(self, prefix: Path, node: str = 'now') -> None:
         self.loop = asyncio.new_event_loop()
         self.sent: list[JobsDone] = []
+        self.told: list[KeptSent] = []
         self.clock = 1000.0
-        self.spool = Spool(self.loop, prefix, node, self._send, lambda: self.clock)
+        self.spool = Spool(self.loop, prefix, node, self, self._post, lambda: self.clock)
         self.found = self.spool.open()
+        self.numbers = {number for found in self.found for number in found.letters}
 
-    def _send(self, peer: str, message: Any) -> None:
+    def send(self, peer: str, message: Any) -> None:
+        """Take a letter, as the link does."""
         assert peer == 'peer'
         self.sent.append(message)
+
+    def when_sent(self, peer: str, call: Callable[[], object]) -> None:
+        """There is room at once."""
+        assert peer == 'peer'
+        call()
+
+    def _post(self, event: Any) -> None:
+        self.told.append(event)
 
     def keep(self, *letters: JobsDone) -> None:
         """Keep letters of the computation."""
         self.spool.keep_computation(NEEDED)
         self.spool.keep_letters(KeepLetters(7, list(letters)))
+        self.numbers.update(each.letter for each in letters)
+
+    def forget(self, *numbers: int) -> None:
+        """They were acknowledged."""
+        self.numbers.difference_update(numbers)
+        self.spool.forget_letters(ForgetLetters(7, [*numbers]))
 
     def sends(self, *numbers: int) -> list[JobsDone]:
-        """What is sent when it is asked for."""
+        """What is sent when it is asked for; all of it, if no numbers are given."""
         self.sent.clear()
-        self.spool.send_kept(SendKept('peer', 7, list(numbers)))
+        wanted = list(numbers) or sorted(self.numbers)
+        while wanted:
+            self.spool.send_kept(SendKept('peer', 7, wanted))
+            wanted = wanted[len(self.told[-1].letters) :]
         return self.sent
 
     def close(self) -> None:
@@ -148,10 +168,10 @@ def test_what_was_acknowledged_is_gone_and_with_the_last_the_file(tmp_path):
         spool.keep(letter(1, b'a'), letter(2, b'b'))
         spool.spool.keep_computation(KeepComputation(opening(8)))
         spool.spool.keep_letters(KeepLetters(8, [letter(1, b'z', computation=8)]))
-        spool.spool.forget_letters(ForgetLetters(7, [1]))
+        spool.forget(1)
         assert [each.letter for each in spool.sends()] == [2]
         spool.spool.forget_kept(ForgetKept(7))
-        assert spool.sends() == []
+        spool.numbers.clear()
         assert file_of(tmp_path).exists()
         spool.spool.forget_kept(ForgetKept(8))
         assert list(tmp_path.iterdir()) == []
@@ -183,9 +203,9 @@ def test_a_full_disk_is_said_once_and_outcomes_are_handed_over_all_the_same(
         assert 'stay in memory for now' in said[0]
         assert 'cannot be written' in said[0]
         assert [each.letter for each in spool.sends()] == [1, 2, 3]
-        spool.spool.forget_letters(ForgetLetters(7, [1, 2]))
+        spool.forget(1, 2)
         assert [each.letter for each in spool.sends()] == [3]
-        spool.spool.forget_letters(ForgetLetters(7, [3]))
+        spool.forget(3)
 
 
 def test_what_could_not_be_written_is_written_when_there_is_room(tmp_path, caplog):
@@ -312,6 +332,14 @@ def test_a_directory_that_others_could_have_made_is_not_used(tmp_path, way, capl
         spool.spool.forget_kept(ForgetKept(7))
 
 
+def test_no_more_is_read_at_once_than_may_be_in_memory(tmp_path):
+    with drawer(tmp_path) as spool:
+        spool.keep(*(letter(number, bytes(AT_ONCE // 2)) for number in range(1, 6)))
+        spool.keep(letter(6, bytes(AT_ONCE * 2)))
+        assert [each.letter for each in spool.sends()] == [1, 2, 3, 4, 5, 6]
+        assert [told.letters for told in spool.told] == [[1, 2], [3, 4], [5, 6]]
+
+
 def test_a_letter_that_cannot_be_read_is_said_and_the_others_are_sent(tmp_path, caplog):
     path = written(tmp_path)
     with contextlib.closing(sqlite3.connect(path)) as database:
@@ -335,7 +363,7 @@ def test_no_token_is_shown(tmp_path, caplog):
 _WRITER = """
 import sys
 from pathlib import Path
-from tests.io.test_spool import ForgetLetters, drawer, letter
+from tests.io.test_spool import drawer, letter
 with drawer(Path(sys.argv[1])) as spool:
     number = max((each for found in spool.found for each in found.letters), default=0)
     print('open', flush=True)
@@ -344,7 +372,7 @@ with drawer(Path(sys.argv[1])) as spool:
         spool.keep(letter(number - 1, b'a' * 3000, b'b'), letter(number, bytes(50_000)))
         print(number, flush=True)
         if number % 50 == 0:
-            spool.spool.forget_letters(ForgetLetters(7, list(range(number - 49, number - 1))))
+            spool.forget(*range(number - 49, number - 1))
 """
 
 

@@ -10,7 +10,7 @@ its turn leaves what it has performed until then.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from nodeserver.core import recoveryeffects as keep
 from nodeserver.core.messages import (
@@ -22,13 +22,27 @@ from nodeserver.core.messages import (
     ResubmitJobs,
     ShareData,
 )
-from nodeserver.core.nodeevents import KeptFound
+from nodeserver.core.nodeevents import KeptFound, KeptSent
 from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.unsettled import Unsettled
 
 Performers = dict[type[Any], Callable[[Any], None]]
+AT_ONCE = 2  # letters that are sent before there is room for more
+
+
+class NodeLink(Protocol):
+    """A node, as its spool sees it."""
+
+    def send(self, peer: str, message: Message) -> None:
+        """Hand a letter to the link."""
+
+    def when_sent(self, peer: str, call: Callable[[], object]) -> None:
+        """Have this called when nothing waits to go out to this peer."""
+
+    def tell(self, event: KeptSent) -> None:
+        """Have the core told."""
 
 
 @dataclass
@@ -60,7 +74,7 @@ class Spool:
             kept.nodes.append(node)
         return found
 
-    def performers(self, node: str, clock: Any, send: Callable[[str, Message], None]) -> Performers:
+    def performers(self, node: str, clock: Any, link: 'NodeLink') -> Performers:
         """What is called for each effect of a node."""
 
         def keep_computation(effect: keep.KeepComputation) -> None:
@@ -78,9 +92,11 @@ class Spool:
         def send_kept(effect: keep.SendKept) -> None:
             kept = self.computations.get(effect.computation)
             letters = kept.letters if kept is not None else {}
-            for number in effect.letters or sorted(letters):
-                if number in letters:
-                    send(effect.peer, replace(letters[number], node=node))
+            sent = effect.letters[:AT_ONCE]
+            for number in sent:
+                link.send(effect.peer, replace(letters[number], node=node))
+            told = KeptSent(effect.peer, effect.computation, sent)
+            link.when_sent(effect.peer, lambda: link.tell(told))
 
         return {
             keep.KeepComputation: keep_computation,

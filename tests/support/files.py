@@ -17,6 +17,7 @@ from typing import Any
 from nodeserver.core import effects as do
 from nodeserver.core import events as seen
 from nodeserver.core import filemessages as f
+from nodeserver.core import recoveryeffects as keep
 from nodeserver.core.errors import ProtocolError
 from nodeserver.core.transfer import Incoming, Outgoing, Piece
 from tests.support.agenda import Agenda, Program
@@ -249,11 +250,11 @@ class NodeFiles:
     ) -> None:
         self._node, self._manifests, self._post, self._is_held = node, manifests, post, is_held
         thread = _Thread(*around)
-        self.sender = Sender(thread, self._say, lambda key: self._offered(key)[0])
+        self.sender = Sender(thread, self._say, self._offered)
         self.receiver = Receiver(thread, self._say, self._placed)
         self._mishaps = around[2]
         self._places: dict[int, dict[int, str]] = {}  # by computation: how each transfer stands
-        self._offers: dict[tuple[int, int], tuple[bytes, Callable[[], None]]] = {}
+        self._offers: dict[tuple[int, int], tuple[seen.FileOffered, Callable[[], None]]] = {}
         self._count = 0
         self._hear: dict[type[Any], Callable[[Any], None]] = {
             f.PlaceFiles: self._place,
@@ -271,14 +272,17 @@ class NodeFiles:
             do.ReleaseFiles: self._release,
             do.EndTransfers: self._end_transfers,
             do.CloseFiles: self._close,
+            keep.OfferAgain: self._offer_again,
+            keep.RefuseOffers: lambda e: self._answer_all(e.computation),
         }
 
     def offer(self, computation: int, worker: int, size: int, go_on: Callable[[], None]) -> None:
         """A job sends a file, and waits for the answer."""
         self._count += 1
         manifest = b'%d' % size
-        self._offers[computation, self._count] = manifest, go_on
-        self._post(seen.FileOffered(computation, worker, self._count, manifest, size))
+        offered = seen.FileOffered(computation, worker, self._count, manifest, size)
+        self._offers[computation, self._count] = offered, go_on
+        self._post(offered)
 
     def look_at_template(self, computation: int) -> None:
         """A template is about to be made."""
@@ -354,23 +358,35 @@ class NodeFiles:
     def _close(self, effect: do.CloseFiles) -> None:
         self._places.pop(effect.computation, None)
         self._end_transfers(effect)
+        self._answer_all(effect.computation)
 
     def _end_transfers(self, effect: do.EndTransfers | do.CloseFiles) -> None:
         computation = effect.computation
         self.receiver.forget(lambda key: key[0] == computation)
         self.sender.forget(lambda key: key[0] == computation)
+
+    def _offer_again(self, effect: keep.OfferAgain) -> None:
+        for offer in [offer for offer in self._offers if offer[0] == effect.computation]:
+            self._stop_sending(offer)
+            self._post(self._offers[offer][0])
+
+    def _answer_all(self, computation: int) -> None:
         for offer in [offer for offer in self._offers if offer[0] == computation]:
             self._offers.pop(offer)[1]()
 
-    def _offered(self, key: Key) -> tuple[bytes | None, object]:
-        return self._offers.get((key[0], key[2]), (None, None))
+    def _offered(self, key: Key) -> bytes | None:
+        offered, _ = self._offers.get((key[0], key[2]), (None, None))
+        return offered.manifest if offered is not None else None
 
     def _taken(self, message: f.FilesPlaced) -> None:
         offer = message.computation, message.transfer
-        _, go_on = self._offers.pop(offer, (b'', None))
+        _, go_on = self._offers.pop(offer, (None, None))
         if go_on is not None:
-            self.sender.forget(lambda key: (key[0], key[2]) == offer)
+            self._stop_sending(offer)
             go_on()
+
+    def _stop_sending(self, offer: tuple[int, int]) -> None:
+        self.sender.forget(lambda key: (key[0], key[2]) == offer)
 
 
 class ClusterFiles:
@@ -486,6 +502,8 @@ class ClusterFiles:
             del self.sending[place]
 
     def _offered(self, message: f.OfferFile) -> None:
+        key = _key(message)
+        self.receiver.forget(lambda other: other == key)
         self.receiver.place(_key(message), sizes_of(message.manifest))
 
     def _received(self, key: Key, reason: str) -> None:

@@ -239,7 +239,7 @@ class NodeProgram(LoopProgram):
         self.processes.files = self.files
         self.is_ending = False
         performers: Performers = {
-            do.Send: lambda e: self._send(e.peer, e.message),
+            do.Send: lambda e: self.send(e.peer, e.message),
             do.Disconnect: lambda e: self._disconnect(e.peer),
             do.Report: lambda e: None,
             do.MeasureAvailability: lambda e: self._tell_figures(),
@@ -247,7 +247,7 @@ class NodeProgram(LoopProgram):
             do.Stop: self._stop,
         }
         performers |= self.processes.performers() | self.files.performers()
-        performers |= spool.performers(peer, around.agenda.clock, self._send)
+        performers |= spool.performers(peer, around.agenda.clock, self)
         self.seat(self.core, performers)
         for found in spool.found(peer, around.agenda.now):
             self.tell(found)
@@ -292,12 +292,19 @@ class NodeProgram(LoopProgram):
         dialer = self.dialer
         return dialer if dialer is not None and dialer.peer == peer and dialer.is_greeted else None
 
-    def _send(self, peer: str, message: Message) -> None:
+    def send(self, peer: str, message: Message) -> None:
+        """Hand a message to the link."""
         dialer = self._dialer_to(peer)
         if dialer is not None:
             dialer.send(message)
         else:
             self.listener.send(peer, message)
+
+    def when_sent(self, peer: str, call: Callable[[], object]) -> None:
+        """Have this called when nothing waits to go out to this peer, as `io/zmqlink.py` does."""
+        dialer = self._dialer_to(peer)
+        end = dialer if dialer is not None else self.listener
+        end.when_sent(peer, lambda: self._agenda.later(0.0, self, call))
 
     def _disconnect(self, peer: str) -> None:
         dialer = self._dialer_to(peer)

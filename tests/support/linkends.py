@@ -128,6 +128,11 @@ class SimulatedDialer:
         self.session.send(message)
         self._flush()
 
+    def when_sent(self, peer: str, call: Callable[[], object]) -> None:
+        """Have this called when nothing waits to go out to this peer."""
+        self.session.when_sent(call)
+        self._flush()
+
     def close(self, good_bye: str) -> None:
         """Say good-bye and close."""
         if self.is_up:
@@ -296,6 +301,13 @@ class SimulatedListener:
         session = self.sessions.get(peer)
         if session is not None:
             session.send(message)
+            self._flush(peer, session)
+
+    def when_sent(self, peer: str, call: Callable[[], object]) -> None:
+        """Have this called when nothing waits to go out to this peer."""
+        session = self.sessions.get(peer)
+        if session is not None:
+            session.when_sent(call)
             self._flush(peer, session)
 
     def forget(self, peer: str, reason: str) -> None:

@@ -13,7 +13,9 @@ from nodeserver.core.events import (
     WorkerForked,
 )
 from nodeserver.core.node import NodeCore
+from nodeserver.core.nodeevents import KeptSent
 from nodeserver.core.nodefacts import AT_ALL_TIMES, NodeFacts, NodeRules
+from nodeserver.core.recoveryeffects import SendKept
 
 TOKEN = b'the token of it.'
 
@@ -38,14 +40,19 @@ class Bench:
     def __init__(self, cpus: int = 2, rules: NodeRules = AT_ALL_TIMES) -> None:
         self.core = NodeCore(NodeFacts('n', 'n', cpus, 'Linux', '3.11'), rules)
         self.now = 50.0
+        self.at_once = 1000  # letters that the spool sends before there is room for more
         self.effects: list[Any] = []
         self.tell(PeerConnected('s', ''))
 
     def tell(self, event: Any) -> None:
         """One turn with one event."""
-        self.effects += self.core.handle(event, self.now)
-        self.effects += self.core.end_turn(self.now)
+        effects = self.core.handle(event, self.now) + self.core.end_turn(self.now)
+        self.effects += effects
         self.core.check()
+        for effect in effects:
+            if isinstance(effect, SendKept) and self.at_once:
+                sent = effect.letters[: self.at_once]
+                self.tell(KeptSent(effect.peer, effect.computation, sent))
 
     def hears(self, message: Any, peer: str = 's') -> None:
         """One turn with one message."""
