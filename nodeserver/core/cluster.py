@@ -329,7 +329,9 @@ class ClusterCore:
         if self._is_away:
             ids = sorted(self._pending)
             self._end_unrun(ids, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
-            if not self._is_known:  # no scheduler has anything of it
+            if self._is_known:
+                self._out += self._missing.closing()
+            else:  # no scheduler has anything of it
                 self._computation_closed(ComputationClosed(self._declared.computation))
 
     # the scheduler's answers

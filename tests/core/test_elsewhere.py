@@ -318,9 +318,12 @@ def test_a_cluster_that_closes_as_it_is_lost_waits_for_nothing(program: Program)
 def test_a_cluster_closed_meanwhile_is_closed_when_it_is_back(program: Program) -> None:
     program.submit(1)
     program.lost()
+    program.said()
     program.tell(e.CloseAsked())
     assert [each.ids for each in program.all(do.SettleUnrun)] == [[1]]
     assert program.all(do.SayClosed) == []
+    (said,) = program.said()
+    assert 'the scheduler is away (connection refused): it is waited for some seconds' in said
     *_, last = program.met()
     assert last == m.CloseComputation(7)
     program.hears(m.ComputationClosed(7))
