@@ -162,10 +162,30 @@ def _check(path: Path) -> tuple[int, int]:
             try:
                 check_private(name, found)
             except KeyFileError as error:
+                if name == path and stat.S_ISREG(found.st_mode) and _is_none(path):
+                    raise _foreign(path) from error
                 raise DatabaseExposed(str(error)) from error
     if facts.st_nlink > 1:
         raise DatabaseExposed(f'{path} has another name (a hard link), by which it can be changed')
     return facts.st_dev, facts.st_ino
+
+
+def _is_none(path: Path) -> bool:
+    """Whether a file is no database at all, so that nobody should open it to fewer users.
+
+    SQLite looks, without a lock: see `_make_private`.
+    """
+    uri = f'{path.absolute().as_uri()}?mode=ro&immutable=1'
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            connection.execute('PRAGMA schema_version')
+    except sqlite3.Error as error:
+        return getattr(error, 'sqlite_errorcode', 0) == sqlite3.SQLITE_NOTADB
+    return False
+
+
+def _foreign(path: Path) -> DatabaseForeign:
+    return DatabaseForeign(f'{path} is not one of the files of this package')
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, kind: tuple[int, int, str]) -> None:
@@ -177,7 +197,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, kind: tuple[int, int, s
         has_tables = _number(connection, 'SELECT count(*) FROM sqlite_schema')
     except sqlite3.DatabaseError as error:
         if getattr(error, 'sqlite_errorcode', 0) == sqlite3.SQLITE_NOTADB:
-            raise DatabaseForeign(f'{path} is not one of the files of this package') from error
+            raise _foreign(path) from error
         raise
     found = _number(connection, 'PRAGMA application_id')
     found_version = _number(connection, 'PRAGMA user_version')
