@@ -25,7 +25,7 @@ from dispy_nb.recovery.journal import Journal
 from dispy_nb.recovery.journalfile import JournalPlan
 from dispy_nb.recovery.planning import keeping_of, plan_of, secret_of
 from dispy_nb.recovery.recorded import Recorded, opened, read
-from dispy_nb.recovery.tidying import tidy
+from dispy_nb.recovery.tidying import DAY, PENDING_DAYS, RESULT_DAYS, tidy
 from nodeserver.core.errors import (
     DatabaseBusy,
     DatabaseDamaged,
@@ -401,7 +401,7 @@ def test_files_with_nothing_left_are_tidied_away_and_no_others(
     tmp_path: Path, desks: Callable[..., Desk]
 ) -> None:
     made = {}
-    for name in ('over', 'pending', 'results', 'old results', 'in use', 'given'):
+    for name in ('over', 'pending', 'results', 'in use', 'given'):
         desk = desks(None, Keeping.ALL, directories=(tmp_path,))
         if name == 'given':
             desk = desks(tmp_path / 'given', Keeping.ALL)
@@ -414,12 +414,68 @@ def test_files_with_nothing_left_are_tidied_away_and_no_others(
             desk.journal.leave()
         assert desk.journal.file.path is not None
         made[name] = desk.journal.file.path
-    week = time.time() - 8 * 86_400
-    os.utime(made['old results'], (week, week))
     (tmp_path / '_dispy_20200101000000').write_text('not one of ours')
-    tidy(tmp_path)
-    assert {name for name, path in made.items() if not path.exists()} == {'over', 'old results'}
+    tidy(tmp_path, time.time())
+    assert {name for name, path in made.items() if not path.exists()} == {'over'}
     assert (tmp_path / '_dispy_20200101000000').exists()
+
+
+def _left(directory: Path, desks: Callable[..., Desk], ends: bool = True) -> Path:
+    """A file that a program has left here."""
+    desk = desks(None, Keeping.ALL, directories=(directory,))
+    desk.submit(1)
+    if ends:
+        desk.end('n1', 1)
+    desk.journal.leave()
+    assert desk.journal.file.path is not None
+    return desk.journal.file.path
+
+
+@pytest.mark.parametrize(('ends', 'days'), [(True, RESULT_DAYS), (False, PENDING_DAYS)])
+def test_what_has_something_for_its_user_goes_when_it_was_found_on_many_days(
+    tmp_path: Path,
+    desks: Callable[..., Desk],
+    monkeypatch: pytest.MonkeyPatch,
+    ends: bool,
+    days: int,
+) -> None:
+    monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path))
+    path = _left(places.made_state_directory(), desks, ends)
+    facts = path.stat()
+    for day in range(days):
+        tidy(path.parent, day * DAY)
+        tidy(path.parent, (day + 0.9) * DAY)
+    assert path.stat().st_mtime_ns == facts.st_mtime_ns
+    tidy(path.parent, days * DAY)
+    assert not path.exists()
+
+
+def test_a_clock_that_jumps_and_a_long_absence_count_as_a_day(
+    tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    path = _left(tmp_path, desks)
+    year_of_a_wrong_clock = 4_000_000_000.0
+    for now in (0.0, year_of_a_wrong_clock, 1.0, time.time(), time.time() + 400 * DAY):
+        tidy(tmp_path, now)
+    assert path.exists()
+    os.utime(path, (0.0, 0.0))  # written before the clock was set
+    tidy(tmp_path, time.time())
+    assert path.exists()
+
+
+def test_the_days_are_counted_anew_when_somebody_has_had_the_file(
+    tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    path = _left(tmp_path, desks)
+    for day in range(RESULT_DAYS):
+        tidy(tmp_path, day * DAY)
+    with opened(path) as connection:
+        connection.execute("UPDATE facts SET value = '5' WHERE name = 'epoch'")
+    for day in range(RESULT_DAYS):
+        tidy(tmp_path, (100 + day) * DAY)
+    assert path.exists()
+    tidy(tmp_path, 200 * DAY)
+    assert not path.exists()
 
 
 def _hand_out(connection: sqlite3.Connection) -> None:
