@@ -36,8 +36,9 @@ class Missing:
     def closing(self) -> list[Effect]:
         """The cluster is closed, of which it cannot be told."""
         text = (
-            f'{self._title}: the scheduler is away ({self._reason}): it is waited for some seconds, '
-            'to be told that the cluster is closed; else what nodes keep of it goes later, by itself'
+            f'{self._title}: the scheduler is away ({self._reason}): it is waited for some '
+            'seconds, to be told that the cluster is closed; else what nodes keep of it goes '
+            'later, by itself'
         )
         return [Report(levels.WARNING, text)]
 
