@@ -92,6 +92,7 @@ class Journal:
             StoreData: lambda effect: self._apart(DATA, effect.data, effect.content),
             DropStored: lambda effect: self.drop_data(effect.ids),
             StoreEpoch: self._store_epoch,
+            RecordNode: self.record_node,
         }
 
     def resume(self, batches: Iterable[tuple[int, list[int]]], latest: int) -> None:
@@ -109,7 +110,7 @@ class Journal:
     # what the scheduler tells
 
     def record_node(self, effect: RecordNode) -> None:
-        """A node is about to be told of the computation."""
+        """A node is about to be told of the computation, or a scheduler elsewhere names it."""
         node = effect.node
         self.file.add(_PUT_NODE, node.node, node.address, node.port, node.via, '')
 

@@ -66,7 +66,6 @@ from nodeserver.core.messages import (
     JobsRetried,
     JobsSettled,
     JobsStarted,
-    KnownNode,
     NodeChanged,
     Notice,
     OutputTaken,
@@ -275,8 +274,7 @@ class ClusterCore:
 
     def _node_changed(self, message: NodeChanged) -> None:
         """Note where a node is: it may be asked for what it has, one day."""
-        self._unsettled.know([KnownNode(message.node, message.address, message.port)])
-        self._out.append(TellNode(message))
+        self._out += [*self._unsettled.met(message, self._keeping), TellNode(message)]
 
     # the user's wishes
 

@@ -177,6 +177,7 @@ class Journal:
             keep.StoreData: lambda e: self._jobs.share(e.data, e.content),
             keep.DropStored: self._drop_data,
             keep.StoreEpoch: self._count_up,
+            keep.RecordNode: self.node,
         }
 
     def left(self) -> dict[str, int]:
@@ -273,7 +274,7 @@ class Journal:
             resumes=True,
             collects=collects,
             resubmits=len(located),
-            nodes=[*self._jobs.nodes.values()],
+            nodes=[] if self.is_elsewhere else [*self._jobs.nodes.values()],
         )
         named = {data for message in again for ids in message.shared for data in ids}
         self._jobs.data = {data: c for data, c in self._jobs.data.items() if data in named}
