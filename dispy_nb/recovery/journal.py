@@ -28,6 +28,7 @@ from dispy_nb.recovery.fileformat import (
 )
 from dispy_nb.recovery.journalfile import PUT_FACT, JournalFile, JournalPlan
 from dispy_nb.shortened import arguments_text
+from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.events import JobsSubmitted
 from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import (
@@ -205,6 +206,8 @@ class Journal:
     def _store_unrun(self, effect: StoreUnrun) -> None:
         if is_unreached(effect.status, effect.reason):
             return  # they are where they were, for a later try
+        if effect.reason == UNSTARTED and self._batch_of.keys() >= {*effect.ids}:
+            return  # with their arguments: who attaches has them run
         if self._end(effect.ids):
             count = len(effect.ids)
             words = [effect.status] * count, [b''] * count, [effect.reason] * count

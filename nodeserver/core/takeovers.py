@@ -9,6 +9,7 @@ from math import inf
 
 from nodeserver.core.answers import Answers
 from nodeserver.core.computation import Computation
+from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
 from nodeserver.core.messages import (
@@ -32,7 +33,6 @@ from nodeserver.core.takeover import Takeover
 from nodeserver.core.undelivered import ids_before
 
 _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
-UNSTARTED = 'it had not started, and only what had was asked for'
 BUSY_SECONDS = 30.0  # after which a node is given up that serves another program still
 
 

@@ -487,3 +487,47 @@ def test_jobs_of_a_shared_scheduler_are_attached_to_and_those_that_run_are_retur
         assert sorted(map(str, called)) == sorted([*ended, '7'])
         assert len([*gate.parent.glob('gate.*')]) == 7  # each ran
     assert not any(here.iterdir())
+
+
+@pytest.mark.row('V15', 'C23')
+@pytest.mark.slow
+def test_jobs_of_before_count_with_the_nodes_of_a_shared_scheduler_that_ran_them(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    with shared_scheduler(their_key) as options:
+        options = options | {'name': 'squares', 'recover_file': 'file'}
+        killed(shared_source(here, gate, their_key, options), gate, 1)
+        gate.touch()
+        with dispy.attach(Path('file')) as cluster:
+            assert cluster.wait(LIMIT), cluster.explain()
+            assert len(cluster.attached_jobs) == 6
+            assert {job.ip_addr for job in cluster.attached_jobs} <= {*their_key.addresses}
+            nodes = cluster.snapshot().nodes
+            assert sum(node.jobs_done for node in nodes) == 6
+            assert len({node.address for node in nodes}) == len(nodes)
+
+
+@pytest.mark.row('I05', 'V15')
+@pytest.mark.slow
+def test_who_recovers_leaves_jobs_that_wait_at_a_shared_scheduler_to_who_attaches(
+    their_key: Pair, gate: Path, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = 200  # more than are handed out ahead of need
+    with shared_scheduler(their_key) as options:
+        options = options | {'name': 'squares', 'recover_file': 'file'}
+        text = shared_source(here, gate, their_key, options).replace('range(6)', f'range({count})')
+        killed(text, gate, 1)
+        first = dispy.recover_jobs('file', timeout=1)
+        assert [job.result for job in first] == [0, 1]
+        assert 'had not been started: dispy_nb.attach(' in caplog.text
+        gate.touch()
+        collected = dispy.recover_jobs('file')
+        with dispy.attach(Path('file')) as cluster:
+            assert cluster.wait(LIMIT), cluster.explain()
+            later = {job.id: job.result for job in cluster.attached_jobs}
+        assert later
+        assert {job.reason for job in collected if job.status == DispyJob.Cancelled} == set()
+        results = {job.id: job.result for job in [*first, *collected]} | later
+        assert results == {f'square of {x}': None if x == 3 else x * x for x in range(count)}
+        assert len(first) + len(collected) + len(later) == count
+    assert not any(here.iterdir())
