@@ -95,6 +95,7 @@ class Spool:
 class _Recorded:
     token: bytes
     epoch: int
+    exclusive: bool = False
     nodes: dict[str, KnownNode] = field(default_factory=dict)
     places: list[str] = field(default_factory=list)
     ids: list[list[int]] = field(default_factory=list)
@@ -118,7 +119,8 @@ class State:
             known.epoch += 1
             nodes = [*known.nodes.values()]
             columns = [*known.places], [[*x] for x in known.ids], [[*x] for x in known.attempts]
-            found.append(PlacementsKnown(computation, known.token, known.epoch, nodes, *columns))
+            of = computation, known.token, known.epoch
+            found.append(PlacementsKnown(*of, nodes, *columns, known.exclusive))
         return found
 
     def performers(self) -> Performers:
@@ -128,6 +130,7 @@ class State:
             new = effect.declared
             known = self.computations.setdefault(new.computation, _Recorded(new.token, new.epoch))
             known.token, known.epoch = new.token, max(known.epoch, new.epoch)
+            known.exclusive = new.exclusive
 
         def node(effect: keep.RecordNode) -> None:
             self.computations[effect.computation].nodes[effect.node.node] = effect.node
