@@ -96,6 +96,17 @@ def in_words(path: Path, error: sqlite3.Error | OSError) -> DatabaseError:
     return DatabaseDamaged(f'{path} does not hold what it should: {error}')
 
 
+@contextlib.contextmanager
+def named_by_user(path: Path) -> Iterator[None]:
+    """Tell who has named any file at all that it is no database, and not who should read it."""
+    try:
+        yield
+    except DatabaseExposed as error:
+        if _is_something_else(path):
+            raise _foreign(path) from error
+        raise
+
+
 def set_aside(path: Path) -> Path:
     """Move a file that cannot be used out of the way, with what lies beside it; where it is now.
 
@@ -162,19 +173,16 @@ def _check(path: Path) -> tuple[int, int]:
             try:
                 check_private(name, found)
             except KeyFileError as error:
-                if name == path and stat.S_ISREG(found.st_mode) and _is_none(path):
-                    raise _foreign(path) from error
                 raise DatabaseExposed(str(error)) from error
     if facts.st_nlink > 1:
         raise DatabaseExposed(f'{path} has another name (a hard link), by which it can be changed')
     return facts.st_dev, facts.st_ino
 
 
-def _is_none(path: Path) -> bool:
-    """Whether a file is no database at all, so that nobody should open it to fewer users.
-
-    SQLite looks, without a lock: see `_make_private`.
-    """
+def _is_something_else(path: Path) -> bool:
+    """Whether a file is no database; SQLite looks, as it knows its locks, and locks nothing."""
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return False
     uri = f'{path.absolute().as_uri()}?mode=ro&immutable=1'
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:

@@ -325,6 +325,11 @@ def _tear(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _expose_a_poem(path: Path) -> None:
+    path.write_text('a poem')
+    path.chmod(0o644)
+
+
 def _renew(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[60:64] = (99).to_bytes(4, 'big')  # `user_version`
@@ -337,11 +342,20 @@ def _renew(path: Path) -> None:
         (_tear, DatabaseDamaged, 'damaged|does not hold'),
         (_renew, DatabaseVersionUnknown, 'a newer version of this package'),
         (lambda path: path.write_text('a poem'), DatabaseForeign, 'not one of the files'),
+        (_expose_a_poem, DatabaseForeign, 'not one of the files'),
         (lambda path: path.chmod(0o644), DatabaseExposed, 'chmod 600'),
         (lambda path: path.write_bytes(b''), UsageError, 'is empty'),
         (lambda path: path.unlink(), UsageError, 'there is no recovery file'),
     ],
-    ids=['torn', 'newer', 'foreign', 'readable by others', 'empty', 'missing'],
+    ids=[
+        'torn',
+        'newer',
+        'foreign',
+        'foreign and open to others',
+        'readable by others',
+        'empty',
+        'missing',
+    ],
 )
 def test_a_file_that_is_not_sound_is_refused_in_words(
     tmp_path: Path, desks: Callable[..., Desk], harm: Any, error: type[Exception], words: str

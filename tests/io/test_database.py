@@ -23,7 +23,13 @@ from nodeserver.core.errors import (
     DatabaseUnwritable,
     DatabaseVersionUnknown,
 )
-from nodeserver.io.database import in_words, open_database, remove_database, set_aside
+from nodeserver.io.database import (
+    in_words,
+    named_by_user,
+    open_database,
+    remove_database,
+    set_aside,
+)
 
 KIND = 0x64697370
 SCHEMA = 'CREATE TABLE rows (number INTEGER PRIMARY KEY, content BLOB NOT NULL)'
@@ -103,7 +109,7 @@ def test_a_file_that_is_open_to_others_is_refused(path, mode):
 def test_looking_at_a_file_that_is_open_to_others_does_not_unlock_it(path):
     with contextlib.closing(opened(path)):
         path.chmod(0o644)
-        with pytest.raises(DatabaseExposed):
+        with pytest.raises(DatabaseExposed), named_by_user(path):
             opened(path)
         path.chmod(0o600)
         assert is_busy_elsewhere(path)
@@ -145,7 +151,8 @@ def test_what_is_no_database_is_foreign_whoever_may_read_it_and_left_as_it_is(pa
     content = b'not a database, but somebody needs it\n' * count
     path.write_bytes(content)
     path.chmod(mode)
-    with pytest.raises(DatabaseForeign, match='not one of the files of this package'):
+    refused = pytest.raises(DatabaseForeign, match='not one of the files of this package')
+    with refused, named_by_user(path):
         opened(path)
     assert path.read_bytes() == content
     assert stat.S_IMODE(path.stat().st_mode) == mode
