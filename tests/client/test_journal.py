@@ -20,6 +20,7 @@ from dispy_nb.job import DispyJob
 from dispy_nb.options import ClusterOptions
 from dispy_nb.prepared import Prepared, prepare
 from dispy_nb.recovery import journalfile, places
+from dispy_nb.recovery.attaching import attach, chosen
 from dispy_nb.recovery.fileformat import LARGE, PART, Setting, decode, encode, packed
 from dispy_nb.recovery.journal import Journal
 from dispy_nb.recovery.journalfile import JournalPlan
@@ -61,7 +62,7 @@ COMPUTATION = 12345
 DECLARED = DeclareComputation(
     COMPUTATION, 'work', 'ann', '3.11', b'package', [], 51348, 'job', False, '', True, 5.0, 0.0
 )
-FACTS = {'declared': encode(DECLARED), 'setting': encode(Setting('own', keeps_all=True))}
+FACTS = {'declared': encode(DECLARED)}
 
 
 class Desk:
@@ -70,7 +71,8 @@ class Desk:
     def __init__(self, path: Path | None, keeping: Keeping, **more: Any) -> None:
         self.jobs: dict[int, DispyJob] = {}
         self.later: list[Callable[[], None]] = []
-        plan = JournalPlan('work', keeping, FACTS, path, **more)
+        setting = encode(Setting('own', keeps_all=keeping == Keeping.ALL))
+        plan = JournalPlan('work', keeping, FACTS | {'setting': setting}, path, **more)
         self.journal = Journal(plan, self.jobs, {}, lambda seconds, act: self.later.append(act))
         if path is not None:
             self.journal.file.open()
@@ -434,9 +436,14 @@ def test_files_with_nothing_left_are_tidied_away_and_no_others(
     assert (tmp_path / '_dispy_20200101000000').exists()
 
 
-def _left(directory: Path, desks: Callable[..., Desk], ends: bool = True) -> Path:
+def _left(
+    directory: Path,
+    desks: Callable[..., Desk],
+    ends: bool = True,
+    keeping: Keeping = Keeping.ALL,
+) -> Path:
     """A file that a program has left here."""
-    desk = desks(None, Keeping.ALL, directories=(directory,))
+    desk = desks(None, keeping, directories=(directory,))
     desk.submit(1)
     if ends:
         desk.end('n1', 1)
@@ -495,6 +502,20 @@ def test_the_days_are_counted_anew_when_somebody_has_had_the_file(
 def _hand_out(connection: sqlite3.Connection) -> None:
     connection.execute('DELETE FROM outcomes')
     connection.execute('INSERT INTO ended (ids) VALUES (?)', (packed([1]),))
+
+
+def test_files_without_arguments_are_not_attached_to_and_hide_none_that_can_be(
+    tmp_path: Path, desks: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path))
+    directory = places.made_state_directory()
+    of_executor = _left(directory, desks, False, Keeping.JOBS)
+    with pytest.raises(UsageError, match=f'(?s)there is no cluster to attach to.*{of_executor}'):
+        chosen(None)
+    whole = _left(directory, desks)
+    assert chosen(None).path == chosen('work').path == whole
+    with pytest.raises(UsageError, match=rf'had no name.*an executor; .*{of_executor}'):
+        attach(of_executor)
 
 
 # deaths
