@@ -70,7 +70,8 @@ def chosen(name: Any) -> Recorded:
         return read(Path.cwd() / name)
     known, problems = candidates()
     found = [each for each in known if each.setting.keeps_all]
-    problems += [_results_only(each) for each in known if not each.setting.keeps_all]
+    others = [each for each in known if not each.setting.keeps_all and each.resubmissions]
+    problems += map(_results_only, others)
     meant = [each for each in found if name is None or each.name == name]
     if len(meant) == 1:
         return meant[0]
