@@ -291,6 +291,19 @@ def test_what_does_not_matter_any_more_is_forgotten(
     assert count == 2
 
 
+def test_jobs_are_written_soon_also_where_nothing_is_sent(
+    tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    desk = desks(tmp_path / 'file', Keeping.ALL)
+    for number in (1, 2):
+        desk.tell(StoreJobs(JobsSubmitted('', [number], [b'arguments'])))
+    (write,) = desk.later
+    write()
+    for end in ('', '-wal'):  # what there would be if it were killed now
+        shutil.copy(tmp_path / f'file{end}', tmp_path / f'copy{end}')
+    assert again(read(tmp_path / 'copy')) == {1: (b'arguments', ''), 2: (b'arguments', '')}
+
+
 def test_jobs_of_a_scheduler_elsewhere_are_all_known_and_forgotten_in_time(
     tmp_path: Path, desks: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
