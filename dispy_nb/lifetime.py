@@ -28,6 +28,7 @@ class Lifetime(Verbs):
     """The part of `JobCluster` that waits and closes."""
 
     _submitting: threading.Lock
+    _unconfirmed = 'some nodes have not confirmed the end of the cluster'
     _blocks = 0  # `with` blocks of it that run
     _journal: Journal
     _journal_ends: Callable[[Journal], None] | None = None  # what is done in place of its removal
@@ -112,7 +113,7 @@ class Lifetime(Verbs):
                     self._runtime.post(self._seat, CloseAsked())
                     is_asked = True
             if not self._shell.closed.wait(CLOSE_TIMEOUT) and is_first:
-                _log.warning('%s: some nodes have not confirmed the end of the cluster', self.name)
+                _log.warning('%s: %s', self.name, self._unconfirmed)
             if is_first and callbacks_return:
                 self._shell.wait_idle(CLOSE_TIMEOUT)
         finally:  # also after Ctrl-C

@@ -62,6 +62,11 @@ class SharedJobCluster(Cluster):
         The function refers to something that cannot travel.
     """
 
+    _unconfirmed = (
+        'the scheduler has not confirmed the end of the cluster: what nodes keep of it goes later, '
+        'by itself'
+    )
+
     @takes_other_names
     def __init__(
         self,

@@ -45,24 +45,33 @@ def attach(
     """
     for argument, function in zip(ARGUMENTS, (callback, cluster_status), strict=True):
         check_callback(argument, function)
-    recorded = _chosen(name)
+    recorded = chosen(name)
     if not recorded.setting.keeps_all:
-        raise UsageError(
-            f'{recorded.path} keeps no arguments of jobs, since its cluster had no name: '
-            f'dispy.recover_jobs({str(recorded.path)!r}) fetches the results'
-        )
+        raise UsageError(f'{recorded.path} cannot be attached to: {_results_only(recorded)}')
     resumption = Resumption(recorded, collects=False)
     cluster = reopened(resumption, callback, cluster_status)
     cluster.attached_jobs = resumption.jobs
     return cluster
 
 
-def _chosen(name: Any) -> Recorded:
+def _results_only(recorded: Recorded) -> str:
+    """Say what there is of a cluster of which not all was kept."""
+    return (
+        f'{recorded.name} had no name of its own, or was an executor; '
+        f'dispy.recover_jobs({str(recorded.path)!r}) fetches results of its jobs'
+    )
+
+
+def chosen(name: Any) -> Recorded:
+    """Read the journal that is meant; one that is named by its file, whatever is in it."""
     if name is not None and not isinstance(name, str | os.PathLike):
         raise UsageError(f'name must be the name of a cluster or a recovery file, not {name!r}')
     if name is not None and (isinstance(name, os.PathLike) or Path(name).is_file()):
         return read(Path.cwd() / name)
-    found, problems = candidates()
+    known, problems = candidates()
+    found = [each for each in known if each.setting.keeps_all]
+    others = [each for each in known if not each.setting.keeps_all and each.resubmissions]
+    problems += map(_results_only, others)
     meant = [each for each in found if name is None or each.name == name]
     if len(meant) == 1:
         return meant[0]

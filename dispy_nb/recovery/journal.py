@@ -28,6 +28,7 @@ from dispy_nb.recovery.fileformat import (
 )
 from dispy_nb.recovery.journalfile import PUT_FACT, JournalFile, JournalPlan
 from dispy_nb.shortened import arguments_text
+from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.events import JobsSubmitted
 from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import (
@@ -42,7 +43,7 @@ from nodeserver.core.recoveryeffects import (
     StoreUnrun,
 )
 
-ID_SECONDS = 0.05  # that a job's new id may wait for others
+WRITE_SECONDS = 0.05  # that new jobs and ids wait for others, where nothing is sent
 LONGEST_ID = 1000  # characters
 PLAIN_IDS = frozenset((int, str, float, bool, bytes, type(None)))
 MOST_STRUCK = 100_000  # ended jobs, before they are forgotten
@@ -80,7 +81,7 @@ class Journal:
         self._batch_of: dict[int, int] = {}
         self._large: set[int] = set()  # jobs with large arguments
         self._ids: deque[tuple[int, Any]] = deque()
-        self._ids_are_due = False
+        self._writing_is_due = False
         self._struck = 0  # jobs that the file has as ended, where it keeps no more of them
 
     def performers(self) -> dict[type[Any], Callable[[Any], None]]:
@@ -92,6 +93,7 @@ class Journal:
             StoreData: lambda effect: self._apart(DATA, effect.data, effect.content),
             DropStored: lambda effect: self.drop_data(effect.ids),
             StoreEpoch: self._store_epoch,
+            RecordNode: self.record_node,
         }
 
     def resume(self, batches: Iterable[tuple[int, list[int]]], latest: int) -> None:
@@ -103,13 +105,13 @@ class Journal:
 
     def leave(self) -> None:
         """Close it, and let it lie."""
-        self._write_ids()
+        self._write()
         self.file.leave()
 
     # what the scheduler tells
 
     def record_node(self, effect: RecordNode) -> None:
-        """A node is about to be told of the computation."""
+        """A node is about to be told of the computation, or a scheduler elsewhere names it."""
         node = effect.node
         self.file.add(_PUT_NODE, node.node, node.address, node.port, node.via, '')
 
@@ -152,6 +154,7 @@ class Journal:
             texts = [arguments_text(_as_shown(shown)) for shown in batch.shown]
             content = encode(self._batch(event, texts))
         self.file.add(_PUT_JOBS, row, content, encode(payloads))
+        self._write_soon()  # nothing is sent while no scheduler is connected
 
     def _batch(self, event: JobsSubmitted, shown: list[str] | None = None) -> Batch:
         jobs = [self._jobs.get(job) for job in event.ids]
@@ -204,6 +207,8 @@ class Journal:
     def _store_unrun(self, effect: StoreUnrun) -> None:
         if is_unreached(effect.status, effect.reason):
             return  # they are where they were, for a later try
+        if effect.reason == UNSTARTED and self._batch_of.keys() >= {*effect.ids}:
+            return  # with their arguments: who attaches has them run
         if self._end(effect.ids):
             count = len(effect.ids)
             words = [effect.status] * count, [b''] * count, [effect.reason] * count
@@ -250,12 +255,19 @@ class Journal:
     def note_id(self, number: int, given: Any) -> None:
         """Keep the id that a user has given to a job; from any thread."""
         self._ids.append((number, given))
-        if not self._ids_are_due and not self.file.is_over:
-            self._ids_are_due = True
-            self._later(ID_SECONDS, self._write_ids)
+        self._write_soon()
 
-    def _write_ids(self) -> None:
-        self._ids_are_due = False
+    def _write_soon(self) -> None:
+        if not self._writing_is_due and not self.file.is_over:
+            self._writing_is_due = True
+            self._later(WRITE_SECONDS, self._write)
+
+    def _write(self) -> None:
+        self._writing_is_due = False
+        self._add_ids()
+        self.file.flush()
+
+    def _add_ids(self) -> None:
         texts: dict[int, str] = {}
         while self._ids:
             number, given = self._ids.popleft()
@@ -263,7 +275,6 @@ class Journal:
                 texts[number] = text
         if texts:
             self.file.add(_PUT_IDS, encode(texts))
-            self.file.flush()
 
 
 def _is_plain(given: Any) -> bool:

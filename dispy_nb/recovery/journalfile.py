@@ -17,7 +17,7 @@ from dispy_nb.recovery.connection import adopt, let_go
 from dispy_nb.recovery.fileformat import APPLICATION_ID, SCHEMA, VERSION
 from nodeserver.core.errors import DatabaseError, UsageError
 from nodeserver.core.recoveryeffects import Keeping
-from nodeserver.io.database import in_words, open_database, remove_database
+from nodeserver.io.database import in_words, named_by_user, open_database, remove_database
 
 _log = logging.getLogger('dispy_nb')
 
@@ -72,7 +72,8 @@ class JournalFile:
         """
         path = self._plan.path
         assert path is not None
-        connection = open_database(path, APPLICATION_ID, VERSION, SCHEMA)
+        with named_by_user(path):
+            connection = open_database(path, APPLICATION_ID, VERSION, SCHEMA)
         try:
             self._begin(connection, path)
         except sqlite3.Error as error:

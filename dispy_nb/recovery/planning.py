@@ -52,7 +52,7 @@ def plan_of(prepared: Prepared) -> JournalPlan:
     # what is kept beyond the life of a kernel does not lie among the user's files
     directories = (state_directory(),) if in_kernel() else (Path.cwd(), state_directory())
     if given is None:
-        tidy(directories[0])
+        tidy(directories[0], time.time())
     return JournalPlan(declared.name, keeping, facts, given, directories)
 
 

@@ -36,7 +36,7 @@ from nodeserver.core.messages import (
     ResubmitJobs,
     ShareData,
 )
-from nodeserver.io.database import in_words, open_database
+from nodeserver.io.database import in_words, named_by_user, open_database
 
 
 class Ended(NamedTuple):
@@ -116,7 +116,8 @@ def read(path: Path) -> Recorded:
     if not path.exists():
         raise UsageError(f'there is no recovery file {path}')
     try:
-        connection = open_database(path, APPLICATION_ID, VERSION, SCHEMA)
+        with named_by_user(path):
+            connection = open_database(path, APPLICATION_ID, VERSION, SCHEMA)
     except DatabaseBusy as error:
         raise DatabaseBusy(
             f'{path} is in use: its program runs still, or another one recovers its jobs'

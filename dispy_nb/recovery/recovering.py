@@ -24,6 +24,7 @@ from dispy_nb.recovery.journalfile import FIND_EPOCH, PUT_FACT
 from dispy_nb.recovery.recorded import Recorded, opened, read
 from dispy_nb.recovery.reopening import reopened
 from dispy_nb.recovery.resumption import Resumption, made, settle
+from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.errors import UsageError
 from nodeserver.core.notcome import is_unreached
 from nodeserver.core.status import SETTLED, JobStatus
@@ -146,8 +147,9 @@ class _Recovery:
         """Return those that have ended, and see to it that they are never returned again."""
         ended = [job for job in self._jobs if job.status in SETTLED]
         unreached = [job for job in ended if _is_unreached(job)]
-        handed = [job for job in ended if not _is_unreached(job)]
-        unstarted = len(self._recorded.unstarted)
+        runnable = [job for job in ended if self._is_runnable(job)]
+        handed = [job for job in ended if not (_is_unreached(job) or self._is_runnable(job))]
+        unstarted = len(self._recorded.unstarted) + len(runnable)
         self._tell(unreached, unstarted)
         for job in handed:
             job._decoded()  # user code runs in it, and may fail: before they are struck
@@ -160,6 +162,10 @@ class _Recovery:
         else:
             self._cluster.close()
         return handed
+
+    def _is_runnable(self, job: DispyJob) -> bool:
+        """Whether a job has waited at a shared scheduler, and its arguments are in the file."""
+        return job.reason == UNSTARTED and job._number in self._recorded.jobs
 
     def end(self) -> None:
         """Let go of the nodes and of the file, whatever happened."""

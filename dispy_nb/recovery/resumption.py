@@ -81,7 +81,7 @@ class Resumption:
             resumes=True,
             collects=self.collects,
             resubmits=sum(len(m.ids) for m in self.messages if isinstance(m, ResubmitJobs)),
-            nodes=recorded.nodes,
+            nodes=recorded.nodes if setting.scheduler is None else [],  # else it has records
         )
         try:
             files = SourceFiles.found_again(declared.manifest, setting.files)

@@ -1,35 +1,42 @@
-"""Removes journals of programs that have ended and left nothing to be recovered."""
+"""Removes journals of programs that have ended and left nothing to be recovered.
+
+What has something for its user goes when it was found on so many days.  They are counted in the
+file, and not taken from its age: a clock that jumps, and a long absence, count as one day.
+"""
 
 import os
 import re
 import sqlite3
 import stat
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 
+from dispy_nb.recovery.journalfile import FIND_EPOCH, PUT_FACT
 from dispy_nb.recovery.places import state_directory
-from dispy_nb.recovery.recorded import read
+from dispy_nb.recovery.recorded import opened, read
 from nodeserver.core.errors import DispyError
 from nodeserver.io.database import remove_database
 
-KEPT_SECONDS = 7 * 86_400.0  # that results of an ended kernel stay
-PENDING_SECONDS = 30 * 86_400.0  # that its jobs can be attached to
+RESULT_DAYS = 7  # on which results of an ended kernel are left where they are
+PENDING_DAYS = 30  # on which its jobs can be attached to
 MOST_LOOKED_AT = 20
+DAY = 86_400.0  # seconds
+_FOUND = 'found'
+_FIND_FOUND = f"SELECT value FROM facts WHERE name = '{_FOUND}'"
 _NAME = re.compile(r'_dispy_\d{14}(_\d+)?')
 
 
-def tidy(directory: Path) -> None:
-    """Remove what has nothing left, and results that nobody has wanted for a week.
+def tidy(directory: Path, now: float) -> None:
+    """Remove what has nothing left, and results that nobody has wanted on many days.
 
     Files that are in use, or cannot be read, are left alone, and so are names that users gave.
-    Jobs that somebody could still attach to are forgotten after a month, among our own files only.
+    Jobs that somebody could still attach to are forgotten later, among our own files only.
     """
     with suppress(OSError):
         paths = [path for path in directory.iterdir() if _NAME.fullmatch(path.name)]
         for path in sorted(paths)[:MOST_LOOKED_AT]:
-            with suppress(OSError, sqlite3.Error, DispyError):
-                if _is_free(path) and _is_done(path):
+            with suppress(OSError, sqlite3.Error, DispyError, ValueError):
+                if _is_free(path) and _is_done(path, int(now // DAY)):
                     remove_database(path)
 
 
@@ -43,9 +50,25 @@ def _is_free(path: Path) -> bool:
     return True
 
 
-def _is_done(path: Path) -> bool:
-    age = time.time() - path.stat().st_mtime
+def _is_done(path: Path, today: int) -> bool:
     recorded = read(path)
     if recorded.resubmissions:
-        return path.parent == state_directory() and age > PENDING_SECONDS
-    return not recorded.ended or age > KEPT_SECONDS
+        return path.parent == state_directory() and _days_found(path, today) > PENDING_DAYS
+    return not recorded.ended or _days_found(path, today) > RESULT_DAYS
+
+
+def _days_found(path: Path, today: int) -> int:
+    """On how many days the file was found as it is, with this one; those that come later know."""
+    times = path.stat()
+    with opened(path) as connection:
+        (epoch,) = connection.execute(FIND_EPOCH).fetchone()
+        row = connection.execute(_FIND_FOUND).fetchone()
+        of, latest, days = map(int, row[0].split()) if row is not None else (-1, today, 0)
+        if of != int(epoch):  # somebody has had it since
+            days = 0
+        if not days or latest != today:
+            days += 1
+            found = f'{int(epoch)} {today} {days}'
+            connection.execute(PUT_FACT, (_FOUND, found.encode()))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # by which the latest one is known
+    return days

@@ -11,13 +11,19 @@ add more: it may be unable to close that one without them.
 
 What is held back is open on no node and takes jobs as any other: they wait.  A client that is away
 holds the way only as long as some of its jobs have not ended.
+
+After a restart the programs of before come back one after the other.  Until they had time to do so,
+nobody is let in who could not run beside one that is yet to come.
 """
 
 from collections.abc import Callable, Sequence
 from math import inf
 
 from nodeserver.core.computation import NOTICE_DELAY, Computation
+from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.recruiting import Recruiting
+
+REUNION_SECONDS = 30.0  # that programs of a scheduler of before have to come back
 
 
 class Admission:
@@ -34,9 +40,18 @@ class Admission:
         self._is_shared = is_shared
         self._enlist = enlist
         self._is_away = is_away  # whether a client is
+        self._expected: dict[int, bool] = {}  # by computation: whether it is exclusive
+        self._expected_until = -inf
+
+    def expect(self, event: PlacementsKnown, now: float) -> float:
+        """A computation of a scheduler of before may come back; until when others wait for it."""
+        self._expected[event.computation] = event.exclusive
+        self._expected_until = now + REUNION_SECONDS
+        return self._expected_until
 
     def declare(self, comp: Computation, now: float) -> None:
         """A computation is declared: it starts now or when it may."""
+        self._expected.pop(comp.id, None)
         if not self._is_shared:
             self._fleet.declare(comp, now)
             return
@@ -58,7 +73,7 @@ class Admission:
                 del held_back[comp.id]
             elif self._is_over(comp):
                 continue
-            elif not _blockers(comp, running, ahead):
+            elif not (self._awaits_others(comp, now) or _blockers(comp, running, ahead)):
                 self._start(comp, now)
                 running = self._running()
             elif comp.declared.exclusive:
@@ -77,6 +92,13 @@ class Admission:
     def is_held_back(self, comp: Computation) -> bool:
         """Whether a computation waits for its turn."""
         return comp.id in self._fleet.held_back
+
+    def _awaits_others(self, comp: Computation, now: float) -> bool:
+        """Whether one may come back soon that could not run beside this one."""
+        is_alone = comp.declared.exclusive
+        return now < self._expected_until and any(
+            is_alone or is_exclusive for is_exclusive in self._expected.values()
+        )
 
     def _running(self) -> list[Computation]:
         held_back, computations = self._fleet.held_back, self._fleet.computations

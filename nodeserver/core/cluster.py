@@ -66,7 +66,6 @@ from nodeserver.core.messages import (
     JobsRetried,
     JobsSettled,
     JobsStarted,
-    KnownNode,
     NodeChanged,
     Notice,
     OutputTaken,
@@ -275,8 +274,7 @@ class ClusterCore:
 
     def _node_changed(self, message: NodeChanged) -> None:
         """Note where a node is: it may be asked for what it has, one day."""
-        self._unsettled.know([KnownNode(message.node, message.address, message.port)])
-        self._out.append(TellNode(message))
+        self._out += [*self._unsettled.met(message, self._keeping), TellNode(message)]
 
     # the user's wishes
 
@@ -329,7 +327,9 @@ class ClusterCore:
         if self._is_away:
             ids = sorted(self._pending)
             self._end_unrun(ids, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
-            if not self._is_known:  # no scheduler has anything of it
+            if self._is_known:
+                self._out += self._missing.closing()
+            else:  # no scheduler has anything of it
                 self._computation_closed(ComputationClosed(self._declared.computation))
 
     # the scheduler's answers

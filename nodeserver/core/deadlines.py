@@ -1,5 +1,7 @@
 """When the scheduler's core is to be woken: asked for in each turn, and seldom changed."""
 
+from math import inf
+
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import Event, MessageArrived
 from nodeserver.core.messages import (
@@ -27,6 +29,7 @@ class Deadlines:
         self.pulse_at = 0.0
         # computations whose clients are away -> when they are not waited for any more
         self.absences: dict[int, float] = {}
+        self.reunion_at = inf  # when those that are expected after a restart are so no more
         self.closing: dict[int, float] = {}  # computation -> when its client stops waiting
         self._fleet = fleet
         self._nodes, self._computations = fleet.nodes, fleet.computations
@@ -72,9 +75,9 @@ class Deadlines:
         times += [comp.takeover.lost_at for comp in comps if comp.takeover is not None]
         times += self.closing.values()
         times += self.absences.values()
-        times.append(self._relays.due_at)
+        times += (self._relays.due_at, self.reunion_at)
         if self.has_peers():
             times.append(self.pulse_at)
         if self._nodes:
             times.append(self._watching.due_at)
-        return min((t for t in times if t != float('inf')), default=None)
+        return min((t for t in times if t != inf), default=None)

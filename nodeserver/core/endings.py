@@ -12,6 +12,8 @@ from nodeserver.core.records import Records
 from nodeserver.core.retries import sort_lost
 from nodeserver.core.status import JobStatus
 
+UNSTARTED = 'it had not started, and only what had was asked for'
+
 
 class Endings:
     """Ends jobs, or has them wait again, and tells their client."""
@@ -66,7 +68,7 @@ class Endings:
         comp.settle(stopped)
         text = 'cancelled' if begun else 'cancelled before it started'
         self.settle(comp, stopped, JobStatus.CANCELLED, text)
-        again = self._without_unfit(comp, [job for job in ids if job in comp.jobs], reason)
+        again = self._without_unfit(comp, [j for j in ids if j in comp.jobs], reason, begun)
         if again:
             self._records.note(comp, '', again)
             comp.requeue(again)
@@ -77,7 +79,9 @@ class Endings:
                 requeued = JobsRetried(comp.id, again, outcomes, reasons)
             self._send(comp.client, requeued)
 
-    def _without_unfit(self, comp: Computation, ids: list[int], reason: str) -> list[int]:
+    def _without_unfit(
+        self, comp: Computation, ids: list[int], reason: str, begun: bool
+    ) -> list[int]:
         """End jobs that cannot be run again, or are not to be: only what had begun is wanted."""
         if comp.takes_all_again:
             return ids
@@ -88,6 +92,9 @@ class Endings:
         text = f'{reason}; its arguments are gone'
         self.settle(comp, lacking, JobStatus.CANCELLED, text)
         text = f'{reason}; only what had been started was asked for'
+        if not begun:  # who comes next may have them run
+            self._records.note(comp, '', unwanted)
+            text = UNSTARTED
         self.settle(comp, unwanted, JobStatus.CANCELLED, text)
         return again
 

@@ -33,6 +33,15 @@ class Missing:
         self._event, self._reason = event, event.reason
         return self._say('; '.join(self.words()), event.reason, now)
 
+    def closing(self) -> list[Effect]:
+        """The cluster is closed, of which it cannot be told."""
+        text = (
+            f'{self._title}: the scheduler is away ({self._reason}): it is waited for some '
+            'seconds, to be told that the cluster is closed; else what nodes keep of it goes '
+            'later, by itself'
+        )
+        return [Report(levels.WARNING, text)]
+
     def found(self, place: str, is_back: bool) -> list[Effect]:
         """It is here; whatever was said of it is over."""
         again = ' again' if is_back else ''

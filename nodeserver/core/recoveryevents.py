@@ -19,3 +19,4 @@ class PlacementsKnown:
     places: list[str]  # nodes, by peer id; '': with none again
     ids: list[list[int]]
     attempts: list[list[int]]  # of these jobs; 0, or no list: not known
+    exclusive: bool = False  # it had all nodes for itself, or waited for that

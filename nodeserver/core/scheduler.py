@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from nodeserver.core import levels
@@ -102,7 +103,7 @@ class SchedulerCore:
             PeerLost: self._peer_lost,
             DeadlinePassed: self._deadline_passed,
             StopAsked: self._stop_asked,
-            PlacementsKnown: self._absence.known,
+            PlacementsKnown: self._known,
         }
         self._from_client = self._client_table()
         self._from_node = self._node_table()
@@ -272,11 +273,18 @@ class SchedulerCore:
             if node.connected:
                 self._parts.send(node.id, Farewell(event.reason))
 
+    def _known(self, event: PlacementsKnown, now: float) -> None:
+        """A scheduler of before has left this on disk."""
+        self._absence.known(event, now)
+        self._deadlines.reunion_at = self._sharing.expect(event, now)
+
     # time
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
         if now >= self._deadlines.pulse_at and self._deadlines.has_peers():
             self._losses.pulse(now)
+        if now >= self._deadlines.reunion_at:  # the end of the turn sees that, too
+            self._deadlines.reunion_at = inf
         self._parts.watching.ask(now)
         self._fleet.discovery.relays.due(now)
         self._absence.due(now)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from math import ceil
 
-from nodeserver.core.admission import Admission
+from nodeserver.core.admission import REUNION_SECONDS, Admission
 from nodeserver.core.computation import Computation
 from nodeserver.core.fairness import Client, Ring, Shares
 from nodeserver.core.recruiting import Recruiting
@@ -28,6 +28,7 @@ class Sharing:
         self.declare = self._admission.declare
         self.run = self._admission.run
         self.is_held_back = self._admission.is_held_back
+        self.expect = self._admission.expect
         if isinstance(order, Shares):
             fleet.number_of = _number_of
 
@@ -53,12 +54,17 @@ def _number_of(client: str) -> int:
 def _held_back_lines(admission: Admission, comp: Computation) -> list[str]:
     """Say for whom a computation has to wait before it may use any node."""
     blockers = admission.blockers(comp)
-    if comp.declared.exclusive:
+    if comp.declared.exclusive and blockers:
         why = 'it is exclusive, and starts when these are closed'
     elif any(not admission.is_held_back(other) for other in blockers):
         why = 'all nodes are for another cluster, which is exclusive; it starts when that is closed'
-    else:
+    elif blockers:
         why = 'it starts after others, which are exclusive and were made before it'
+    else:
+        why = (
+            'the scheduler was started again, and clusters of before have '
+            f'{REUNION_SECONDS:g} s to come back, as all nodes are for one of them or for this one'
+        )
     own = [other for other in blockers if other.client == comp.client]
     lines = [f'{comp.declared.name} waits for its turn: {why}']
     lines += [_line_of_computation(other, comp) for other in blockers[:MOST_NAMES]]

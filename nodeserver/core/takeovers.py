@@ -8,6 +8,7 @@ from math import inf
 
 from nodeserver.core.answers import Answers
 from nodeserver.core.computation import Computation
+from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
 from nodeserver.core.lacking import drop_data, end_without_data, have_resent
@@ -28,7 +29,7 @@ from nodeserver.core.retries import sort_lost
 from nodeserver.core.status import JobStatus
 from nodeserver.core.takeover import ANYWHERE, Takeover
 from nodeserver.core.undelivered import ids_before
-from nodeserver.core.unstarted import UNSTARTED, queue_unfound, queue_unstarted, taken_back
+from nodeserver.core.unstarted import queue_unfound, queue_unstarted, taken_back
 
 OUTCOME_LOST = 'it had ended, and its outcome was lost with its node'
 BUSY_SECONDS = 30.0  # after which a node is given up that serves another program still

@@ -12,10 +12,12 @@ from nodeserver.core.messages import (
     ORDINARY,
     JobOptions,
     KnownNode,
+    NodeChanged,
     ResubmitJobs,
     ShareData,
     SubmitJobs,
 )
+from nodeserver.core.recoveryeffects import Keeping, RecordNode
 
 MOST_NODES = 10_000
 MOST_JOBS = 4096  # in one message
@@ -61,6 +63,14 @@ class Unsettled:
             self.nodes[node.node] = node
             if len(self.nodes) > MOST_NODES:
                 del self.nodes[next(iter(self.nodes))]
+
+    def met(self, change: NodeChanged, keeping: Keeping) -> list[RecordNode]:
+        """A node has changed; answers with what is stored, to be told later where jobs ran."""
+        known = KnownNode(change.node, change.address, change.port)
+        is_new = self.nodes.get(known.node) != known
+        self.know([known])
+        stores = is_new and keeping == Keeping.ALL
+        return [RecordNode(change.computation, known)] if stores else []
 
     def submitted(self, event: JobsSubmitted) -> None:
         """Keep jobs that are submitted."""
@@ -174,6 +184,10 @@ class NothingKept(Unsettled):
 
     def know(self, nodes: Iterable[KnownNode]) -> None:
         """Keep nothing."""
+
+    def met(self, change: NodeChanged, keeping: Keeping) -> list[RecordNode]:
+        """Keep nothing: the scheduler says itself which nodes it tells of the computation."""
+        return []
 
     def submitted(self, event: JobsSubmitted) -> None:
         """Keep nothing."""

@@ -3,12 +3,11 @@
 from math import inf
 
 from nodeserver.core.computation import Computation
+from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
 from nodeserver.core.parts import Parts
 from nodeserver.core.status import JobStatus
 from nodeserver.core.takeover import ANYWHERE, Takeover
-
-UNSTARTED = 'it had not started, and only what had was asked for'
 
 
 def taken_back(comp: Computation, entry: Entry) -> JobRecord:

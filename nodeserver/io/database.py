@@ -96,6 +96,17 @@ def in_words(path: Path, error: sqlite3.Error | OSError) -> DatabaseError:
     return DatabaseDamaged(f'{path} does not hold what it should: {error}')
 
 
+@contextlib.contextmanager
+def named_by_user(path: Path) -> Iterator[None]:
+    """Tell who has named any file at all that it is no database, and not who should read it."""
+    try:
+        yield
+    except DatabaseExposed as error:
+        if _is_something_else(path):
+            raise _foreign(path) from error
+        raise
+
+
 def set_aside(path: Path) -> Path:
     """Move a file that cannot be used out of the way, with what lies beside it; where it is now.
 
@@ -168,6 +179,23 @@ def _check(path: Path) -> tuple[int, int]:
     return facts.st_dev, facts.st_ino
 
 
+def _is_something_else(path: Path) -> bool:
+    """Whether a file is no database; SQLite looks, as it knows its locks, and locks nothing."""
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return False
+    uri = f'{path.absolute().as_uri()}?mode=ro&immutable=1'
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            connection.execute('PRAGMA schema_version')
+    except sqlite3.Error as error:
+        return getattr(error, 'sqlite_errorcode', 0) == sqlite3.SQLITE_NOTADB
+    return False
+
+
+def _foreign(path: Path) -> DatabaseForeign:
+    return DatabaseForeign(f'{path} is not one of the files of this package')
+
+
 def _prepare(connection: sqlite3.Connection, path: Path, kind: tuple[int, int, str]) -> None:
     """Lock the file, see what it is, and make its tables if it is empty."""
     application_id, version, schema = kind
@@ -177,7 +205,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, kind: tuple[int, int, s
         has_tables = _number(connection, 'SELECT count(*) FROM sqlite_schema')
     except sqlite3.DatabaseError as error:
         if getattr(error, 'sqlite_errorcode', 0) == sqlite3.SQLITE_NOTADB:
-            raise DatabaseForeign(f'{path} is not one of the files of this package') from error
+            raise _foreign(path) from error
         raise
     found = _number(connection, 'PRAGMA application_id')
     found_version = _number(connection, 'PRAGMA user_version')

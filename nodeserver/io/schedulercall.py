@@ -51,6 +51,7 @@ class Caller(NamedTuple):
     is_linked: Callable[[], bool]
     missed: Callable[[str, bool], None]  # why, and whether it is a refusal
     given_up: Callable[[str], None]  # the connection is broken for too long
+    stands: Callable[[], None]  # the connection does; told every second
 
 
 class SchedulerCall:
@@ -65,7 +66,7 @@ class SchedulerCall:
         uses_local: bool,
     ) -> None:
         self._loop, self._link, self._place = loop, link, place
-        self._is_linked, self._missed, self._given_up = caller
+        self._is_linked, self._missed, self._given_up, self._stands = caller
         self._uses_local = uses_local
         self._target: Target | None = None
         self._dialled_at = self._seen_at = 0.0
@@ -113,6 +114,7 @@ class SchedulerCall:
         if self._is_linked():
             self._pause, self._seen_at = FIRST_PAUSE, now
             self._look_after(LOOK_INTERVAL)
+            self._stands()
         elif self._target is not None and self._link.has_answered(self._target):
             self._look_after(LOOK_INTERVAL)  # its connection broke: the link makes it anew
             if now - self._seen_at > LOST_AFTER:

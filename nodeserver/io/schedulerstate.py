@@ -37,12 +37,12 @@ from nodeserver.io.workdir import default_prefix, refuse_open
 
 FILE: Final = 'state.sqlite'
 APPLICATION: Final = 0x444E5363  # 'DNSc'
-VERSION: Final = 1
+VERSION: Final = 2
 MOST_PENDING: Final = 10_000  # changes that wait for room on the disk
 _SCHEMA: Final = """
 CREATE TABLE computation (
     id INTEGER PRIMARY KEY, token BLOB NOT NULL, epoch INTEGER NOT NULL, name TEXT NOT NULL,
-    hosts TEXT NOT NULL, port INTEGER NOT NULL
+    hosts TEXT NOT NULL, port INTEGER NOT NULL, exclusive INTEGER NOT NULL
 );
 CREATE TABLE node (
     computation INTEGER NOT NULL, node TEXT NOT NULL, address TEXT NOT NULL,
@@ -83,6 +83,7 @@ class KnownComputation:
     places: list[str]  # nodes, by peer id; '': none any more
     ids: list[list[int]]  # jobs that were given to each of these, the latest last
     attempts: list[list[int]]  # and as which attempts
+    exclusive: bool
 
 
 class SchedulerState:
@@ -126,11 +127,11 @@ class SchedulerState:
         declared = effect.declared
         row = (declared.computation, declared.token, declared.epoch, declared.name)
         words = (
-            'INSERT INTO computation VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET '
+            'INSERT INTO computation VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET '
             'token = excluded.token, epoch = max(epoch, excluded.epoch), hosts = excluded.hosts, '
-            'port = excluded.port'
+            'port = excluded.port, exclusive = excluded.exclusive'
         )
-        self._write((words, [(*row, '\n'.join(place.hosts), place.port)]))
+        self._write((words, [(*row, '\n'.join(place.hosts), place.port, int(declared.exclusive))]))
 
     def node(self, effect: RecordNode) -> None:
         """Note a node that gets a computation."""
@@ -227,7 +228,7 @@ class SchedulerState:
             raise DatabaseDamaged(f'{self._path} does not hold what it should: {error}') from error
 
     def _one(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> KnownComputation:
-        computation, token, epoch, name, hosts, port = msgspec.convert(
+        computation, token, epoch, name, hosts, port, exclusive = msgspec.convert(
             row, _ROW, builtin_types=(bytes,)
         )
         words = 'SELECT node, address, port, via FROM node WHERE computation = ?'
@@ -244,7 +245,7 @@ class SchedulerState:
         ]
         place = Place(tuple(hosts.split('\n')) if hosts else (), port)
         return KnownComputation(
-            computation, token, epoch, name, place, nodes, places, ids, attempts
+            computation, token, epoch, name, place, nodes, places, ids, attempts, bool(exclusive)
         )
 
     def _write(self, *changes: _Change) -> None:
@@ -287,7 +288,7 @@ class SchedulerState:
             _log.error('%s; work goes on, but a scheduler after this one knows less', error)
 
 
-_ROW = tuple[int, bytes, int, str, str, int]
+_ROW = tuple[int, bytes, int, str, str, int, int]
 _NODE = tuple[str, str, int, str]
 
 

@@ -47,6 +47,7 @@ from nodeserver.services.scheduler import SCHEDULER
 _log = logging.getLogger(__name__)
 
 ANSWER_LIMIT = 5.0  # seconds that people wait for words of the scheduler
+QUIET_SECONDS = 5.0  # without a word of the scheduler, after which it is asked for one
 MOST_SPARE = 16  # schedulers that are connected beside the one in use
 
 
@@ -78,6 +79,8 @@ class RemoteScheduler:
         self._current = ''  # the scheduler's peer id; '' while there is none
         self._addresses: dict[str, str] = {}  # of schedulers that are connected
         self._trouble: SchedulerMissed | None = None
+        self._heard_at = 0.0
+        self._is_asked_for_a_word = self._is_silent = False
         self._numbers = itertools.count(1)
         self._answers: dict[int, Callable[[Any], None]] = {}
         self._closing = contextlib.ExitStack()
@@ -103,7 +106,7 @@ class RemoteScheduler:
             self._closing.close()
             raise
         uses_local = options.secret.is_own and options.certificate is None
-        caller = Caller(self._is_linked, self._missed, self._given_up)
+        caller = Caller(self._is_linked, self._missed, self._given_up, self._expect_a_word)
         self._call = SchedulerCall(driver.loop, self._link, options.place, caller, uses_local)
         self._closing.callback(self._call.close)
 
@@ -188,6 +191,31 @@ class RemoteScheduler:
         self._answers[number] = take
         self._send(question(number))
 
+    def _expect_a_word(self) -> None:
+        """Ask a scheduler that is connected and says nothing: it may hang, as nobody else sees."""
+        computation = next(iter(self._seats), 0)
+        if self._is_asked_for_a_word or not self._is_quiet() or not computation:
+            return
+        self._is_asked_for_a_word = True
+
+        def over(reason: str = '') -> None:
+            self._is_asked_for_a_word = False
+            if reason and self._is_quiet() and self._is_linked():
+                self._is_silent = True
+                self._missed('it is connected, and does not answer', False)
+
+        self._ask(lambda number: AskExplanation(computation, number), lambda answer: over(), over)
+
+    def _is_quiet(self) -> bool:
+        return self._driver.loop.time() - self._heard_at >= QUIET_SECONDS
+
+    def _heard(self) -> None:
+        """The scheduler has said something."""
+        self._heard_at = self._driver.loop.time()
+        if self._is_silent:
+            self._is_silent, self._trouble = False, None
+            self._post_all(LinkMended(SCHEDULER))
+
     def _absence(self) -> str:
         if self._trouble is None:
             return 'the scheduler has not answered yet'
@@ -204,6 +232,7 @@ class RemoteScheduler:
         """Hand the scheduler's words to the cluster that they are for."""
         if event.peer != self._current:
             return
+        self._heard()
         message = event.message
         if isinstance(message, SchedulerPulse):
             self._send(message)  # so each end learns what the other has sent last
@@ -230,6 +259,7 @@ class RemoteScheduler:
 
     def _use(self, peer: str) -> None:
         self._current, self._trouble = peer, None
+        self._heard_at, self._is_silent = self._driver.loop.time(), False
         self._post_all(PeerConnected(SCHEDULER, self._addresses[peer]))
         self._call.linked()
         self._greeted()

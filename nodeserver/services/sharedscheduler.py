@@ -193,7 +193,7 @@ class SharedSchedulerService:
             self._missing[known.computation] = known.place
             of = known.computation, known.token, known.epoch
             columns = known.places, known.ids, known.attempts
-            self._scheduler.post(PlacementsKnown(*of, known.nodes, *columns))
+            self._scheduler.post(PlacementsKnown(*of, known.nodes, *columns, known.exclusive))
         if found:
             self._later('programs', SEEK_DELAY, self._seek_programs)
             computations = f'{len(found)} computation{"s" if found[1:] else ""}'

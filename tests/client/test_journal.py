@@ -20,12 +20,13 @@ from dispy_nb.job import DispyJob
 from dispy_nb.options import ClusterOptions
 from dispy_nb.prepared import Prepared, prepare
 from dispy_nb.recovery import journalfile, places
+from dispy_nb.recovery.attaching import attach, chosen
 from dispy_nb.recovery.fileformat import LARGE, PART, Setting, decode, encode, packed
 from dispy_nb.recovery.journal import Journal
 from dispy_nb.recovery.journalfile import JournalPlan
 from dispy_nb.recovery.planning import keeping_of, plan_of, secret_of
 from dispy_nb.recovery.recorded import Recorded, opened, read
-from dispy_nb.recovery.tidying import tidy
+from dispy_nb.recovery.tidying import DAY, PENDING_DAYS, RESULT_DAYS, tidy
 from nodeserver.core.errors import (
     DatabaseBusy,
     DatabaseDamaged,
@@ -61,7 +62,7 @@ COMPUTATION = 12345
 DECLARED = DeclareComputation(
     COMPUTATION, 'work', 'ann', '3.11', b'package', [], 51348, 'job', False, '', True, 5.0, 0.0
 )
-FACTS = {'declared': encode(DECLARED), 'setting': encode(Setting('own', keeps_all=True))}
+FACTS = {'declared': encode(DECLARED)}
 
 
 class Desk:
@@ -70,7 +71,8 @@ class Desk:
     def __init__(self, path: Path | None, keeping: Keeping, **more: Any) -> None:
         self.jobs: dict[int, DispyJob] = {}
         self.later: list[Callable[[], None]] = []
-        plan = JournalPlan('work', keeping, FACTS, path, **more)
+        setting = encode(Setting('own', keeps_all=keeping == Keeping.ALL))
+        plan = JournalPlan('work', keeping, FACTS | {'setting': setting}, path, **more)
         self.journal = Journal(plan, self.jobs, {}, lambda seconds, act: self.later.append(act))
         if path is not None:
             self.journal.file.open()
@@ -289,6 +291,19 @@ def test_what_does_not_matter_any_more_is_forgotten(
     assert count == 2
 
 
+def test_jobs_are_written_soon_also_where_nothing_is_sent(
+    tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    desk = desks(tmp_path / 'file', Keeping.ALL)
+    for number in (1, 2):
+        desk.tell(StoreJobs(JobsSubmitted('', [number], [b'arguments'])))
+    (write,) = desk.later
+    write()
+    for end in ('', '-wal'):  # what there would be if it were killed now
+        shutil.copy(tmp_path / f'file{end}', tmp_path / f'copy{end}')
+    assert again(read(tmp_path / 'copy')) == {1: (b'arguments', ''), 2: (b'arguments', '')}
+
+
 def test_jobs_of_a_scheduler_elsewhere_are_all_known_and_forgotten_in_time(
     tmp_path: Path, desks: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +340,11 @@ def _tear(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _expose_a_poem(path: Path) -> None:
+    path.write_text('a poem')
+    path.chmod(0o644)
+
+
 def _renew(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[60:64] = (99).to_bytes(4, 'big')  # `user_version`
@@ -337,11 +357,20 @@ def _renew(path: Path) -> None:
         (_tear, DatabaseDamaged, 'damaged|does not hold'),
         (_renew, DatabaseVersionUnknown, 'a newer version of this package'),
         (lambda path: path.write_text('a poem'), DatabaseForeign, 'not one of the files'),
+        (_expose_a_poem, DatabaseForeign, 'not one of the files'),
         (lambda path: path.chmod(0o644), DatabaseExposed, 'chmod 600'),
         (lambda path: path.write_bytes(b''), UsageError, 'is empty'),
         (lambda path: path.unlink(), UsageError, 'there is no recovery file'),
     ],
-    ids=['torn', 'newer', 'foreign', 'readable by others', 'empty', 'missing'],
+    ids=[
+        'torn',
+        'newer',
+        'foreign',
+        'foreign and open to others',
+        'readable by others',
+        'empty',
+        'missing',
+    ],
 )
 def test_a_file_that_is_not_sound_is_refused_in_words(
     tmp_path: Path, desks: Callable[..., Desk], harm: Any, error: type[Exception], words: str
@@ -401,7 +430,7 @@ def test_files_with_nothing_left_are_tidied_away_and_no_others(
     tmp_path: Path, desks: Callable[..., Desk]
 ) -> None:
     made = {}
-    for name in ('over', 'pending', 'results', 'old results', 'in use', 'given'):
+    for name in ('over', 'pending', 'results', 'in use', 'given'):
         desk = desks(None, Keeping.ALL, directories=(tmp_path,))
         if name == 'given':
             desk = desks(tmp_path / 'given', Keeping.ALL)
@@ -414,17 +443,92 @@ def test_files_with_nothing_left_are_tidied_away_and_no_others(
             desk.journal.leave()
         assert desk.journal.file.path is not None
         made[name] = desk.journal.file.path
-    week = time.time() - 8 * 86_400
-    os.utime(made['old results'], (week, week))
     (tmp_path / '_dispy_20200101000000').write_text('not one of ours')
-    tidy(tmp_path)
-    assert {name for name, path in made.items() if not path.exists()} == {'over', 'old results'}
+    tidy(tmp_path, time.time())
+    assert {name for name, path in made.items() if not path.exists()} == {'over'}
     assert (tmp_path / '_dispy_20200101000000').exists()
+
+
+def _left(
+    directory: Path,
+    desks: Callable[..., Desk],
+    ends: bool = True,
+    keeping: Keeping = Keeping.ALL,
+) -> Path:
+    """A file that a program has left here."""
+    desk = desks(None, keeping, directories=(directory,))
+    desk.submit(1)
+    if ends:
+        desk.end('n1', 1)
+    desk.journal.leave()
+    assert desk.journal.file.path is not None
+    return desk.journal.file.path
+
+
+@pytest.mark.parametrize(('ends', 'days'), [(True, RESULT_DAYS), (False, PENDING_DAYS)])
+def test_what_has_something_for_its_user_goes_when_it_was_found_on_many_days(
+    tmp_path: Path,
+    desks: Callable[..., Desk],
+    monkeypatch: pytest.MonkeyPatch,
+    ends: bool,
+    days: int,
+) -> None:
+    monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path))
+    path = _left(places.made_state_directory(), desks, ends)
+    facts = path.stat()
+    for day in range(days):
+        tidy(path.parent, day * DAY)
+        tidy(path.parent, (day + 0.9) * DAY)
+    assert path.stat().st_mtime_ns == facts.st_mtime_ns
+    tidy(path.parent, days * DAY)
+    assert not path.exists()
+
+
+def test_a_clock_that_jumps_and_a_long_absence_count_as_a_day(
+    tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    path = _left(tmp_path, desks)
+    year_of_a_wrong_clock = 4_000_000_000.0
+    for now in (0.0, year_of_a_wrong_clock, 1.0, time.time(), time.time() + 400 * DAY):
+        tidy(tmp_path, now)
+    assert path.exists()
+    os.utime(path, (0.0, 0.0))  # written before the clock was set
+    tidy(tmp_path, time.time())
+    assert path.exists()
+
+
+def test_the_days_are_counted_anew_when_somebody_has_had_the_file(
+    tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    path = _left(tmp_path, desks)
+    for day in range(RESULT_DAYS):
+        tidy(tmp_path, day * DAY)
+    with opened(path) as connection:
+        connection.execute("UPDATE facts SET value = '5' WHERE name = 'epoch'")
+    for day in range(RESULT_DAYS):
+        tidy(tmp_path, (100 + day) * DAY)
+    assert path.exists()
+    tidy(tmp_path, 200 * DAY)
+    assert not path.exists()
 
 
 def _hand_out(connection: sqlite3.Connection) -> None:
     connection.execute('DELETE FROM outcomes')
     connection.execute('INSERT INTO ended (ids) VALUES (?)', (packed([1]),))
+
+
+def test_files_without_arguments_are_not_attached_to_and_hide_none_that_can_be(
+    tmp_path: Path, desks: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path))
+    directory = places.made_state_directory()
+    of_executor = _left(directory, desks, False, Keeping.JOBS)
+    with pytest.raises(UsageError, match=f'(?s)there is no cluster to attach to.*{of_executor}'):
+        chosen(None)
+    whole = _left(directory, desks)
+    assert chosen(None).path == chosen('work').path == whole
+    with pytest.raises(UsageError, match=rf'had no name.*an executor; .*{of_executor}'):
+        attach(of_executor)
 
 
 # deaths

@@ -1,8 +1,10 @@
 """`SharedJobCluster` before it has met a scheduler: parameters, names, what all clusters have."""
 
 import inspect
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 import dispy_nb as dispy
 from dispy_nb.cluster import Cluster
 from nodeserver.core.errors import UnknownParameter, UsageError
+from nodeserver.io import schedulercall
+from tests.support.certificates import needs_openssl, self_signed
 from tests.support.programs import eventually, free_port
 
 DOCUMENTED = {
@@ -102,6 +106,53 @@ def test_without_a_scheduler_there_are_no_nodes_and_it_is_said_why(own_home: Pat
         assert (listed.rows, listed.places) == ((), {})
         assert 'connection refused' in listed.words
         assert repr(cluster) == '<SharedJobCluster double: 0 jobs, 0 pending>'
+
+
+@needs_openssl
+@pytest.mark.parametrize(
+    ('kind', 'says'),
+    [
+        ('own key', b''),
+        ('own key', b'SSH-2.0-OpenSSH_9.6\r\n'),
+        ('insecure', b''),
+        ('certificate', b''),
+    ],
+)
+def test_another_program_that_accepts_connections_there_is_soon_told_of(
+    own_home: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    says: bytes,
+) -> None:
+    assert schedulercall.SILENT_AFTER + schedulercall.LOOK_INTERVAL <= 6.0
+    monkeypatch.setattr(schedulercall, 'SILENT_AFTER', 0.2)
+    monkeypatch.setattr(schedulercall, 'LOOK_INTERVAL', 0.1)
+    pair = str(self_signed(own_home / 'pair.pem')) if kind == 'certificate' else None
+    options = {'certfile': pair, 'insecure': kind == 'insecure'}
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        accepted: list[socket.socket] = []
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    accepted.append(connection)
+                    connection.sendall(says)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = server.getsockname()[1]
+        try:
+            with alone(scheduler_node='127.0.0.1', scheduler_port=port, **options) as cluster:
+                words = f'at 127.0.0.1, port {port}'
+                eventually(lambda: words in caplog.text, message=cluster.explain)
+                assert 'no dispyscheduler answers' in caplog.text
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in accepted:
+                connection.close()
 
 
 def test_clusters_of_one_scheduler_share_a_way_to_it(own_home: Path) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from nodeserver.core import messages as m
+from nodeserver.core.admission import REUNION_SECONDS
+from nodeserver.core.events import DeadlinePassed, PlacementsKnown
 from tests.support.desk import Desk
 from tests.support.shareddesk import SharedDesk
 
@@ -150,6 +152,70 @@ def test_a_cluster_that_was_let_in_before_its_scheduler_was_restarted_goes_on() 
     known = m.KnownNode('n', '10.0.0.1', 51348)
     desk.declare(BOB, 2, exclusive=True, resumes=True, epoch=1, nodes=[known])
     assert 2 not in desk.core._fleet.held_back
+
+
+# after a restart of the scheduler
+
+KNOWN = m.KnownNode('n', '10.0.0.1', 51348)
+
+
+def restarted(*before: tuple[int, bool]) -> SharedDesk:
+    """A desk whose scheduler has found clusters of before: number, exclusive."""
+    desk = SharedDesk()
+    for number, exclusive in before:
+        columns = ['n'], [[1]], [[1]]
+        desk.tell(PlacementsKnown(number, b't' * 16, 1, [KNOWN], *columns, exclusive))
+    desk.join('n', cpus=4)
+    return desk
+
+
+@pytest.mark.row('B08', 'B09')
+def test_a_new_cluster_does_not_slip_in_before_an_exclusive_one_is_back() -> None:
+    desk = restarted((1, True))
+    desk.declare(BOB, 2)
+    desk.submit(2, 1)
+    assert 2 in desk.core._fleet.held_back
+    assert 'clusters of before have 30 s to come back' in desk.explained(2)
+    desk.declare(ANN, 1, exclusive=True, resumes=True, epoch=2, nodes=[KNOWN])
+    desk.waits(REUNION_SECONDS + 1)
+    assert [*desk.core._fleet.held_back] == [2]
+    assert 'all nodes are for another cluster, which is exclusive' in desk.explained(2)
+    desk.close(1)
+    assert [*desk.core._fleet.held_back] == []
+
+
+def test_a_new_exclusive_cluster_waits_for_those_of_before() -> None:
+    desk = restarted((1, False), (3, False))
+    desk.declare(BOB, 2, exclusive=True)
+    desk.declare(ANN, 1, resumes=True, epoch=2, nodes=[KNOWN])
+    assert [*desk.core._fleet.held_back] == [2]
+    desk.declare(CARL, 3, resumes=True, epoch=2, nodes=[KNOWN])
+    desk.close(1)
+    assert [*desk.core._fleet.held_back] == [2]
+    desk.close(3)
+    assert [*desk.core._fleet.held_back] == []
+
+
+def test_those_that_do_not_come_back_are_waited_for_no_longer_than_is_said() -> None:
+    desk = restarted((1, True))
+    desk.declare(BOB, 2)
+    desk.submit(2, 1)
+    desk.now += REUNION_SECONDS - 0.1
+    desk.tell(DeadlinePassed())
+    assert desk.running() == {}
+    assert desk.core.next_deadline() == pytest.approx(50.0 + REUNION_SECONDS)
+    desk.waits(0.1)
+    assert desk.running() == {2: 1}
+    later = desk.core.next_deadline()
+    assert later is not None
+    assert later > desk.now
+
+
+def test_where_none_is_exclusive_nobody_waits_for_those_of_before() -> None:
+    desk = restarted((1, False))
+    desk.declare(BOB, 2)
+    desk.submit(2, 1)
+    assert desk.running() == {2: 1}
 
 
 # what is said

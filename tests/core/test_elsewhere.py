@@ -11,8 +11,8 @@ from nodeserver.core import fleetmessages as fleet
 from nodeserver.core import messages as m
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.missing import SAY_INTERVAL, SAY_OTHER_INTERVAL
-from nodeserver.core.recoveryeffects import Keeping, StoreEpoch, StoreUnrun
-from nodeserver.core.status import JobStatus
+from nodeserver.core.recoveryeffects import Keeping, RecordNode, StoreEpoch, StoreUnrun
+from nodeserver.core.status import JobStatus, NodeStatus
 from nodeserver.core.unsettled import MOST_BYTES, MOST_JOBS
 from tests.support.world import declaration
 
@@ -76,6 +76,10 @@ def program() -> Program:
     made = Program(token=b't' * 16)
     assert [type(each) for each in made.met()] == [m.DeclareComputation]
     return made
+
+
+def changed(node: str, address: str, status: NodeStatus = NodeStatus.INITIALIZED) -> m.NodeChanged:
+    return m.NodeChanged(7, status, node, address, node, 2, '', None, '', 51348)
 
 
 # before the first meeting
@@ -318,9 +322,12 @@ def test_a_cluster_that_closes_as_it_is_lost_waits_for_nothing(program: Program)
 def test_a_cluster_closed_meanwhile_is_closed_when_it_is_back(program: Program) -> None:
     program.submit(1)
     program.lost()
+    program.said()
     program.tell(e.CloseAsked())
     assert [each.ids for each in program.all(do.SettleUnrun)] == [[1]]
     assert program.all(do.SayClosed) == []
+    (said,) = program.said()
+    assert 'the scheduler is away (connection refused): it is waited for some seconds' in said
     *_, last = program.met()
     assert last == m.CloseComputation(7)
     program.hears(m.ComputationClosed(7))
@@ -388,3 +395,22 @@ def test_what_has_ended_is_not_kept(program: Program) -> None:
     program.done(1, 2)
     kept = program.core._unsettled
     assert (len(kept), kept.placed, kept._extras, kept._failures) == (0, 0, {}, {})
+
+
+def test_where_nodes_are_is_stored_once_so_that_it_can_be_told_later_where_jobs_ran() -> None:
+    program = Program(keeping=Keeping.ALL)
+    program.met()
+    for node, address in (('n1', '10.0.0.1'), ('n2', '10.0.0.2'), ('n1', '10.0.0.1')):
+        program.hears(changed(node, address))
+    program.hears(changed('n1', '10.0.0.1', NodeStatus.FIGURES))
+    assert [each.node for each in program.all(RecordNode)] == [
+        m.KnownNode('n1', '10.0.0.1', 51348),
+        m.KnownNode('n2', '10.0.0.2', 51348),
+    ]
+    program.hears(changed('n1', '10.0.0.9'))
+    assert [each.node.address for each in program.all(RecordNode)] == ['10.0.0.9']
+
+
+def test_of_jobs_that_nobody_comes_back_to_no_node_is_stored(program: Program) -> None:
+    program.hears(changed('n1', '10.0.0.1'))
+    assert program.all(RecordNode) == []

@@ -6,6 +6,7 @@ import pytest
 
 from nodeserver.core import messages as m
 from nodeserver.core.effects import Knock, Ping, StopKnocking
+from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.events import MessageArrived, NodeFound, PeerConnected, PeerLost
 from nodeserver.core.records import SPARE, placements
 from nodeserver.core.recoveryeffects import RecordNode, RecordPlacements, RewritePlacements
@@ -286,6 +287,16 @@ def test_a_node_that_somebody_else_uses_hands_over_what_it_kept() -> None:
 
 
 # collecting
+
+
+def test_jobs_that_a_node_had_not_begun_are_left_to_whoever_comes_next() -> None:
+    desk = TakeoverDesk({1: 'a', 2: 'a'}, collects=True)
+    desk.meets('a')
+    desk.hears('a', m.JobsReturned(7, [2], [1], 'another node is idle'))
+    desk.holds('a', 1)
+    turns = [each for each in desk.records if isinstance(each, RecordPlacements)]
+    assert ([2], '') in [row for each in turns for row in zip(each.ids, each.nodes, strict=True)]
+    assert desk.settled() == {2: (JobStatus.CANCELLED, UNSTARTED)}
 
 
 def test_who_collects_opens_only_nodes_that_may_have_something() -> None:

@@ -207,12 +207,15 @@ def test_a_node_started_late_announces_itself_and_is_given_waiting_jobs(nodes: N
         stack.enter_context(node_program('-i', early, '-p', port, '-c', 1))
         cluster = stack.enter_context(Cluster(['127.0.3.*'], port, port=CLIENT_PORT))
         cluster.await_nodes(1)
-        jobs = [cluster.submit(0.2) for _ in range(17)]
-        jobs[16].wait(LIMIT)  # by now the questions of the first seconds are over
-        jobs += [cluster.submit(0.2) for _ in range(10)]
+        first = [cluster.submit(0.2) for _ in range(17)]
+        first[16].wait(LIMIT)  # by now the questions of the first seconds are over
+        lasting = cluster.submit(600.0)
+        waiting = [cluster.submit() for _ in range(3)]
         stack.enter_context(node_program('-i', late, '-p', port, '-c', 1))
-        assert cluster.wait(LIMIT)
-    assert {job.ip_addr for job in jobs} == {early, late}
+        assert all(job.wait(LIMIT) for job in waiting), cluster.explain()
+        assert cluster.cancel(lasting) == 0  # so it was still the other node's
+    assert {job.ip_addr for job in first} == {early}
+    assert {job.ip_addr for job in waiting} == {late}
 
 
 WAITING = """

@@ -16,9 +16,10 @@ import pytest
 import dispy_nb as dispy
 from dispy_nb import DispyJob
 from dispy_nb.local import DIRECTORY_START
-from nodeserver.core.errors import DatabaseBusy, UsageError
+from nodeserver.core.errors import CertificateError, DatabaseBusy, UsageError
 from nodeserver.io.leftovers import sweep_directories
 from tests.features.conftest import Pair
+from tests.support.certificates import needs_openssl, self_signed
 from tests.support.programs import (
     Program,
     all_entered,
@@ -490,18 +491,20 @@ def test_the_documented_recovery_program_works_for_a_shared_scheduler_too(
 
 
 @contextmanager
-def shared_scheduler(pair: Pair) -> Iterator[dict[str, Any]]:
+def shared_scheduler(pair: Pair, *more: object) -> Iterator[dict[str, Any]]:
     """Run a scheduler of the first of the nodes; what clusters are told of it."""
-    with scheduler_at(pair, (free_port(), free_port())) as (_, options):
+    with scheduler_at(pair, (free_port(), free_port()), *more) as (_, options):
         yield options
 
 
 @contextmanager
-def scheduler_at(pair: Pair, ports: tuple[int, int]) -> Iterator[tuple[Program, dict[str, Any]]]:
+def scheduler_at(
+    pair: Pair, ports: tuple[int, int], *more: object
+) -> Iterator[tuple[Program, dict[str, Any]]]:
     """Run it at these ports, perhaps with what one before it has put on record."""
     words = '-i', '127.0.7.1', '--scheduler_port', ports[0], '-p', ports[1]
     words += '-n', pair.addresses[0], '--node_port', pair.port, '--pulse_interval', 1
-    with program(*SCHEDULER, *words, ready='serving at') as scheduler:
+    with program(*SCHEDULER, *words, *more, ready='serving at') as scheduler:
         yield scheduler, {'scheduler_node': '127.0.7.1', 'scheduler_port': ports[0]}
 
 
@@ -557,4 +560,88 @@ def test_jobs_of_a_shared_scheduler_that_are_not_reached_stay_for_a_later_try(
             check(jobs + dispy.recover_jobs('file'), 4)
     finally:
         their_key.alpha.signal(signal.SIGCONT)
+
+
+@pytest.mark.row('V15', 'C23')
+@pytest.mark.slow
+def test_jobs_of_before_count_with_the_nodes_of_a_shared_scheduler_that_ran_them(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    with shared_scheduler(their_key) as options:
+        options = options | {'name': 'squares', 'recover_file': 'file'}
+        killed(shared_source(here, gate, their_key, options), gate, 1)
+        gate.touch()
+        with dispy.attach(Path('file')) as cluster:
+            assert cluster.wait(LIMIT), cluster.explain()
+            assert len(cluster.attached_jobs) == 6
+            assert {job.ip_addr for job in cluster.attached_jobs} <= {*their_key.addresses}
+            nodes = cluster.snapshot().nodes
+            assert sum(node.jobs_done for node in nodes) == 6
+            assert len({node.address for node in nodes}) == len(nodes)
+
+
+@pytest.mark.row('I05', 'V15')
+@pytest.mark.slow
+def test_who_recovers_leaves_jobs_that_wait_at_a_shared_scheduler_to_who_attaches(
+    their_key: Pair, gate: Path, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = 200  # more than are handed out ahead of need
+    with shared_scheduler(their_key) as options:
+        options = options | {'name': 'squares', 'recover_file': 'file'}
+        text = shared_source(here, gate, their_key, options).replace('range(6)', f'range({count})')
+        killed(text, gate, 1)
+        first = dispy.recover_jobs('file', timeout=1)
+        assert [job.result for job in first] == [0, 1]
+        assert 'had not been started: dispy_nb.attach(' in caplog.text
+        gate.touch()
+        collected = dispy.recover_jobs('file')
+        with dispy.attach(Path('file')) as cluster:
+            assert cluster.wait(LIMIT), cluster.explain()
+            later = {job.id: job.result for job in cluster.attached_jobs}
+        assert later
+        assert {job.reason for job in collected if job.status == DispyJob.Cancelled} == set()
+        results = {job.id: job.result for job in [*first, *collected]} | later
+        assert results == {f'square of {x}': None if x == 3 else x * x for x in range(count)}
+        assert len(first) + len(collected) + len(later) == count
+    assert not any(here.iterdir())
+
+
+@needs_openssl
+@pytest.mark.row('I09')
+@pytest.mark.slow
+def test_certificates_are_not_needed_again_and_what_they_are_is_not_in_the_file(
+    gate: Path, here: Path
+) -> None:
+    pair = self_signed(here.parent / 'pair.pem')
+    with nodes('--certfile', pair) as (port, _):
+        addresses = ['127.0.7.1', '127.0.7.2']
+        options: dict[str, Any] = {'certfile': '../pair.pem', 'recover_file': 'file'}
+        killed(source(here, gate, port, addresses, options=options), gate)
+        key = b''.join(pair.read_bytes().partition(b'PRIVATE KEY-----')[2].split()[:2])
+        assert key not in (here / 'file').read_bytes()
+        moved = pair.rename(pair.with_name('elsewhere.pem'))
+        with pytest.raises(CertificateError, match=r'pair\.pem'):
+            dispy.recover_jobs('file')
+        moved.rename(pair)
+        gate.touch()
+        check(dispy.recover_jobs('file'))
+        assert not any(here.iterdir())
+        for address in addresses:
+            assert answers(address, port, certfile=str(pair))
+
+
+@needs_openssl
+@pytest.mark.row('I09', 'V15')
+@pytest.mark.slow
+def test_a_cluster_of_a_scheduler_with_a_certificate_is_attached_to_without_naming_it(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    pair = self_signed(here.parent / 'pair.pem')
+    with shared_scheduler(their_key, '--cluster_certfile', pair) as options:
+        options = options | {'name': 'squares', 'certfile': '../pair.pem'}
+        killed(shared_source(here, gate, their_key, options), gate, 1)
+        gate.touch()
+        with dispy.attach('squares') as cluster:
+            assert cluster.wait(LIMIT), cluster.explain()
+            assert [job.result for job in cluster.attached_jobs] == [0, 1, 4, None, 16, 25]
     assert not any(here.iterdir())

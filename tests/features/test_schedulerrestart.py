@@ -87,6 +87,48 @@ def test_jobs_go_on_when_a_scheduler_is_killed_and_started_again(
     assert list(place.state.iterdir()) == []
 
 
+ALONE = """
+import dispy_nb as dispy
+from tests.features.test_schedulerrestart import noted
+
+cluster = dispy.SharedJobCluster(
+    noted, nodes=['127.0.0.2', '127.0.0.3'], ip_addr='127.0.0.1', port=0, node_port={nodes},
+    scheduler_node='127.0.0.1', scheduler_port={port}, exclusive=True, name='alone',
+)
+jobs = [cluster.submit({home!r}, number, 0.05) for number in range(2)]
+print('submitted', flush=True)
+assert [job() for job in jobs] == [0, 1]
+cluster.close()
+"""
+
+
+@pytest.mark.row('B08', 'B09')
+def test_an_exclusive_cluster_is_alone_also_after_a_restart_of_the_scheduler(
+    own_home: Path, two_nodes: int
+) -> None:
+    place = Place(own_home)
+    options: dict[str, Any] = {'node_port': two_nodes, 'nodes': ['127.0.0.2', '127.0.0.3']}
+    text = ALONE.format(nodes=two_nodes, port=place.port, home=str(own_home))
+    with ExitStack() as stack:
+        first = stack.enter_context(place.scheduler())
+        alone = stack.enter_context(program(sys.executable, '-c', text, ready='submitted'))
+        eventually(lambda: len(starts(own_home)) == 2)
+        alone.signal(signal.SIGSTOP)  # so that it cannot be the first to come back
+        first.kill()
+        first.wait()
+        stack.enter_context(place.scheduler())
+        cluster = stack.enter_context(shared(place.port, noted, **options))
+        job = cluster.submit(str(own_home), 2, 0.0)
+        eventually(lambda: 'clusters of before have 30 s to come back' in cluster.explain())
+        alone.signal(signal.SIGCONT)
+        eventually(lambda: 'all nodes are for another cluster' in cluster.explain())
+        assert 2 not in starts(own_home)
+        (own_home / 'gate').touch()
+        assert job.wait(30), job.explain()
+        assert alone.wait() == 0, alone.log()
+        assert starts(own_home) == Counter(dict.fromkeys(range(3), 1))
+
+
 def test_a_scheduler_at_another_port_finds_the_programs_of_the_one_before(
     own_home: Path, two_nodes: int
 ) -> None:

@@ -23,7 +23,13 @@ from nodeserver.core.errors import (
     DatabaseUnwritable,
     DatabaseVersionUnknown,
 )
-from nodeserver.io.database import in_words, open_database, remove_database, set_aside
+from nodeserver.io.database import (
+    in_words,
+    named_by_user,
+    open_database,
+    remove_database,
+    set_aside,
+)
 
 KIND = 0x64697370
 SCHEMA = 'CREATE TABLE rows (number INTEGER PRIMARY KEY, content BLOB NOT NULL)'
@@ -100,6 +106,15 @@ def test_a_file_that_is_open_to_others_is_refused(path, mode):
         opened(path)
 
 
+def test_looking_at_a_file_that_is_open_to_others_does_not_unlock_it(path):
+    with contextlib.closing(opened(path)):
+        path.chmod(0o644)
+        with pytest.raises(DatabaseExposed), named_by_user(path):
+            opened(path)
+        path.chmod(0o600)
+        assert is_busy_elsewhere(path)
+
+
 def test_another_users_file_is_refused(path):
     written(path)
     os.chown(path, 12345, -1)
@@ -130,13 +145,17 @@ def test_a_file_with_two_names_a_pipe_and_a_directory_are_refused(path):
             opened(path.with_name(name))
 
 
-def test_what_is_no_database_is_foreign_and_left_as_it_is(path):
-    content = b'not a database, but somebody needs it\n' * 100
+@pytest.mark.parametrize('mode', [0o600, 0o644])
+@pytest.mark.parametrize('count', [1, 100])
+def test_what_is_no_database_is_foreign_whoever_may_read_it_and_left_as_it_is(path, mode, count):
+    content = b'not a database, but somebody needs it\n' * count
     path.write_bytes(content)
-    path.chmod(0o600)
-    with pytest.raises(DatabaseForeign):
+    path.chmod(mode)
+    refused = pytest.raises(DatabaseForeign, match='not one of the files of this package')
+    with refused, named_by_user(path):
         opened(path)
     assert path.read_bytes() == content
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 def test_a_database_of_another_program_is_foreign(path):

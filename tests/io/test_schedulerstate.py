@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,10 +43,12 @@ NODE = KnownNode('n1', '10.1.2.4', 51348, '')
 TOKEN = bytes(range(16))
 
 
-def declared(computation: int = 7, epoch: int = 0, token: bytes = TOKEN) -> DeclareComputation:
+def declared(
+    computation: int = 7, epoch: int = 0, token: bytes = TOKEN, **more: Any
+) -> DeclareComputation:
     specs = [NodeSpec('*', 51348, 0, False)]
     who = computation, 'compute', 'Ann', '3.11', b'package', specs, 51348, 'job', False
-    return DeclareComputation(*who, '', True, 5.0, 0.0, token=token, epoch=epoch)
+    return DeclareComputation(*who, '', True, 5.0, 0.0, token=token, epoch=epoch, **more)
 
 
 def record(state: SchedulerState, computation: int = 7, epoch: int = 0) -> None:
@@ -87,6 +90,16 @@ def test_what_was_recorded_is_read_again(state: SchedulerState, tmp_path: Path) 
     assert one.nodes == [NODE]
     assert placements(one) == {1: 'n1', 2: 'n2', 3: ''}
     assert one.attempts == [[1, 1], [4], [2], []]
+
+
+def test_it_is_known_which_computation_has_all_nodes_for_itself(
+    state: SchedulerState, tmp_path: Path
+) -> None:
+    record(state)
+    state.computation(RecordComputation('client-2', declared(8, exclusive=True)), HOME)
+    state.close()
+    found = {each.computation: each.exclusive for each in SchedulerState(tmp_path).take_over()}
+    assert found == {7: False, 8: True}
 
 
 def test_each_scheduler_that_takes_over_counts_the_epoch_up_before_it_is_told(

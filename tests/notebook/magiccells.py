@@ -47,6 +47,11 @@ class Cells(Kernel):
         widgets = [str(state['value']) for state in self.states.values() if 'value' in state]
         return widgets + [str(each['text/plain']) for each in self.displays.values()]
 
+    def finished_of_open_clusters(self) -> list[int]:
+        """Answer what live widgets say; the page beside them is drawn anew only at the end."""
+        figures = [s['figures'] for s in self.states.values() if 'figures' in s]
+        return [int(each['finished']) for each in figures if not each['closed']]
+
     def complete(self, line: str) -> list[str]:
         """Answer what the kernel offers at the end of a line."""
         reply = self._client.complete(line, reply=True, timeout=LIMIT)

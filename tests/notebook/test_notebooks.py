@@ -49,6 +49,9 @@ def runs_of(name: str) -> list[Outputs]:
     with client.setup_kernel(cwd=str(NOTEBOOKS)):
         for last in RUNS.get(name, (None,)):
             for place, cell in enumerate(notebook.cells[:last]):
+                # an update of a display may come before the cell that is run again has shown any:
+                # nbclient drops the outputs of before, and would look for the display among them
+                client.clear_display_id_mapping(place)
                 client.execute_cell(cell, place)
             shown.append(outputs(copy.deepcopy(notebook)))
     return shown

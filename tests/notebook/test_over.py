@@ -372,7 +372,7 @@ def test_an_interrupt_cancels_the_rest_and_binds_what_is_there(
         """
     )
     cells.hear_until(began.exists)
-    cells.hear_until(lambda: any('1 finished' in text for text in cells.words()))
+    cells.hear_until(lambda: cells.finished_of_open_clusters() == [1])
     os.kill(pid, signal.SIGINT)
     said = cells.end(fails=True)
     assert said.startswith(

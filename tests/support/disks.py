@@ -111,6 +111,7 @@ class Spool:
 class _Recorded:
     token: bytes
     epoch: int
+    exclusive: bool = False
     nodes: dict[str, KnownNode] = field(default_factory=dict)
     places: list[str] = field(default_factory=list)
     ids: list[list[int]] = field(default_factory=list)
@@ -134,7 +135,8 @@ class State:
             known.epoch += 1
             nodes = [*known.nodes.values()]
             columns = [*known.places], [[*x] for x in known.ids], [[*x] for x in known.attempts]
-            found.append(PlacementsKnown(computation, known.token, known.epoch, nodes, *columns))
+            of = computation, known.token, known.epoch
+            found.append(PlacementsKnown(*of, nodes, *columns, known.exclusive))
         return found
 
     def performers(self) -> Performers:
@@ -144,6 +146,7 @@ class State:
             new = effect.declared
             known = self.computations.setdefault(new.computation, _Recorded(new.token, new.epoch))
             known.token, known.epoch = new.token, max(known.epoch, new.epoch)
+            known.exclusive = new.exclusive
 
         def node(effect: keep.RecordNode) -> None:
             self.computations[effect.computation].nodes[effect.node.node] = effect.node
@@ -193,6 +196,7 @@ class Journal:
             keep.StoreData: lambda e: self._jobs.share(e.data, e.content),
             keep.DropStored: self._drop_data,
             keep.StoreEpoch: self._count_up,
+            keep.RecordNode: self.node,
         }
 
     def left(self) -> dict[str, int]:
@@ -289,7 +293,7 @@ class Journal:
             resumes=True,
             collects=collects,
             resubmits=len(located),
-            nodes=[*self._jobs.nodes.values()],
+            nodes=[] if self.is_elsewhere else [*self._jobs.nodes.values()],
         )
         named = {data for message in again for ids in message.shared for data in ids}
         self._jobs.data = {data: c for data, c in self._jobs.data.items() if data in named}
