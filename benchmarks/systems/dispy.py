@@ -63,6 +63,11 @@ class Dispy(System):
         self._local.close()
 
     @property
+    def pids(self) -> list[int]:
+        """Process ids of nodes."""
+        return self._local.pids
+
+    @property
     def nodes(self) -> list[tuple[str, int]]:
         """Where the node listens."""
         return self._local.nodes
