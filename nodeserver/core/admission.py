@@ -41,13 +41,15 @@ class Admission:
         self._enlist = enlist
         self._is_away = is_away  # whether a client is
         self._expected: dict[int, bool] = {}  # by computation: whether it is exclusive
-        self._expected_until = -inf
 
     def expect(self, event: PlacementsKnown, now: float) -> float:
         """A computation of a scheduler of before may come back; until when others wait for it."""
         self._expected[event.computation] = event.exclusive
-        self._expected_until = now + REUNION_SECONDS
-        return self._expected_until
+        return now + REUNION_SECONDS
+
+    def expect_no_more(self) -> None:
+        """Those that have not come back by now are not waited for."""
+        self._expected.clear()
 
     def declare(self, comp: Computation, now: float) -> None:
         """A computation is declared: it starts now or when it may."""
@@ -73,7 +75,7 @@ class Admission:
                 del held_back[comp.id]
             elif self._is_over(comp):
                 continue
-            elif not (self._awaits_others(comp, now) or _blockers(comp, running, ahead)):
+            elif not (self._awaits_others(comp) or _blockers(comp, running, ahead)):
                 self._start(comp, now)
                 running = self._running()
             elif comp.declared.exclusive:
@@ -93,12 +95,10 @@ class Admission:
         """Whether a computation waits for its turn."""
         return comp.id in self._fleet.held_back
 
-    def _awaits_others(self, comp: Computation, now: float) -> bool:
+    def _awaits_others(self, comp: Computation) -> bool:
         """Whether one may come back soon that could not run beside this one."""
         is_alone = comp.declared.exclusive
-        return now < self._expected_until and any(
-            is_alone or is_exclusive for is_exclusive in self._expected.values()
-        )
+        return any(is_alone or is_exclusive for is_exclusive in self._expected.values())
 
     def _running(self) -> list[Computation]:
         held_back, computations = self._fleet.held_back, self._fleet.computations

@@ -285,6 +285,7 @@ class SchedulerCore:
             self._losses.pulse(now)
         if now >= self._deadlines.reunion_at:  # the end of the turn sees that, too
             self._deadlines.reunion_at = inf
+            self._sharing.expect_no_more()
         self._parts.watching.ask(now)
         self._fleet.discovery.relays.due(now)
         self._absence.due(now)

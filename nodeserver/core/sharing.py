@@ -29,6 +29,7 @@ class Sharing:
         self.run = self._admission.run
         self.is_held_back = self._admission.is_held_back
         self.expect = self._admission.expect
+        self.expect_no_more = self._admission.expect_no_more
         if isinstance(order, Shares):
             fleet.number_of = _number_of
 
