@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given, settings
 
+from nodeserver.core import endings
 from nodeserver.core import messages as m
 from nodeserver.core.computation import Computation
 from nodeserver.core.endings import Endings
@@ -311,7 +312,7 @@ def test_a_history_is_repeated_by_its_seed() -> None:
 
 def test_a_late_attempt_that_is_believed_is_noticed() -> None:
     witness = Witness()
-    witness.accept((7, False), [1], True, Fate())
+    witness.accept((7, False), [1], (True, True), Fate())
     witness.ordered('a', m.RunJobs(7, [1], [1], [b'']))
     witness.ordered('b', m.RunJobs(7, [1], [2], [b'']))
     letter = m.JobsDone(7, 'a', 1, [1], [1], [JobStatus.FINISHED], [b''], [''], [0.1])
@@ -323,6 +324,13 @@ def _try_again(self: Endings, node: NodeRecord, comp: Computation, reason: str) 
     ids = comp.on_node(node.id)
     self.unload_all(node, comp)
     self.requeue(comp, ids, reason)
+
+
+def _lose_all(
+    comp: Computation, ids: list[int], reason: str
+) -> tuple[list[int], dict[str, list[int]]]:
+    comp.settle(ids)
+    return [], {reason: ids}
 
 
 def _open_at_once(self: NodeFiles, hosted: Hosted) -> None:
@@ -341,8 +349,9 @@ def _let_go_of_all(self: Hosted, jobs: list[NodeJob]) -> None:
 
 
 OPEN, GRANT = NodeFiles.open, Outgoing.grant
-BUGS: dict[Promise, tuple[type, str, object]] = {
+BUGS: dict[Promise, tuple[object, str, object]] = {
     Promise.STARTS: (Endings, 'give_up', _try_again),
+    Promise.OUTLIVES: (endings, 'sort_lost', _lose_all),
     Promise.CPUS: (Hosted, 'busy', 0),
     Promise.DATA: (HeldData, 'is_ready', lambda *_: True),
     Promise.FILES: (NodeFiles, 'open', _open_at_once),

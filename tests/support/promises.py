@@ -35,6 +35,7 @@ class Promise(StrEnum):
 
     ONCE = 'an accepted job has one outcome'
     STARTS = 'a job that is not reentrant starts at most once'
+    OUTLIVES = 'a reentrant job outlives its nodes'
     MOVES = 'statuses move only as allowed, and a settled job stays settled'
     LATE = 'a late attempt is not believed'
     DATA = 'a job is given the shared data that it names'
@@ -111,6 +112,7 @@ class _Story:
     """What the witness knows of one job."""
 
     reentrant: bool
+    outlives: bool  # its nodes; one with retries only so many
     pinned: bool
     fate: Fate
     data: bytes  # the beginning of those that it shares with others, if any
@@ -152,14 +154,17 @@ class Witness:
         self,
         where: tuple[int, bool],
         ids: Iterable[int],
-        reentrant: bool,
+        reentrant: tuple[bool, bool],
         fate: Fate,
         data: int = 0,
     ) -> None:
-        """The user submitted jobs of a computation, for any node or (True) for one."""
+        """The user submitted jobs of a computation, for any node or (True) for one.
+
+        They may begin again, and (as the second says) so often that they outlive all nodes but one.
+        """
         content = shared_content(where[0], data, 0) if data else b''
         for job in ids:
-            self._stories[where[0], job] = _Story(reentrant, where[1], fate, content)
+            self._stories[where[0], job] = _Story(*reentrant, where[1], fate, content)
             self._pending[where] += 1
             self._waiting[where] += 1
             self.submitted += 1
@@ -233,6 +238,12 @@ class Witness:
             story.is_unknown |= not (place or story.is_on_record)
             self._waiting[computation, story.pinned] += not place
             self._pending[computation, story.pinned] += 1
+
+    def collected(self, computation: int) -> None:
+        """Another program fetches what there is of these jobs, and has none begin again."""
+        for (number, _), story in self._stories.items():
+            if number == computation:
+                story.outlives = False
 
     def left_behind(self, computation: int, jobs: Iterable[int]) -> None:
         """Who collects has not reached these, and is told so: a later try may have them."""
@@ -370,6 +381,10 @@ class Witness:
         self.moved(computation, ids, JobStatus(status))
         if not reason:
             broken(Promise.TRUTH, f'jobs {ids} of {computation} ended without a word')
+        if status == JobStatus.ABANDONED or 'was lost' in reason:
+            for job in ids:
+                if self._stories[computation, job].outlives:
+                    broken(Promise.OUTLIVES, f'job {job} of {computation} ended: {reason}')
 
     def shown(self, results: JobsProvisional) -> None:
         """Provisional results came."""

@@ -167,6 +167,7 @@ class UserProgram(LoopProgram):
         is_told_late = journal.keeping == Keeping.ALL
         self._witness.taken_over(declared.computation, places, journal.ended, is_told_late)
         if collects:
+            self._witness.collected(declared.computation)
             journal.keeping = Keeping.ALL
         cluster = Cluster(self, declared, self._around, journal, messages)
         cluster.is_collecting = collects

@@ -328,8 +328,9 @@ class World:
         fate = fate or Fate()
         ids = list(range(cluster.submitted + 1, cluster.submitted + count + 1))
         cluster.submitted += count
-        again = cluster.declared.reentrant or options.retries > 0
+        reentrant = cluster.declared.reentrant
         data = cluster.share(needs.shared, ids) if needs.shared else 0
+        again = reentrant or options.retries > 0, reentrant
         self.witness.accept((cluster.id, bool(node)), ids, again, fate, data)
         cluster.files.assign(ids, needs.files)
         files = [needs.files] * count if needs.files else []
