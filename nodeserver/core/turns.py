@@ -11,6 +11,7 @@ from nodeserver.core.hosted import Hosted
 PATIENCE = 30.0  # seconds after which a job with needs goes before all others
 GPU_SECONDS = 10.0  # that a process is to have its gpus: the next one begins from nothing
 Rank = tuple[int, float]  # cpus in use, and the time that was used
+Client = tuple[str, int]  # its scheduler, and its number there
 
 
 class Turns:
@@ -33,18 +34,8 @@ class Turns:
     def _least(self, hungry: Sequence[Hosted]) -> Hosted:
         if not any(hosted.opened.client for hosted in hungry):
             return min(hungry, key=self._rank)
-        ranks = dict[tuple[str, int], Rank]()
-        for hosted in self._hosted.values():
-            if client := hosted.opened.client:
-                busy, used = ranks.get((hosted.scheduler, client), (0, self._now))
-                rank = busy + hosted.busy, max(used, hosted.used_seconds)
-                ranks[hosted.scheduler, client] = rank
-
-        def nested(hosted: Hosted) -> tuple[Rank, Rank]:
-            own = self._rank(hosted)
-            return ranks.get((hosted.scheduler, hosted.opened.client), own), own
-
-        return min(hungry, key=nested)
+        ranks = self._ranks()
+        return min(hungry, key=lambda h: (self._rank_of_client(h, ranks), self._rank(h)))
 
     def charge(self, hosted: Hosted, seconds: float) -> None:
         """A computation has used so much cpu time: its client has."""
@@ -68,27 +59,40 @@ class Turns:
         ahead = GPU_SECONDS if other.lasting and other.opened.resources.gpus else 0.0
         if _are_of_one(waiting, other):
             return self._rank(waiting)[1] + ahead <= self._rank(other)[1]
-        return self._rank_of_client(waiting)[1] + ahead <= self._rank_of_client(other)[1]
+        ranks = self._ranks()
+        used = self._rank_of_client(waiting, ranks)[1] + ahead
+        return used <= self._rank_of_client(other, ranks)[1]
 
     def must_yield(self, hosted: Hosted, waiting: Iterable[Hosted]) -> bool:
         """Whether a computation should let a worker run dry for one of those that want a cpu."""
-        own, of_client = self._rank(hosted), self._rank_of_client(hosted)
+        if not hosted.busy:
+            return False
+        ranks = self._ranks()
+        own, of_client = self._rank(hosted), self._rank_of_client(hosted, ranks)
         for other in waiting:
             if other is hosted:
                 continue
             if _are_of_one(other, hosted):
                 (busy, used), rank = own, self._rank(other)
             else:
-                (busy, used), rank = of_client, self._rank_of_client(other)
+                (busy, used), rank = of_client, self._rank_of_client(other, ranks)
             if rank < (busy - 1, used):
                 return True
         return False
 
-    def _rank_of_client(self, hosted: Hosted) -> Rank:
-        if not hosted.opened.client:
-            return self._rank(hosted)
-        ranks = [self._rank(each) for each in self._of_client(hosted)]
-        return sum(busy for busy, _ in ranks), max(used for _, used in ranks)
+    def _ranks(self) -> dict[Client, Rank]:
+        """Of all clients, at once: there may be hundreds, each with some computations."""
+        ranks = dict[Client, Rank]()
+        for hosted in self._hosted.values():
+            if client := hosted.opened.client:
+                busy, used = ranks.get((hosted.scheduler, client), (0, self._now))
+                rank = busy + hosted.busy, max(used, hosted.used_seconds)
+                ranks[hosted.scheduler, client] = rank
+        return ranks
+
+    def _rank_of_client(self, hosted: Hosted, ranks: Mapping[Client, Rank]) -> Rank:
+        rank = ranks.get((hosted.scheduler, hosted.opened.client))
+        return self._rank(hosted) if rank is None else rank
 
     def _rank(self, hosted: Hosted) -> Rank:
         return hosted.busy, max(hosted.used_seconds, self._now)

@@ -164,11 +164,11 @@ class Workplace:
             self._end_spare_workers(kept)
         lacking = [h for h in ready if h.queue and h.occupied < self._limit(h)] if not free else []
         for hosted in ready:
-            is_over = hosted.occupied > self._limit(hosted)  # it was given fewer cpus meanwhile
-            rivals = lacking or (kept and self._supply.rivals(hosted, kept))
-            must_yield = is_over or (rivals and self._turns.must_yield(hosted, rivals))
-            if hosted.lasting and not must_yield:
-                self._level(hosted, free > 0)
+            if hosted.lasting:
+                is_over = hosted.occupied > self._limit(hosted)  # it was given fewer cpus meanwhile
+                rivals = lacking or (kept and self._supply.rivals(hosted, kept))
+                if not (is_over or (rivals and self._turns.must_yield(hosted, rivals))):
+                    self._level(hosted, free > 0)
             self._fork_ahead(hosted, self._spare_forks(hosted, ready))
 
     def _can_give(self, hosted: Hosted) -> bool:

@@ -106,6 +106,7 @@ def test_who_comes_late_does_not_catch_up() -> None:
         ((1, 1.0), (0, 0.5), True),
         ((2, 1.0), (1, 0.5), True),
         ((1, 9.0), (1, 0.5), False),
+        ((0, 9.0), (0, 0.5), False),  # there is no worker
     ],
 )
 def test_a_worker_runs_dry_for_one_that_has_fewer_cpus(
