@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +255,32 @@ def test_it_says_what_it_does_in_words_and_as_json(own_home: Path) -> None:
         assert f'  {command_word}' in words
     assert 'ended: quit was entered' in words
     assert process.returncode == 0
+
+
+def test_as_a_daemon_it_reads_no_commands_and_outlives_their_end(own_home: Path) -> None:
+    port = free_port()
+    command = [sys.executable, '-m', 'nodeserver.cli.dispyscheduler', '--daemon']
+    command += ['-i', '127.0.0.1', '--scheduler_port', str(port), '-p', str(free_port())]
+    node_port = free_port()
+    with (
+        node_program('-i', '127.0.0.1', '-p', node_port, '-c', 1),
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert b'serving' in process.stdout.readline()
+        with suppress(BrokenPipeError):  # it has closed its end
+            process.stdin.write(b'status\nquit\n')
+            process.stdin.close()
+        with shared(port, double, node_port=node_port) as cluster:
+            assert outcomes(cluster, 1, 2) == [2, 4]
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read().decode()
+        assert process.wait(20) == 128 + signal.SIGTERM
+    assert 'quit' not in rest
+    assert 'programs connected' not in rest
 
 
 def test_a_second_one_at_the_same_port_says_what_is_in_the_way(own_home: Path) -> None:

@@ -1,18 +1,22 @@
 """A dispyscheduler dies: its nodes go on, and the next one finds programs and nodes again."""
 
+import re
 import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 
 from tests.features.test_dispyscheduler import shared
-from tests.support.programs import Program, eventually, free_port, node_program, program
+from tests.support.programs import ROOT, Program, eventually, free_port, node_program, program
+from tests.support.terminal import on_terminal
 
 
 class Place:
@@ -182,6 +186,71 @@ def test_a_file_that_a_job_sends_meanwhile_waits_for_the_next_scheduler(
         assert [job.result for job in jobs] == [0, 0], [job.stderr for job in jobs]
         assert [Path(here, name).read_text() for name in ('one', 'two')] == ['one', 'two']
         cluster.close()
+
+
+@pytest.mark.row('Z04')
+def test_calls_of_joblib_go_on_over_a_restart(own_home: Path, two_nodes: int) -> None:
+    place = Place(own_home)
+    options: dict[str, Any] = {'node_port': two_nodes, 'nodes': ['127.0.0.2', '127.0.0.3']}
+    with ExitStack() as stack:
+        first = stack.enter_context(place.scheduler())
+        cluster = stack.enter_context(shared(place.port, noted, **options))
+        executor = stack.enter_context(cluster.executor())
+
+        def calls() -> list[int]:
+            with joblib.parallel_config(backend='dispy', executor=executor):
+                each = (joblib.delayed(noted)(str(own_home), number, 0.01) for number in range(12))
+                return list(joblib.Parallel(batch_size=1)(each))
+
+        running = stack.enter_context(ThreadPoolExecutor(1)).submit(calls)
+        eventually(lambda: len(starts(own_home)) == 2, 20)
+        first.kill()
+        first.wait()
+        (own_home / 'gate').touch()
+        stack.enter_context(place.scheduler())
+        assert running.result(40) == [*range(12)]
+        assert starts(own_home) == Counter(dict.fromkeys(range(12), 1))
+        executor.shutdown()
+        cluster.close()
+
+
+WAITS = """
+import os, sys
+sys.path.insert(0, {tests!r})
+import dispy_nb as dispy
+from tests.features.test_schedulerrestart import noted
+
+cluster = dispy.SharedJobCluster(
+    noted, ['127.0.0.2', '127.0.0.3'], scheduler_node='127.0.0.1', scheduler_port={port}, port=0,
+    ip_addr='127.0.0.1', node_port={node_port}, name='waits',
+)
+jobs = [cluster.submit({directory!r}, number, 0.02) for number in range(20)]
+cluster.wait()
+print('results', [job.result for job in jobs] == [*range(20)], flush=True)
+cluster.close()
+"""
+
+
+@pytest.mark.row('V19')
+def test_the_line_of_progress_goes_on_over_a_restart(own_home: Path, two_nodes: int) -> None:
+    place = Place(own_home)
+    words = {'port': place.port, 'node_port': two_nodes, 'directory': str(own_home)}
+    with ExitStack() as stack:
+        first = stack.enter_context(place.scheduler())
+        command = [sys.executable, '-c', WAITS.format(**words, tests=str(ROOT))]
+        shown = stack.enter_context(ThreadPoolExecutor(1)).submit(on_terminal, command)
+        eventually(lambda: len(starts(own_home)) == 2, 20)
+        first.kill()
+        first.wait()
+        (own_home / 'gate').touch()
+        stack.enter_context(place.scheduler())
+        said = shown.result(60)
+    assert 'results True' in said
+    lines = re.findall(r'waits \|[^\r\n]*', said)
+    assert '| 20/20, ' in lines[-1]
+    counts = [int(count) for line in lines for count in re.findall(r'(\d+)/20', line)]
+    assert counts == sorted(counts)  # nothing is taken back
+    assert starts(own_home) == Counter(dict.fromkeys(range(20), 1))
 
 
 @pytest.mark.row('Z16')
