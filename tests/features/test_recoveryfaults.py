@@ -1,6 +1,10 @@
 """Recovery where more than a program fails: disks full, nodes dead, programs hung, clocks wrong."""
 
+import contextlib
+import json
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +16,13 @@ from typing import Any
 import pytest
 
 import dispy_nb as dispy
+from nodeserver.core.errors import (
+    DatabaseDamaged,
+    DatabaseExposed,
+    DatabaseForeign,
+    DatabaseVersionUnknown,
+)
+from tests.features.conftest import Pair
 from tests.features.test_dispyscheduler import double, outcomes, shared
 from tests.features.test_recover import (
     LIMIT,
@@ -21,11 +32,14 @@ from tests.features.test_recover import (
     killed,
     nodes,
     source,
+    their_key,
 )
 from tests.features.test_schedulerrestart import Place, starts, two_nodes
-from tests.support.programs import eventually, free_port, node_program, program
+from tests.support.machines import machines
+from tests.support.netns import Lan
+from tests.support.programs import all_entered, eventually, free_port, node_program, program
 
-__all__ = ['gate', 'here', 'two_nodes']  # fixtures
+__all__ = ['gate', 'here', 'their_key', 'two_nodes']  # fixtures
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +81,104 @@ def test_when_half_of_the_nodes_are_gone_the_others_jobs_are_returned_and_these_
             f'square of {x}' for x in range(2, 6)
         )
         assert not (here / 'file').exists()
+
+
+MADE = """
+import os
+import time
+import dispy_nb as dispy
+
+def work(number, place):
+    open(f'{place}/begun-{number}', 'a').write('x')
+    while not os.path.exists(f'{place}/gate'):
+        time.sleep(0.01)
+    return number
+
+os.chdir(%r)
+cluster = dispy.JobCluster(work, nodes=%r, port=0, depends=[os, time], recover_file='file',
+                           pulse_interval=1)
+jobs = [cluster.submit(number, os.getcwd()) for number in range(4)]
+print('ready', flush=True)
+cluster.wait()
+"""
+FETCHED = """
+import os
+import dispy_nb as dispy
+os.chdir(%r)
+jobs = dispy.recover_jobs('file')
+results, nodes = sorted(job.result for job in jobs), {job.ip_addr for job in jobs}
+print(results, len(nodes), os.path.exists('file'))
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.row('I05', 'I11')
+def test_jobs_of_nodes_that_are_cut_off_are_returned_when_these_are_there_again() -> None:
+    with ExitStack() as stack:
+        hosts = stack.enter_context(machines(*stack.enter_context(Lan(5))))
+        client, *others = hosts
+        all_entered(stack, *(each.node('-c', 1) for each in others))
+        place = client.home / 'place'
+        place.mkdir(mode=0o777)
+        source = MADE % (str(place), [each.ip for each in others])
+        with client.program(sys.executable, '-c', source, ready='ready') as victim:
+            eventually(lambda: len([*place.glob('begun-*')]) == 4, LIMIT)
+            victim.kill()
+            victim.wait()
+        for each in others[:2]:
+            each.host.cut()
+        (place / 'gate').touch()
+        told = client.client(FETCHED % str(place), timeout=50)
+        first, count, is_left = told.stdout.rsplit(maxsplit=2)
+        assert (count, is_left) == ('2', 'True')
+        assert told.stderr.count('not recovered: node') == 2
+        for each in others[:2]:
+            each.host.heal()
+        second, count, is_left = client.client(FETCHED % str(place), 50).stdout.rsplit(maxsplit=2)
+        assert (count, is_left) == ('2', 'False')
+        assert sorted(json.loads(first) + json.loads(second)) == [0, 1, 2, 3]
+        assert [path.read_text() for path in place.glob('begun-*')] == ['x'] * 4
+
+
+# files that are not sound
+
+
+def torn(path: Path) -> None:
+    """Half of it was written."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) // 2))
+
+
+def newer(path: Path) -> None:
+    """A later version of this package has written it."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        (version,) = database.execute('PRAGMA user_version').fetchone()
+        database.execute(f'PRAGMA user_version = {version + 1}')
+
+
+@pytest.mark.row('I10')
+def test_a_file_that_is_not_sound_is_refused_in_words_and_the_sound_one_is_not_disturbed(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    killed(source(here, gate, their_key.port, their_key.addresses), gate)
+    gate.touch()
+    harms: list[tuple[Callable[[Path], object], type[Exception], str]] = [
+        (torn, DatabaseDamaged, 'damaged|does not hold'),
+        (newer, DatabaseVersionUnknown, 'a newer version of this package'),
+        (lambda path: path.write_text('a poem'), DatabaseForeign, 'not one of the files'),
+        (lambda path: path.chmod(0o644), DatabaseExposed, 'chmod 600'),
+    ]
+    for number, (harm, error, words) in enumerate(harms):
+        for name in [path.name for path in here.glob('file*')]:
+            (here / str(number)).mkdir(exist_ok=True)
+            shutil.copy(here / name, here / str(number) / name)
+        with contextlib.closing(sqlite3.connect(here / str(number) / 'file')) as database:
+            database.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+        harm(here / str(number) / 'file')
+        for use in (dispy.recover_jobs, dispy.fault_recover_jobs, dispy.attach):
+            with pytest.raises(error, match=words):
+                use(here / str(number) / 'file')
+    check(dispy.recover_jobs('file'), 2)
 
 
 # disks that are full
