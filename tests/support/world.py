@@ -397,7 +397,8 @@ class World:
     def finish(self) -> None:
         """End all faults; then everything must end, and nothing may be left anywhere."""
         self._end_faults()
-        self._take_over_all()
+        for cluster in list(self.abandoned):
+            self._take_over_at_last(cluster)
         self.run(self._longest_stall() + _LOST_FOR_SURE)  # who hangs notices nothing until then
         self._wait_until_forgotten()
         self._end_idle_schedulers()
@@ -408,8 +409,9 @@ class World:
             self.kill_node(machine)
             self.start_node(machine)
         self._close_all()
-        self._take_over_all()  # of nodes that hung somebody may have collected in vain
-        self._close_all()
+        for cluster in list(self.abandoned):  # of nodes that hung they were collected in vain
+            self._take_over_at_last(cluster)  # one by one: a node that calls calls one program
+            self._close_all()
         for cluster in self.abandoned:
             self._look_at_unreached(cluster)
         self.abandoned.clear()
@@ -421,10 +423,9 @@ class World:
             broken(Promise.NOTHING_KEPT, f'{node.name} has {left}')
         self._look_at_disks()
 
-    def _take_over_all(self) -> None:
-        for cluster in list(self.abandoned):
-            again = self.take_over(cluster, self.random.random() < 0.5)
-            again.program.allocates = lambda cpus: cpus
+    def _take_over_at_last(self, cluster: Cluster) -> None:
+        again = self.take_over(cluster, self.random.random() < 0.5)
+        again.program.allocates = lambda cpus: cpus
 
     def _look_at_unreached(self, cluster: Cluster) -> None:
         """A node that called and has nothing on its disk knows nothing of the one before it."""
