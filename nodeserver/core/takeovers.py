@@ -351,6 +351,7 @@ class Takeovers:
         takeover, endings = comp.takeover, self._parts.endings
         if takeover is None or not ids:
             return
+        comp.undelivered.give_up({*ids})
         for job in ids:
             attempt = takeover.attempt_of(job)
             comp.jobs[job], comp.places[job] = takeover.take(job), place
