@@ -38,6 +38,7 @@ from nodeserver.core.wording import harmless_name
 MOST_CLUSTERS = 1000  # of one program
 MOST_DORMANT = 10_000
 DORMANT_SECONDS = 7 * 86400.0  # for which a computation without nodes is remembered
+UNKNOWN_EPOCHS = 1000  # more often no scheduler was restarted whose records are lost
 _NOTHING_THERE = (UseState.ASKING, UseState.UNWANTED, UseState.DISMISSED, UseState.CLOSING)
 
 
@@ -105,6 +106,8 @@ class Absence:
     ) -> Computation:
         if dormant is not None:
             message = replace(message, epoch=max(message.epoch, dormant.epoch + 1))
+        elif message.resumes and self._fleet.is_shared:  # it may have been taken over often
+            message = replace(message, epoch=message.epoch + UNKNOWN_EPOCHS)
         self._closings.late.declared(message.computation)
         comp = Computation(peer, message, now)
         if message.resumes:

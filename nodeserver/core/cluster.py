@@ -224,6 +224,8 @@ class ClusterCore:
         if self._cancelled:
             self._send(CancelJobs(computation, sorted(self._cancelled)))
             self._cancelled &= self._pending
+        if kept.dropped:
+            self._send(DropData(computation, kept.take_dropped()))
         if self._is_closing:
             self._send(CloseComputation(computation))
 
@@ -302,8 +304,7 @@ class ClusterCore:
         self._send(ShareData(self._declared.computation, event.data, event.content))
 
     def _data_dropped(self, event: DataDropped, now: float) -> None:
-        for data in event.ids:
-            self._unsettled.data.pop(data, None)
+        self._unsettled.drop(event.ids, self._is_away and self._is_known)
         if self._keeping == Keeping.ALL:
             self._out.append(DropStored(event.ids))
         self._send(DropData(self._declared.computation, event.ids))

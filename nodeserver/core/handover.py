@@ -32,6 +32,7 @@ from nodeserver.core.resending import Resending
 GRACE = 10.0  # how long a template waits for the next scheduler, when nobody waits for the node
 SIGN_PULSES = 3  # without a sign of life for that long, a scheduler may be one that is gone
 SIGN_SECONDS = 15.0  # at least
+_UNSENT = 'its files were not sent before its program was away'
 _WILL_NOT_RUN = 'what it needs had not come when its scheduler was gone'
 
 Refusal = tuple[str, str]  # kind and words of a `ComputationRefused`
@@ -318,9 +319,20 @@ class Handovers:
             hosted.keeps = hosted.orphaned
             self._tell_provisional(hosted)
             self.files.offer_again(hosted)
+            self._return_unsent(hosted)
             for number in message.letters:
                 if number in hosted.letters:
                     self.emit(Send(peer, hosted.letters[number]))
+
+    def _return_unsent(self, hosted: Hosted) -> None:
+        """Jobs whose files were asked for while the client was away, which nobody heard."""
+        jobs = [job for job in hosted.data.lacking.values() if job.awaits_files]
+        if jobs:
+            for job in jobs:
+                hosted.take_out(job)
+            hosted.send_back(jobs)
+            ids, attempts = [job.id for job in jobs], [job.attempt for job in jobs]
+            self.emit(Send(hosted.scheduler, JobsReturned(hosted.id, ids, attempts, _UNSENT)))
 
 
 def _is_told(message: CloseComputation, opened: OpenComputation) -> bool:

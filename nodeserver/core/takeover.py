@@ -151,8 +151,8 @@ class Takeover:
         self.handovers[node.id] = Handover()
         self._asked_nodes.add(node.id)
 
-    def lost(self, node: str) -> bool:
-        """A node is lost: it may be asked once more; whether it was about to hand over."""
+    def unasked(self, node: str) -> bool:
+        """A node is lost or has refused, and may be asked again; whether it had been asked."""
         was_asked = self.handovers.pop(node, None) is not None
         if was_asked:
             self._asked_nodes.discard(node)

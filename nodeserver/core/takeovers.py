@@ -183,7 +183,7 @@ class Takeovers:
         takeover = comp.takeover
         if takeover is None:
             return
-        was_asked = takeover.lost(node.id)
+        was_asked = takeover.unasked(node.id)
         if node.id in takeover.doubts and node.id in comp.nodes:
             takeover.know(comp.nodes[node.id])
         if was_asked or node.id in takeover.doubts:
@@ -218,7 +218,7 @@ class Takeovers:
             if message.kind == 'empty':
                 self.held(node, JobsHeld(comp.id, [], []), now)
             else:
-                del takeover.handovers[node.id]
+                takeover.unasked(node.id)
                 self._hurry(takeover, now)
                 self._parts.deadlines.moved()
         self._answers.refused(node, message, now)
@@ -351,6 +351,7 @@ class Takeovers:
         takeover, endings = comp.takeover, self._parts.endings
         if takeover is None or not ids:
             return
+        comp.undelivered.give_up({*ids})
         for job in ids:
             attempt = takeover.attempt_of(job)
             comp.jobs[job], comp.places[job] = takeover.take(job), place

@@ -75,6 +75,16 @@ class Undelivered:
         for key in [key for key in self.letters if key[0] == node and key[1] not in but]:
             self.gone[key] = self.letters.pop(key)
 
+    def give_up(self, jobs: Container[int]) -> None:
+        """Nobody waits for these outcomes any more, and they are not believed if they come."""
+        for letters in (self.letters, self.gone):
+            for key, (ids, attempts) in [*letters.items()]:
+                rows = [row for row in zip(ids, attempts, strict=True) if row[0] not in jobs]
+                if not rows:
+                    del letters[key]
+                elif len(rows) < len(ids):
+                    letters[key] = [job for job, _ in rows], [attempt for _, attempt in rows]
+
     def take_gone(self) -> list[int]:
         """Jobs whose outcomes were lost: whoever has told of them does not have these."""
         jobs = [job for ids, _ in self.gone.values() for job in ids]

@@ -46,6 +46,7 @@ class Unsettled:
         self._places: dict[int, str] = {}
         self._failures: dict[int, int] = {}
         self.data: dict[int, bytes] = {}  # by id
+        self.dropped: set[int] = set()  # data of which the scheduler is yet to be told so
         self.nodes: dict[str, KnownNode] = {}  # that may have something of them; the latest last
 
     def __len__(self) -> int:
@@ -106,6 +107,18 @@ class Unsettled:
     def share(self, data: int, content: bytes) -> None:
         """Keep data that jobs share."""
         self.data[data] = content
+
+    def drop(self, ids: Iterable[int], is_away: bool) -> None:
+        """No job names these data any more; a scheduler that is away may have them still."""
+        for data in ids:
+            self.data.pop(data, None)
+        if is_away:
+            self.dropped.update(ids)
+
+    def take_dropped(self) -> list[int]:
+        """The scheduler is told."""
+        dropped, self.dropped = sorted(self.dropped), set()
+        return dropped
 
     def started(self, node: str, ids: list[int]) -> list[int]:
         """Jobs are with a node; answers with those of which that was not known."""

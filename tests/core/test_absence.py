@@ -338,6 +338,25 @@ def test_a_job_whose_outcome_is_lost_with_its_node_is_not_run_again_for_a_client
     assert not desk.core._fleet.computations[7].undelivered.gone
 
 
+@pytest.mark.parametrize('comes', [True, False])
+def test_a_job_whose_outcome_is_lost_uses_a_retry_that_it_has_left(comes: bool) -> None:
+    desk = shared()
+    once_more = m.JobOptions(retries=1)
+    desk.submit(1, options=once_more)
+    desk.letter('a', 1, 1)
+    goes_away(desk)
+    desk.tell(PeerLost('a', 'no power'))
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: ''}, BACK, options=once_more)
+    if comes:
+        desk.meets('a again')
+        desk.holds('a again', formerly=('a',))
+    else:
+        desk.lets_time_pass(PATIENCE)
+    assert [each.ids for each in desk.sent(m.JobsRetried, BACK)] == [[1]]
+    assert 1 in desk.core._fleet.computations[7].waiting
+
+
 def test_an_outcome_that_its_client_has_is_not_missed_when_it_is_lost_with_its_node() -> None:
     desk = shared()
     desk.submit(1)

@@ -288,6 +288,23 @@ def test_a_job_cancelled_meanwhile_has_ended_and_the_scheduler_is_told(program: 
     assert program.all(do.SettleJobs) == []
 
 
+def test_data_that_are_dropped_meanwhile_are_dropped_behind_the_jobs_that_named_them(
+    program: Program,
+) -> None:
+    program.tell(e.DataShared(1, b'data'))
+    program.tell(e.DataShared(2, b'data'))
+    program.submit(1, shared=[[1]])
+    program.lost()
+    program.tell(e.CancelAsked([1]))
+    program.tell(e.DataDropped([1]))
+    program.sent()
+    told = program.met()
+    assert [each.data for each in told if isinstance(each, m.ShareData)] == [2]
+    assert told[-2:] == [m.CancelJobs(7, [1]), m.DropData(7, [1])]
+    program.lost()
+    assert m.DropData not in map(type, program.met())  # it was told
+
+
 @pytest.mark.parametrize('ends', [e.CancelAsked([1]), e.CloseAsked()], ids=['job', 'cluster'])
 def test_who_takes_a_cluster_over_does_not_run_what_was_cancelled_meanwhile(ends: Any) -> None:
     program = Program(keeping=Keeping.ALL)

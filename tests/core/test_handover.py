@@ -162,6 +162,19 @@ def test_jobs_that_lack_data_can_never_run_and_are_handed_back() -> None:
     assert ready == m.ComputationReady(7)
 
 
+def test_jobs_whose_files_a_client_was_not_there_to_send_are_handed_back_when_it_is() -> None:
+    bench = busy()
+    bench.hears(m.RunJobs(7, [5, 6], [1, 1], [b'x', b'x'], manifests=[b'files', b'']))
+    bench.hears(KeepOutcomes(7))
+    assert not bench.take(m.JobsReturned)
+    bench.hears(ResendLetters(7, []))
+    (returned,) = bench.take(m.JobsReturned)
+    assert (returned.ids, returned.attempts) == ([5], [1])
+    bench.hears(m.RunJobs(7, [5], [2], [b'x'], manifests=[b'files']))  # its files come anew
+    bench.hears(ResendLetters(7, []))
+    assert [each.ids for each in bench.take(m.JobsReturned)] == [[5]]
+
+
 def test_a_template_whose_files_have_not_come_is_never_made() -> None:
     bench = Bench()
     bench.hears(replace(opening(), manifest=b'files'))

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from nodeserver.core import messages as m
+from nodeserver.core.absence import UNKNOWN_EPOCHS
+from nodeserver.core.computation import ATTEMPTS_OF_AN_EPOCH
 from nodeserver.core.events import PeerLost
 from nodeserver.core.recoveryeffects import RecordPlacements
 from nodeserver.core.recoveryevents import PlacementsKnown
@@ -85,6 +87,26 @@ def test_a_node_that_is_lost_while_it_hands_over_is_asked_once_more() -> None:
     assert desk.meets('a').resumes
     desk.holds('a', 1)
     assert desk.core._fleet.computations[7].places == {1: 'a'}
+
+
+def test_a_node_that_does_not_know_yet_that_the_scheduler_before_is_gone_is_asked_again() -> None:
+    desk = unrecorded(1)
+    desk.meets('a')
+    desk.hears('a', m.ComputationRefused(7, 'busy', 'it is used by a program that runs'))
+    desk.hears('a', m.NodeFree())
+    assert [each.resumes for each in desk.sent(m.OpenComputation, 'a')] == [True]
+    desk.holds('a', 1)
+    assert desk.core._fleet.computations[7].places == {1: 'a'}
+
+
+def test_nodes_follow_it_and_no_attempt_has_a_number_of_before() -> None:
+    desk = unrecorded(1)  # its program has heard of one scheduler before this one
+    assert desk.meets('a').epoch > UNKNOWN_EPOCHS
+    desk.holds('a')
+    desk.hears('a', m.ComputationReady(7))
+    desk.lets_time_pass(PATIENCE)
+    (given,) = desk.sent(m.RunJobs, 'a')
+    assert given.attempts[0] > UNKNOWN_EPOCHS * ATTEMPTS_OF_AN_EPOCH
 
 
 def test_a_node_that_comes_later_is_used_anew() -> None:
