@@ -72,8 +72,28 @@ class FairDispatch(Dispatch):
     def _best(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
         """The emptiest node that has room for jobs of a computation, and how much.
 
-        One that is alone has its short jobs handed out many at a time.
+        What it has is counted by how long its jobs are expected to be.  Where they are longer, a
+        job would wait for them: then a node with a free cpu goes before it, for which it would be
+        taken back, and given to the same one again, for ever.
         """
+        node, room = self._emptiest(comp, rounds)
+        if node is not None and not self._shares.is_full(1) and node.free_for(comp.id) <= 0:
+            free = self._find_free(comp)
+            if free is not None:
+                return free, self._shares.room_for(free, comp)
+        return node, room
+
+    def _find_free(self, comp: Computation) -> NodeRecord | None:
+        for looked, node in enumerate(self._shares.candidates(1)):
+            if node.free_for(comp.id) > 0:
+                return node
+            if looked >= MOST_LOOKED_AT:
+                own = filter(self._shares.is_open, self._find_own(comp))
+                return next((node for node in own if node.free_for(comp.id) > 0), None)
+        return None
+
+    def _emptiest(self, comp: Computation, rounds: int) -> tuple[NodeRecord | None, int]:
+        """One that is alone has its short jobs handed out many at a time."""
         least, most = NOTHING, inf
         if rounds > 1 and self._order.is_alone:
             least, most = 1 - 1 / rounds, MOST_LOOKED_AT
@@ -87,14 +107,18 @@ class FairDispatch(Dispatch):
                 return self._search_own(comp)
         return self._crowd(comp), 1
 
-    def _search_own(self, comp: Computation) -> tuple[NodeRecord | None, int]:
-        """The same for one that may use only some nodes."""
+    def _find_own(self, comp: Computation) -> list[NodeRecord]:
+        """All nodes that one may use."""
         changes, nodes = self._usable.get(comp.id, (-1, []))
         if changes != self._changes:
             nodes = [node for node in self._fleet.nodes.values() if node.can_run(comp.id)]
             self._usable[comp.id] = self._changes, nodes
+        return nodes
+
+    def _search_own(self, comp: Computation) -> tuple[NodeRecord | None, int]:
+        """The emptiest one again, for one that may use only some nodes."""
         is_open, room_for = self._shares.is_open, self._shares.room_for
-        found = [(node.load, node) for node in nodes if is_open(node)]
+        found = [(node.load, node) for node in self._find_own(comp) if is_open(node)]
         for _, node in sorted(found, key=lambda row: row[0]):
             room = room_for(node, comp)
             if room > 0:

@@ -63,6 +63,18 @@ def test_a_newcomer_gets_what_becomes_free_until_it_has_its_part() -> None:
     assert desk.running() == {1: 4, 2: 4}
 
 
+def test_a_free_cpu_goes_before_a_place_behind_jobs_that_were_taken_for_short() -> None:
+    desk = desk_with(2, ANN, BOB)
+    desk.submit(1, 1)
+    desk.done(('n', 1, 1), seconds=0.001)
+    desk.submit(1, 2, 3)  # they take hours, and count for little
+    desk.join('o', cpus=2, address='10.0.0.2')
+    desk.submit(2, 1)
+    desk.given.clear()
+    desk.submit(1, 4)
+    assert desk.given == [('o', 1, [4])]  # at the other one it would be taken back, for ever
+
+
 def test_who_did_nothing_for_long_gets_nothing_for_that() -> None:
     desk = desk_with(1, ANN, BOB)
     desk.submit(1, *range(100))
