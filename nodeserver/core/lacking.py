@@ -35,16 +35,11 @@ def end_without_data(parts: Parts, comp: Computation, takeover: Takeover) -> Non
         parts.endings.settle(comp, ids, JobStatus.CANCELLED, DATA_LOST)
 
 
-def drop_data(parts: Parts, comp: Computation) -> None:
-    """Forget shared data that the client, while it was away, has found to be of no use.
-
-    Those that jobs here name yet go with the last of these, which it may have taken back meanwhile.
-    """
-    takeover = comp.takeover
-    if comp.data is None or not comp.data.is_doubted or (takeover is not None and takeover.resends):
+def drop_data(parts: Parts, comp: Computation, takeover: Takeover) -> None:
+    """Forget shared data that the client, while it was away, has found to be of no use."""
+    if comp.data is None:
         return
-    doubts = takeover.doubts.values() if takeover is not None else ()
-    doubted = (entry for jobs in doubts for entry in jobs.values())
+    doubted = (entry for jobs in takeover.doubts.values() for entry in jobs.values())
     entries = chain(comp.waiting.values(), comp.jobs.values(), doubted)
     named = {data for e in entries if isinstance(e, JobRecord) for data in e.shared}
     gone = comp.data.take_doubted(named)

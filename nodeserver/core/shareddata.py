@@ -41,18 +41,10 @@ class DataStock:
         """Their client was away: those that it still has come once more."""
         self._doubted = {*self._contents, *self._awaited}
 
-    @property
-    def is_doubted(self) -> bool:
-        """Whether some data did not come once more."""
-        return bool(self._doubted)
-
     def take_doubted(self, named: Container[int]) -> list[int]:
-        """Data that did not come once more, and that none of the jobs that there are names.
-
-        Others stay in doubt until those jobs have ended: their client does not know of these.
-        """
+        """Data that did not come once more, and that none of the jobs that there are names."""
         gone = [data for data in self._doubted if data not in named]
-        self._doubted.difference_update(gone)
+        self._doubted.clear()
         return gone
 
     def take_along(self, node: str, ids: Iterable[int]) -> list[tuple[int, bytes]]:

@@ -114,7 +114,7 @@ class Takeovers:
             self._give_up_gone(comp, takeover)
             have_resent(self._parts, comp)
             end_without_data(self._parts, comp, takeover)
-            drop_data(self._parts, comp)
+            drop_data(self._parts, comp, takeover)
         for node in list(self._parts.fleet.nodes.values()):
             if comp.id not in node.uses:
                 self._parts.fleet.offer(node, comp, now)
@@ -132,7 +132,6 @@ class Takeovers:
 
     def due(self, comp: Computation, now: float) -> None:
         """Give up the nodes that have not come in time, unless they are handing over."""
-        drop_data(self._parts, comp)
         takeover = comp.takeover
         if takeover is None or now < takeover.lost_at:
             return

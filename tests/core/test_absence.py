@@ -641,24 +641,6 @@ def test_data_that_the_client_dropped_while_it_was_away_are_dropped() -> None:
     assert sorted(stock._contents) == [6, 7]
 
 
-def test_data_of_jobs_that_the_client_took_back_while_it_was_away_are_dropped_with_these() -> None:
-    desk = shared()
-    desk.hears(CLIENT, m.ShareData(7, 5, b'data'))
-    desk.hears(CLIENT, m.SubmitJobs(7, '', [1, 2], [b'x'] * 2, shared=[[5], [5]]))
-    goes_away(desk)
-    desk.comes_back(BACK)
-    desk.hears(BACK, m.CancelJobs(7, [1, 2]))
-    desk.letter('a', 1, 1)
-    desk.lets_time_pass(11)
-    assert not desk.sent(m.DropData)  # what runs or waits may be run again
-    desk.letter('a', 2, 2)
-    desk.lets_time_pass(11)
-    assert [each.ids for each in desk.sent(m.DropData, 'a')] == [[5]]
-    stock = desk.core._fleet.computations[7].data
-    assert stock is not None
-    assert not stock._contents
-
-
 @pytest.mark.parametrize('came', [True, False])
 def test_jobs_that_wait_for_data_which_nobody_has_any_more_end(came: bool) -> None:
     desk = shared()
