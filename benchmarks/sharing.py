@@ -303,6 +303,7 @@ MIXES: Mapping[str, tuple[list[int], list[Load], float]] = {
         12.0,
     ),
     '100 nodes, 100 clients, jobs of 0.05 to 20 s': ([8] * 100, _many(100, 8000, 0.05, 20), 30.0),
+    'the same for longer': ([8] * 100, _many(100, 14_000, 0.05, 20), 60.0),
     '10 nodes, 2 clients, jobs of 5 ms and 5 s': (
         [8] * 10,
         [Load(300_000, 0.005, spread=0.5), Load(1000, 5.0, spread=0.5)],

@@ -81,21 +81,25 @@ class Dispatch:
         if count:
             node.release(comp.id, count)
             self._placement.move(node, comp)
+            self._order.changed(comp)
 
     def found(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs of a computation turn out to be with a node."""
         if count:
             node.take(comp.id, count)
             self._placement.move(node, comp)
+            self._order.changed(comp)
 
     def ended(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs have ended on a node: it may have some to give back now."""
         self.recalls.moved(node, comp.id)
         node.release(comp.id, count)
         self._placement.move(node, comp)
+        self._order.changed(comp)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the loads of nodes are not the jobs that are with them."""
+        self._order.check()
         for node in self._fleet.nodes.values():
             loads = {c.id: len(c.on_node(node.id)) for c in self._fleet.computations.values()}
             cpus = (jobs * node.needs_of(c).cpus for c, jobs in node.loads.items())

@@ -17,13 +17,12 @@ from heapq import heapify, heappop, heapreplace
 from math import inf
 from typing import Protocol
 
+from nodeserver.core.account import LOOK_INTERVAL, Client
 from nodeserver.core.computation import Computation
+from nodeserver.core.errors import InvariantBroken
 
 QUANTUM = 4  # short jobs that are placed before the next one has its turn
 LONGEST = 1e12  # seconds that a client is believed to have used: a node may report nonsense
-SHORTEST, LONGEST_METERED = 0.02, 1.0  # seconds: jobs whose use of their cpus is metered
-LOOK_INTERVAL = 0.25  # seconds between two looks at that
-MEMORY = 5.0  # seconds for which it counts
 
 
 class Order(Protocol):
@@ -47,6 +46,10 @@ class Order(Protocol):
 
     def client_changed(self, comp: Computation) -> None:
         """A computation has another client than before."""
+        ...
+
+    def changed(self, comp: Computation) -> None:
+        """More or fewer of its jobs are with nodes than it has placed itself."""
         ...
 
     def begin(self, now: float) -> None:
@@ -77,6 +80,10 @@ class Order(Protocol):
         """It was put back, and keeps its place for the next turn."""
         ...
 
+    def check(self) -> None:
+        """Raise `InvariantBroken` if clients have other jobs than they are ranked by."""
+        ...
+
 
 class Ring:
     """Computations that have their turns one after the other (deficit round robin)."""
@@ -99,6 +106,9 @@ class Ring:
 
     def client_changed(self, comp: Computation) -> None:
         """Clients do not count here."""
+
+    def changed(self, comp: Computation) -> None:
+        """Nobody counts here what the others have."""
 
     def begin(self, now: float) -> None:
         """A turn begins."""
@@ -134,125 +144,8 @@ class Ring:
         """The turn ends where it began."""
         self.waiting.move_to_end(comp.id, last=False)
 
-
-class Meter:
-    """How much of its cpus a short job of a computation does use while it is with a node.
-
-    Those that are given out ahead of need run at once where the others on their node are few, and
-    others wait behind them: with many clients on each node that is a sixth more, or less, than
-    was to be expected.
-    """
-
-    __slots__ = ('_at', '_cpus', '_should', '_used', '_was_used', 'busy')
-
-    def __init__(self, now: float, used: float) -> None:
-        self.busy = 0.0  # of a cpu, from 0 to 1; 0: not known yet
-        self._at = now
-        self._cpus = 0  # that its jobs would use at that time if all of them ran
-        self._should = self._used = 0.0  # cpu seconds lately
-        self._was_used = used
-
-    def look(self, now: float, cpus: int, used: float, expected: float) -> None:
-        """Compare, once in a while."""
-        passed = now - self._at
-        if passed < LOOK_INTERVAL:
-            return
-        kept = max(0.0, 1.0 - passed / MEMORY)
-        self._should = kept * self._should + self._cpus * passed
-        self._used = kept * self._used + used - self._was_used
-        self._at, self._cpus, self._was_used = now, cpus, used
-        # it counts as if it had gone as expected for a second
-        found = (self._used + cpus * expected) / (self._should + cpus)
-        self.busy = min(1.0, max(expected / 2, found))
-
-    def got(self, now: float, cpus: int) -> None:
-        """Its jobs would use so many cpus for the time after this turn."""
-        if self._at == now:
-            self._cpus = cpus
-
-
-class Client:
-    """What one client has, and has had, of the cpus."""
-
-    __slots__ = (
-        '_base',
-        '_meters',
-        'computations',
-        'cpus',
-        'held',
-        'number',
-        'peer',
-        'used',
-        'waiting',
-    )
-
-    def __init__(self, peer: str, number: int) -> None:
-        self.peer = peer
-        self.number = number
-        self.computations: dict[int, Computation] = {}
-        self.waiting: OrderedDict[int, Computation] = OrderedDict()  # with waiting jobs, in turn
-        self._base = 0.0
-        self._meters: dict[int, Meter] = {}  # of computations
-        # as it was weighed last
-        self.held = 0.0  # cpus that its jobs keep busy
-        self.cpus = 0  # that they would use if all of them ran
-        self.used = 0.0  # cpu seconds, counted from a moment that is the same for all
-
-    def weigh(self, now: float = 0.0) -> None:
-        """Find out what it has; with a moment, compare that with what it has used."""
-        held, cpus, used = 0.0, 0, self._base
-        for comp in self.computations.values():
-            needed, pace = comp.declared.resources.cpus, comp.pace
-            used += needed * pace.used_seconds
-            if comp.jobs:
-                count = needed * len(comp.jobs)
-                cpus += count
-                if now:
-                    used_here = needed * pace.used_seconds
-                    meter = self._meters[comp.id]
-                    meter.look(now, count, used_here, 1 / pace.jobs_per_cpu())
-                held += count * self.busy_of(comp)
-        self.held, self.cpus, self.used = held, cpus, used
-
-    def busy_of(self, comp: Computation) -> float:
-        """How much of a cpu each of its jobs keeps busy that is with a node."""
-        pace = comp.pace
-        known = self._meters[comp.id].busy if pace.is_between(SHORTEST, LONGEST_METERED) else 0.0
-        return known or 1 / pace.jobs_per_cpu()
-
-    def got(self, comp: Computation, now: float) -> None:
-        """More of its jobs are with nodes: what has ended in this turn was replaced."""
-        self._meters[comp.id].got(now, comp.declared.resources.cpus * len(comp.jobs))
-
-    def begin_at(self, used: float) -> None:
-        """It had nothing to do: it begins where the others are, and does not catch up."""
-        self.weigh()
-        self._base += max(0.0, used - self.used)
-
-    def add(self, comp: Computation, now: float) -> None:
-        """A computation is its own."""
-        self.computations[comp.id] = comp
-        used = comp.declared.resources.cpus * comp.pace.used_seconds
-        self._meters[comp.id] = Meter(now, used)
-        self._base -= used
-
-    def remove(self, comp: Computation) -> None:
-        """A computation is no longer its own; what that has used it has used all the same."""
-        if self.computations.pop(comp.id, None) is not None:
-            self.waiting.pop(comp.id, None)
-            del self._meters[comp.id]
-            self._base += comp.declared.resources.cpus * comp.pace.used_seconds
-
-    @property
-    def seconds(self) -> float:
-        """Cpu time that the jobs of its computations have used."""
-        computations = self.computations.values()
-        return sum(c.pace.used_seconds * c.declared.resources.cpus for c in computations)
-
-    @property
-    def rank(self) -> tuple[float, float, int]:
-        """Who has the lowest one goes first."""
-        return self.held // 1, self.used, self.number
+    def check(self) -> None:
+        """Nobody is ranked."""
 
 
 class Shares:
@@ -268,6 +161,8 @@ class Shares:
         self._numbers = 0
         self._used = 0.0  # of the client that was served last
         self._now = 0.0  # when the last turn began
+        self._looked_at = 0.0  # when all of them were weighed
+        self._changed: dict[Client, None] = {}  # those that are to be weighed anew
         # of this turn
         self.is_alone = False
         self._most_held = 0.0  # cpus of one client
@@ -280,6 +175,13 @@ class Shares:
         if not client.waiting:
             client.begin_at(self._used)
         client.waiting[comp.id] = self.waiting[comp.id] = comp
+        self._changed[client] = None
+
+    def changed(self, comp: Computation) -> None:
+        """More or fewer of its jobs are with nodes than it has placed itself."""
+        owner = self._owners.get(comp.id)
+        if owner is not None:
+            self._changed[owner] = None
 
     def client_changed(self, comp: Computation) -> None:
         """A computation was taken over: it uses the part of its new client."""
@@ -301,6 +203,7 @@ class Shares:
             self._numbers += 1
             owner = self.clients[comp.client] = Client(comp.client, self._numbers)
         owner.add(comp, self._now)
+        self._changed[owner] = None
         self._owners[comp.id] = owner
         return owner
 
@@ -310,16 +213,22 @@ class Shares:
         owner = self._owners.pop(comp.id, None)
         if owner is not None:
             owner.remove(comp)
+            self._changed[owner] = None
             if not owner.computations:
-                del self.clients[owner.peer]
+                del self.clients[owner.peer], self._changed[owner]
 
     def begin(self, now: float) -> None:
         """A turn begins."""
         self._now = now
-        for client in self.clients.values():
-            if client.waiting:
-                client.weigh(now)
-                self._heap.append((client.rank, client))
+        hungry = [client for client in self.clients.values() if client.waiting]
+        changed = [client for client in self._changed if client.waiting]
+        self._changed.clear()
+        if now >= self._looked_at + LOOK_INTERVAL:
+            self._looked_at = now
+            changed = hungry
+        for client in changed:
+            client.weigh(now)
+        self._heap = [(client.rank, client) for client in hungry]
         heapify(self._heap)
         self.is_alone = len(self._heap) == 1
         self._most_held = max((client.held for _, client in self._heap), default=0.0)
@@ -372,10 +281,7 @@ class Shares:
         else:
             del client.waiting[comp.id], self.waiting[comp.id]
         if placed:
-            count = placed * comp.declared.resources.cpus
-            client.cpus += count
-            client.held += count * client.busy_of(comp)
-            client.got(comp, self._now)
+            client.got(comp, placed, self._now)
             self._most_held = max(self._most_held, client.held)
             self._used = max(self._used, min(client.used, LONGEST))
             heapreplace(self._heap, (client.rank, client))
@@ -385,3 +291,9 @@ class Shares:
 
     def put_first(self, comp: Computation) -> None:
         """Who has the fewest cpus goes first in the next turn as well."""
+
+    def check(self) -> None:
+        """Raise `InvariantBroken` if clients have other jobs than they are ranked by."""
+        for client in self.clients.values():
+            if client.waiting and client not in self._changed and not client.is_weighed():
+                raise InvariantBroken(f'{client.peer}: {client.cpus} cpus, {client.held} kept busy')

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from hashlib import blake2b
 from math import ceil
 
+from nodeserver.core.account import Client
 from nodeserver.core.admission import REUNION_SECONDS, Admission
 from nodeserver.core.computation import Computation
-from nodeserver.core.fairness import Client, Ring, Shares
+from nodeserver.core.fairness import Ring, Shares
 from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.wording import harmless_name
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from nodeserver.core.errors import PortBusy
 from nodeserver.core.events import Event, MessageArrived, PeerConnected, PeerLost
-from nodeserver.core.messages import DeclareComputation, JobsDone, Message
+from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.values import CLIENT_ROLE, SCHEDULER_ROLE
 from nodeserver.io import netif
 from nodeserver.io.certificate import Certificate, TlsIdentity
@@ -30,6 +30,7 @@ from nodeserver.io.lookup import look_up
 from nodeserver.io.schedulerstate import Place
 from nodeserver.io.sealedfile import FileExchange, for_this_process
 from nodeserver.io.zmqlink import ZmqLink
+from nodeserver.services.clientway import ClientWay
 from nodeserver.services.scheduler import SchedulerService
 
 OPTION = '--scheduler_port'
@@ -54,28 +55,6 @@ class DoorOptions:
     certificate: Certificate | None = None
 
 
-class _Way:
-    """The way to one client, as the link to which the scheduler's shell hands its messages."""
-
-    __slots__ = ('_door', '_link', '_peer')
-
-    def __init__(self, door: 'ClientDoor', link: ZmqLink, peer: str) -> None:
-        self._door, self._link, self._peer = door, link, peer
-
-    def send(self, peer: str, message: Message) -> None:
-        """Send by the name that the client has on the link."""
-        if type(message) is JobsDone:
-            self._door.ended += len(message.ids)
-        self._link.send(self._peer, message)
-
-    def disconnect(self, peer: str) -> None:
-        """Part from the client."""
-        self._link.disconnect(self._peer)
-
-    def close(self) -> None:
-        """Do nothing: the link is that of all clients."""
-
-
 class ClientDoor:
     """Takes connections of programs, and hands the scheduler what they say."""
 
@@ -87,6 +66,7 @@ class ClientDoor:
         self.ended = 0  # jobs of all clients so far
         self.addresses: dict[str, str] = {}  # of the clients that are connected, by name
         self._names: dict[str, str] = {}  # of clients, by peer id
+        self._ways: dict[str, ClientWay] = {}  # to them
         self._closed_for = ''  # newcomers, and why
         self._closing = contextlib.ExitStack()
         self._events: dict[type[Any], Callable[[Any], None]] = {
@@ -161,6 +141,9 @@ class ClientDoor:
     def close(self) -> None:
         """Close every connection."""
         self._is_closed = True
+        for way in self._ways.values():
+            way.flush()
+            way.close()
         self._closing.close()
 
     def _listen_local(self, port: int) -> None:
@@ -201,13 +184,18 @@ class ClientDoor:
         name = self._names[event.peer] = f'client-{event.peer}'
         address = self._dialled.pop(event.address, event.address) or _HERE
         self.addresses[name] = address
-        self._scheduler.admit(name, _Way(self, self._link, event.peer))
+        way = self._ways[event.peer] = ClientWay(self._loop, self._link, event.peer, self._count)
+        self._scheduler.admit(name, way)
         self._scheduler.post(PeerConnected(name, address, CLIENT_ROLE))
+
+    def _count(self, ended: int) -> None:
+        self.ended += ended
 
     def _gone(self, event: PeerLost) -> None:
         name = self._names.pop(event.peer, None)
         if name is not None:
             del self.addresses[name]
+            self._ways.pop(event.peer).close()
             self._scheduler.dismiss(name)
             self._scheduler.post(PeerLost(name, event.reason))
 

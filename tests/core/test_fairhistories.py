@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodeserver.core.fairness import Client
+from nodeserver.core.account import Client
 from nodeserver.core.recoveryeffects import Keeping
 from tests.support.network import PERFECT
 from tests.support.promises import Fate, Promise, PromiseBroken
@@ -69,7 +69,7 @@ def test_a_scheduler_that_is_not_fair_is_noticed(
     def rank(self: Any) -> tuple[float, float, int]:
         return 0.0, weight * self.used, self.number
 
-    monkeypatch.setattr(Client, 'rank', property(rank))
+    monkeypatch.setattr(Client, '_rank', rank)
     world = busy_world((0.5, 20.0))
     with pytest.raises(PromiseBroken) as found:
         world.run(2 * LONG_ENOUGH)

@@ -7,6 +7,8 @@ import pytest
 from benchmarks.sharing import Hall, Load
 from nodeserver.core import fleetmessages as f
 from nodeserver.core import messages as m
+from nodeserver.core.errors import InvariantBroken
+from nodeserver.core.fairness import Shares
 from tests.support.shareddesk import SharedDesk
 
 ANN, BOB, CARL = 'ann', 'bob', 'carl'
@@ -160,6 +162,17 @@ def test_who_is_taken_over_has_its_part_under_its_new_name() -> None:
     assert counted(desk) == {2: 2}  # what runs of the first cluster counts for the third
 
 
+def test_it_is_noticed_when_a_client_is_ranked_by_jobs_that_it_has_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = desk_with(2, ANN, BOB)
+    monkeypatch.setattr(Shares, 'changed', lambda self, comp: None)  # made on purpose
+    desk.submit(1, *range(10))
+    desk.submit(2, *range(10))
+    with pytest.raises(InvariantBroken, match='ann'):
+        desk.done(('n', 1, 0))
+
+
 def test_nothing_is_kept_of_clients_that_are_gone() -> None:
     desk = desk_with(4, ANN, BOB)
     desk.submit(1, *range(10))
@@ -168,7 +181,7 @@ def test_nothing_is_kept_of_clients_that_are_gone() -> None:
     desk.close(2)
     order = desk.core._dispatch._order
     kept = {name: value for name, value in vars(order).items() if value and value is not True}
-    assert set(kept) <= {'_numbers', '_now', '_used', '_most_held'}
+    assert set(kept) <= {'_numbers', '_now', '_looked_at', '_used', '_most_held'}
 
 
 # the most that one may have
