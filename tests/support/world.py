@@ -424,6 +424,8 @@ class World:
         self._look_at_disks()
 
     def _take_over_at_last(self, cluster: Cluster) -> None:
+        if isinstance(cluster.program, SharedProgram):
+            self.start_scheduler(cluster.program.office)
         again = self.take_over(cluster, self.random.random() < 0.5)
         again.program.allocates = lambda cpus: cpus
 
@@ -474,12 +476,16 @@ class World:
 
     def _end_idle_schedulers(self) -> None:
         """End the schedulers that no program uses any more; nodes that called them are free."""
-        programs = self.living() + [cluster.program for cluster in self.abandoned]
-        used = [p.office for p in programs if isinstance(p, SharedProgram)]
+        used = [p.office for p in self.living() if isinstance(p, SharedProgram)]
+        before = [cluster.program for cluster in self.abandoned]
+        awaited = [p.office for p in before if isinstance(p, SharedProgram)]
         for office in self.offices:
             if office.program is not None and office not in used:
                 self.run(_TWO_PULSES)  # until it has heard of the last good-byes
-                office.program.finish()
+                if office in awaited:  # it is started again, for a later try
+                    self.kill_scheduler(office)
+                else:
+                    office.program.finish()
 
     def _end_faults(self) -> None:
         """Nothing breaks any more, each machine runs a node, and one of them is new."""
