@@ -396,4 +396,5 @@ class ClusterCore:
         self._out += self._letters.stored()
         self._letters.take(self._declared.computation)
         self._cancelled.clear()  # of those that were cancelled while the scheduler was away
+        self._unsettled.take_dropped()
         self._out.append(SayClosed())

@@ -305,6 +305,18 @@ def test_data_that_are_dropped_meanwhile_are_dropped_behind_the_jobs_that_named_
     assert m.DropData not in map(type, program.met())  # it was told
 
 
+def test_data_that_are_dropped_before_a_cluster_is_closed_are_not_remembered(
+    program: Program,
+) -> None:
+    program.tell(e.DataShared(1, b'data'))
+    program.lost()
+    program.tell(e.DataDropped([1]))
+    program.tell(e.CloseAsked())
+    program.hears(m.ComputationClosed(7))  # another scheduler that knew of it has told that
+    assert program.all(do.SayClosed)
+    assert not program.core._unsettled.dropped
+
+
 @pytest.mark.parametrize('ends', [e.CancelAsked([1]), e.CloseAsked()], ids=['job', 'cluster'])
 def test_who_takes_a_cluster_over_does_not_run_what_was_cancelled_meanwhile(ends: Any) -> None:
     program = Program(keeping=Keeping.ALL)
