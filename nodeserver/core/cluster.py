@@ -87,6 +87,8 @@ from nodeserver.core.recoveryeffects import (
 from nodeserver.core.status import JobStatus
 from nodeserver.core.unsettled import NothingKept, Unsettled
 
+_CLOSED = 'cancelled: its cluster was closed'
+
 
 class ClusterCore:
     """One cluster in the user's program.
@@ -242,8 +244,7 @@ class ClusterCore:
         self._out += self._asked.give_up(self._missing.reason)
         self._end_cancelled(sorted(self._cancelled & self._pending))
         if self._is_closing:
-            ids = sorted(self._pending)
-            self._end_unrun(ids, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
+            self._end_unrun(sorted(self._pending), JobStatus.CANCELLED, _CLOSED)
 
     def _certificate_expiring(self, event: CertificateExpiring, now: float) -> None:
         self._out.append(Report(levels.WARNING, event.text))
@@ -304,7 +305,7 @@ class ClusterCore:
         self._send(ShareData(self._declared.computation, event.data, event.content))
 
     def _data_dropped(self, event: DataDropped, now: float) -> None:
-        self._unsettled.drop(event.ids, self._is_away and self._is_known)
+        self._unsettled.drop(event.ids, self._is_away and self._is_known and not self._is_closing)
         if self._keeping == Keeping.ALL:
             self._out.append(DropStored(event.ids))
         self._send(DropData(self._declared.computation, event.ids))
@@ -326,8 +327,7 @@ class ClusterCore:
         self._acknowledge()
         self._send(CloseComputation(self._declared.computation))
         if self._is_away:
-            ids = sorted(self._pending)
-            self._end_unrun(ids, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
+            self._end_unrun(sorted(self._pending), JobStatus.CANCELLED, _CLOSED)
             if self._is_known:
                 self._out += self._missing.closing()
             else:  # no scheduler has anything of it
