@@ -13,12 +13,13 @@ _NOTHING: tuple[list[int], list[int]] = [], []
 class Undelivered:
     """Of the letters of nodes only what was believed in them: nodes keep the letters themselves."""
 
-    __slots__ = ('_number', 'endings', 'gone', 'letters', 'owing')
+    __slots__ = ('_number', '_spare', 'endings', 'gone', 'letters', 'owing')
 
     def __init__(self) -> None:
         # ids and attempts by node and number: letters come with every few jobs, so it is flat
         self.letters: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
         self.gone: dict[tuple[str, int], tuple[list[int], list[int]]] = {}  # with their nodes
+        self._spare: set[tuple[str, int]] = set()  # letters that the client has without thanks
         self.endings: dict[int, JobsSettled] = {}  # by number
         self.owing: set[str] = set()  # nodes that were lost, and may still have letters
         self._number = 0
@@ -41,14 +42,30 @@ class Undelivered:
             for number in numbers:
                 self.letters.pop((node, number), None)
                 self.gone.pop((node, number), None)
+                self._spare.discard((node, number))
             if not self.letters:
                 self.owing.clear()
         else:
             for number in numbers:
                 self.endings.pop(number, None)
 
+    def lacked(self, jobs: Container[int], here: Container[str]) -> None:
+        """A client that is back lacks the outcomes of these jobs, and of no others.
+
+        Nodes that are here send all letters again, and are thanked.
+        """
+        letters = self.letters.items()
+        self._spare = {key for key, (ids, _) in letters if not any(job in jobs for job in ids)}
+        self._drop_spare([key for key in self._spare if key[0] not in here])
+
+    def _drop_spare(self, keys: Iterable[tuple[str, int]]) -> None:
+        for key in keys:
+            self.letters.pop(key, None)
+            self._spare.discard(key)
+
     def node_gone(self, node: str) -> None:
         """A node is lost: if it comes back, it is to say once more what is not acknowledged."""
+        self._drop_spare([key for key in self._spare if key[0] == node])
         if any(name == node for name, _ in self.letters):
             self.owing.add(node)
 

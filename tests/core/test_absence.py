@@ -369,6 +369,24 @@ def test_an_outcome_that_its_client_has_is_not_missed_when_it_is_lost_with_its_n
     assert not desk.core._fleet.computations[7].undelivered.gone
 
 
+@pytest.mark.parametrize('lost_first', [True, False])
+def test_letters_that_the_client_has_are_not_waited_for_when_their_node_is_lost(
+    lost_first: bool,
+) -> None:
+    desk = shared()
+    desk.submit(1, 2)
+    desk.letter('a', 1, 1)
+    desk.letter('a', 2, 2)
+    goes_away(desk)
+    if lost_first:
+        desk.tell(PeerLost('a', 'it was shot'))
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({2: 'a'}, BACK)  # it has the outcome of 1
+    if not lost_first:
+        desk.tell(PeerLost('a', 'it was shot'))
+    assert [*desk.core._fleet.computations[7].undelivered.letters] == [('a', 2)]
+
+
 @pytest.mark.parametrize('is_lost', [True, False], ids=['lost', 'not yet lost'])
 def test_a_node_restarted_while_the_client_is_away_keeps_its_outcomes(is_lost: bool) -> None:
     desk = shared()
