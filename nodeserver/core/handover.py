@@ -305,7 +305,7 @@ class Handovers:
         """The client is away: its letters are kept, although its scheduler is here."""
         hosted = self.hosted.get(message.computation)
         if hosted is not None and hosted.scheduler == peer:
-            hosted.keeps = hosted.state is not HostedState.CLOSING
+            self._set_keeps(hosted, True)
 
     def _resend(self, peer: str, message: ResendLetters, now: float) -> None:
         """The client is back."""
@@ -316,13 +316,18 @@ class Handovers:
             if numbers:
                 self.resending.begin(peer, message.computation, numbers)
         if hosted is not None and hosted.scheduler == peer:
-            hosted.keeps = hosted.orphaned
+            self._set_keeps(hosted, hosted.orphaned)
             self._tell_provisional(hosted)
             self.files.offer_again(hosted)
             self._return_unsent(hosted)
             for number in message.letters:
                 if number in hosted.letters:
                     self.emit(Send(peer, hosted.letters[number]))
+
+    def _set_keeps(self, hosted: Hosted, keeps: bool) -> None:
+        """Whether its letters are kept; for one that is being closed that is settled."""
+        if hosted.state is not HostedState.CLOSING:
+            hosted.keeps = keeps
 
     def _return_unsent(self, hosted: Hosted) -> None:
         """Jobs whose files were asked for while the client was away, which nobody heard."""

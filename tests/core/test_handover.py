@@ -736,6 +736,21 @@ def test_a_client_that_is_back_gets_what_it_names_and_no_more_is_kept() -> None:
     assert [letter.letter for letter in bench.take(m.JobsDone)] == [4]
 
 
+@pytest.mark.parametrize('told', [KeepOutcomes(7), ResendLetters(7, [])])
+def test_what_ends_last_of_a_template_that_failed_is_kept_whether_its_client_is_there(
+    told: Any,
+) -> None:
+    bench = busy()
+    bench.hears(m.AcknowledgeOutcomes(7, 'n', [2]))
+    bench.tell(StopAsked(at_once=False, reason='it is to end'))
+    bench.tell(TemplateFailed(7, 'killed'))
+    bench.hears(told)
+    bench.tell(WorkerEnded(7, 3, -9, b'', 0))
+    assert [letter.ids for letter in bench.take(m.JobsDone)][-1] == [3]
+    bench.tell(TemplateClosed(7))
+    assert bench.core.figures().kept == 1  # as nobody has acknowledged it
+
+
 def test_a_scheduler_that_is_gone_while_its_client_is_away_changes_nothing() -> None:
     bench = busy()
     bench.hears(KeepOutcomes(7))
