@@ -19,10 +19,12 @@ MOST_AT_ONCE = 1000  # letters that one effect names; how much of them fits is f
 class _Run:
     """The letters of one computation that go to one scheduler."""
 
-    __slots__ = ('behind', 'letters')
+    __slots__ = ('again', 'behind', 'letters')
 
     def __init__(self) -> None:
         self.letters: dict[int, None] = {}  # that are yet to be sent, by number
+        # asked for since the last ones went out: those among them may have come too early
+        self.again: set[int] = set()
         self.behind: list[Effect] = []
 
 
@@ -36,19 +38,22 @@ class Resending:
     def begin(self, peer: str, computation: int, letters: Iterable[int]) -> None:
         """Send these; what is told of the computation from now on follows them."""
         run = self._runs.get((peer, computation))
-        is_new = run is None
-        if run is None:
-            run = self._runs[peer, computation] = _Run()
+        if run is not None:
+            run.again.update(letters)
+            run.letters.update(dict.fromkeys(letters))
+            return
+        run = self._runs[peer, computation] = _Run()
         run.letters.update(dict.fromkeys(letters))
-        if is_new:
-            self._go_on(peer, computation, run)
+        self._go_on(peer, computation, run)
 
     def sent(self, event: KeptSent, now: float) -> None:
         """The spool has handed letters over, and the link has sent them."""
         run = self._runs.get((event.peer, event.computation))
         if run is not None:
             for letter in event.letters:
-                run.letters.pop(letter, None)
+                if letter not in run.again:
+                    run.letters.pop(letter, None)
+            run.again.clear()
             self._go_on(event.peer, event.computation, run)
 
     def _go_on(self, peer: str, computation: int, run: _Run) -> None:

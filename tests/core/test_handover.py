@@ -851,9 +851,20 @@ def test_a_client_that_is_back_again_while_letters_are_sent_has_them_once_more()
     bench.tell(KeptSent('t', 7, [1]))
     bench.effects = []
     bench.hears(ResendLetters(7, [1, 2, 3]), 't')
-    bench.tell(KeptSent('t', 7, [2]))
+    bench.tell(KeptSent('t', 7, [2]))  # which may have come before the client
     (sent,) = bench.take(keep.SendKept)
-    assert sorted(sent.letters) == [1, 3]
+    assert sorted(sent.letters) == [1, 2, 3]
+
+
+def test_a_letter_that_had_arrived_before_a_client_came_back_is_sent_once_more() -> None:
+    bench = with_letters(1, 2, 3)
+    bench.effects = []
+    bench.hears(ResendLetters(7, [1, 2]), 't')  # 1 came, and the client was gone
+    bench.tell(KeptSent('t', 7, [1]))
+    (sent,) = bench.take(keep.SendKept)
+    assert sorted(sent.letters) == [1, 2, 3]
+    bench.tell(KeptSent('t', 7, sent.letters))  # the others had not been sent before
+    assert not bench.take(keep.SendKept)
 
 
 # the node itself
