@@ -145,6 +145,10 @@ class Absence:
 
     # away
 
+    def may_return(self, computation: int) -> bool:
+        """Whether it is remembered for a client that may come back."""
+        return computation in self._dormant
+
     def is_away(self, client: str) -> bool:
         """Whether a client is, that had a computation here."""
         computations = self._fleet.computations

@@ -21,12 +21,15 @@ class Answers:
         self._dispatch = parts.dispatch
         # whether an answer is part of a handover, and so to be looked at when that is complete
         self.is_early: Callable[[NodeRecord, Computation, JobsDone | JobsReturned], bool]
+        # whether a computation that is not here may come back: its nodes keep what they have
+        self.may_return: Callable[[int], bool]
 
     def done(self, node: NodeRecord, message: JobsDone, now: float) -> None:
         """Jobs have ended: pass on what is told of current attempts."""
         comp = self._computations.get(message.computation)
         if comp is None or comp.closing:
-            self._parts.send(node.id, acknowledgement(message))
+            if not self.may_return(message.computation):
+                self._parts.send(node.id, acknowledgement(message))
             return
         if comp.takeover is not None and self.is_early(node, comp, message):
             return

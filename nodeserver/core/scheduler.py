@@ -94,6 +94,7 @@ class SchedulerCore:
         self._losses = Losses(parts, self._closings, self._takeovers)
         self._sharing = Sharing(self._fleet, order, self._dispatch.enlist, self._absence.is_away)
         self._absence.start = self._sharing.declare
+        self._answers.may_return = self._absence.may_return
         self._expiry = Expiry(self._fleet.computations, self._out.append)
         self._passing = Passing(self._fleet, self._out.append)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {

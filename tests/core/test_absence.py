@@ -581,6 +581,20 @@ def test_a_client_that_does_not_come_back_is_forgotten_and_nodes_keep_its_outcom
     assert not desk.settled()
 
 
+def test_an_outcome_on_its_way_when_its_client_is_forgotten_stays_at_its_node() -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.lets_time_pass(ZOMBIE_SECONDS + 1)
+    desk.letter('a', 1, 1)
+    assert not desk.sent(m.AcknowledgeOutcomes)  # else the node would drop it
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    desk.letter('a', 1, 1)
+    desk.holds('a')
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+
+
 def test_what_was_ended_for_a_client_that_was_forgotten_is_told_when_it_comes_after_all() -> None:
     desk = shared()
     desk.submit(1)
