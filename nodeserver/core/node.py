@@ -285,6 +285,7 @@ class NodeCore:
 
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
         hosted = self._hosted.get(message.computation)
+        self._openings.given_up(peer, message.computation)
         if message.keeps:
             self._handovers.left(peer, hosted)
         elif hosted is not None and self._handovers.may_close(peer, hosted, message):

@@ -68,6 +68,12 @@ class Openings:
         waiting.append((peer, self._peers[peer], message))
         return True
 
+    def given_up(self, peer: str, computation: int) -> None:
+        """A scheduler does not wait for it any more."""
+        if computation in self._waiting:
+            others = [each for each in self._waiting[computation] if each[0] != peer]
+            self._waiting[computation] = others
+
     def closed(self, hosted: Hosted, now: float) -> None:
         """Nothing of it runs any more: who waited for that has it now, if it is still there."""
         for peer, record, message in self._waiting.pop(hosted.id, ()):

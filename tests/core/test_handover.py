@@ -352,13 +352,17 @@ def test_what_runs_of_a_computation_that_is_being_closed_is_handed_over_when_it_
     assert m.ComputationRefused(7, *refusal) in told['u']
 
 
-@pytest.mark.parametrize('how', ['closed', 'lost', 'back again'])
+@pytest.mark.parametrize('how', ['closed', 'given up', 'left', 'lost', 'back again'])
 def test_who_does_not_wait_any_more_gets_nothing_of_what_is_being_closed(how: str) -> None:
     bench = ending_orphan()
     connect(bench, 't')
     bench.hears(claim(), 't')
     if how == 'closed':
         bench.hears(m.CloseComputation(7, token=TOKEN, epoch=1), 't')
+    elif how == 'given up':  # by who only collects, and has not reached all: without a token
+        bench.hears(m.CloseComputation(7), 't')
+    elif how == 'left':
+        bench.hears(m.CloseComputation(7, keeps=True), 't')
     else:
         bench.tell(PeerLost('t', 'gone'))
     if how == 'back again':
