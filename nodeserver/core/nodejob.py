@@ -38,9 +38,7 @@ class NodeJob:
         self.contents: list[bytes] = _NOTHING  # of these, once all are here
         self.has_files = False  # of its own, which go with it
         self.awaits_files = False
-        self.manifest = (
-            b''  # of its own files, while those of an earlier attempt lie in their place
-        )
+        self.manifest = b''  # of its files, while those of an earlier attempt lie in their place
         self.stopping = False  # its user took it back
         self.kill_step = 0
         self.kill_at = 0.0
