@@ -217,7 +217,7 @@ class Absence:
         # in doubt, until they have come once more
         for node, ids, attempts in comp.undelivered.places():
             takeover.overrides.update(_placed(node, ids, attempts))
-        for node in {node for node, _ in comp.undelivered.letters}:
+        for node in dict.fromkeys(node for node, _ in comp.undelivered.letters):
             if node not in self._fleet.nodes and node in comp.nodes:
                 takeover.know(comp.nodes[node])
         self._tell_nodes(comp, lost.values())

@@ -60,8 +60,8 @@ class Knocking:
     def found(self, event: NodeFound) -> None:
         """A node is there: note where, and knock no more at these places."""
         node = self._nodes.get(event.node)
-        for address in {event.address, event.asked} - {''}:
-            for port in {event.port, event.asked_port} - {0}:
+        for address in sorted({event.address, event.asked} - {''}):
+            for port in sorted({event.port, event.asked_port} - {0}):
                 place = address, port
                 if node is not None and len(node.places) < MOST_PLACES_OF_A_NODE:
                     node.places |= {place}
@@ -106,7 +106,7 @@ class Knocking:
         """A computation is closed: knock no more where no other one looks for nodes."""
         open_ones = (comp for comp in self._computations.values() if comp.is_looking)
         wanted = {place for comp in open_ones for place in (*_named(comp), *_relays(comp))}
-        for place in self._tried.keys() - wanted:
+        for place in [place for place in self._tried if place not in wanted]:
             self._stop(place)
 
     def words(self, comp: Computation) -> list[str]:

@@ -79,6 +79,6 @@ class Losses:
     def _pulse_clients(self) -> None:
         """Say something to each client: of one that is gone without a word, its system says so."""
         away = self._parts.deadlines.absences
-        clients = {c.client for c in self._fleet.computations.values() if c.id not in away}
-        for client in clients:
+        comps = self._fleet.computations.values()
+        for client in dict.fromkeys(c.client for c in comps if c.id not in away):
             self._parts.send(client, SchedulerPulse())

@@ -254,7 +254,7 @@ class Takeovers:
         for early in handover.messages:
             self._take_in(comp, node, sources, early, now)
         self._take_up(comp, node, sources, message)
-        for name in names:
+        for name in sorted(names):
             self._came_without(comp, node, name, [*takeover.doubts.get(name, ())])
         self.end_if_over(comp)
 

@@ -5,6 +5,8 @@
 """
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable
 
@@ -37,6 +39,15 @@ pytestmark = pytest.mark.timeout(300)  # ten seconds on a machine that has nothi
 
 LONG = Fate(seconds=1.0)
 FIRST_SEED = 1000
+OUTLINE = """
+from tests.support.histories import History
+world = History.of_seed(%d).world()
+try:
+    for operation in History.of_seed(%d).operations:
+        operation.apply(world)
+finally:
+    print(world.agenda.clock.now, world.witness.starts, world.agenda.tale())
+"""
 
 
 def ready_world(
@@ -53,6 +64,21 @@ def statuses(world: World) -> Counter[JobStatus]:
 
 
 # what a world does
+
+
+def test_a_seed_plays_the_same_history_in_each_process() -> None:
+    source = OUTLINE % ((1221314134,) * 2)  # some programs at schedulers that are killed and moved
+    tales = {
+        subprocess.run(
+            (sys.executable, '-c', source),
+            env={**os.environ, 'PYTHONHASHSEED': str(number)},  # in which order sets are
+            capture_output=True,
+            text=True,
+            check=False,  # whether a promise is broken is not asked here
+        ).stdout
+        for number in range(1, 5)
+    }
+    assert len(tales) == 1 and tales != {''}
 
 
 def test_jobs_run_on_the_nodes_that_are_there() -> None:
