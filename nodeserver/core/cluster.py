@@ -203,7 +203,7 @@ class ClusterCore:
 
     def _scheduler_found(self, event: PeerConnected, now: float) -> None:
         """The scheduler is here, or back: tell it of everything that has not ended."""
-        if not self._is_away:
+        if not self._is_away or (self._is_closing and not self._is_known):  # that is closed
             return
         self._is_away = False
         self._out += self._missing.found(event.address, self._is_known)

@@ -361,6 +361,14 @@ def test_who_has_jobs_that_were_not_reached_says_so_to_each_scheduler_as_it_clos
     assert program.met()[-1] == m.CloseComputation(7, keeps=True)
 
 
+def test_a_cluster_that_was_closed_before_any_scheduler_heard_of_it_is_declared_to_none() -> None:
+    program = Program()
+    program.submit(1)
+    program.tell(e.CloseAsked())
+    assert len(program.all(do.SayClosed)) == 1
+    assert program.met() == []  # one that dies then would leave a record of it
+
+
 def test_a_cluster_closed_meanwhile_is_closed_when_it_is_back(program: Program) -> None:
     program.submit(1)
     program.lost()
