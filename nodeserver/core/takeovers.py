@@ -112,7 +112,8 @@ class Takeovers:
             self._parts.endings.settle(comp, unstarted, JobStatus.CANCELLED, UNSTARTED)
         if takeover.resends:
             takeover.resends = False
-            comp.undelivered.lacked(takeover.where, self._parts.fleet.nodes)
+            lacked = takeover.where.keys() | takeover.settled  # these may be under way to it
+            comp.undelivered.lacked(lacked, self._parts.fleet.nodes)
             self._give_up_gone(comp, takeover)
             have_resent(self._parts, comp)
             end_without_data(self._parts, comp, takeover)

@@ -709,6 +709,23 @@ def test_jobs_that_an_earlier_scheduler_did_not_reach_stay_where_they_are(
     assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
 
 
+def test_an_outcome_that_came_while_its_job_was_told_of_again_need_not_have_arrived() -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=1)
+    desk.letter('a', 1, 1)  # its client has told of the job by then, without a place
+    desk.resubmit({1: ''}, BACK)
+    desk.tell(PeerLost('a', 'it was shot'))
+    desk.tell(PeerLost(BACK, 'its connection was lost, with the letter'))
+    desk.join('a again')  # the same machine
+    desk.effects.clear()
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: ''}, BACK)
+    assert not desk.sent(m.RunJobs)  # it has run, and is not reentrant
+    assert desk.settled()[1][0] == JobStatus.ABANDONED
+
+
 def test_who_comes_only_to_collect_has_nothing_more_started() -> None:
     desk = shared()
     desk.submit(1, 2, 3)
