@@ -28,11 +28,12 @@ class Closings:
         if comp is None:
             self._parts.send(peer, ComputationClosed(message.computation))
             return
+        comp.keeps = comp.keeps or message.keeps
         parts = self._parts
         left = [*comp.waiting, *comp.jobs]
         if comp.takeover is not None:
             left += comp.takeover.close(self._fleet.nodes)
-            is_over = comp.takeover.is_over or bool(comp.unreached)
+            is_over = comp.takeover.is_over or comp.keeps
             comp.takeover = None if is_over else comp.takeover
         comp.waiting.clear()
         parts.endings.settle(comp, left, JobStatus.CANCELLED, 'cancelled: its cluster was closed')
@@ -90,7 +91,7 @@ class Closings:
 
     def _finish(self, comp: Computation, now: float) -> None:
         self._remove(comp)
-        if comp.unreached:  # what nodes keep stays for a later try, whatever their ids are then
+        if comp.keeps:  # what nodes keep stays for a later try, whatever their ids are then
             self.left_for_later(comp, now)
         else:
             here = (node for node in self._fleet.nodes.values() if node.connected)

@@ -55,7 +55,6 @@ from nodeserver.core.letters import part_of
 from nodeserver.core.messages import (
     AllocateAsk,
     CancelJobs,
-    CloseComputation,
     ComputationClosed,
     DeclareComputation,
     DropData,
@@ -204,7 +203,7 @@ class ClusterCore:
 
     def _scheduler_found(self, event: PeerConnected, now: float) -> None:
         """The scheduler is here, or back: tell it of everything that has not ended."""
-        if not self._is_away:
+        if not self._is_away or (self._is_closing and not self._is_known):  # that is closed
             return
         self._is_away = False
         self._out += self._missing.found(event.address, self._is_known)
@@ -229,7 +228,7 @@ class ClusterCore:
         if kept.dropped:
             self._send(DropData(computation, kept.take_dropped()))
         if self._is_closing:
-            self._send(CloseComputation(computation))
+            self._send(kept.closing(computation))
 
     def _scheduler_lost(self, event: PeerLost, now: float) -> None:
         """The scheduler is gone: what nodes keep is acknowledged when it comes to us again."""
@@ -325,7 +324,7 @@ class ClusterCore:
     def _close_asked(self, event: CloseAsked, now: float) -> None:
         self._is_closing = True
         self._acknowledge()
-        self._send(CloseComputation(self._declared.computation))
+        self._send(self._unsettled.closing(self._declared.computation))
         if self._is_away:
             self._end_unrun(sorted(self._pending), JobStatus.CANCELLED, _CLOSED)
             if self._is_known:
@@ -368,6 +367,7 @@ class ClusterCore:
 
     def _settled(self, message: JobsSettled) -> None:
         ids = [job for job in message.ids if job in self._pending]
+        self._unsettled.ended(message)
         self._end_unrun(ids, message.status, message.reason)
         if message.letter:
             self._letters.took('', message.letter)

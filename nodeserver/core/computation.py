@@ -51,6 +51,7 @@ class Computation:
         'id',
         'is_told_figures',
         'jobs',
+        'keeps',
         'knock_at',
         'latest',
         'needs_more',
@@ -113,8 +114,15 @@ class Computation:
         self.takeover: Takeover | None = None  # as long as it is not over
         self.undelivered = Undelivered()
         self.nodes: dict[str, KnownNode] = {}  # at which it was opened, as was recorded
-        # by node: jobs, and their attempts, that who only collects will ask for another time
+        # by node: jobs, and their attempts, that who only collects may ask for another time
         self.unreached: dict[str, tuple[list[int], list[int]]] = {}
+        self.keeps = False  # some of these were not reached: nodes keep what they have
+
+    def leave_at(self, node: str, ids: Iterable[int], attempts: Iterable[int]) -> None:
+        """These jobs may be with a node, for whoever comes later."""
+        columns = self.unreached.setdefault(node, ([], []))
+        columns[0].extend(ids)
+        columns[1].extend(attempts)
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one; their numbers are new ones of its client's."""

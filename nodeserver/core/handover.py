@@ -88,14 +88,15 @@ class Handovers:
     def farewell(self, peer: str) -> None:
         """A scheduler leaves in peace: what is kept for it can go, unless it was to be collected.
 
-        Who only collects, and leaves before all has arrived, will try again.
+        Who only collects, and leaves before all has arrived, will try again.  What it had left, or
+        has lost with an earlier connection, is for whoever has the token.
         """
         self.resending.peer_lost(peer)
         for kept in self.shelf.of(peer):
-            if kept.opened.collects and not kept.is_unwanted:
-                kept.is_claimed = False
-            else:
+            if kept.is_unwanted or (kept.is_claimed and not kept.opened.collects):
                 self.shelf.forget(kept.opened.computation)
+            else:
+                kept.is_claimed = False
 
     def idle(self, now: float, is_wanted: bool) -> Iterator[Hosted]:
         """Orphans of which nothing runs or waits any more, and that wait for nobody.
@@ -140,10 +141,13 @@ class Handovers:
             self._tell_provisional(hosted)
         self.shelf.last_letter = max(self.shelf.last_letter, hosted.last_letter)
 
-    def left(self, peer: str, hosted: Hosted | None) -> None:
+    def left(self, peer: str, computation: int) -> None:
         """A scheduler uses it no more, as its client is gone: what is here goes on, and is kept."""
+        hosted, kept = self.hosted.get(computation), self.shelf.held_by(peer, computation)
         if hosted is not None and hosted.scheduler == peer:
             self.lose_holder(hosted)
+        if kept is not None:
+            kept.is_claimed = False
 
     # it is closed, by its scheduler or through another one by the client that has its token
 

@@ -143,8 +143,8 @@ class CloseComputation:
 
     computation: int
     again: bool = False  # to a node: it is to be opened there anew
-    # to a node: as if its scheduler were lost, what runs goes on and outcomes are kept
-    keeps: bool = False
+    # to a node: as if its scheduler were lost; of a client: some node was not reached.  What is
+    keeps: bool = False  # at nodes goes on, and is kept for who comes later
     token: bytes = b''  # to a node that may keep it for whoever shows this,
     epoch: int = 0  # unless it was taken over since
 

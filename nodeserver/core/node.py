@@ -242,10 +242,10 @@ class NodeCore:
         self._peers.pop(peer, None)
         self._shift.peer_left(peer)
         for hosted in [h for h in self._hosted.values() if h.scheduler == peer]:
-            if hosted.opened.collects and not hosted.is_unwanted:
-                self._handovers.lose_holder(hosted)  # it was not closed: the rest will be collected
-            else:
+            if hosted.is_unwanted or not (hosted.orphaned or hosted.opened.collects):
                 self._drop(hosted)
+            elif not hosted.orphaned:
+                self._handovers.lose_holder(hosted)  # it was not closed: the rest will be collected
         self._handovers.farewell(peer)
         self._out.append(Disconnect(peer))
 
@@ -287,7 +287,7 @@ class NodeCore:
         hosted = self._hosted.get(message.computation)
         self._openings.given_up(peer, message.computation)
         if message.keeps:
-            self._handovers.left(peer, hosted)
+            self._handovers.left(peer, message.computation)
         elif hosted is not None and self._handovers.may_close(peer, hosted, message):
             hosted.returns = message.again
             self._drop(hosted)

@@ -362,7 +362,7 @@ class Recruiting:
         use = node.uses[comp.id]
         self.set_use(node, comp, UseState.CLOSING, use.cpus, use.reason)
         # a node may take another program for its holder yet, which is gone
-        token = comp.declared.token if comp.closing and not comp.unreached else b''
+        token = comp.declared.token if comp.closing and not comp.keeps else b''
         message = CloseComputation(comp.id, again, token=token, epoch=comp.declared.epoch)
         self._emit(Send(node.id, message))
 

@@ -27,7 +27,7 @@ from nodeserver.core.parts import Parts
 from nodeserver.core.resubmitted import failed_before, is_latest, rows_of
 from nodeserver.core.retries import sort_lost
 from nodeserver.core.status import JobStatus
-from nodeserver.core.takeover import ANYWHERE, Takeover
+from nodeserver.core.takeover import ALL_JOBS, ANYWHERE, Takeover
 from nodeserver.core.undelivered import ids_before
 from nodeserver.core.unstarted import queue_unfound, queue_unstarted, taken_back
 
@@ -106,12 +106,14 @@ class Takeovers:
         takeover.lost_at = now + LOST_AFTER_PULSES * comp.declared.pulse_interval
         comp.notice_soon(now)
         if comp.declared.collects:
+            _leave_untold(comp, takeover)
             unstarted = [*comp.waiting]
             comp.waiting.clear()
             self._parts.endings.settle(comp, unstarted, JobStatus.CANCELLED, UNSTARTED)
         if takeover.resends:
             takeover.resends = False
-            comp.undelivered.lacked(takeover.where, self._parts.fleet.nodes)
+            lacked = takeover.where.keys() | takeover.settled  # these may be under way to it
+            comp.undelivered.lacked(lacked, self._parts.fleet.nodes)
             self._give_up_gone(comp, takeover)
             have_resent(self._parts, comp)
             end_without_data(self._parts, comp, takeover)
@@ -171,7 +173,8 @@ class Takeovers:
         if comp.declared.collects:
             reason, status = f'node {title} {UNREACHED}: {why}', JobStatus.ABANDONED
             if ids:
-                comp.unreached[name] = ids, [*map(takeover.attempt_of, ids)]
+                comp.keeps = True
+                comp.leave_at(name, ids, map(takeover.attempt_of, ids))
         else:
             reason, status = f'node {title} was lost: {why}', JobStatus.CANCELLED
         self._give_up(comp, name, ids, reason, status)
@@ -379,3 +382,15 @@ class Takeovers:
             if takeover.asks_all:
                 self._parts.records.unknown(comp, False)
             self._parts.fleet.discovery.knocking.unwanted()
+
+
+def _leave_untold(comp: Computation, takeover: Takeover) -> None:
+    """Jobs on record that who only collects does not name may be such as were not reached."""
+    if takeover.asks_all:
+        comp.leave_at(ANYWHERE[0], (ALL_JOBS,), ANYWHERE[1:])
+    elif takeover.is_on_record:
+        known = takeover.where.keys() | comp.jobs.keys() | takeover.settled
+        known |= {job for ids, _ in comp.unreached.values() for job in ids}
+        for job, (node, attempt) in takeover.overrides.items():
+            if job not in known:
+                comp.leave_at(node, (job,), (attempt,))

@@ -10,13 +10,16 @@ from typing import NamedTuple
 from nodeserver.core.events import JobsSubmitted
 from nodeserver.core.messages import (
     ORDINARY,
+    CloseComputation,
     JobOptions,
+    JobsSettled,
     KnownNode,
     NodeChanged,
     ResubmitJobs,
     ShareData,
     SubmitJobs,
 )
+from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import Keeping, RecordNode
 
 MOST_NODES = 10_000
@@ -48,6 +51,7 @@ class Unsettled:
         self.data: dict[int, bytes] = {}  # by id
         self.dropped: set[int] = set()  # data of which the scheduler is yet to be told so
         self.nodes: dict[str, KnownNode] = {}  # that may have something of them; the latest last
+        self._has_unreached = False  # jobs, of which the next scheduler would not know
 
     def __len__(self) -> int:
         return len(self._payloads)
@@ -107,6 +111,14 @@ class Unsettled:
     def share(self, data: int, content: bytes) -> None:
         """Keep data that jobs share."""
         self.data[data] = content
+
+    def ended(self, message: JobsSettled) -> None:
+        """Jobs have ended, or were only not reached."""
+        self._has_unreached |= is_unreached(message.status, message.reason)
+
+    def closing(self, computation: int) -> CloseComputation:
+        """What the scheduler is told when the cluster is closed."""
+        return CloseComputation(computation, keeps=self._has_unreached)
 
     def drop(self, ids: Iterable[int], is_away: bool) -> None:
         """No job names these data any more; a scheduler that is away may have them still."""

@@ -695,6 +695,51 @@ def test_jobs_that_wait_for_data_which_nobody_has_any_more_end(came: bool) -> No
     assert 2 in desk.core._fleet.computations[7].places
 
 
+@pytest.mark.parametrize('is_on_record', [True, False])
+def test_jobs_that_an_earlier_scheduler_did_not_reach_stay_where_they_are(
+    is_on_record: bool,
+) -> None:
+    """It died when it had told the client so, and before that has closed its cluster."""
+    nodes = [known('a', '10.0.0.1'), known('b', '10.0.0.2')]
+    found = PlacementsKnown(7, TOKEN, 1, nodes, ['a', 'b'], [[1], [2]], [[1], [1]])
+    before = [found] if is_on_record else []
+    desk = TakeoverDesk({2: 'b'}, before=before, is_shared=True, collects=True)
+    desk.meets('b', '10.0.0.2')
+    desk.holds('b', 2)
+    desk.letter('b', 1, 2)
+    desk.hears(CLIENT, m.CloseComputation(7, keeps=True))
+    (closed,) = desk.sent(m.CloseComputation, 'b')
+    assert not closed.token  # else it would drop what it may have of others
+    desk.hears('b', m.ComputationClosed(7))
+    assert desk.sent(m.ComputationClosed, CLIENT)
+    assert not [each for each in desk.records if isinstance(each, ForgetComputation)]
+    desk.effects.clear()
+    desk.comes_back(BACK, resubmits=1, epoch=3)
+    desk.resubmit({1: ''}, BACK)
+    assert not desk.sent(m.RunJobs)  # it may have begun
+    assert desk.meets('a').resumes
+    desk.letter('a', 1, 1)
+    desk.holds('a')
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+
+
+def test_an_outcome_that_came_while_its_job_was_told_of_again_need_not_have_arrived() -> None:
+    desk = shared()
+    desk.submit(1)
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=1)
+    desk.letter('a', 1, 1)  # its client has told of the job by then, without a place
+    desk.resubmit({1: ''}, BACK)
+    desk.tell(PeerLost('a', 'it was shot'))
+    desk.tell(PeerLost(BACK, 'its connection was lost, with the letter'))
+    desk.join('a again')  # the same machine
+    desk.effects.clear()
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: ''}, BACK)
+    assert not desk.sent(m.RunJobs)  # it has run, and is not reentrant
+    assert desk.settled()[1][0] == JobStatus.ABANDONED
+
+
 def test_who_comes_only_to_collect_has_nothing_more_started() -> None:
     desk = shared()
     desk.submit(1, 2, 3)

@@ -348,6 +348,27 @@ def test_a_cluster_that_closes_as_it_is_lost_waits_for_nothing(program: Program)
     assert [each.ids for each in program.all(do.SettleUnrun)] == [[1, 2]]
 
 
+def test_who_has_jobs_that_were_not_reached_says_so_to_each_scheduler_as_it_closes() -> None:
+    program = Program(resumes=True, collects=True)
+    program.met()
+    program.submit(1)
+    reason = 'node 10.0.0.1 cannot be reached: it was not found again within 25 s'
+    program.hears(m.JobsSettled(7, [1], int(JobStatus.ABANDONED), reason, 1))
+    program.sent()
+    program.tell(e.CloseAsked())
+    assert program.sent()[-1] == m.CloseComputation(7, keeps=True)
+    program.lost()  # before that scheduler had closed it
+    assert program.met()[-1] == m.CloseComputation(7, keeps=True)
+
+
+def test_a_cluster_that_was_closed_before_any_scheduler_heard_of_it_is_declared_to_none() -> None:
+    program = Program()
+    program.submit(1)
+    program.tell(e.CloseAsked())
+    assert len(program.all(do.SayClosed)) == 1
+    assert program.met() == []  # one that dies then would leave a record of it
+
+
 def test_a_cluster_closed_meanwhile_is_closed_when_it_is_back(program: Program) -> None:
     program.submit(1)
     program.lost()

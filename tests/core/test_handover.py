@@ -226,6 +226,40 @@ def test_a_farewell_leaves_nothing() -> None:
     assert [type(each) for each in handover(bench)] == [JobsHeld, m.ComputationRefused]
 
 
+def test_a_farewell_leaves_what_its_scheduler_had_left_as_the_client_was_gone() -> None:
+    bench = busy()
+    bench.hears(KeepOutcomes(7))
+    bench.hears(m.CloseComputation(7, keeps=True))
+    bench.hears(m.Farewell('days later'))
+    assert not bench.take(keep.ForgetKept)
+    assert not bench.take(do.CloseTemplate)  # what runs goes on
+    bench.reported(3, 3)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    assert handover(bench)[0] == keep.SendKept('t', 7, [2, 3])
+
+
+def test_a_farewell_leaves_what_was_lost_with_an_earlier_connection() -> None:
+    bench = ended()
+    connect(bench, 's')
+    bench.hears(m.Farewell('done'))
+    assert not bench.take(keep.ForgetKept)
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    assert handover(bench)[0] == keep.SendKept('t', 7, [2, 3, 4])
+
+
+def test_a_farewell_leaves_what_is_kept_without_a_template_once_its_client_is_gone() -> None:
+    bench = ended()
+    connect(bench, 't')
+    bench.hears(claim(), 't')
+    bench.tell(TemplateFailed(7, 'no such module'))
+    bench.tell(TemplateClosed(7))
+    bench.hears(m.CloseComputation(7, keeps=True), 't')
+    bench.hears(m.Farewell('days later'), 't')
+    assert not bench.take(keep.ForgetKept)
+
+
 def test_who_only_collects_and_leaves_early_can_come_again() -> None:
     bench = ended()
     connect(bench, 't')

@@ -31,6 +31,8 @@ from tests.features.test_recover import (
     here,
     killed,
     nodes,
+    scheduler_at,
+    shared_source,
     source,
     their_key,
 )
@@ -42,6 +44,27 @@ from tests.support.programs import all_entered, eventually, free_port, node_prog
 __all__ = ['gate', 'here', 'their_key', 'two_nodes']  # fixtures
 
 pytestmark = pytest.mark.slow
+
+
+# schedulers that end
+
+
+@pytest.mark.row('I05', 'I13')
+def test_a_scheduler_that_ends_in_order_leaves_what_nodes_have_of_a_program_that_was_killed(
+    their_key: Pair, gate: Path, here: Path, tmp_path: Path
+) -> None:
+    ports = free_port(), free_port()
+    more = '--dest_path_prefix', tmp_path / 'state', '--zombie_interval', 0.01
+    with scheduler_at(their_key, ports, *more) as (scheduler, options):
+        options = options | {'name': 'squares', 'recover_file': 'file'}
+        killed(shared_source(here, gate, their_key, options), gate, 1)
+        scheduler.signal(signal.SIGTERM)  # it waits for its jobs until the program is given up
+        assert scheduler.wait(LIMIT) == 128 + signal.SIGTERM
+    gate.touch()
+    with scheduler_at(their_key, ports, *more):
+        results = {job.id: job.result for job in dispy.recover_jobs('file')}
+    assert results == {f'square of {x}': None if x == 3 else x * x for x in range(6)}
+    assert len([*gate.parent.glob('gate.*')]) == 6  # each began once
 
 
 # nodes that are gone
