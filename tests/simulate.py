@@ -172,13 +172,12 @@ def main() -> int:
     count = 0
     while run.hours < options.hours and run.seconds < options.seconds:
         for kind, history in _histories(seed + count, options.schedulers):
-            played = history.alone() if options.alone else history
             try:
-                run.play(played, kind)
+                run.play(history, kind)
             except PromiseBroken as error:
                 if not options.go_on:
-                    return _tell(played, error, options.shrink)
-                run.broke(played, kind, error)
+                    return _tell(history, error, options.shrink)
+                run.broke(history, kind, error)
         count += 1
     print(run.summary())
     return 1 if run.broken else 0
@@ -211,9 +210,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of the first history; a fresh one')
     parser.add_argument(
         '--schedulers', type=int, default=-1, help='that programs share in each hour; as drawn'
-    )
-    parser.add_argument(
-        '--alone', action='store_true', help='nobody shares a scheduler, and no program is killed'
     )
     parser.add_argument('--go-on', action='store_true', help='also after a promise was broken')
     parser.add_argument('--shrink', action='store_true', help='shorten a history that fails')

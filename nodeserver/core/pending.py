@@ -42,8 +42,10 @@ class Asked:
         return SettleRequest(RequestAnswered(self._computation, _number(message), value, reason))
 
     def of_files(self, message: FileMessage) -> None:
-        """A node is spoken with of files."""
-        if self._is_elsewhere:
+        """A node is spoken with of files, or all that was under way with it has ended."""
+        if isinstance(message, FilesFailed) and message.transfer == OWN_FILES:
+            self._nodes.pop(message.node, None)
+        elif self._is_elsewhere:
             self._nodes[message.node] = None
 
     def file_refusal(self, message: FileMessage, reason: str) -> list[Effect]:

@@ -402,6 +402,14 @@ def test_requests_and_files_under_way_end_with_it(program: Program) -> None:
     assert heard.message.reason
 
 
+def test_a_node_of_which_nothing_is_under_way_any_more_is_not_remembered(program: Program) -> None:
+    program.hears(f.FetchFiles(7, 'n1', f.OWN_FILES, [0], 100))
+    program.hears(f.FilesFailed(7, 'n1', f.OWN_FILES, 'the node was lost'))
+    program.all(do.HearOfFiles)
+    program.lost()
+    assert not program.all(do.HearOfFiles)
+
+
 def test_nodes_that_were_added_are_declared_to_the_next_scheduler(program: Program) -> None:
     spec, other = m.NodeSpec('10.0.0.5', 51348, 0, False), m.NodeSpec('*', 51348, 0, False)
     program.tell(e.RequestMade(fleet.AddNodes(7, 1, [spec])))

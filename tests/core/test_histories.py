@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -315,7 +316,7 @@ def test_every_promise_holds_over_deaths_and_takeovers(seed: int) -> None:
 # what comes to random worlds
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None)
 @given(strategy())
 def test_every_promise_holds_whatever_happens(history: History) -> None:
     history.play()
@@ -324,7 +325,7 @@ def test_every_promise_holds_whatever_happens(history: History) -> None:
 @pytest.mark.parametrize('number', range(10))
 def test_every_promise_holds_in_histories_never_played_before(number: int) -> None:
     seed = int.from_bytes(os.urandom(4), 'big')
-    History.of_seed(seed).alone().play()
+    History.of_seed(seed).play()
 
 
 def test_a_history_is_repeated_by_its_seed() -> None:
@@ -389,12 +390,16 @@ BUGS: dict[Promise, tuple[object, str, object]] = {
 MOST_SEEDS = 100
 LENGTH = 30
 SHORT = 10
+# shown by so many seeds only where each program has a scheduler of its own: else it takes 206
+RARE = {Promise.ANSWERED}
 
 
 def first_broken(promise: Promise) -> tuple[History, PromiseBroken]:
     """Search seed by seed, as `tests/simulate.py` does."""
     for seed in range(MOST_SEEDS):
-        history = History.of_seed(seed, LENGTH).alone()
+        history = History.of_seed(seed, LENGTH)
+        if promise in RARE:
+            history = replace(history, schedulers=0)
         error = history.broken_promise()
         if error is not None and error.promise is promise:
             return history, error
@@ -415,7 +420,7 @@ def test_a_history_that_breaks_a_promise_is_replayed_by_its_seed_and_shrunk(
 ) -> None:
     monkeypatch.setattr(*BUGS[Promise.STARTS])
     history, error = first_broken(Promise.STARTS)
-    again = History.of_seed(history.seed, LENGTH).alone().broken_promise()
+    again = History.of_seed(history.seed, LENGTH).broken_promise()
     assert str(again) == str(error)
     short = shrink(history, error)
     assert len(short.operations) <= SHORT

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nodeserver.wire.session import Limits
 from tests.support.network import PERFECT, Faults
-from tests.support.operations import WEIGHTS, KillProgram, Operation, choices_of, draw
+from tests.support.operations import WEIGHTS, Operation, choices_of, draw
 from tests.support.promises import PromiseBroken
 from tests.support.world import TIGHT, World
 
@@ -53,11 +53,6 @@ class History:
     def with_only(self, operations: Iterable[Operation]) -> 'History':
         """Make the same history with fewer operations."""
         return replace(self, operations=tuple(operations))
-
-    def alone(self) -> 'History':
-        """Make the same history with programs that live, each with a scheduler of its own."""
-        lives = self.with_only(e for e in self.operations if not isinstance(e, KillProgram))
-        return replace(lives, schedulers=0)
 
     def world(self, check_every: int = 1) -> World:
         """Make the world as it is at the beginning."""

@@ -34,6 +34,8 @@ from tests.support.processes import SimulatedProcesses, Troubles
 from tests.support.promises import MEMORY, Promise, Witness, broken, left_in
 
 GPUS = ('0', '1')  # of each node
+# where a node keeps outcomes
+_OF_OUTCOMES = tuple(f'._shelf._kept{of}' for of in ('', '.formerly', '.letters', '.returned'))
 _NEVER = float('inf')
 _MOST_WAKES = 20  # of one program at one moment
 _AVAILABILITY = Availability(50.0, 1 << 30, 1 << 40, 90.0)
@@ -338,13 +340,9 @@ class NodeProgram(LoopProgram):
 
     @property
     def excused(self) -> tuple[str, ...]:
-        """Where it may keep what nobody will fetch.
-
-        That is of programs that were killed, and of what a scheduler lost its records of.
-        """
-        witness = self._around.witness
-        forgotten = witness.forgotten | witness.unrecorded
-        return ('._shelf',) if forgotten.issuperset(self.spool.computations) else ()
+        """Where it may keep what nobody will fetch: that of programs that were killed."""
+        may_stay = self._around.witness.forgotten.issuperset(self.core._shelf._kept)
+        return _OF_OUTCOMES if may_stay else ()
 
     def left(self) -> dict[str, int]:
         """What the core keeps although nobody uses the node."""

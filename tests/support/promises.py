@@ -138,7 +138,6 @@ class Witness:
         self.starts = 0
         self.forgotten: set[int] = set()  # computations whose programs were killed
         self.away: set[int] = set()  # computations whose programs were so for a while
-        self.unrecorded: set[int] = set()  # of which a scheduler lost its records
         self.statuses: Counter[JobStatus] = Counter()
         self._stories: dict[tuple[int, int], _Story] = {}
         self._pending: Counter[tuple[int, bool]] = Counter()  # by computation and pinned or not
@@ -259,7 +258,6 @@ class Witness:
 
     def lost_record(self, computations: set[int]) -> None:
         """Nobody knows where those of their jobs are that their users believe to wait."""
-        self.unrecorded |= computations
         for (computation, _), story in self._stories.items():
             if computation in computations and story.node:
                 is_told = story.status is not JobStatus.CREATED
@@ -422,13 +420,13 @@ def _check_outcome(
         broken(Promise.TRUTH, f'job {job} {status.name} without a word')
 
 
-def left_in(core: object, fresh: object, allowed: Iterable[str] = ()) -> dict[str, int]:
+def left_in(core: object, fresh: object, allowed: Container[str] = ()) -> dict[str, int]:
     """What a core keeps that a fresh one does not: where, and how many."""
     found, usual = _contents(core), _contents(fresh)
     return {
         where: count
         for where, count in found.items()
-        if count > usual.get(where, 0) and not where.startswith(tuple(allowed))
+        if count > usual.get(where, 0) and where not in allowed
     }
 
 

@@ -38,16 +38,15 @@ from tests.support.network import End
 from tests.support.promises import Promise, broken, left_in
 
 KNOCK_INTERVAL = 5.0
-# what a scheduler knows of nodes: which there are, what was asked of them, why some refused
-_OF_NODES = (
-    '._fleet.nodes',
-    '._fleet.discovery.refusals',
-    '._dispatch._barren',
-    '._dispatch._asked',
-    '._closings.late',  # which were away when what they may keep was closed
+# what a scheduler knows when nobody uses it: which nodes there are, or were
+_OF_NODES = ('._fleet.nodes', '._fleet.nodes.places')
+# which of them were away when what they may keep was closed: they may be back within 30 days
+_LATE = tuple(f'._closings.late._closed{of}' for of in ('', '.away.known', '.away._by_address'))
+# where the outcomes of clients that were killed are, should one come back within 7 days
+_DORMANT = (
+    '._deadlines.absences',
+    *(f'._absence._dormant{of}' for of in ('', '.nodes', '.places', '.endings')),
 )
-# of computations whose clients were killed: where their outcomes are, should one come back
-_DORMANT = ('._absence._dormant', '._deadlines.absences')
 ABSENCE = 300.0  # seconds after which a client that is away loses its nodes
 
 
@@ -133,7 +132,9 @@ class SchedulerSeat:
 
     def left(self) -> dict[str, int]:
         """What the core keeps although nobody uses it, but for what it knows of nodes."""
-        return left_in(self.core, SchedulerCore(is_shared=True), _OF_NODES + _DORMANT)
+        forgotten = self._around.witness.forgotten.issuperset(self.core._absence._dormant)
+        allowed = _OF_NODES + _LATE + (_DORMANT if forgotten else ())
+        return left_in(self.core, SchedulerCore(is_shared=True), allowed)
 
     def computations(self) -> set[int]:
         """Which it serves."""

@@ -38,13 +38,7 @@ from tests.support.promises import Promise, broken, left_in, shared_content
 from tests.support.seats import Office, SchedulerSeat
 
 _CLOSE_SLACK = 0.5
-_OF_NODES = (
-    '._unsettled.nodes',
-    '._unsettled.data',
-    '._asked._nodes',
-    '._asked.added',
-    '._declared.specs',
-)  # which there are, or were
+_OF_NODES = ('._unsettled.nodes', '._asked._nodes', '._asked.added')  # which there are, or were
 
 
 class Cluster:

@@ -457,8 +457,7 @@ class World:
         """What nobody can ask for any more is on no disk."""
         disks = [(machine.end.name, machine.spool.left()) for machine in self.machines]
         disks += [(office.end.name, office.state.left()) for office in self.offices]
-        # which nodes have outcomes of them nobody knows: these go after a month
-        unasked = self.witness.forgotten | self.witness.unrecorded
+        unasked = self.witness.forgotten
         for name, computations in disks:
             left = {c: count for c, count in computations.items() if c not in unasked}
             if left:
@@ -577,9 +576,7 @@ class World:
         excused = [n for node in nodes for n in node.excused] if not others else []
         for name, thing in things:
             left = {
-                where: count
-                for where, count in jobs_left_in(thing).items()
-                if not where.startswith(tuple(excused))
+                where: count for where, count in jobs_left_in(thing).items() if where not in excused
             }
             if left:
                 broken(Promise.NOTHING_KEPT, f'{name}: all jobs have ended, and it has {left}')
