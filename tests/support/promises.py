@@ -138,6 +138,7 @@ class Witness:
         self.starts = 0
         self.forgotten: set[int] = set()  # computations whose programs were killed
         self.away: set[int] = set()  # computations whose programs were so for a while
+        self.unrecorded: set[int] = set()  # of which a scheduler lost its records
         self.statuses: Counter[JobStatus] = Counter()
         self._stories: dict[tuple[int, int], _Story] = {}
         self._pending: Counter[tuple[int, bool]] = Counter()  # by computation and pinned or not
@@ -258,6 +259,7 @@ class Witness:
 
     def lost_record(self, computations: set[int]) -> None:
         """Nobody knows where those of their jobs are that their users believe to wait."""
+        self.unrecorded |= computations
         for (computation, _), story in self._stories.items():
             if computation in computations and story.node:
                 is_told = story.status is not JobStatus.CREATED

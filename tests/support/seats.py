@@ -45,7 +45,7 @@ _LATE = tuple(f'._closings.late._closed{of}' for of in ('', '.away.known', '.awa
 # where the outcomes of clients that were killed are, should one come back within 7 days
 _DORMANT = (
     '._deadlines.absences',
-    *(f'._absence._dormant{of}' for of in ('', '.nodes', '.places', '.endings')),
+    *(f'._absence._dormant{of}' for of in ('', '.nodes', '.places', '.endings', '.endings.ids')),
 )
 ABSENCE = 300.0  # seconds after which a client that is away loses its nodes
 

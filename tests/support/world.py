@@ -362,9 +362,15 @@ class World:
         return self.add_program(office).take_over(cluster, collects)
 
     def _cluster_closed(self, cluster: Cluster) -> None:
-        """Nobody will fetch what nodes keep that could not be told, but what is for a later try."""
+        """A scheduler that ends with its program tells no node that was away: what it keeps stays.
+
+        One that is shared tells it when it is back, unless it has lost its record of which it was.
+        """
         if cluster.journal.unreached:
             self.abandoned.append(cluster)
+        is_alone = isinstance(cluster.program, ClientProgram)
+        if not is_alone and cluster.id not in self.witness.unrecorded:
+            return
         seat = self._scheduler_of(cluster.program)
         nodes = seat.core._fleet.nodes.values() if seat is not None else ()
         linked = {record.id for record in nodes if record.connected}
