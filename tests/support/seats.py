@@ -42,9 +42,11 @@ KNOCK_INTERVAL = 5.0
 _OF_NODES = ('._fleet.nodes', '._fleet.nodes.places')
 # which of them were away when what they may keep was closed: they may be back within 30 days
 _LATE = tuple(f'._closings.late._closed{of}' for of in ('', '.away.known', '.away._by_address'))
-# where the outcomes of clients that were killed are, should one come back within 7 days
+# where the outcomes of clients that were killed are, should one come back within 7 days; after a
+# restart new ones wait for these for 30 seconds, if they have to
 _DORMANT = (
     '._deadlines.absences',
+    '._sharing._admission._expected',
     *(f'._absence._dormant{of}' for of in ('', '.nodes', '.places', '.endings', '.endings.ids')),
 )
 ABSENCE = 300.0  # seconds after which a client that is away loses its nodes
