@@ -38,8 +38,8 @@ from tests.support.network import End
 from tests.support.promises import Promise, broken, left_in
 
 KNOCK_INTERVAL = 5.0
-# what a scheduler knows when nobody uses it: which nodes there are, or were
-_OF_NODES = ('._fleet.nodes', '._fleet.nodes.places')
+# what a scheduler knows when nobody uses it: nodes that are there, or were, and who refused it
+_OF_NODES = ('._fleet.nodes', '._fleet.nodes.places', '._fleet.discovery.refusals')
 # which of them were away when what they may keep was closed: they may be back within 30 days
 _LATE = tuple(f'._closings.late._closed{of}' for of in ('', '.away.known', '.away._by_address'))
 # where the outcomes of clients that were killed are, should one come back within 7 days; after a
