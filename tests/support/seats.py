@@ -281,9 +281,14 @@ class SchedulerProgram(LoopProgram):
         self.clients.send(peer, message)
         return True
 
+    def leave_untold(self) -> None:
+        """It ends, and with it what nodes that were away at a close were to be told."""
+        self._witness.forgotten |= self.scheduling.core._closings.late._closed.keys()
+
     def finish(self) -> None:
         """The program ends in order, when it has no clients."""
         self.check()
+        self.leave_untold()
         self.scheduling.say_good_bye('it was asked to end')
         self.clients.close('it ended')
         self.is_alive = False

@@ -240,6 +240,7 @@ class World:
     def kill_scheduler(self, office: Office) -> None:
         """A shared scheduler's program ends at once."""
         if office.program is not None:
+            office.program.leave_untold()
             office.program.is_alive = False
             self.network.closed_by(office.program)
             office.program = None
