@@ -66,6 +66,7 @@ class Closings:
 
     def closed(self, node: NodeRecord, message: ComputationClosed, now: float) -> None:
         """Nothing of a computation is left on a node."""
+        self.late.confirmed(node, message.computation)
         comp = self._fleet.computations.get(message.computation)
         use = node.uses.get(message.computation)
         if comp is None or use is None or use.state is not UseState.CLOSING:

@@ -71,20 +71,22 @@ class LateClosings:
         self._closed.pop(computation, None)
 
     def met(self, node: NodeRecord, now: float) -> None:
-        """A node is here: whatever it keeps of what was closed can go."""
+        """A node is here: what it keeps of what was closed can go, as it is to confirm."""
         for computation, closed in list(self._closed.items()):
             if now >= closed.since + CLOSED_SECONDS:
                 del self._closed[computation]
-            elif _leave_out(closed.away, node):
-                self._emit(Send(node.id, closed.message))
-                if not closed.away.known:
-                    del self._closed[computation]
-            elif closed.may_be(node):
+            elif closed.away.names_of(node) or closed.may_be(node):
                 self._emit(Send(node.id, closed.message))
 
+    def confirmed(self, node: NodeRecord, computation: int) -> None:
+        """A node keeps nothing of a computation any more."""
+        closed = self._closed.get(computation)
+        if closed is not None:
+            _leave_out(closed.away, node)
+            if not closed.away.known:
+                del self._closed[computation]
 
-def _leave_out(away: Takeover, node: NodeRecord) -> bool:
-    names = away.names_of(node)
-    for name in names:
+
+def _leave_out(away: Takeover, node: NodeRecord) -> None:
+    for name in away.names_of(node):
         away.forget(name)
-    return bool(names)
