@@ -5,6 +5,7 @@ file, and not taken from its age: a clock that jumps, and a long absence, count 
 """
 
 import os
+import random
 import re
 import sqlite3
 import stat
@@ -34,7 +35,8 @@ def tidy(directory: Path, now: float) -> None:
     """
     with suppress(OSError):
         paths = [path for path in directory.iterdir() if _NAME.fullmatch(path.name)]
-        for path in sorted(paths)[:MOST_LOOKED_AT]:
+        # drawn, so that none waits for ever behind those that stay
+        for path in random.sample(paths, min(len(paths), MOST_LOOKED_AT)):
             with suppress(OSError, sqlite3.Error, DispyError, ValueError):
                 if _is_free(path) and _is_done(path, int(now // DAY)):
                     remove_database(path)

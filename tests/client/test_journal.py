@@ -26,7 +26,7 @@ from dispy_nb.recovery.journal import Journal
 from dispy_nb.recovery.journalfile import JournalPlan
 from dispy_nb.recovery.planning import keeping_of, plan_of, secret_of
 from dispy_nb.recovery.recorded import Recorded, opened, read
-from dispy_nb.recovery.tidying import DAY, PENDING_DAYS, RESULT_DAYS, tidy
+from dispy_nb.recovery.tidying import DAY, MOST_LOOKED_AT, PENDING_DAYS, RESULT_DAYS, tidy
 from nodeserver.core.errors import (
     DatabaseBusy,
     DatabaseDamaged,
@@ -447,6 +447,23 @@ def test_files_with_nothing_left_are_tidied_away_and_no_others(
     tidy(tmp_path, time.time())
     assert {name for name, path in made.items() if not path.exists()} == {'over'}
     assert (tmp_path / '_dispy_20200101000000').exists()
+
+
+def test_no_file_waits_for_ever_behind_those_that_stay(
+    tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    for number in range(2 * MOST_LOOKED_AT):
+        (tmp_path / f'_dispy_20200101{number:06}').write_text('not one of ours')
+    desk = desks(None, Keeping.ALL, directories=(tmp_path,))
+    desk.submit(1)
+    desk.end('n1', 1)
+    desk.journal.file.change(lambda c: _hand_out(c))
+    desk.journal.leave()
+    path = desk.journal.file.path
+    assert path is not None
+    for _ in range(200):  # that it is not drawn in any is as good as impossible
+        tidy(tmp_path, time.time())
+    assert not path.exists()
 
 
 def _left(
