@@ -184,7 +184,8 @@ def main() -> int:
 
 
 def _histories(seed: int, schedulers: int) -> Iterator[tuple[str, History]]:
-    yield 'storm', History.of_seed(seed)
+    storm = History.of_seed(seed)
+    yield 'storm', storm if schedulers < 0 else replace(storm, schedulers=schedulers)
     if seed % 4 == 0:
         yield 'hour', under_load(seed, HOUR, schedulers)
     if seed % 16 == 8:
@@ -194,8 +195,9 @@ def _histories(seed: int, schedulers: int) -> Iterator[tuple[str, History]]:
 def _tell(history: History, error: PromiseBroken, shrinks: bool) -> int:
     print(*getattr(error, '__notes__', ()), sep='\n')
     print(f'\nseed {history.seed}: {error}')
-    print(f'to play it again: make simulate HOURS=1 SEED={history.seed}')
-    print('and with SHRINK=--shrink for the shortest history that breaks it')
+    options = f'--hours 1 --seed {history.seed} --schedulers {history.schedulers}'
+    print(f'to play it again: python -m tests.simulate {options}')
+    print('and with --shrink for the shortest history that breaks it')
     if shrinks:
         short = shrink(history, error)
         print(f'\n{len(short.operations)} of {len(history.operations)} operations are enough:')
@@ -209,7 +211,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument('--seconds', type=float, default=float('inf'), help='of cpu time, at most')
     parser.add_argument('--seed', type=int, default=0, help='of the first history; a fresh one')
     parser.add_argument(
-        '--schedulers', type=int, default=-1, help='that programs share in each hour; as drawn'
+        '--schedulers', type=int, default=-1, help='that programs share; as drawn'
     )
     parser.add_argument('--go-on', action='store_true', help='also after a promise was broken')
     parser.add_argument('--shrink', action='store_true', help='shorten a history that fails')
