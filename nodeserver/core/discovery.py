@@ -218,6 +218,7 @@ class Discovery:
 
     def connected(self, event: PeerConnected, now: float) -> None:
         """The link stands; the node's details follow by themselves."""
+        self.refusals.pop(event.address, None)
         if event.caller == RELAY_ROLE:
             self.relays.called(event, now)
             return

@@ -68,6 +68,14 @@ def test_nodes_that_were_only_found_and_strangers_are_listed_too() -> None:
     assert found['10.0.0.4'].words == 'speaks another protocol'
 
 
+def test_who_was_refused_and_is_connected_now_is_refused_no_more() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.*', 51348, 0, False)])
+    desk.tell(PeerRefusedUs('', '10.0.0.4', 'its certificate has expired'))
+    desk.tell(PeerConnected('a', '10.0.0.4', 'node'))
+    desk.hears('a', m.NodeDetails('a', 2, 'Linux', '3.11', None))
+    assert not desk.core._fleet.discovery.refusals
+
+
 def test_each_computation_has_its_own_reason_and_closed_ones_have_none() -> None:
     desk = Desk()
     desk.hears(CLIENT, declaration(8))
