@@ -210,9 +210,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument('--hours', type=float, default=24.0, help='simulated hours (%(default)s)')
     parser.add_argument('--seconds', type=float, default=float('inf'), help='of cpu time, at most')
     parser.add_argument('--seed', type=int, default=0, help='of the first history; a fresh one')
-    parser.add_argument(
-        '--schedulers', type=int, default=-1, help='that programs share; as drawn'
-    )
+    parser.add_argument('--schedulers', type=int, default=-1, help='that programs share; as drawn')
     parser.add_argument('--go-on', action='store_true', help='also after a promise was broken')
     parser.add_argument('--shrink', action='store_true', help='shorten a history that fails')
     return parser.parse_args()
