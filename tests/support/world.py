@@ -374,7 +374,7 @@ class World:
             return
         seat = self._scheduler_of(cluster.program)
         nodes = seat.core._fleet.nodes.values() if seat is not None else ()
-        linked = {record.id for record in nodes if record.connected}
+        linked = {each.id for each in nodes if each.connected and each.broken_at is None}
         for machine in self.machines:
             node = machine.node
             is_told = node is not None and node.peer in linked
