@@ -53,16 +53,21 @@ class LateClosings:
         now: float,
     ) -> None:
         """A computation is closed, which these nodes had; some know it, and some are here."""
-        away = Takeover(nodes)
+        away, answered = Takeover(nodes), set[str]()
         for node in told:
             _leave_out(away, node)
-        if away.known and declared.token:
-            number = declared.computation
-            message = CloseComputation(number, token=declared.token, epoch=declared.epoch)
-            self._closed[number] = closed = _Closed(message, away, now)
-            for node in here:  # one that hangs may lose this: it is told again when it is met
-                if away.names_of(node) or closed.may_be(node):
-                    self._emit(Send(node.id, message))
+            answered.add(node.id)
+        if not declared.token:
+            return
+        message = CloseComputation(declared.computation, token=declared.token, epoch=declared.epoch)
+        closed = _Closed(message, away, now)
+        if away.known:
+            self._closed[declared.computation] = closed
+        for node in here:  # one that hangs may lose this: it is told again when it is met
+            # who takes over may not know all nodes that have something: they alone could tell
+            may_have = declared.resumes or away.names_of(node) or closed.may_be(node)
+            if may_have and node.id not in answered:
+                self._emit(Send(node.id, message))
         if len(self._closed) > MOST_CLOSED:
             del self._closed[next(iter(self._closed))]
 

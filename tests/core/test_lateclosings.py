@@ -90,6 +90,15 @@ def test_a_node_that_came_too_late_for_a_takeover_is_told_at_the_close() -> None
     assert told.token == TOKEN
 
 
+def test_nodes_that_a_scheduler_without_records_does_not_know_are_told_at_the_close() -> None:
+    desk = TakeoverDesk({1: ''}, is_shared=True, nodes=[], specs=[])
+    desk.lets_time_pass(PATIENCE + 0.1)  # as long as nodes are asked for what they have
+    assert not meets(desk, 'late', '10.0.0.7')
+    desk.hears(CLIENT, m.CloseComputation(7))
+    (told,) = desk.sent(m.CloseComputation, 'late')
+    assert told.token == TOKEN
+
+
 @pytest.mark.row('I05')
 def test_nodes_that_a_recovery_did_not_reach_keep_what_they_have_for_a_later_one() -> None:
     nodes = [known('a', '10.0.0.1', 0), known('b', '10.0.0.2')]
