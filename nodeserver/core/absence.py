@@ -206,6 +206,7 @@ class Absence:
             return
         epoch = max(comp.declared.epoch, message.epoch)
         comp.client, comp.declared = peer, replace(message, epoch=epoch)
+        comp.keeps = False  # it knows what was not reached, and says so at its close
         self._parts.dispatch.client_changed(comp)
         self._parts.records.declared(comp)
         takeover = comp.takeover or Takeover()

@@ -723,6 +723,24 @@ def test_jobs_that_an_earlier_scheduler_did_not_reach_stay_where_they_are(
     assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
 
 
+def test_what_a_recovery_that_died_has_not_reached_and_the_next_one_has_is_not_left() -> None:
+    desk = TakeoverDesk({1: 'a'}, is_shared=True, collects=True)
+    desk.lets_time_pass(PATIENCE + 0.1)  # the node did not come
+    assert desk.settled()[1][0] == JobStatus.ABANDONED
+    desk.hears(CLIENT, m.AcknowledgeOutcomes(7, '', [1]))
+    goes_away(desk)
+    desk.comes_back(BACK, collects=True, resubmits=1, epoch=2)
+    desk.resubmit({1: 'a'}, BACK)
+    desk.meets('a')
+    desk.letter('a', 1, 1)
+    desk.holds('a')
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a', [1]))
+    desk.hears(BACK, m.CloseComputation(7))
+    desk.hears('a', m.ComputationClosed(7))
+    assert [each.computation for each in desk.records if isinstance(each, ForgetComputation)] == [7]
+    assert not desk.core._absence._dormant
+
+
 def test_an_outcome_that_came_while_its_job_was_told_of_again_need_not_have_arrived() -> None:
     desk = shared()
     desk.submit(1)
