@@ -324,7 +324,7 @@ def test_every_promise_holds_whatever_happens(history: History) -> None:
 
 @pytest.mark.parametrize('number', range(10))
 def test_every_promise_holds_in_histories_never_played_before(number: int) -> None:
-    """Where none shares a scheduler: of the others one in 600 still breaks one (simulation.md)."""
+    """Where none shares a scheduler: of the others a few still break one (simulation.md)."""
     seed = int.from_bytes(os.urandom(4), 'big')
     replace(History.of_seed(seed), schedulers=0).play()
 
