@@ -66,12 +66,13 @@ class Pace:
 
     hours: float
     step: float  # seconds between operations, in the mean
+    pulse_interval: float
     longest: float  # job, in seconds; as many are ten times as short, and so on down to 2 ms
     machines: tuple[int, ...]  # of which one is drawn
 
 
-HOUR = Pace(1.0, 5.0, 120.0, (10,))
-DAY = Pace(24.0, 60.0, 3600.0, tuple(range(3, 11)))
+HOUR = Pace(1.0, 5.0, 5.0, 120.0, (10,))
+DAY = Pace(24.0, 60.0, 30.0, 3600.0, tuple(range(3, 11)))
 
 
 def under_load(seed: int, pace: Pace = HOUR, schedulers: int = -1) -> History:
@@ -80,25 +81,31 @@ def under_load(seed: int, pace: Pace = HOUR, schedulers: int = -1) -> History:
     Programs share so many schedulers; where none is said, the seed says it.
     """
     rng = random.Random(seed)
-    operations: list[Operation] = [MakeCluster()]
+    operations: list[Operation] = [MakeCluster(pulse_interval=pace.pulse_interval)]
     now = 0.0
     while now < pace.hours * _HOUR:
         pause = round(rng.expovariate(1 / pace.step), 3)
         now += pause
         operations.append(Wait(pause))
-        operations.append(_load(rng, pace) if rng.random() < 0.65 else _trouble(rng))
+        operations.append(_load(rng, pace) if rng.random() < 0.65 else _trouble(rng, pace))
         if rng.random() < 0.002:
             operations.append(KillProgram(rng.randrange(2)))
     limits, network = rng.randrange(len(LIMITS)), rng.randrange(len(NETWORKS))
     drawn = rng.choice((0, 0, 1, 2))
     shared = drawn if schedulers < 0 else schedulers
     cpus = (_CPUS,) * rng.choice(pace.machines)
-    return History(seed, network, limits, cpus, tuple(operations), schedulers=shared)
+    return History(
+        *(seed, network, limits, cpus, tuple(operations)),
+        schedulers=shared,
+        pulse_interval=pace.pulse_interval,
+    )
 
 
-def _trouble(rng: random.Random) -> Operation:
+def _trouble(rng: random.Random, pace: Pace) -> Operation:
     drawn = draw(rng, _TROUBLES)
-    return replace(drawn, pulse_interval=5.0) if isinstance(drawn, MakeCluster) else drawn
+    if isinstance(drawn, MakeCluster):
+        return replace(drawn, pulse_interval=pace.pulse_interval)
+    return drawn
 
 
 def _load(rng: random.Random, pace: Pace) -> Operation:

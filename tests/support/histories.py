@@ -34,6 +34,7 @@ class History:
     callers: int = 0  # of the machines, the last ones, whose nodes connect by themselves
     deaf: int = 0  # of the machines, the first ones, which no ping reaches
     schedulers: int = 0  # that programs share
+    pulse_interval: float = 5.0  # the longest of a cluster
 
     @classmethod
     def of_seed(cls, seed: int, length: int = 60) -> 'History':
@@ -56,7 +57,8 @@ class History:
 
     def world(self, check_every: int = 1) -> World:
         """Make the world as it is at the beginning."""
-        world = World(self.seed, NETWORKS[self.network], LIMITS[self.limits], check_every)
+        network, limits = NETWORKS[self.network], LIMITS[self.limits]
+        world = World(self.seed, network, limits, check_every, self.pulse_interval)
         for _ in range(self.schedulers):
             world.add_office()
         for number, cpus in enumerate(self.cpus, 1):

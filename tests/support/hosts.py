@@ -70,6 +70,7 @@ class Surroundings:
     ) -> None:
         self.agenda, self.network, self.limits = agenda, network, limits
         self.check_every = check_every
+        self.measure_interval = MEASURE_INTERVAL  # of nodes; what they measure is always the same
         self.witness = Witness()
         self.manifests = Manifests()
         self.mishaps = mishaps
@@ -318,7 +319,7 @@ class NodeProgram(LoopProgram):
 
     def _measure(self) -> None:
         self._tell_figures()
-        self._agenda.later(MEASURE_INTERVAL, self, self._measure)
+        self._agenda.later(self._around.measure_interval, self, self._measure)
 
     def _tell_figures(self) -> None:
         self.tell(seen.AvailabilityMeasured(_AVAILABILITY))

@@ -32,11 +32,12 @@ from tests.support.users import ClientProgram, Cluster, SharedProgram, UserProgr
 
 # Small enough that credit runs out and messages travel in parts.
 TIGHT = Limits(credit=6000, unacknowledged=4, bulk_above=700, part=300, largest=1 << 20)
-_LOST_FOR_SURE = 60.0  # no pulse, heartbeat or probe takes longer to find out
+_PULSES_UNTIL_LOST = 12  # no heartbeat or probe takes longer, either, to find out
 _ANNOUNCE_PAUSES = (0.2, 0.4, 0.8, 1.6, 2.0)
-_TWO_PULSES = 12.0
+_TWO_PULSES = 2.4  # and a little
 _ZOMBIE = 2 * 3600.0
-_PATIENCE = 3 * 3600.0  # for the next job to end: many of two minutes are tried four times each
+_PATIENCE = 3 * 3600.0  # for anything to go on
+_ROUNDS = 90  # of the longest job, until the next one ends: many are tried four times each
 
 
 def declaration(computation: int = 7, **changes: Any) -> DeclareComputation:
@@ -98,7 +99,9 @@ class World:
         faults: Faults | None = None,
         limits: Limits | None = None,
         check_every: int = 1,
+        pulse_interval: float = 5.0,
     ) -> None:
+        """Make a world in which no cluster's pulses, and no measurements of a node, are rarer."""
         self.seed = seed
         self.random = random.Random(seed)
         self.agenda = Agenda()
@@ -108,6 +111,9 @@ class World:
         self.around = Surroundings(
             self.agenda, self.network, limits or Limits(), check_every, self._mishaps
         )
+        self.around.measure_interval = pulse_interval
+        self._lost_for_sure = _PULSES_UNTIL_LOST * pulse_interval
+        self._two_pulses = _TWO_PULSES * pulse_interval
         self.around.discover = self._discover
         self.around.knock = self._knock
         self.around.who_is_called = lambda: next(iter(self.seekers()), None)
@@ -406,7 +412,8 @@ class World:
         self._end_faults()
         for cluster in list(self.abandoned):
             self._take_over_at_last(cluster)
-        self.run(self._longest_stall() + _LOST_FOR_SURE)  # who hangs notices nothing until then
+        self.run(self._longest_stall())  # who hangs notices nothing until then
+        self.run(self._lost_for_sure)
         self._wait_until_forgotten()
         self._end_idle_schedulers()
         self._wait_for_one(pinned=False)
@@ -423,7 +430,7 @@ class World:
             self._look_at_unreached(cluster)
         self.abandoned.clear()
         self._end_idle_schedulers()
-        self.run(_LOST_FOR_SURE)
+        self.run(self._lost_for_sure)
         if self._nodes_in_use():
             self.run(_ZOMBIE)  # of clients whose end nobody could tell them
         for node, left in self._nodes_in_use():
@@ -477,7 +484,8 @@ class World:
             seats = [o.program.scheduling for o in self.offices if o.program is not None]
             return any(self.witness.forgotten & seat.computations() for seat in seats)
 
-        if awaited() and not self.agenda.run_until(lambda: not awaited(), ABSENCE + _LOST_FOR_SURE):
+        longest = ABSENCE + self._lost_for_sure
+        if awaited() and not self.agenda.run_until(lambda: not awaited(), longest):
             broken(Promise.NOTHING_KEPT, 'a program that was killed is awaited for ever')
 
     def _end_idle_schedulers(self) -> None:
@@ -487,7 +495,7 @@ class World:
         awaited = [p.office for p in before if isinstance(p, SharedProgram)]
         for office in self.offices:
             if office.program is not None and office not in used:
-                self.run(_TWO_PULSES)  # until it has heard of the last good-byes
+                self.run(self._two_pulses)  # until it has heard of the last good-byes
                 if office in awaited:  # it is started again, for a later try
                     self.kill_scheduler(office)
                 else:
@@ -533,7 +541,8 @@ class World:
 
         while self.living() and not done():
             before = sum(self._pending_of(p, pinned) for p in self.living())
-            if self.agenda.run_until(some_ended, _PATIENCE):
+            longest = max(self.witness.longest(c.id) for p in self.living() for c in p.clusters)
+            if self.agenda.run_until(some_ended, max(_PATIENCE, _ROUNDS * longest)):
                 continue
             for program in self.living() if pinned and len(self.living()) > 1 else ():
                 if not self._pending_of(program, pinned=False):
@@ -560,7 +569,7 @@ class World:
         ended = -1
         while ended != self.witness.settled_count:  # else some have ended a moment ago
             ended = self.witness.settled_count
-            self.run(_TWO_PULSES)
+            self.run(self._two_pulses)
         if program not in self.living():
             return  # stalled before, it has closed its clusters only now, and ended with them
         things: list[tuple[str, object]] = [(program.name, c.core) for c in program.clusters]
