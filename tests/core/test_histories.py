@@ -324,9 +324,7 @@ def test_every_promise_holds_whatever_happens(history: History) -> None:
 
 @pytest.mark.parametrize('number', range(10))
 def test_every_promise_holds_in_histories_never_played_before(number: int) -> None:
-    """Where none shares a scheduler: of the others a few still break one (simulation.md)."""
-    seed = int.from_bytes(os.urandom(4), 'big')
-    replace(History.of_seed(seed), schedulers=0).play()
+    History.of_seed(int.from_bytes(os.urandom(4), 'big')).play()
 
 
 def test_a_history_is_repeated_by_its_seed() -> None:
@@ -343,9 +341,27 @@ def test_a_late_attempt_that_is_believed_is_noticed() -> None:
     witness.accept((7, False), [1], (True, True), Fate())
     witness.ordered('a', m.RunJobs(7, [1], [1], [b'']))
     witness.ordered('b', m.RunJobs(7, [1], [2], [b'']))
-    letter = m.JobsDone(7, 'a', 1, [1], [1], [JobStatus.FINISHED], [b''], [''], [0.1])
     with pytest.raises(PromiseBroken, match='late attempt'):
-        witness.believed(letter)
+        witness.believed(finished('a', 1))
+
+
+def test_a_scheduler_that_lost_its_records_may_believe_what_the_user_knows_and_no_other() -> None:
+    witness = Witness()
+    witness.accept((7, False), [1], (True, True), Fate())
+    for attempt, node in enumerate('abc', 1):
+        witness.ordered(node, m.RunJobs(7, [1], [attempt], [b'']))
+        if node != 'c':
+            witness.started(7, node, [1], again=True)
+    witness.lost_record({7})
+    with pytest.raises(PromiseBroken, match='late attempt'):
+        witness.believed(finished('a', 1))
+    witness.believed(finished('b', 2))
+    with pytest.raises(PromiseBroken, match='late attempt'):
+        witness.believed(finished('c', 3))  # now another one counts
+
+
+def finished(node: str, attempt: int) -> m.JobsDone:
+    return m.JobsDone(7, node, 1, [1], [attempt], [JobStatus.FINISHED], [b''], [''], [0.1])
 
 
 def _try_again(self: Endings, node: NodeRecord, comp: Computation, reason: str) -> None:

@@ -119,6 +119,7 @@ class _Story:
     status: JobStatus = JobStatus.CREATED
     order: tuple[str, int] | None = None  # the node and the attempt that count
     node: str = ''  # which was given it last, by peer id
+    told: str = ''  # the machine that its user was told of last
     is_on_record: bool = True  # that it was, at its scheduler
     is_unknown: bool = False  # to all programs: that it was given to a node
     former: tuple[str, int] | None = None  # the last that counted, while none does
@@ -298,7 +299,10 @@ class Witness:
             order = story.order
             if order is None and story.is_resumed:
                 order = story.former  # nobody was given the job after that one was given up
-            if order != (self.machine_of(message.node), attempt):
+            place = self.machine_of(message.node), attempt
+            if message.computation in self.unrecorded and story.told == place[0]:
+                story.order = order = place  # that it was given up went with its scheduler's disk
+            if order != place:
                 text = f'job {job}: attempt {attempt} of {message.node}, {order} counts'
                 broken(Promise.LATE, text)
 
@@ -339,9 +343,11 @@ class Witness:
 
     # what the user is told
 
-    def started(self, computation: int, ids: Iterable[int], again: bool) -> None:
-        """Jobs are with nodes; a scheduler that was away says so (`again`) once more."""
+    def started(self, computation: int, node: str, ids: Iterable[int], again: bool) -> None:
+        """Jobs are with a node; a scheduler that was away says so (`again`) once more."""
         ids = list(ids)
+        for job in ids:
+            self._stories[computation, job].told = self.machine_of(node)
         if again or any(self._stories[computation, job].is_resumed for job in ids):
             had_begun = (JobStatus.RUNNING, JobStatus.PROVISIONAL)
             ids = [j for j in ids if self._stories[computation, j].status not in had_begun]

@@ -173,11 +173,12 @@ class UserProgram(LoopProgram):
         declared = cluster.declared
         send = self._connect(cluster)
         witness, computation = self._witness, declared.computation
+        is_elsewhere = self.is_elsewhere
         self.seat(
             cluster.core,
             {
                 do.Send: lambda e: send(e.message),
-                do.MarkStarted: lambda e: witness.started(computation, e.ids, self.is_elsewhere),
+                do.MarkStarted: lambda e: witness.started(computation, e.node, e.ids, is_elsewhere),
                 do.MarkRequeued: lambda e: witness.moved(computation, e.ids, JobStatus.CREATED),
                 do.MarkRetried: lambda e: self._retried(cluster, e.retried.ids),
                 do.SettleJobs: lambda e: self._settled(cluster, e),
