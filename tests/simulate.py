@@ -1,9 +1,10 @@
 """Simulated hours of a cluster under load and faults: `python -m tests.simulate --hours 24`.
 
-Each seed is a short and wild history.  Every fourth one is also an hour of ten machines of two cpus,
-with jobs that arrive all the time and a fault every thirty seconds or so; another fourth is also a
-day of two to six machines, with longer jobs and a fault every seven minutes.  In half of them several
-programs share one scheduler or two, which are killed, moved and lose their disks as nodes do.
+Each seed is a short and wild history. Every fourth one is also an hour of ten machines of two
+cpus, with jobs that arrive all the time and a fault every thirty seconds or so; another fourth is
+also a day of two to six machines, with longer jobs and a fault every seven minutes. In half of
+them several programs share one scheduler or two, which are killed, moved and lose their disks as
+nodes do.
 A broken promise ends the run: with its name, the seed, and the command that plays it again.
 """
 
