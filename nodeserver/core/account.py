@@ -31,12 +31,15 @@ class Meter:
         passed = now - self._at
         if passed < LOOK_INTERVAL:
             return
+        if not used:  # as long as none has ended nothing is known
+            self._at, self._cpus = now, cpus
+            return
         kept = max(0.0, 1.0 - passed / MEMORY)
         self._should = kept * self._should + self._cpus * passed
         self._used = kept * self._used + used - self._was_used
         self._at, self._cpus, self._was_used = now, cpus, used
-        # it counts as if it had gone as expected for a second
-        found = (self._used + cpus * expected) / (self._should + cpus)
+        # as if it had gone on for a second as it was found before, or else as expected
+        found = (self._used + cpus * (self.busy or expected)) / (self._should + cpus)
         self.busy = min(1.0, max(expected / 2, found))
 
     def got(self, now: float, cpus: int) -> None:
