@@ -8,6 +8,8 @@ SHORTEST, LONGEST_METERED = 0.02, 1.0  # seconds: jobs whose use of their cpus i
 LOOK_INTERVAL = 0.25  # seconds between two looks at that
 MEMORY = 5.0  # seconds for which it counts
 
+Rank = tuple[float, float, int]  # cpus kept busy, cpu seconds used, and its number
+
 
 class Meter:
     """How much of its cpus a short job of a computation does use while it is with a node.
@@ -139,5 +141,5 @@ class Client:
         computations = self.computations.values()
         return sum(c.pace.used_seconds * c.declared.resources.cpus for c in computations)
 
-    def _rank(self) -> tuple[float, float, int]:
+    def _rank(self) -> Rank:
         return self.held // 1, self.used, self.number

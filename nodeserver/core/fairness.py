@@ -11,18 +11,20 @@ A client's computations share its part, in turn.  Its priorities order its own j
     Shares    in a scheduler of many clients
 """
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Mapping
-from heapq import heapify, heappop, heapreplace
 from math import inf
+from operator import itemgetter
 from typing import Protocol
 
-from nodeserver.core.account import LOOK_INTERVAL, Client
+from nodeserver.core.account import LOOK_INTERVAL, Client, Rank
 from nodeserver.core.computation import Computation
 from nodeserver.core.errors import InvariantBroken
 
 QUANTUM = 4  # short jobs that are placed before the next one has its turn
 LONGEST = 1e12  # seconds that a client is believed to have used: a node may report nonsense
+_rank_of = itemgetter(0)
 
 
 class Order(Protocol):
@@ -149,7 +151,11 @@ class Ring:
 
 
 class Shares:
-    """Clients that share the cpus equally."""
+    """Clients that share the cpus equally.
+
+    Those that have jobs waiting stand in the order of their ranks, from turn to turn: a turn costs
+    the same however many there are.
+    """
 
     limits_pinned = True
 
@@ -163,19 +169,33 @@ class Shares:
         self._now = 0.0  # when the last turn began
         self._looked_at = 0.0  # when all of them were weighed
         self._changed: dict[Client, None] = {}  # those that are to be weighed anew
+        self._standing: dict[Client, Rank] = {}  # those with waiting jobs
+        self._line: list[tuple[Rank, Client]] = []  # the same, but for those that were passed
         # of this turn
         self.is_alone = False
-        self._most_held = 0.0  # cpus of one client
-        self._heap: list[tuple[tuple[float, float, int], Client]] = []
+        self._most_held = 0.0  # cpus of one client of those that were given some
+        self._is_most_known = False  # of those as well that only wait
+        self._passed: list[tuple[Rank, Client]] = []  # they can have no more
         self._stuck: set[int] = set()  # computations that found no room
 
     def enlist(self, comp: Computation) -> None:
         """A computation has waiting jobs."""
         client = self._owner(comp)
-        if not client.waiting:
-            client.begin_at(self._used)
+        is_new = not client.waiting
         client.waiting[comp.id] = self.waiting[comp.id] = comp
+        if is_new:
+            client.begin_at(self._used)
+            self._stand(client)
         self._changed[client] = None
+
+    def _stand(self, client: Client) -> None:
+        """Have a client stand where it belongs, if it has jobs waiting."""
+        before = self._standing.pop(client, None)
+        if before is not None:
+            del self._line[bisect_left(self._line, before, key=_rank_of)]
+        if client.waiting:
+            self._standing[client] = client.rank
+            insort(self._line, (client.rank, client), key=_rank_of)
 
     def changed(self, comp: Computation) -> None:
         """More or fewer of its jobs are with nodes than it has placed itself."""
@@ -213,6 +233,7 @@ class Shares:
         owner = self._owners.pop(comp.id, None)
         if owner is not None:
             owner.remove(comp)
+            self._stand(owner)
             self._changed[owner] = None
             if not owner.computations:
                 del self.clients[owner.peer], self._changed[owner]
@@ -220,33 +241,34 @@ class Shares:
     def begin(self, now: float) -> None:
         """A turn begins."""
         self._now = now
-        hungry = [client for client in self.clients.values() if client.waiting]
-        changed = [client for client in self._changed if client.waiting]
-        self._changed.clear()
         if now >= self._looked_at + LOOK_INTERVAL:
             self._looked_at = now
-            changed = hungry
-        for client in changed:
-            client.weigh(now)
-        self._heap = [(client.rank, client) for client in hungry]
-        heapify(self._heap)
-        self.is_alone = len(self._heap) == 1
-        self._most_held = max((client.held for _, client in self._heap), default=0.0)
+            self._changed.update(dict.fromkeys(self._standing))
+        for client in self._changed:
+            if client.waiting:
+                client.weigh(now)
+                self._stand(client)
+        self._changed.clear()
+        self.is_alone = len(self._line) == 1
+        self._most_held, self._is_most_known = 0.0, False
 
     def end(self) -> None:
         """A turn ends."""
-        self._heap.clear()
+        if self._passed:
+            self._line += self._passed
+            self._line.sort(key=_rank_of)
+            self._passed.clear()
         self._stuck.clear()
 
     def next(self) -> Computation | None:
         """Choose from the client that has the fewest cpus, of those that can have more."""
-        heap, stuck = self._heap, self._stuck
-        while heap:
-            client = heap[0][1]
+        line, stuck = self._line, self._stuck
+        while line:
+            client = line[0][1]
             for comp in client.waiting.values():
                 if comp.id not in stuck and self.may_have(client, comp):
                     return comp
-            heappop(heap)
+            self._passed.append(line.pop(0))
         return None
 
     def may_have(self, client: Client, comp: Computation) -> bool:
@@ -256,8 +278,8 @@ class Shares:
 
     def portion(self, comp: Computation, rounds: int) -> int:
         """So many that the client has as much as the next one, and a cpu more."""
-        client, needed = self._heap[0][1], comp.declared.resources.cpus
-        behind = min((other.held for _, other in self._heap[1:3]), default=inf)
+        client, needed = self._line[0][1], comp.declared.resources.cpus
+        behind = min((other.held for _, other in self._line[1:3]), default=inf)
         jobs: float = len(comp.waiting)
         if behind < inf:
             cpus = max(1.0, behind - client.held)
@@ -271,11 +293,17 @@ class Shares:
         owner = self._owners.get(comp.id)
         if self.is_alone or owner is None:
             return owner is not None
-        return owner.held + comp.declared.resources.cpus <= self._most_held
+        return owner.held + comp.declared.resources.cpus <= self._find_most_held()
+
+    def _find_most_held(self) -> float:
+        if not self._is_most_known:  # it is asked for seldom
+            held = max((client.held for client in self._standing), default=0.0)
+            self._most_held, self._is_most_known = max(self._most_held, held), True
+        return self._most_held
 
     def put_back(self, comp: Computation, placed: int) -> bool:
         """It has had its turn; the next one of its client's goes before it."""
-        client = self._heap[0][1]
+        client = self._line[0][1]
         if comp.waiting:
             client.waiting.move_to_end(comp.id)
         else:
@@ -284,7 +312,9 @@ class Shares:
             client.got(comp, placed, self._now)
             self._most_held = max(self._most_held, client.held)
             self._used = max(self._used, min(client.used, LONGEST))
-            heapreplace(self._heap, (client.rank, client))
+        if placed or not client.waiting:
+            self._stand(client)
+        if placed:
             return False
         self._stuck.add(comp.id)
         return len(self._stuck) == 1
@@ -297,3 +327,8 @@ class Shares:
         for client in self.clients.values():
             if client.waiting and client not in self._changed and not client.is_weighed():
                 raise InvariantBroken(f'{client.peer}: {client.cpus} cpus, {client.held} kept busy')
+            if (client in self._standing) != bool(client.waiting):
+                raise InvariantBroken(f'{client.peer}: stands there, or has jobs waiting')
+        rows = sorted((rank, client.peer) for client, rank in self._standing.items())
+        if rows != [(rank, client.peer) for rank, client in self._line]:
+            raise InvariantBroken('clients do not stand in the order of their ranks')

@@ -12,6 +12,7 @@ MOST_PER_CPU = 1024
 RECALL_SECONDS = 0.003
 PIPE_SECONDS = 0.004  # work that a lasting worker holds beyond what runs
 MOST_PER_WORKER = 512
+MOST_USED = 1e12  # seconds: a process may report nonsense, of which no sum is to be infinite
 _MOST_ABOVE = 4  # times the typical length that a peak counts as, at most
 
 
@@ -35,12 +36,10 @@ class Pace:
         """Take in the lengths of the jobs of one report."""
         if not seconds:
             return
-        peak = middle = seconds[0]
+        peak = middle = used = seconds[0]
         if len(seconds) > 1:
-            peak, middle = max(seconds), sorted(seconds)[len(seconds) // 2]
-            self.used_seconds += sum(seconds)
-        else:
-            self.used_seconds += peak
+            peak, middle, used = max(seconds), sorted(seconds)[len(seconds) // 2], sum(seconds)
+        self.used_seconds = min(MOST_USED, self.used_seconds + used)
         self._peak = peak if peak > self._peak else 0.9 * self._peak + 0.1 * peak
         known = self._typical >= 0
         self._typical = 0.7 * self._typical + 0.3 * middle if known else middle

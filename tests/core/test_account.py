@@ -1,4 +1,4 @@
-"""What a client's short jobs use of their cpus is found from what they have used, and not guessed."""
+"""What a client's short jobs use of their cpus is found from what they have used."""
 
 import pytest
 

@@ -1,5 +1,7 @@
 """How far ahead jobs are handed out, by what the last ones took."""
 
+from math import inf
+
 from nodeserver.core.pace import MOST_PER_CPU, MOST_PER_WORKER, Pace
 
 
@@ -48,3 +50,7 @@ def test_one_tiny_job_that_waited_for_a_cpu_does_not_empty_the_queues() -> None:
 def test_a_long_job_among_short_ones_keeps_others_from_waiting_behind_it() -> None:
     reports = [[0.001]] * 9 + [[0.5]] + [[0.001]] * 2
     assert paced(*reports).jobs_per_cpu() == 1
+
+
+def test_nonsense_that_processes_report_adds_up_to_a_finite_time() -> None:
+    assert paced([1e308], [1e308, 1e308, 1e308]).used_seconds < inf
