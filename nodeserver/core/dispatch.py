@@ -35,9 +35,11 @@ class Dispatch:
         self._emit = emit
         self._placement = self._make_placement()
         self._order = order
+        self.is_due = True  # something has changed since all that waits was tried
+        # those of whose jobs some need more than a cpu, or a node of their own
+        self._choosy: dict[int, Computation] = {}
         # of this turn
         self._now = 0.0
-        self._left = 0  # jobs that wait to be placed, of all computations
         self._deepest = 0  # most rounds of jobs that one with jobs there may hold; 0: to be found
         self._looks = 0  # nodes that may yet be looked at for a place behind shorter jobs
         self._names: dict[int, deque[str]] = {}  # of nodes that may have room for pinned jobs
@@ -51,19 +53,26 @@ class Dispatch:
 
     def enlist(self, comp: Computation) -> None:
         """A computation has waiting jobs."""
+        self.is_due = True
+        if comp.needs_more or comp.has_pinned:
+            self._choosy[comp.id] = comp
         if comp.id not in self._fleet.held_back:
             self._order.enlist(comp)
 
     def withdraw(self, comp: Computation) -> None:
         """A computation has no jobs to place any more."""
+        self.is_due = True
+        self._choosy.pop(comp.id, None)
         self._order.withdraw(comp)
 
     def client_changed(self, comp: Computation) -> None:
         """A computation was taken over: whoever was its client has no part in it any more."""
+        self.is_due = True
         self._order.client_changed(comp)
 
     def place(self, node: NodeRecord) -> None:
         """Enter a node where its load belongs, or take it out if nothing can run on it."""
+        self.is_due = True
         if not node.ending and any(use.open_cpus for use in node.uses.values()):
             self._placement.put(node)
             self.recalls.watch(node)
@@ -73,12 +82,14 @@ class Dispatch:
 
     def forget(self, node: NodeRecord) -> None:
         """A node is gone."""
+        self.is_due = True
         self._placement.discard(node)
         self.recalls.forget(node)
 
     def unload(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs of a computation are no longer with a node."""
         if count:
+            self.is_due = True
             node.release(comp.id, count)
             self._placement.move(node, comp)
             self._order.changed(comp)
@@ -86,12 +97,14 @@ class Dispatch:
     def found(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs of a computation turn out to be with a node."""
         if count:
+            self.is_due = True
             node.take(comp.id, count)
             self._placement.move(node, comp)
             self._order.changed(comp)
 
     def ended(self, node: NodeRecord, comp: Computation, count: int) -> None:
         """Jobs have ended on a node: it may have some to give back now."""
+        self.is_due = True
         self.recalls.moved(node, comp.id)
         node.release(comp.id, count)
         self._placement.move(node, comp)
@@ -113,15 +126,20 @@ class Dispatch:
 
     def run(self, now: float) -> None:
         """Place what waits; then take back what a node that is idle even so could run."""
-        if self._order.waiting:
+        if self.is_due and self._order.waiting:
             self._now = now
             self._allocate()
+            self.is_due = not self._looks or self._is_patience_running()
         self.recalls.run(now)
+
+    def _is_patience_running(self) -> bool:
+        """Whether jobs wait that go out without room once they have waited for long."""
+        waiting = self._order.waiting
+        return any(comp.needs_more and comp.id in waiting for comp in self._choosy.values())
 
     def _allocate(self) -> None:
         plan: Plan = {}
         order = self._order
-        self._left = sum(len(comp.waiting) for comp in order.waiting.values())
         self._deepest, self._looks = 0, MOST_LOOKED_AT
         order.begin(self._now)
         while (comp := order.next()) is not None:
@@ -214,8 +232,8 @@ class Dispatch:
             node, room = self._best(comp, rounds)
             if node is None:
                 break
-            share = self._share(comp, node) if rounds > 1 else 1
-            portion = comp.dispatch_some(min(most, share, room), node.id)
+            share = self._share(comp, node, min(most, room)) if rounds > 1 else 1
+            portion = comp.dispatch_some(share, node.id)
             if not portion[0]:
                 break  # what waits is for other nodes, or was cancelled
             self.recalls.moved(node, comp.id)
@@ -229,10 +247,21 @@ class Dispatch:
     def _found_room(self, comp: Computation) -> None:
         comp.crowds_at = inf
 
-    def _share(self, comp: Computation, node: NodeRecord) -> int:
+    def _share(self, comp: Computation, node: NodeRecord, most: int) -> int:
         """How many jobs go to a node before the next one has its turn: first to its free cpus."""
-        free = node.free_for(comp.id)
-        return free if free > 0 else 1 + self._left // len(self._placement)
+        free, nodes = node.free_for(comp.id), len(self._placement)
+        if free > 0:
+            return min(most, free)
+        return min(most, 1 + self._count_left(comp, (most - 1) * nodes) // nodes)
+
+    def _count_left(self, comp: Computation, enough: int) -> int:
+        """How many jobs wait to be placed, of all computations, if there are not enough of them."""
+        left = len(comp.waiting)
+        for other in self._order.waiting.values():
+            if left >= enough:
+                break
+            left += len(other.waiting) if other is not comp else 0
+        return left
 
     def _place_pinned(self, comp: Computation, rounds: int, plan: Plan, most: int) -> int:
         """Place jobs that are for one node each; how many found room there."""
@@ -330,7 +359,6 @@ class Dispatch:
 
     def _give(self, comp: Computation, node: NodeRecord, portion: Portion, plan: Plan) -> int:
         count = len(portion[0])
-        self._left -= count
         node.take(comp.id, count)
         self.recalls.given(node, comp.id, count)
         self._placement.move(node, comp)

@@ -63,8 +63,11 @@ class FairDispatch(Dispatch):
         """Whether no node has room for any computation that waits, certainly."""
         if not self._shares.all_full():
             return False
-        waiting = self._order.waiting.values()
-        return not any(comp.pinned or comp.crowds_at <= self._now for comp in waiting)
+        waiting = self._order.waiting
+        return not any(
+            comp.id in waiting and (comp.pinned or comp.crowds_at <= self._now)
+            for comp in self._choosy.values()
+        )
 
     def _room(self, comp: Computation, node: NodeRecord, rounds: int) -> int:
         return self._shares.room_for(node, comp)

@@ -70,6 +70,10 @@ from nodeserver.core.sharing import Sharing
 from nodeserver.core.takeovers import Takeovers
 
 ZOMBIE_SECONDS = 3600.0  # for which the nodes of a client that is away are kept for it (D17)
+# what is only passed on, or shown: no job finds room through it
+_PASSED_ON = frozenset(
+    (NodePulse, JobsProvisional, JobsOutput, AcknowledgeOutcomes, OutputTaken, WatchFigures)
+)
 
 
 class SchedulerCore:
@@ -150,6 +154,8 @@ class SchedulerCore:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in what happened and answer what is to be done."""
         self._deadlines.happened(event)
+        if type(event) is not MessageArrived or type(event.message) not in _PASSED_ON:
+            self._dispatch.is_due = True
         self._events[type(event)](event, now)
         return self._take()
 
