@@ -249,10 +249,14 @@ class Dispatch:
 
     def _share(self, comp: Computation, node: NodeRecord, most: int) -> int:
         """How many jobs go to a node before the next one has its turn: first to its free cpus."""
-        free, nodes = node.free_for(comp.id), len(self._placement)
+        free = node.free_for(comp.id)
         if free > 0:
             return min(most, free)
-        return min(most, 1 + self._count_left(comp, (most - 1) * nodes) // nodes)
+        nodes = len(self._placement)
+        enough = (most - 1) * nodes
+        if len(comp.waiting) >= enough:
+            return most
+        return min(most, 1 + self._count_left(comp, enough) // nodes)
 
     def _count_left(self, comp: Computation, enough: int) -> int:
         """How many jobs wait to be placed, of all computations, if there are not enough of them."""
