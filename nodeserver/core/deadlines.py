@@ -10,15 +10,19 @@ from nodeserver.core.messages import (
     JobsOutput,
     JobsProvisional,
     JobsReturned,
+    NodePulse,
     OutputTaken,
     SubmitJobs,
 )
 from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.watching import Watching
 
-# what comes with jobs moves no deadline, but for jobs that are for one node
+# a sign of life, and what comes with jobs, move no deadline, but for jobs that are for one node
 _TIMELESS = frozenset(
-    (JobsDone, JobsProvisional, JobsOutput, JobsReturned, AcknowledgeOutcomes, OutputTaken)
+    (
+        *(JobsDone, JobsProvisional, JobsOutput, JobsReturned),
+        *(AcknowledgeOutcomes, OutputTaken, NodePulse),
+    )
 )
 
 
