@@ -15,6 +15,7 @@ from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.fairness import Order
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.messages import DropData, JobsStarted, RunJobs, ShareData
+from nodeserver.core.nodenames import NodeNames
 from nodeserver.core.policy import Placement
 from nodeserver.core.recalls import Recalls
 from nodeserver.core.recruiting import Recruiting
@@ -43,6 +44,7 @@ class Dispatch:
         self._deepest = 0  # most rounds of jobs that one with jobs there may hold; 0: to be found
         self._looks = 0  # nodes that may yet be looked at for a place behind shorter jobs
         self._names: dict[int, deque[str]] = {}  # of nodes that may have room for pinned jobs
+        self._nodes = NodeNames(fleet.nodes)
         self.recalls = Recalls(self._placement, emit, self._count_pinned)
 
     def _make_placement(self) -> Placement:
@@ -153,6 +155,7 @@ class Dispatch:
                 break  # else the next ones may look in the next turn
         order.end()
         self._names.clear()
+        self._nodes = NodeNames(self._fleet.nodes)
         self._fleet.records.placed(plan)  # before anything of it is sent
         for (node, computation), portion in plan.items():
             self._announce(self._fleet.computations[computation], node, portion)
@@ -284,7 +287,7 @@ class Dispatch:
 
     def _place_on(self, comp: Computation, name: str, rounds: int, plan: Plan, most: int) -> int:
         job, placed = comp.next_for(name), 0
-        node = self._fleet.named(name, comp) if job is not None else None
+        node = self._nodes.find(name, comp.id) if job is not None else None
         while job is not None and node is not None and placed < most:
             if self._room(comp, node, rounds) <= 0 and not self._crowds(comp, node):
                 break

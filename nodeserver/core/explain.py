@@ -2,6 +2,7 @@
 
 from nodeserver.core.computation import NOTICE_DELAY, Computation
 from nodeserver.core.fleet import NodeRecord, NodeUse, UseState, matches_address, matching_spec
+from nodeserver.core.nodenames import NodeNames
 from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.sharing import Sharing
 from nodeserver.core.values import ONE_CPU
@@ -64,7 +65,8 @@ def notice(fleet: Recruiting, comp: Computation, now: float, sharing: Sharing) -
     """What the user should be told without asking; '' if all goes well."""
     if not fleet.discovery.ready_count(comp):
         return '\n  '.join(explain(fleet, comp, now, sharing))
-    useless = [name for name in comp.pinned_nodes() if _is_useless(fleet.named(name, comp), comp)]
+    names, pinned = NodeNames(fleet.nodes), comp.pinned_nodes()
+    useless = [name for name in pinned if _is_useless(names.find(name, comp.id), comp)]
     told = comp.takeover.words(now) if comp.takeover is not None else []
     told += sharing.faults(comp)
     told += _pinned_lines(fleet, comp, useless, now) + _slow_lines(fleet, comp, now)[:MOST_NAMES]

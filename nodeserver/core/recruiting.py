@@ -31,6 +31,7 @@ from nodeserver.core.messages import (
     Notice,
     OpenComputation,
 )
+from nodeserver.core.nodenames import NodeNames
 from nodeserver.core.records import Records
 from nodeserver.core.status import NodeStatus
 from nodeserver.core.takeover import Takeover
@@ -65,15 +66,7 @@ class Recruiting:
 
     def named(self, name: str, comp: Computation) -> NodeRecord | None:
         """The node with this id, or one of these lines as address or name, used by this one."""
-        if name in self.nodes:
-            return self.nodes[name]
-        names = name.split('\n')
-        for node in self.nodes.values():
-            if comp.id not in node.uses or node.details is None:
-                continue
-            if {node.address, node.asked_address, node.details.name} & {*names}:
-                return node
-        return None
+        return NodeNames(self.nodes).find(name, comp.id)
 
     # from connection to use
 

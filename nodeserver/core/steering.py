@@ -26,6 +26,7 @@ from nodeserver.core.fleetmessages import (
     SetNodeCpus,
 )
 from nodeserver.core.messages import RecallJobs
+from nodeserver.core.nodenames import NodeNames
 from nodeserver.core.recruiting import Recruiting
 from nodeserver.core.status import JobStatus, NodeStatus
 
@@ -182,8 +183,9 @@ class Steering:
 
     def _give_up_pinned(self, node: NodeRecord, comp: Computation) -> None:
         """End the jobs that wait for a node which is being closed, and could wait for ever."""
+        names = NodeNames(self._fleet.nodes)
         for name in comp.pinned_nodes():
-            if self._fleet.named(name, comp) is node:
+            if names.find(name, comp.id) is node:
                 text = f'cancelled: it was for node {node.title} only, and {CLOSED_BY_CLIENT}'
                 self._endings.settle(comp, comp.give_up_pinned(name), JobStatus.CANCELLED, text)
 
