@@ -19,8 +19,8 @@ class Answers:
         self._parts = parts
         self._computations = parts.fleet.computations
         self._dispatch = parts.dispatch
-        # whether an answer is part of a handover, and so to be looked at when that is complete
-        self.is_early: Callable[[NodeRecord, Computation, JobsDone | JobsReturned], bool]
+        # whether an answer was under way before a handover, of which it is part once more
+        self.comes_again: Callable[[NodeRecord, Computation, JobsDone | JobsReturned], bool]
         # whether a computation that is not here may come back: its nodes keep what they have
         self.may_return: Callable[[int], bool]
 
@@ -31,7 +31,7 @@ class Answers:
             if not self.may_return(message.computation):
                 self._parts.send(node.id, acknowledgement(message))
             return
-        if comp.takeover is not None and self.is_early(node, comp, message):
+        if comp.takeover is not None and self.comes_again(node, comp, message):
             return
         current = comp.are_current(message.ids, message.attempts, node.id)
         if False in current:
@@ -71,7 +71,10 @@ class Answers:
             rows = zip(message.ids, current, strict=True)
             keep = [job in believed and not is_current for job, is_current in rows]
             if any(keep):
-                self._parts.send(comp.client, part_of(message, keep))
+                again = part_of(message, keep)
+                self._parts.send(comp.client, again)
+                if comp.takeover is not None:
+                    comp.takeover.settled.update(again.ids)
 
     def returned(self, node: NodeRecord, message: JobsReturned, now: float) -> None:
         """A node gives back what it has not begun."""
@@ -79,7 +82,7 @@ class Answers:
         if comp is None or comp.closing:
             self._dispatch.recalls.returned(node, message.computation, of_use=True)
             return
-        if comp.takeover is not None and self.is_early(node, comp, message):
+        if comp.takeover is not None and self.comes_again(node, comp, message):
             return
         current = comp.are_current(message.ids, message.attempts, node.id)
         ids = list(compress(message.ids, current))

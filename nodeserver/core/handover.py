@@ -1,7 +1,7 @@
 """Computations whose scheduler is gone, and how the next one takes them over (D4, D8).
 
     PeerLost ──▶ orphaned: what is here goes on ──▶ nothing runs ──▶ template closed, letters kept
-    OpenComputation(resumes) ──▶ letters, JobsReturned, JobsHeld, ComputationReady ──▶ new holder
+    OpenComputation(resumes) ──▶ HandoverBegun, letters, JobsReturned, JobsHeld ──▶ new holder
 
 What is told of a computation that resumes is complete: a job that was here and is not told of
 has not survived.
@@ -26,7 +26,12 @@ from nodeserver.core.messages import (
 )
 from nodeserver.core.nodefacts import Peer
 from nodeserver.core.nodefiles import OFFER_SECONDS, NodeFiles
-from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
+from nodeserver.core.recoverymessages import (
+    HandoverBegun,
+    JobsHeld,
+    KeepOutcomes,
+    ResendLetters,
+)
 from nodeserver.core.resending import Resending
 
 GRACE = 10.0  # how long a template waits for the next scheduler, when nobody waits for the node
@@ -206,12 +211,14 @@ class Handovers:
     def hand_over(self, peer: str, message: OpenComputation, cpus: int) -> bool:
         """Tell a new holder of everything that is here; whether there is a template for it."""
         hosted, kept = self.hosted.get(message.computation), self.shelf.get(message.computation)
+        here = (each for each in (hosted, kept) if each is not None and each.formerly)
+        formerly = next((each.formerly for each in here), ())
+        self.emit(Send(peer, HandoverBegun(message.computation, formerly)))
         if kept is not None:
             self._hand_over_kept(peer, kept, message)
-        formerly = kept.formerly if kept is not None else ()
         if hosted is None or hosted.state is HostedState.CLOSING:
             returned = dict(kept.returned) if kept is not None else {}
-            self._tell_jobs(peer, message.computation, returned, ({}, formerly))
+            self._tell_jobs(peer, message.computation, returned, {})
             self.shelf.handed_over(message.computation)
             return False
         self._change_holder(peer, hosted, message)
@@ -219,7 +226,7 @@ class Handovers:
         returned = hosted.returned | (kept.returned if kept is not None else {})
         held = {job.id: job.attempt for job in hosted.held_jobs()}
         hosted.returned = {}
-        self._tell_jobs(peer, hosted.id, returned, (held, hosted.formerly or formerly))
+        self._tell_jobs(peer, hosted.id, returned, held)
         self.shelf.handed_over(hosted.id)
         if hosted.awaits_files:
             self.files.open(hosted)
@@ -275,17 +282,12 @@ class Handovers:
                 self.emit(Send(hosted.scheduler, NodeNotice(hosted.id, levels.WARNING, loss)))
 
     def _tell_jobs(
-        self,
-        peer: str,
-        computation: int,
-        returned: dict[int, int],
-        rest: tuple[dict[int, int], tuple[str, ...]],
+        self, peer: str, computation: int, returned: dict[int, int], held: dict[int, int]
     ) -> None:
-        held, formerly = rest
         if returned:
             jobs = list(returned), list(returned.values())
             self.emit(Send(peer, JobsReturned(computation, *jobs, _WILL_NOT_RUN)))
-        self.emit(Send(peer, JobsHeld(computation, list(held), list(held.values()), formerly)))
+        self.emit(Send(peer, JobsHeld(computation, list(held), list(held.values()))))
 
     def may_be_gone(self, hosted: Hosted, now: float) -> bool:
         """Whether letters are on their way to a scheduler that may be there no more."""

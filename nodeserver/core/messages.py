@@ -22,27 +22,13 @@ process and the client opens the payloads in them.
 from dataclasses import field
 
 from nodeserver.core.askmessages import AskMessage
-from nodeserver.core.clustermessages import (
-    AllocateAsk as AllocateAsk,
-)
-from nodeserver.core.clustermessages import (
-    JobsRequeued as JobsRequeued,
-)
-from nodeserver.core.clustermessages import (
-    JobsRetried as JobsRetried,
-)
-from nodeserver.core.clustermessages import (
-    JobsSettled as JobsSettled,
-)
-from nodeserver.core.clustermessages import (
-    JobsStarted as JobsStarted,
-)
-from nodeserver.core.clustermessages import (
-    NodeChanged as NodeChanged,
-)
-from nodeserver.core.clustermessages import (
-    Notice as Notice,
-)
+from nodeserver.core.clustermessages import AllocateAsk as AllocateAsk
+from nodeserver.core.clustermessages import JobsRequeued as JobsRequeued
+from nodeserver.core.clustermessages import JobsRetried as JobsRetried
+from nodeserver.core.clustermessages import JobsSettled as JobsSettled
+from nodeserver.core.clustermessages import JobsStarted as JobsStarted
+from nodeserver.core.clustermessages import NodeChanged as NodeChanged
+from nodeserver.core.clustermessages import Notice as Notice
 from nodeserver.core.diagnosis import AskDiagnosis as AskDiagnosis
 from nodeserver.core.diagnosis import Diagnosis as Diagnosis
 from nodeserver.core.filemessages import FileMessage
@@ -50,6 +36,7 @@ from nodeserver.core.fleetmessages import FleetMessage
 from nodeserver.core.notices import NodeNotice as NodeNotice
 from nodeserver.core.outputmessages import JobsOutput as JobsOutput
 from nodeserver.core.outputmessages import OutputTaken as OutputTaken
+from nodeserver.core.recoverymessages import HandoverBegun as HandoverBegun
 from nodeserver.core.recoverymessages import JobsHeld as JobsHeld
 from nodeserver.core.recoverymessages import KeepOutcomes as KeepOutcomes
 from nodeserver.core.recoverymessages import KnownNode as KnownNode

@@ -2,7 +2,7 @@
 
     client ── DeclareComputation(resumes), ResubmitJobs ──▶ scheduler
     scheduler ── OpenComputation(resumes) ──▶ node
-    scheduler ◀── JobsDone again, JobsReturned, JobsHeld, ComputationReady ── node   a *handover*
+    scheduler ◀── HandoverBegun, JobsDone again, JobsReturned, JobsHeld ── node       a *handover*
     scheduler ── KeepOutcomes, ResendLetters ──▶ node          its client is away, and is back
 
 Every recovery is one and the same *takeover*: a scheduler (that was lost, was restarted, or is
@@ -70,16 +70,27 @@ class ResendLetters:
 
 
 @value
+class HandoverBegun:
+    """All that a node has of a computation follows, whatever of it was said before.
+
+    Sent in answer to each `OpenComputation` that resumes, so that it is known for which jobs the
+    node can answer before it does.
+    """
+
+    computation: int
+    formerly: tuple[str, ...] = ()  # peer ids under which this node had the computation before
+
+
+@value
 class JobsHeld:
     """A handover is complete: these attempts wait or run here, all others were told before.
 
-    Sent in answer to each `OpenComputation` that resumes, also when nothing is held.
+    Sent also when nothing is held.
     """
 
     computation: int
     ids: list[int]
     attempts: list[int]
-    formerly: tuple[str, ...] = ()  # peer ids under which this node had the computation before
 
 
-RecoveryMessage = ResubmitJobs | KeepOutcomes | ResendLetters | JobsHeld
+RecoveryMessage = ResubmitJobs | KeepOutcomes | ResendLetters | HandoverBegun | JobsHeld

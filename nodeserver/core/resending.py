@@ -2,7 +2,7 @@
 
     begin ──▶ SendKept: the first ones ──▶ KeptSent ──▶ SendKept: the next ... ──▶ what waits behind
 
-What is told of a computation meanwhile must not arrive before its letters.
+What is told of a computation meanwhile must not arrive before its letters, but for that they come.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,6 +12,7 @@ from nodeserver.core.effects import Effect, Send
 from nodeserver.core.kept import Shelf
 from nodeserver.core.nodeevents import KeptSent
 from nodeserver.core.recoveryeffects import SendKept
+from nodeserver.core.recoverymessages import HandoverBegun
 
 MOST_AT_ONCE = 1000  # letters that one effect names; how much of them fits is for the spool to say
 
@@ -77,7 +78,7 @@ class Resending:
         return [effect for effect in effects if not self._waits(effect)] if self._runs else effects
 
     def _waits(self, effect: Effect) -> bool:
-        if not isinstance(effect, Send):
+        if not isinstance(effect, Send) or isinstance(effect.message, HandoverBegun):
             return False
         run = self._runs.get((effect.peer, getattr(effect.message, 'computation', 0)))
         if run is not None:

@@ -1,6 +1,6 @@
 """A computation that is taken over: which of its jobs are in doubt, and who can tell of them.
 
-ResubmitJobs ──▶ in doubt ── JobsDone, JobsReturned, JobsHeld of the node there ──▶ known again
+ResubmitJobs ──▶ in doubt ── HandoverBegun, JobsDone ..., JobsHeld of the node ──▶ known again
                         └── the node came back without it, or did not come ──▶ again, or ended
 """
 
@@ -11,11 +11,9 @@ from math import inf
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.jobrecord import Entry, JobRecord
-from nodeserver.core.messages import JobsDone, JobsReturned, KnownNode
+from nodeserver.core.messages import KnownNode
 
-MOST_TOLD = 10_000_000  # jobs in one handover
 MOST_NAMES = 10  # of nodes, in one text
-Early = JobsDone | JobsReturned
 Place = tuple[str, int]  # a node, and the number of the attempt there; 0: not known
 NOWHERE: Place = '', 0
 ANYWHERE: Place = '?', 0  # nobody knows where it is, or if it has begun
@@ -24,11 +22,12 @@ ALL_JOBS = 0  # no job has this number: on record as anywhere, it means all that
 
 @dataclass(slots=True)
 class Handover:
-    """What a node has handed over so far; it says under which ids it did at the end."""
+    """What a node that was asked for it hands over."""
 
-    messages: list[Early] = field(default_factory=list)
-    letters: set[int] = field(default_factory=set)  # by number, of these
-    size: int = 0  # jobs in all of them
+    has_begun: bool = False  # what had been under way before comes once more
+    formerly: tuple[str, ...] = ()  # ids under which the node had the computation before
+    before: frozenset[str] = frozenset()  # those, and of nodes that were where it is
+    letters: set[int] = field(default_factory=set)  # that have come, by number
 
 
 class Takeover:
@@ -119,9 +118,10 @@ class Takeover:
         self._renamed.update({old: node for old, now in self._renamed.items() if now == before})
         self._renamed[before] = node
 
-    def names_of(self, node: NodeRecord, formerly: Iterable[str] = ()) -> set[str]:
+    def names_of(self, node: NodeRecord) -> set[str]:
         """The ids under which a node may have something: its own, and those at its place."""
-        names = {node.id, *formerly}
+        handover = self.handovers.get(node.id)
+        names = {node.id, *(handover.formerly if handover is not None else ())}
         for place in node.places:
             names |= self._by_address.get(place, set())
         return {name for name in names if name in self.known or name in self.doubts}
@@ -157,19 +157,6 @@ class Takeover:
         if was_asked:
             self._asked_nodes.discard(node)
         return was_asked
-
-    def holds_back(self, node: str, message: Early) -> bool:
-        """Whether a message is part of a handover: it is looked at when all of it is here."""
-        handover = self.handovers.get(node)
-        if handover is None:
-            return False
-        is_new = not isinstance(message, JobsDone) or message.letter not in handover.letters
-        if is_new and handover.size <= MOST_TOLD:  # else it says nothing that there can be
-            handover.size += len(message.ids)
-            handover.messages.append(message)
-            if isinstance(message, JobsDone):
-                handover.letters.add(message.letter)
-        return True
 
     # jobs
 

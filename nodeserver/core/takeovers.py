@@ -15,6 +15,7 @@ from nodeserver.core.lacking import drop_data, end_without_data, have_resent
 from nodeserver.core.messages import (
     ComputationReady,
     ComputationRefused,
+    HandoverBegun,
     JobsDone,
     JobsHeld,
     JobsReturned,
@@ -27,7 +28,7 @@ from nodeserver.core.parts import Parts
 from nodeserver.core.resubmitted import failed_before, is_latest, rows_of
 from nodeserver.core.retries import sort_lost
 from nodeserver.core.status import JobStatus
-from nodeserver.core.takeover import ALL_JOBS, ANYWHERE, Takeover
+from nodeserver.core.takeover import ALL_JOBS, ANYWHERE, Handover, Takeover
 from nodeserver.core.undelivered import ids_before
 from nodeserver.core.unstarted import queue_unfound, queue_unstarted, taken_back
 
@@ -42,7 +43,7 @@ class Takeovers:
         self._parts = parts
         self._answers = answers
         self._computations = parts.fleet.computations
-        answers.is_early = self.is_early
+        answers.comes_again = self.comes_again
 
     # jobs that are told of again
 
@@ -182,7 +183,7 @@ class Takeovers:
         self._parts.endings.settle(comp, unrun, JobStatus.CANCELLED, reason)
 
     def node_gone(self, node: NodeRecord, comp: Computation, now: float) -> None:
-        """A node is lost that may have been handing over: what it had said counts for nothing."""
+        """A node is lost that may have been handing over: it is to begin anew."""
         comp.undelivered.node_gone(node.id)
         takeover = comp.takeover
         if takeover is None:
@@ -200,17 +201,23 @@ class Takeovers:
 
     # nodes that came
 
-    def is_early(
+    def comes_again(
         self, node: NodeRecord, comp: Computation, message: JobsDone | JobsReturned
     ) -> bool:
-        """Whether a message is to be looked at later; jobs that it takes out of doubt are noted."""
+        """Whether a message is to be dropped; jobs that it takes out of doubt are noted."""
         takeover = comp.takeover
         if takeover is None or comp.closing:
             return False
-        if takeover.holds_back(node.id, message):
+        names, handover = {node.id}, takeover.handovers.get(node.id)
+        if handover is not None and not handover.has_begun:
             return True
-        if node.id in takeover.doubts:
-            self._adopt_answered(comp, node, {node.id}, message)
+        if handover is not None:
+            names = takeover.names_of(node) | {ANYWHERE[0]}
+            if isinstance(message, JobsDone):
+                handover.letters.add(message.letter)
+                comp.undelivered.came_again(handover.before, node.id, message.letter)
+        if not names.isdisjoint(takeover.doubts):
+            self._adopt_answered(comp, node, names, message)
             self.end_if_over(comp)
         return False
 
@@ -234,47 +241,37 @@ class Takeovers:
             self.held(node, JobsHeld(comp.id, [], []), now)
         self._parts.fleet.ready(node, message)
 
+    def begun(self, node: NodeRecord, message: HandoverBegun, now: float) -> None:
+        """A node is about to hand over what it has: it is known now for whom it can answer."""
+        comp = self._computations.get(message.computation)
+        takeover = comp.takeover if comp is not None else None
+        if comp is None or takeover is None or node.id not in takeover.handovers:
+            return
+        before = {*message.formerly}.union(ids_before(node, comp.nodes), takeover.names_of(node))
+        handover = Handover(True, message.formerly, frozenset(before - {node.id}))
+        takeover.handovers[node.id] = handover
+
     def held(self, node: NodeRecord, message: JobsHeld, now: float) -> None:
         """A node has handed over what it has: all that was in doubt there is in doubt no longer."""
         comp = self._computations.get(message.computation)
         takeover = comp.takeover if comp is not None else None
         if comp is None or takeover is None or node.id not in takeover.handovers:
             return
+        names = takeover.names_of(node)
         handover = takeover.handovers.pop(node.id)
-        names = takeover.names_of(node, message.formerly)
         for name in names:
             takeover.forget(name)
-        before = names.union(message.formerly) - {node.id}
-        asked = before | ids_before(node, comp.nodes)
-        for name in (*asked, node.id):
+        for name in (*handover.before, node.id):
             comp.undelivered.lose(name, handover.letters)
-        for name in asked:
-            comp.undelivered.renamed(name, node.id)
-        for name in before:
+        for name in names.union(handover.formerly) - {node.id}:
             comp.repin(name, node.id)
             takeover.rename(name, node.id)
-        sources = names | {ANYWHERE[0]}
-        for early in handover.messages:
-            self._take_in(comp, node, sources, early, now)
-        self._take_up(comp, node, sources, message)
+        self._take_up(comp, node, names | {ANYWHERE[0]}, message)
+        told = comp.undelivered.jobs_at(node.id)  # and asked for again, if its client is back since
         for name in sorted(names):
-            self._came_without(comp, node, name, [*takeover.doubts.get(name, ())])
+            missing = [job for job in takeover.doubts.get(name, ()) if job not in told]
+            self._came_without(comp, node, name, missing)
         self.end_if_over(comp)
-
-    def _take_in(
-        self,
-        comp: Computation,
-        node: NodeRecord,
-        names: set[str],
-        message: JobsDone | JobsReturned,
-        now: float,
-    ) -> None:
-        """Jobs in doubt have ended, or come back unrun."""
-        self._adopt_answered(comp, node, names, message)
-        if isinstance(message, JobsDone):
-            self._answers.done(node, message, now)
-        else:
-            self._answers.returned(node, message, now)
 
     def _adopt_answered(
         self,

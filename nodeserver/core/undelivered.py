@@ -108,11 +108,11 @@ class Undelivered:
         self.gone.clear()
         return jobs
 
-    def renamed(self, before: str, node: str) -> None:
-        """A node is known by another id now."""
-        self.owing.discard(before)
-        for name, number in [key for key in self.letters if key[0] == before]:
-            self.letters[node, number] = self.letters.pop((name, number))
+    def came_again(self, before: Iterable[str], node: str, number: int) -> None:
+        """A node that has another id now has sent a letter of before once more."""
+        for name in before:
+            if (name, number) in self.letters:
+                self.letters[node, number] = self.letters.pop((name, number))
 
     def numbers_of(self) -> dict[str, list[int]]:
         """The numbers of all letters, by node."""
@@ -120,6 +120,10 @@ class Undelivered:
         for node, number in self.letters:
             by_node.setdefault(node, []).append(number)
         return by_node
+
+    def jobs_at(self, node: str) -> set[int]:
+        """The jobs in the letters of one node."""
+        return {job for (name, _), (ids, _) in self.letters.items() if name == node for job in ids}
 
     def numbered(self, message: JobsSettled) -> JobsSettled:
         """Keep an ending of our own, as a letter."""

@@ -66,6 +66,7 @@ TAGS: dict[type[Any], int] = {
     messages.JobsHeld: 39,
     messages.KeepOutcomes: 40,
     messages.ResendLetters: 41,
+    messages.HandoverBegun: 46,
     askmessages.AskExplanation: 42,
     askmessages.Explanation: 43,
     askmessages.AskNodeList: 44,

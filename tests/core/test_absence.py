@@ -287,9 +287,9 @@ def test_outcomes_on_a_node_that_is_away_as_well_are_waited_for(comes: bool) -> 
     desk.resubmit({1: 'a'}, BACK)
     assert '1 job in doubt' in desk.explained()
     if comes:
-        assert desk.meets('a again').resumes
+        assert desk.meets('a again', formerly=('a',)).resumes
         desk.letter('a again', 1, 1)
-        desk.holds('a again', formerly=('a',))
+        desk.holds('a again')
         assert [each.node for each in desk.sent(m.JobsDone, BACK)] == ['a again']
         desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a again', [1]))
         assert jobs_left_in(desk.core) == {}
@@ -349,8 +349,8 @@ def test_a_job_whose_outcome_is_lost_uses_a_retry_that_it_has_left(comes: bool) 
     desk.comes_back(BACK, resubmits=1)
     desk.resubmit({1: ''}, BACK, options=once_more)
     if comes:
-        desk.meets('a again')
-        desk.holds('a again', formerly=('a',))
+        desk.meets('a again', formerly=('a',))
+        desk.holds('a again')
     else:
         desk.lets_time_pass(PATIENCE)
     assert [each.ids for each in desk.sent(m.JobsRetried, BACK)] == [[1]]
@@ -367,6 +367,37 @@ def test_an_outcome_that_its_client_has_is_not_missed_when_it_is_lost_with_its_n
     assert desk.core._fleet.computations[7].undelivered.gone
     desk.hears(CLIENT, m.AcknowledgeOutcomes(7, 'a', [1]))
     assert not desk.core._fleet.computations[7].undelivered.gone
+
+
+def test_a_client_that_comes_back_in_the_middle_of_a_handover_gets_what_came_before() -> None:
+    desk = TakeoverDesk({1: 'a', 2: 'a'}, is_shared=True)
+    desk.meets('a again', formerly=('a',))
+    desk.letter('a again', 1, 1)
+    goes_away(desk)  # before it had this
+    desk.comes_back(BACK, resubmits=2)
+    desk.resubmit({1: 'a', 2: 'a'}, BACK)
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a again')] == [[1]]
+    desk.effects.clear()
+    desk.holds('a again', 2)
+    assert not desk.settled()
+    desk.letter('a again', 1, 1)  # it was asked for after the others
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    assert 'in doubt' not in desk.explained()
+
+
+def test_a_client_that_has_an_outcome_before_its_job_is_told_of_again_does_not_wait_for_it() -> (
+    None
+):
+    desk = shared()
+    desk.submit(1)
+    desk.letter('a', 1, 1)
+    goes_away(desk)
+    desk.comes_back(BACK, resubmits=1)
+    desk.letter('a', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a', [1]))  # overtakes what it tells of its jobs
+    desk.resubmit({1: 'a'}, BACK)
+    assert 'in doubt' not in desk.explained()
 
 
 @pytest.mark.parametrize('lost_first', [True, False])
@@ -395,9 +426,11 @@ def test_a_node_restarted_while_the_client_is_away_keeps_its_outcomes(is_lost: b
     desk.letter('a', 1, 1)
     if is_lost:
         desk.tell(PeerLost('a', 'it was restarted'))
-    assert desk.meets('a again').resumes  # at the same place: else it drops what it keeps
+    assert desk.meets(
+        'a again', formerly=('a',)
+    ).resumes  # at the same place: else it drops what it keeps
     desk.letter('a again', 1, 1)
-    desk.holds('a again', formerly=('a',))
+    desk.holds('a again')
     desk.comes_back(BACK, resubmits=1)
     desk.resubmit({1: 'a'}, BACK)
     assert [each.letters for each in desk.sent(m.ResendLetters, 'a again')] == [[1]]
@@ -413,10 +446,10 @@ def test_a_node_restarted_and_met_before_the_client_is_back_has_its_outcomes() -
     goes_away(desk)
     desk.letter('a', 1, 1)
     desk.tell(PeerLost('a', 'it was restarted'))
-    desk.meets('a again')
+    desk.meets('a again', formerly=('a',))
     desk.comes_back(BACK, resubmits=1)
     desk.letter('a again', 1, 1)
-    desk.holds('a again', formerly=('a',))
+    desk.holds('a again')
     desk.effects.clear()
     desk.resubmit({1: 'a'}, BACK)  # told of only now
     assert [each.letters for each in desk.sent(m.ResendLetters, 'a again')] == [[1]]
@@ -572,6 +605,7 @@ def test_a_client_that_does_not_come_back_is_forgotten_and_nodes_keep_its_outcom
     desk.resubmit({1: '', 2: 'a', 3: '', 4: ''}, BACK)
     (opened,) = desk.sent(m.OpenComputation, 'a')
     assert opened.resumes
+    desk.begins('a')
     desk.letter('a', 1, 1)
     desk.letter('a', 2, 3)
     desk.holds('a', 2)
@@ -590,6 +624,7 @@ def test_an_outcome_on_its_way_when_its_client_is_forgotten_stays_at_its_node() 
     assert not desk.sent(m.AcknowledgeOutcomes)  # else the node would drop it
     desk.comes_back(BACK, resubmits=1)
     desk.resubmit({1: 'a'}, BACK)
+    desk.begins('a')
     desk.letter('a', 1, 1)
     desk.holds('a')
     assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]

@@ -29,7 +29,12 @@ from nodeserver.core.kept import MOST_KEPT
 from nodeserver.core.nodeevents import KeptFound, KeptSent, OwnerGone, PauseAsked
 from nodeserver.core.nodefacts import NodeRules
 from nodeserver.core.provisional import MOST_BYTES
-from nodeserver.core.recoverymessages import JobsHeld, KeepOutcomes, ResendLetters
+from nodeserver.core.recoverymessages import (
+    HandoverBegun,
+    JobsHeld,
+    KeepOutcomes,
+    ResendLetters,
+)
 from nodeserver.core.resending import MOST_AT_ONCE
 from nodeserver.core.status import JobStatus
 from tests.support.nodebench import TOKEN, Bench, claim, opening
@@ -823,10 +828,19 @@ def test_letters_are_sent_a_few_at_a_time_and_what_is_told_after_them_waits() ->
     assert handover(bench) == [keep.SendKept('t', 7, [2, 3])]
     bench.tell(KeptSent('t', 7, [2, 3]))
     held, refused = handover(bench)
-    assert held == JobsHeld(7, [], [], ('old',))
+    assert held == JobsHeld(7, [], [])
     assert isinstance(refused, m.ComputationRefused)
     bench.tell(KeptSent('t', 7, [2, 3]))  # a late one is of no matter
     assert not bench.effects
+
+
+def test_who_asks_once_more_while_letters_are_sent_is_told_first_that_they_come() -> None:
+    bench = with_letters(1, 2, at_once=0)
+    bench.effects.clear()
+    bench.hears(claim(collects=True), 't')
+    assert bench.effects == [do.Send('t', HandoverBegun(7, ('old',)))]
+    bench.tell(KeptSent('t', 7, [1, 2]))
+    assert handover(bench) == [keep.SendKept('t', 7, [1, 2])]  # they may have come before that
 
 
 def test_one_effect_names_no_more_letters_than_it_may() -> None:
@@ -917,9 +931,13 @@ def test_what_an_earlier_run_has_kept_is_handed_over_under_its_former_names() ->
     )
     connect(bench, 't')
     bench.hears(claim(), 't')
+    assert [e for e in bench.effects if isinstance(e, do.Send | keep.SendKept)][:2] == [
+        do.Send('t', HandoverBegun(7, ('old', 'older'))),
+        keep.SendKept('t', 7, [3, 5]),
+    ]
     sent, _, held = handover(bench)
     assert sent == keep.SendKept('t', 7, [3, 5])
-    assert held == JobsHeld(7, [], [], ('old', 'older'))
+    assert held == JobsHeld(7, [], [])
     bench.tell(TemplateReady(7))
     bench.tell(WorkerForked(7, 1))
     bench.hears(m.RunJobs(7, [5], [1], [b'x']), 't')

@@ -65,14 +65,35 @@ def test_jobs_that_run_at_their_node_go_on() -> None:
     assert jobs_left_in(desk.core) == {}
 
 
-def test_outcomes_that_the_node_kept_are_believed_when_the_handover_is_complete() -> None:
+def test_outcomes_that_the_node_kept_are_passed_on_as_they_come() -> None:
     desk = TakeoverDesk({1: 'a', 2: 'a', 3: 'a'})
     desk.meets('a')
-    desk.letter('a', 4, 1, 2)
-    assert not desk.sent(m.JobsDone, CLIENT)  # who the node was before, it has yet to say
-    desk.holds('a', 3)
+    desk.letter('a', 4, 1, 2)  # however many follow, none of them stays in memory
     assert [(each.letter, each.ids) for each in desk.sent(m.JobsDone, CLIENT)] == [(4, [1, 2])]
+    desk.holds('a', 3)
     assert [each.ids for each in desk.sent(m.JobsStarted)] == [[3]]
+    assert not desk.settled()
+
+
+def test_what_was_under_way_before_a_handover_comes_once_more() -> None:
+    desk = TakeoverDesk({1: 'a', 2: 'old'}, nodes=[known('a', '10.0.0.1')])
+    desk.tell(NodeFound('a', '10.0.0.1', 51348, ''))
+    desk.tell(PeerConnected('a', '10.0.0.1'))
+    desk.hears('a', m.NodeDetails('a', 2, 'Linux', '3.11', None))
+    desk.letter('a', 4, 1, 2)
+    assert not desk.sent(m.JobsDone)  # who the node was before, it has yet to say
+    assert not desk.sent(m.AcknowledgeOutcomes)  # and it is not to forget anything
+    desk.begins('a', 'old')
+    desk.letter('a', 4, 1, 2)
+    assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)] == [[1, 2]]
+
+
+def test_a_node_that_hands_over_is_waited_for_under_the_ids_that_it_had() -> None:
+    desk = TakeoverDesk({1: 'a', 2: 'old'})
+    desk.meets('a', formerly=('old',))
+    desk.lets_time_pass(3 * PATIENCE)
+    desk.letter('a', 4, 2)
+    assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)] == [[2]]
     assert not desk.settled()
 
 
@@ -188,10 +209,11 @@ def test_a_restarted_node_is_known_by_the_ids_that_it_had() -> None:
     opened = desk.meets('a again', '10.0.0.77')  # it is elsewhere now
     assert not opened.resumes  # nobody can know
     desk = TakeoverDesk({1: 'a', 2: 'b'})
-    assert desk.meets('c').resumes  # at the place of `a`, and it was `b` once
+    # at the place of `a`, and it was `b` once
+    assert desk.meets('c', formerly=('a', 'b')).resumes
     desk.letter('c', 4, 1)
     desk.letter('c', 5, 2)
-    desk.holds('c', formerly=('a', 'b'))
+    desk.holds('c')
     assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)] == [[1], [2]]
     assert 'taking over' not in desk.explained()
 
@@ -222,7 +244,8 @@ def test_what_a_node_says_without_being_asked_is_no_handover() -> None:
     desk = TakeoverDesk({1: 'a', 2: 'b'})
     desk.meets('a')
     desk.holds('a', 1)
-    desk.holds('a', 2, formerly=('b',))
+    desk.begins('a', 'b')
+    desk.holds('a', 2)
     assert '1 job in doubt' in desk.explained()
 
 
@@ -231,12 +254,12 @@ def test_a_node_lost_in_the_middle_may_come_back_in_time() -> None:
     desk.meets('a')
     desk.letter('a', 4, 1)
     desk.tell(PeerLost('a', 'its connection was lost'))
-    assert not desk.sent(m.JobsDone, CLIENT)
-    assert '2 jobs in doubt' in desk.explained()
+    assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)] == [[1]]
+    assert '1 job in doubt' in desk.explained()
     assert desk.meets('a').resumes
     desk.letter('a', 4, 1)
     desk.holds('a', 2)
-    assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)] == [[1]]
+    assert [each.ids for each in desk.sent(m.JobsStarted)] == [[2]]
     assert not desk.settled()
 
 
@@ -248,7 +271,7 @@ def test_a_handover_that_takes_long_is_waited_for_but_not_for_a_node_that_is_los
     assert not desk.settled()
     desk.tell(PeerLost('a', 'its connection was lost'))
     desk.lets_time_pass(0.0)
-    assert sorted(desk.settled()) == [1, 2]
+    assert sorted(desk.settled()) == [2]
 
 
 def test_a_node_without_anything_may_say_so_by_being_ready() -> None:
@@ -462,8 +485,8 @@ def test_urgent_jobs_of_before_go_before_others() -> None:
 
 def test_jobs_for_one_node_are_for_the_node_that_it_is_now() -> None:
     desk = TakeoverDesk({1: 'a', 2: ''}, reentrant=True, resubmission={'node': 'a'})
-    desk.meets('a again')
-    desk.holds('a again', formerly=('a',))
+    desk.meets('a again', formerly=('a',))
+    desk.holds('a again')
     desk.hears('a again', m.ComputationReady(7))
     (run,) = desk.sent(m.RunJobs, 'a again')
     assert sorted(run.ids) == [1, 2]
@@ -475,9 +498,10 @@ def test_jobs_for_a_node_that_does_not_come_end_with_it() -> None:
     assert {status for status, _ in desk.settled().values()} == {JobStatus.CANCELLED}
 
 
-def calls(desk: TakeoverDesk, node: str) -> list[m.OpenComputation]:
+def calls(desk: TakeoverDesk, node: str, *formerly: str) -> list[m.OpenComputation]:
     desk.tell(PeerConnected(node, '10.0.0.1', 'node'))  # all of them behind one gateway
     desk.hears(node, m.NodeDetails(node, 2, 'Linux', '3.11', None))
+    desk.begins(node, *formerly)
     return desk.sent(m.OpenComputation, node)  # type: ignore[return-value]
 
 
@@ -498,10 +522,10 @@ def test_a_node_that_calls_does_not_answer_for_another_one_behind_its_gateway() 
 @pytest.mark.parametrize('collects', [False, True])
 def test_a_node_that_calls_and_was_started_again_is_asked_for_what_it_keeps(collects: bool) -> None:
     desk = TakeoverDesk({1: 'a'}, nodes=[known('a', '10.0.0.1', 0)], collects=collects)
-    (opened,) = calls(desk, 'a again')
+    (opened,) = calls(desk, 'a again', 'a')
     assert (opened.resumes, opened.collects) == (True, collects)
     desk.letter('a again', 1, 1)
-    desk.holds('a again', formerly=('a',))
+    desk.holds('a again')
     assert [done.ids for done in desk.sent(m.JobsDone, CLIENT)] == [[1]]
 
 

@@ -80,13 +80,14 @@ def test_a_handover_that_takes_long_is_waited_for() -> None:
 
 
 def test_a_node_that_is_lost_while_it_hands_over_is_asked_once_more() -> None:
-    desk = unrecorded(1)
+    desk = unrecorded(1, 2)
     desk.meets('a')
     desk.letter('a', 1, 1)
     desk.tell(PeerLost('a', 'cut'))
     assert desk.meets('a').resumes
-    desk.holds('a', 1)
-    assert desk.core._fleet.computations[7].places == {1: 'a'}
+    desk.letter('a', 1, 1)
+    desk.holds('a', 2)
+    assert desk.core._fleet.computations[7].places == {2: 'a'}
 
 
 def test_a_node_that_does_not_know_yet_that_the_scheduler_before_is_gone_is_asked_again() -> None:

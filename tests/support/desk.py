@@ -40,6 +40,7 @@ class Desk:
         self.tell(NodeFound(node, address, 51348, ''))
         self.tell(PeerConnected(node, address))
         self.hears(node, m.NodeDetails(node, cpus, 'Linux', '3.11', None))
+        self.hears(node, m.HandoverBegun(7))  # which only a scheduler that has asked looks at
         self.hears(node, m.ComputationReady(7))
 
     def submit(self, *ids: int, node: str = '', options: m.JobOptions = m.ORDINARY) -> None:

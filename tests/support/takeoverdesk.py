@@ -51,13 +51,21 @@ class TakeoverDesk(Desk):
         }
         self.hears(peer, m.ResubmitJobs(7, **(values | changes)))
 
-    def meets(self, node: str, address: str = '10.0.0.1', cpus: int = 2) -> m.OpenComputation:
-        """A node comes, and is asked to open the computation."""
+    def meets(
+        self, node: str, address: str = '10.0.0.1', cpus: int = 2, formerly: tuple[str, ...] = ()
+    ) -> m.OpenComputation:
+        """A node comes, is asked to open the computation, and begins to hand over what it has."""
         self.tell(NodeFound(node, address, 51348, ''))
         self.tell(PeerConnected(node, address))
         self.hears(node, m.NodeDetails(node, cpus, 'Linux', '3.11', None))
         (opened,) = self.sent(m.OpenComputation, node)
+        if opened.resumes:
+            self.begins(node, *formerly)
         return opened  # type: ignore[no-any-return]
+
+    def begins(self, node: str, *formerly: str) -> None:
+        """A node is about to hand over what it has."""
+        self.hears(node, m.HandoverBegun(7, formerly))
 
     def letter(self, node: str, number: int, *ids: int, attempt: int = 1) -> None:
         """A node tells of jobs that have ended."""
@@ -71,9 +79,9 @@ class TakeoverDesk(Desk):
         columns = ([JobStatus.TERMINATED] * count, [b''] * count, ['no'] * count, [1.0] * count)
         self.hears(node, m.JobsDone(7, node, number, list(ids), [attempt] * count, *columns))
 
-    def holds(self, node: str, *ids: int, formerly: tuple[str, ...] = (), attempt: int = 1) -> None:
+    def holds(self, node: str, *ids: int, attempt: int = 1) -> None:
         """A node says which jobs it has: its handover is complete."""
-        self.hears(node, m.JobsHeld(7, list(ids), [attempt] * len(ids), formerly))
+        self.hears(node, m.JobsHeld(7, list(ids), [attempt] * len(ids)))
 
     def comes_back(self, peer: str = CLIENT, **changes: Any) -> None:
         """The client is here again."""
