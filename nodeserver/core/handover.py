@@ -324,6 +324,7 @@ class Handovers:
         if hosted is not None and hosted.scheduler == peer:
             self._set_keeps(hosted, hosted.orphaned)
             self._tell_provisional(hosted)
+            self.files.fetch_again(hosted)
             self.files.offer_again(hosted)
             self._return_unsent(hosted)
             for number in message.letters:

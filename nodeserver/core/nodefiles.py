@@ -112,6 +112,12 @@ class NodeFiles:
         elif hosted.has_files:
             self._emit(EndTransfers(hosted.id))
 
+    def fetch_again(self, hosted: Hosted) -> None:
+        """What was asked for while the cluster was away, nobody has heard: have it anew."""
+        if hosted.awaits_files and hosted.is_served:
+            self.close(hosted)
+            self.open(hosted)
+
     def offer_again(self, hosted: Hosted) -> None:
         """Who takes the files of its jobs may know nothing of those that were offered before."""
         if hosted.has_files:

@@ -324,6 +324,22 @@ def test_a_file_is_offered_again_when_the_client_is_back() -> None:
     assert bench.take(keep.OfferAgain) == [keep.OfferAgain(7)]
 
 
+def test_a_clusters_own_files_are_fetched_anew_when_the_client_is_back() -> None:
+    bench = Bench()
+    open_with_files(bench)
+    bench.hears(KeepOutcomes(7))
+    bench.tell(FilesToSay(f.FetchFiles(7, 'n', f.OWN_FILES, [0], 100)))  # nobody hears this
+    bench.effects.clear()
+    bench.hears(ResendLetters(7, []))
+    kinds = (do.CloseFiles, do.OpenFiles)
+    assert [type(e) for e in bench.effects if isinstance(e, kinds)] == [*kinds]
+    bench.tell(placed(f.OWN_FILES))
+    assert len(bench.take(do.OpenTemplate)) == 1
+    bench.effects.clear()
+    bench.hears(ResendLetters(7, []))
+    assert not bench.take(do.OpenFiles)  # they are here
+
+
 def test_a_job_does_not_wait_for_ever_for_somebody_who_takes_its_file() -> None:
     bench = sending()
     bench.tell(PeerLost('s', 'gone'))
