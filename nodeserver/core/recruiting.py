@@ -131,7 +131,7 @@ class Recruiting:
             return
         if comp.declared.collects and not resumes:
             return
-        if node.id in comp.dismissed:  # it was lost meanwhile, and is back
+        if node.id in comp.dismissed and not resumes:  # it was lost meanwhile, and is back
             node.uses[comp.id] = use_in(UseState.DISMISSED, 0, comp.dismissed[node.id])
             return
         index = matching_spec(comp.specs, node)
@@ -216,7 +216,7 @@ class Recruiting:
         if resumes and is_asked and comp.id not in node.wishes:
             cpus = 1  # until it has answered
         collects = comp.closing or comp.declared.collects or comp.id in self.held_back
-        is_wanted = matching_spec(comp.specs, node) is not None
+        is_wanted = matching_spec(comp.specs, node) is not None and node.id not in comp.dismissed
         collects = resumes and (collects or not is_wanted or is_asked)
         if resumes:
             comp.takeover = comp.takeover or Takeover()

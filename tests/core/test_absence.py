@@ -418,6 +418,38 @@ def test_letters_that_the_client_has_are_not_waited_for_when_their_node_is_lost(
     assert [*desk.core._fleet.computations[7].undelivered.letters] == [('a', 2)]
 
 
+def meets_again(desk: TakeoverDesk) -> None:
+    """A node that was lost is met under the id that it had."""
+    desk.tell(NodeFound('a', '10.0.0.1', 51348, ''))
+    desk.tell(PeerConnected('a', '10.0.0.1'))
+    desk.hears('a', m.NodeDetails('a', 2, 'Linux', '3.11', None))
+
+
+@pytest.mark.parametrize('is_back_first', [True, False])
+def test_a_node_that_is_not_to_be_used_any_more_hands_over_what_it_has(is_back_first: bool) -> None:
+    desk = shared()
+    desk.submit(1)
+    desk.letter('a', 1, 1)
+    desk.hears(CLIENT, fleet.DeallocateNode(7, 1, 'a'))
+    goes_away(desk)
+    desk.tell(PeerLost('a', 'its connection was lost'))
+    if not is_back_first:
+        meets_again(desk)
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    if is_back_first:
+        meets_again(desk)
+    (opened,) = desk.sent(m.OpenComputation, 'a')
+    assert (opened.resumes, opened.collects) == (True, True)
+    desk.begins('a')
+    desk.letter('a', 1, 1)
+    desk.holds('a')
+    desk.hears('a', m.ComputationRefused(7, 'empty', 'nothing of it runs here'))
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    assert 'it was deallocated' in desk.explained()
+    assert not desk.sent(m.OpenComputation)
+
+
 @pytest.mark.parametrize('is_lost', [True, False], ids=['lost', 'not yet lost'])
 def test_a_node_restarted_while_the_client_is_away_keeps_its_outcomes(is_lost: bool) -> None:
     desk = shared()
