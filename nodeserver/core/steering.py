@@ -201,14 +201,15 @@ class Steering:
             self._endings.stop(comp, comp.on_node(node.id))
 
     def run(self, now: float) -> None:
-        """Close computations on nodes where the last of their jobs has ended."""
+        """Close computations on nodes where the last of their jobs has ended, and is told."""
         for (name, computation), leave in list(self._leaving.items()):
             node, comp = self._fleet.nodes.get(name), self._fleet.computations.get(computation)
             use = node.uses.get(computation) if node is not None else None
             if node is None or comp is None or use is None or comp.closing:
                 del self._leaving[name, computation]
             elif use.state is UseState.DRAINING:
-                if not node.loads.get(computation):
+                # when it is closed it forgets also what a client that is away has not yet got
+                if not (node.loads.get(computation) or comp.undelivered.jobs_at(name)):
                     if not leave.again:
                         self._give_up_pinned(node, comp)  # also those that came back meanwhile
                     self._fleet.close_on(node, comp, leave.again)

@@ -450,6 +450,22 @@ def test_a_node_that_is_not_to_be_used_any_more_hands_over_what_it_has(is_back_f
     assert not desk.sent(m.OpenComputation)
 
 
+@pytest.mark.parametrize('again', [True, False])
+def test_a_node_is_closed_when_the_client_has_what_its_jobs_have_ended_with(again: bool) -> None:
+    desk = shared()
+    desk.submit(1)
+    desk.hears(CLIENT, fleet.CloseNode(7, 1, 'a', False, again))
+    goes_away(desk)
+    desk.letter('a', 1, 1)
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    assert not desk.sent(m.CloseComputation)  # with which the node forgets all of it
+    desk.letter('a', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    desk.hears(BACK, m.AcknowledgeOutcomes(7, 'a', [1]))
+    assert [each.again for each in desk.sent(m.CloseComputation, 'a')] == [again]
+
+
 @pytest.mark.parametrize('is_lost', [True, False], ids=['lost', 'not yet lost'])
 def test_a_node_restarted_while_the_client_is_away_keeps_its_outcomes(is_lost: bool) -> None:
     desk = shared()

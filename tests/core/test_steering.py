@@ -215,6 +215,8 @@ def test_a_closed_node_ends_its_jobs_first_and_is_left() -> None:
     assert 'is being closed; 1 job there may end' in desk.explained()
     desk.done('a', 1)
     assert [job.ids for job in desk.sent(m.JobsDone, CLIENT)] == [[1]]
+    assert not desk.sent(m.CloseComputation)  # the node would forget that outcome
+    desk.hears(CLIENT, m.AcknowledgeOutcomes(7, 'a', [1]))
     assert len(desk.sent(m.CloseComputation, 'a')) == 1
     assert not statuses(desk)
     desk.hears('a', m.ComputationClosed(7))
@@ -242,6 +244,7 @@ def test_jobs_for_a_closed_node_only_are_cancelled_with_the_reason() -> None:
     assert {each.reason for each in settled} == {text}
     desk.submit(4, node='a')  # while its running job ends
     desk.done('a', 1)
+    desk.hears(CLIENT, m.AcknowledgeOutcomes(7, 'a', [1]))
     assert [each.ids for each in desk.sent(m.JobsSettled)] == [[4]]
 
 
@@ -302,6 +305,7 @@ def test_a_node_that_is_set_up_anew_is_asked_about_and_opened_again() -> None:
     desk.effects.clear()
     assert ask(desk, f.CloseNode, 'a', False, True).value == 0
     desk.done('a', 1)
+    desk.hears(CLIENT, m.AcknowledgeOutcomes(7, 'a', [1]))
     desk.hears('a', m.ComputationClosed(7))
     assert not desk.sent(m.JobsSettled)
     assert len(desk.sent(m.AllocateAsk)) == 1
