@@ -269,7 +269,8 @@ class Absence:
         self._remember(comp, [*comp.undelivered.endings.values()], now)
         for record in self._fleet.nodes.values():
             use = record.uses.get(comp.id)
-            if use is not None and use.state not in _NOTHING_THERE:
+            # also those that have handed over all: it is not acknowledged
+            if use is not None and use.state is not UseState.CLOSING:
                 self._parts.send(record.id, CloseComputation(comp.id, keeps=True))
         self._closings.drop(comp)
 

@@ -663,6 +663,23 @@ def test_a_client_that_does_not_come_back_is_forgotten_and_nodes_keep_its_outcom
     assert not desk.settled()
 
 
+def test_nodes_that_wait_for_the_clients_word_keep_what_they_had_before_for_whoever_comes() -> None:
+    desk = shared(specs=[m.NodeSpec('*', 51348, 0, True)])  # its client is asked how much it wants
+    desk.hears(CLIENT, m.AllocateAnswer(7, 'a', 2))
+    desk.hears('a', m.ComputationReady(7))
+    desk.submit(1)
+    desk.letter('a', 1, 1)
+    desk.tell(PeerLost('a', 'it was restarted'))
+    desk.meets('a again', formerly=('a',))
+    desk.letter('a again', 1, 1)
+    desk.holds('a again')
+    desk.hears('a again', m.ComputationRefused(7, 'empty', 'nothing of it runs here'))
+    goes_away(desk)
+    desk.effects.clear()
+    desk.lets_time_pass(ZOMBIE_SECONDS + 1)
+    assert [each.keeps for each in desk.sent(m.CloseComputation, 'a again')] == [True]
+
+
 def test_an_outcome_on_its_way_when_its_client_is_forgotten_stays_at_its_node() -> None:
     desk = shared()
     desk.submit(1)
