@@ -13,7 +13,7 @@ from nodeserver.core.effects import Effect, GiveJobs, OpenTemplate, Report, Send
 from nodeserver.core.events import TemplateNoted
 from nodeserver.core.fleetmessages import LimitCpus
 from nodeserver.core.givenback import GivenBack
-from nodeserver.core.messages import JobsDone, NodeNotice, OpenComputation
+from nodeserver.core.messages import JobsDone, JobsProvisional, NodeNotice, OpenComputation
 from nodeserver.core.nodejob import NodeJob as NodeJob
 from nodeserver.core.nodejob import Worker as Worker
 from nodeserver.core.pace import Pace
@@ -322,6 +322,12 @@ class Hosted:
         self.provisional.add(job.id, job.attempt, result)
         if self.keeps:
             self.provisional.bound()
+
+    def take_news(self, node: str) -> list[JobsProvisional | JobsDone]:
+        """What this turn has brought of its jobs, but what is kept for who comes next."""
+        provisional = None if self.keeps else self.provisional.take(node)
+        news = provisional, self.take_letter(node)
+        return [message for message in news if message is not None]
 
     def take_letter(self, node: str) -> JobsDone | None:
         """This turn's outcomes as a letter, kept until it is acknowledged."""

@@ -95,6 +95,7 @@ class NodeCore:
             *shared, self._out.append, self._workplace, self._leave, self._shelf
         )
         self._shift = Shift(rules, *shared, self._workplace, self._departure, self._out.append)
+        self._shift.refuse = self._refuse
         deciding = self._handovers, self._departure, self._shift
         self._openings = Openings(*deciding, lambda: self._facts, self._drop)
         self._silence = Silence(self._peers, rules.zombie_seconds)
@@ -161,7 +162,7 @@ class NodeCore:
         """Send what ended in this turn, and give the free cpus their next jobs."""
         has_orphans = False
         for hosted in self._hosted.values():
-            letter = hosted.take_letter(self._facts.id)
+            news = hosted.take_news(self._facts.id)
             if hosted.given_back and hosted.scheduler in self._peers:
                 hosted.given_back.heard(self._peers[hosted.scheduler].heard_at)
             if hosted.keeps:
@@ -169,10 +170,8 @@ class NodeCore:
             if hosted.orphaned:
                 has_orphans = True
                 continue
-            provisional = None if hosted.keeps else hosted.provisional.take(self._facts.id)
-            for message in (provisional, letter):
-                if message is not None:
-                    self._send(hosted.scheduler, message)
+            for message in news:
+                self._send(hosted.scheduler, message)
         self._workplace.run(now)
         for hosted in self._hosted.values():  # also of jobs that go back, before they come again
             self._files.release(hosted)
@@ -280,8 +279,14 @@ class NodeCore:
         """A computation cannot be run here (any more)."""
         self._workplace.give_back(hosted, hosted.waiting, reason)
         if not hosted.orphaned:
-            self._send(hosted.scheduler, ComputationRefused(hosted.id, 'failed', reason))
+            self._refuse(hosted, 'failed', reason)
         self._retire(hosted)
+
+    def _refuse(self, hosted: Hosted, kind: str, reason: str) -> None:
+        """Tell that none of its jobs will end here, after what they have brought in this turn."""
+        for message in hosted.take_news(self._facts.id):
+            self._send(hosted.scheduler, message)
+        self._send(hosted.scheduler, ComputationRefused(hosted.id, kind, reason))
 
     def _close(self, peer: str, message: CloseComputation, now: float) -> None:
         hosted = self._hosted.get(message.computation)

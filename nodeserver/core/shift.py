@@ -16,7 +16,7 @@ from nodeserver.core.events import (
 )
 from nodeserver.core.hosted import Hosted, HostedState
 from nodeserver.core.hours import Service
-from nodeserver.core.messages import ComputationRefused, NodeFree, NodePaused
+from nodeserver.core.messages import NodeFree, NodePaused
 from nodeserver.core.nodeevents import (
     ClockRead,
     PauseAsked,
@@ -47,6 +47,8 @@ class Shift:
         self._workplace = workplace
         self._departure = departure
         self._emit = emit
+        # tells a scheduler that none of the jobs of a computation will end here
+        self.refuse: Callable[[Hosted, str, str], None]
         self._causes: dict[str, str] = {}
         self._told = ''  # why no jobs are taken, as schedulers know it
         self._service = Service.OPEN
@@ -185,7 +187,7 @@ class Shift:
             if not hosted.orphaned:
                 if hosted.waiting:
                     self._workplace.give_back(hosted, hosted.waiting, reason)
-                self._emit(Send(hosted.scheduler, ComputationRefused(hosted.id, kind, reason)))
+                self.refuse(hosted, kind, reason)
                 self._peers[hosted.scheduler].waits = hosted.returns = kind == 'over'
             self._departure.leave(hosted)
 

@@ -7,10 +7,14 @@ from nodeserver.core import messages as m
 from nodeserver.core.events import (
     CloseAsked,
     DeadlinePassed,
+    Event,
+    JobsReported,
     PeerConnected,
     PeerLost,
+    ProvisionalReported,
     StopAsked,
     TemplateClosed,
+    TemplateFailed,
 )
 from nodeserver.core.hours import ServiceHours, read_time
 from nodeserver.core.nodeevents import (
@@ -314,3 +318,18 @@ def test_a_node_that_offers_more_cpus_again_gets_more_jobs() -> None:
         desk.hears('a', m.NodeDetails('a', cpus, 'Linux', '3.11', None))
     desk.submit(1, 2)
     assert desk.sent(m.RunJobs)[0].ids == [1, 2]
+
+
+@pytest.mark.parametrize('end', [CloseAsked(), clock('8:00'), TemplateFailed(7, 'it was killed')])
+def test_what_jobs_have_brought_is_told_before_the_node_says_that_they_will_not_end(
+    end: Event,
+) -> None:
+    bench = evening()
+    bench.tell(StopAsked(False, 'the machine is needed'))  # so no other template is made
+    bench.effects.clear()
+    bench.core.handle(ProvisionalReported(7, 1, 1, b'half'), bench.now)
+    bench.core.handle(JobsReported(7, 1, [1], [False], [b'out'], [1.0]), bench.now)
+    bench.tell(end)  # in the same turn
+    told = [type(e.message) for e in bench.effects if isinstance(e, do.Send)]
+    told = [kind for kind in told if kind in (m.JobsProvisional, m.JobsDone, m.ComputationRefused)]
+    assert told == [m.JobsProvisional, m.JobsDone, m.ComputationRefused]
