@@ -213,7 +213,7 @@ class Discovery:
             self.relays.refused(event.peer, event.reason)
         elif node is not None:
             node.refusal = event.reason
-        elif len(self.refusals) < MOST_STRANGERS:
+        elif not event.peer and len(self.refusals) < MOST_STRANGERS:  # who had called, by address
             self.refusals[event.address] = event.reason
 
     def connected(self, event: PeerConnected, now: float) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from nodeserver.core import messages as m
-from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerRefusedUs
+from nodeserver.core.events import NodeFound, OtherKeySeen, PeerConnected, PeerLost, PeerRefusedUs
 from nodeserver.core.listing import NodeRow
 from nodeserver.core.values import Availability
 from tests.support.desk import CLIENT, Desk
@@ -58,7 +58,7 @@ def test_nodes_that_were_only_found_and_strangers_are_listed_too() -> None:
     desk.tell(NodeFound('y', '10.0.0.2', 51348, ''))
     desk.tell(OtherKeySeen('10.0.0.3'))
     desk.tell(OtherKeySeen('12.0.0.3'))  # nobody looks there
-    desk.tell(PeerRefusedUs('nobody', '10.0.0.4', 'speaks another protocol'))
+    desk.tell(PeerRefusedUs('', '10.0.0.4', 'speaks another protocol'))
     found = rows(desk)
     assert set(found) == {'11.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.0.4'}
     assert 'matches no element of `nodes`' in words(desk, '11.0.0.1')[0]
@@ -74,6 +74,15 @@ def test_who_was_refused_and_is_connected_now_is_refused_no_more() -> None:
     desk.tell(PeerConnected('a', '10.0.0.4', 'node'))
     desk.hears('a', m.NodeDetails('a', 2, 'Linux', '3.11', None))
     assert not desk.core._fleet.discovery.refusals
+
+
+def test_a_refusal_of_a_node_that_was_given_up_in_the_same_turn_is_not_kept() -> None:
+    desk = Desk(specs=[m.NodeSpec('10.*', 51348, 0, False)])
+    desk.join('a', address='10.0.0.4')
+    desk.tell(PeerLost('a', 'it broke the protocol'))
+    desk.tell(PeerRefusedUs('a', '10.0.0.4:51348', 'its connection was refused'))
+    desk.join('a', address='10.0.0.4')
+    assert 'was refused' not in desk.explained()
 
 
 def test_each_computation_has_its_own_reason_and_closed_ones_have_none() -> None:
