@@ -17,6 +17,7 @@ from nodeserver.core.effects import Effect, Send
 from nodeserver.core.errors import InvariantBroken
 from nodeserver.core.events import PlacementsKnown
 from nodeserver.core.fleet import IN_USE, NodeRecord, UseState
+from nodeserver.core.lacking import holders
 from nodeserver.core.messages import (
     CloseComputation,
     DeclareComputation,
@@ -267,11 +268,8 @@ class Absence:
             self._forget(computation)
             return
         self._remember(comp, [*comp.undelivered.endings.values()], now)
-        for record in self._fleet.nodes.values():
-            use = record.uses.get(comp.id)
-            # also those that have handed over all: it is not acknowledged
-            if use is not None and use.state is not UseState.CLOSING:
-                self._parts.send(record.id, CloseComputation(comp.id, keeps=True))
+        for name, _ in holders(self._parts, comp):
+            self._parts.send(name, CloseComputation(comp.id, keeps=True))
         self._closings.drop(comp)
 
     def _left_for_later(self, comp: Computation, now: float) -> None:

@@ -1,5 +1,6 @@
 """What a client that is back lacks, and what it does not want any more."""
 
+from collections.abc import Iterator
 from itertools import chain
 
 from nodeserver.core.computation import Computation
@@ -49,8 +50,17 @@ def drop_data(parts: Parts, comp: Computation, takeover: Takeover) -> None:
 
 def have_resent(parts: Parts, comp: Computation) -> None:
     """Nodes are to send again what the client has not acknowledged; later letters as ever."""
+    for node, letters in holders(parts, comp):
+        parts.send(node, ResendLetters(comp.id, letters))
+
+
+def holders(parts: Parts, comp: Computation) -> Iterator[tuple[str, list[int]]]:
+    """Nodes that have something of a computation, and their letters that its client may lack.
+
+    Also one that is not used any more: what it had handed over it keeps until it is thanked.
+    """
     numbers = comp.undelivered.numbers_of()
     for node in parts.fleet.nodes.values():
         use = node.uses.get(comp.id)
-        if use is not None and use.state not in _NOTHING_THERE:
-            parts.send(node.id, ResendLetters(comp.id, numbers.get(node.id, [])))
+        if node.id in numbers or (use is not None and use.state not in _NOTHING_THERE):
+            yield node.id, numbers.get(node.id, [])

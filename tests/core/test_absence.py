@@ -663,21 +663,48 @@ def test_a_client_that_does_not_come_back_is_forgotten_and_nodes_keep_its_outcom
     assert not desk.settled()
 
 
-def test_nodes_that_wait_for_the_clients_word_keep_what_they_had_before_for_whoever_comes() -> None:
-    desk = shared(specs=[m.NodeSpec('*', 51348, 0, True)])  # its client is asked how much it wants
-    desk.hears(CLIENT, m.AllocateAnswer(7, 'a', 2))
-    desk.hears('a', m.ComputationReady(7))
-    desk.submit(1)
+def handed_over(then: str) -> TakeoverDesk:
+    """A node that runs nothing has handed over an outcome, which its client does not have yet."""
+    if then == 'not wanted':
+        specs = [m.NodeSpec('11.*', 51348, 0, False)]
+        desk = TakeoverDesk({1: 'a'}, is_shared=True, specs=specs)
+    else:
+        desk = shared(specs=[m.NodeSpec('*', 51348, 0, then == 'asking')])
+        desk.hears(CLIENT, m.AllocateAnswer(7, 'a', 2))
+        desk.hears('a', m.ComputationReady(7))
+        desk.submit(1)
+        desk.letter('a', 1, 1)
+    if then == 'dismissed':
+        desk.hears(CLIENT, fleet.DeallocateNode(7, 1, 'a'))
+    desk.tell(PeerLost('a', 'its connection was lost'))
+    meets_again(desk)
+    desk.begins('a')
     desk.letter('a', 1, 1)
-    desk.tell(PeerLost('a', 'it was restarted'))
-    desk.meets('a again', formerly=('a',))
-    desk.letter('a again', 1, 1)
-    desk.holds('a again')
-    desk.hears('a again', m.ComputationRefused(7, 'empty', 'nothing of it runs here'))
+    desk.holds('a')
+    desk.hears('a', m.ComputationRefused(7, 'empty', 'nothing of it runs here'))
+    use = desk.core._fleet.nodes['a'].uses.get(7)
+    assert (use.state if use is not None else 'not wanted') == then
     goes_away(desk)
     desk.effects.clear()
+    return desk
+
+
+@pytest.mark.parametrize('then', ['asking', 'dismissed', 'not wanted'])
+def test_outcomes_are_asked_for_again_at_nodes_that_are_not_used_any_more(then: str) -> None:
+    desk = handed_over(then)
+    desk.comes_back(BACK, resubmits=1)
+    desk.resubmit({1: 'a'}, BACK)
+    assert [each.letters for each in desk.sent(m.ResendLetters, 'a')] == [[1]]
+    desk.begins('a')  # where it is not in use, it is opened once more
+    desk.letter('a', 1, 1)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+
+
+@pytest.mark.parametrize('then', ['asking', 'dismissed', 'not wanted'])
+def test_nodes_that_are_not_used_any_more_keep_outcomes_for_whoever_comes(then: str) -> None:
+    desk = handed_over(then)
     desk.lets_time_pass(ZOMBIE_SECONDS + 1)
-    assert [each.keeps for each in desk.sent(m.CloseComputation, 'a again')] == [True]
+    assert [each.keeps for each in desk.sent(m.CloseComputation, 'a')] == [True]
 
 
 def test_an_outcome_on_its_way_when_its_client_is_forgotten_stays_at_its_node() -> None:
