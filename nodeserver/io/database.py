@@ -12,7 +12,7 @@ import contextlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nodeserver.core.errors import (
@@ -41,9 +41,16 @@ _KINDS = {
 }
 
 
-def open_database(path: Path, application_id: int, version: int, schema: str) -> sqlite3.Connection:
+def open_database(
+    path: Path,
+    application_id: int,
+    version: int,
+    schema: str,
+    upgrades: Mapping[int, str] | None = None,
+) -> sqlite3.Connection:
     """Open the file, which is made with these tables where there is none; nobody else can then.
 
+    `upgrades` says, by version, what makes a file of it one of the next version.
     A transaction begins with the first change, and ends with `commit()` or `with connection:`.
     What fails later raises `sqlite3.Error`: `in_words` says what it means.
 
@@ -68,7 +75,7 @@ def open_database(path: Path, application_id: int, version: int, schema: str) ->
         connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level='IMMEDIATE')
     try:
         with _errors_in_words(path):
-            _prepare(connection, path, (application_id, version, schema))
+            _prepare(connection, path, (application_id, version, schema), upgrades or {})
             if _check(path) != seen:
                 raise DatabaseExposed(f'{path} was replaced while it was opened')
     except BaseException:
@@ -196,7 +203,12 @@ def _foreign(path: Path) -> DatabaseForeign:
     return DatabaseForeign(f'{path} is not one of the files of this package')
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, kind: tuple[int, int, str]) -> None:
+def _prepare(
+    connection: sqlite3.Connection,
+    path: Path,
+    kind: tuple[int, int, str],
+    upgrades: Mapping[int, str],
+) -> None:
     """Lock the file, see what it is, and make its tables if it is empty."""
     application_id, version, schema = kind
     connection.execute('PRAGMA trusted_schema = OFF')  # its text is not ours until it is checked
@@ -211,20 +223,23 @@ def _prepare(connection: sqlite3.Connection, path: Path, kind: tuple[int, int, s
     found_version = _number(connection, 'PRAGMA user_version')
     is_new = not (has_tables or found or found_version)  # or its making was broken off
     if not is_new:
-        _compare(path, (found, found_version), (application_id, version))
+        oldest = min((version, *upgrades))
+        _compare(path, (found, found_version), (application_id, version), oldest)
     connection.execute('PRAGMA journal_mode = WAL')
     connection.execute('PRAGMA synchronous = NORMAL')
     connection.execute(f'PRAGMA journal_size_limit = {_LARGEST_LOG}')
     if is_new:
         _fill(connection, kind)
     else:
+        for before in range(found_version, version):
+            _execute(connection, f'{upgrades[before]}; PRAGMA user_version = {before + 1:d}')
         _look_through(connection, path, schema)
 
 
-def _compare(path: Path, found: tuple[int, int], wanted: tuple[int, int]) -> None:
+def _compare(path: Path, found: tuple[int, int], wanted: tuple[int, int], oldest: int) -> None:
     if found[0] != wanted[0]:
         raise DatabaseForeign(f'{path} is a database of another program, or of another kind')
-    if found[1] != wanted[1]:
+    if not oldest <= found[1] <= wanted[1]:
         age = 'a newer' if found[1] > wanted[1] else 'an older'
         raise DatabaseVersionUnknown(
             f'{path} was written by {age} version of this package (its format is {found[1]}, and '
@@ -234,10 +249,13 @@ def _compare(path: Path, found: tuple[int, int], wanted: tuple[int, int]) -> Non
 
 def _fill(connection: sqlite3.Connection, kind: tuple[int, int, str]) -> None:
     application_id, version, schema = kind
-    connection.executescript(
-        f'BEGIN IMMEDIATE; {schema}; PRAGMA application_id = {application_id:d}; '
-        f'PRAGMA user_version = {version:d}; COMMIT'
-    )
+    marks = f'PRAGMA application_id = {application_id:d}; PRAGMA user_version = {version:d}'
+    _execute(connection, f'{schema}; {marks}')
+
+
+def _execute(connection: sqlite3.Connection, script: str) -> None:
+    """Do all of this, or nothing."""
+    connection.executescript(f'BEGIN IMMEDIATE; {script}; COMMIT')
 
 
 def _look_through(connection: sqlite3.Connection, path: Path, schema: str) -> None:
