@@ -18,7 +18,10 @@ class Closings:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._fleet = parts.fleet
-        self.late = LateClosings(parts.emit)
+        discovery = parts.fleet.discovery
+        knock = discovery.knocking.once
+        self.late = LateClosings(parts.emit, parts.records, parts.deadlines, knock)
+        discovery.is_awaited = self.late.awaits
         # who only collected has closed a computation, and has not reached all of its nodes
         self.left_for_later: Callable[[Computation, float], None] = lambda comp, now: None
 
@@ -97,7 +100,6 @@ class Closings:
         else:
             here = (node for node in self._fleet.nodes.values() if node.connected)
             self.late.closed(comp.declared, comp.nodes.values(), comp.told_of_end, here, now)
-            self._parts.records.forgotten(comp.id)
         self._parts.send(comp.client, ComputationClosed(comp.id))
 
     def _remove(self, comp: Computation) -> None:

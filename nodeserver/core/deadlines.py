@@ -35,6 +35,7 @@ class Deadlines:
         self.absences: dict[int, float] = {}
         self.reunion_at = inf  # when those that are expected after a restart are so no more
         self.closing: dict[int, float] = {}  # computation -> when its client stops waiting
+        self.late_at = inf  # when nodes are asked for again that are to be told of a close
         self._fleet = fleet
         self._nodes, self._computations = fleet.nodes, fleet.computations
         self._watching, self._relays = watching, fleet.discovery.relays
@@ -79,7 +80,7 @@ class Deadlines:
         times += [comp.takeover.lost_at for comp in comps if comp.takeover is not None]
         times += self.closing.values()
         times += self.absences.values()
-        times += (self._relays.due_at, self.reunion_at)
+        times += (self._relays.due_at, self.reunion_at, self.late_at)
         if self.has_peers():
             times.append(self.pulse_at)
         if self._nodes:

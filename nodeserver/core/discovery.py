@@ -56,6 +56,8 @@ class Discovery:
         self._computations = computations
         self._emit = emit
         self.is_tls = False  # whether we were given a certificate
+        # whether a node is to be told something that no computation knows of
+        self.is_awaited: Callable[[NodeRecord], bool] = lambda node: False
         self.relays = Relays(nodes, computations, emit, self.found)
         self.knocking = Knocking(nodes, computations, emit)
         self.other_keys: dict[str, float] = {}  # address -> when it was seen last
@@ -129,6 +131,7 @@ class Discovery:
                 return
             node = NodeRecord(event.node, event.address, event.port, event.local_path, now)
             self._nodes[event.node] = node
+            self.knocking.found(event)  # it is known by its places
             self._place(node, event, now)
         elif self.relays.reroute(node, event, now):
             self._connect(node)
@@ -193,6 +196,7 @@ class Discovery:
             matching_spec(comp.specs, node) is not None or comp.seeks(node)
             for comp in self._computations.values()
         )
+        wanted = wanted or self.is_awaited(node)
         if wanted and not node.asked and not node.refusal:
             node.asked = True
             node.heard(now)

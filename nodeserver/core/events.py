@@ -15,6 +15,7 @@ from nodeserver.core.nodeevents import (
     PauseAsked,
     ReleaseAsked,
 )
+from nodeserver.core.recoveryevents import ClosingKnown as ClosingKnown
 from nodeserver.core.recoveryevents import PlacementsKnown as PlacementsKnown
 from nodeserver.core.values import value
 
@@ -389,4 +390,5 @@ Event = (
     | PauseAsked
     | ReleaseAsked
     | PlacementsKnown
+    | ClosingKnown
 )

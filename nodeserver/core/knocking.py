@@ -3,10 +3,11 @@
     Ping ── a second without an answer ──▶ Knock ──▶ KnockFailed, whenever the reason is another
                                              └─────▶ NodeFound, as if a ping had been answered
 
-It goes on until a node is found there, or nobody looks for one there any more.
+It goes on until a node is found there, or nobody looks for one there any more.  Where a node is
+only to be told something, it is tried once.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
 
 from nodeserver.core.computation import Computation
@@ -35,6 +36,7 @@ class Knocking:
         self._computations = computations
         self._emit = emit
         self._tried: dict[Place, str] = {}  # where it is knocked, and why the last try failed
+        self._once: set[Place] = set()  # of these, where it is not tried again
         self._answering: set[Place] = set()  # where somebody is, who is of no use
         self._relay_hosts: set[str] = set()  # where a relay answered, and so perhaps nobody else
 
@@ -53,8 +55,18 @@ class Knocking:
         for place in _named(comp):
             if place[0] in self._relay_hosts or place[0] in called or place in known:
                 continue
+            self._once.discard(place)
             if place not in self._tried:
                 self._tried[place] = ''
+                self._emit(Knock(*place))
+
+    def once(self, places: Iterable[Place]) -> None:
+        """See whether nodes are at places where no computation looks for one."""
+        known = {place for node in self._nodes.values() for place in node.places}
+        for place in places:
+            if place not in known and place not in self._tried:
+                self._tried[place] = ''
+                self._once.add(place)
                 self._emit(Knock(*place))
 
     def found(self, event: NodeFound) -> None:
@@ -87,6 +99,8 @@ class Knocking:
             self._tried[place] = event.reason
             (self._answering.add if event.has_answered else self._answering.discard)(place)
             self._look_for_relay(event.address)
+            if place in self._once:
+                self._stop(place)
 
     def _look_for_relay(self, address: str) -> None:
         """Where one was named without a port there is no node: it may be a relay's machine."""
@@ -126,6 +140,7 @@ class Knocking:
 
     def _stop(self, place: Place) -> None:
         self._answering.discard(place)
+        self._once.discard(place)
         if self._tried.pop(place, None) is not None:
             self._emit(StopKnocking(*place))
 

@@ -1,21 +1,29 @@
 """Nodes that were away when a computation was closed: what they keep of it goes when they are back.
 
     closed ──▶ nodes that have not said ComputationClosed ── NodeDetails ──▶ CloseComputation(token)
+       └── RecordClosed ──▶ the next scheduler: ClosingKnown ──▶ the same
 
+They are asked for at their places now and then, as nobody else may look for nodes.
 So it does at once at those that are here and not used, as they came too late for a takeover.
 Nobody else will ever ask for it, as the client is done with it.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 
+from nodeserver.core.deadlines import Deadlines
 from nodeserver.core.effects import Effect, Send
+from nodeserver.core.events import ClosingKnown
 from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.messages import CloseComputation, DeclareComputation, KnownNode
+from nodeserver.core.records import Records
 from nodeserver.core.takeover import Takeover
 
 MOST_CLOSED = 1000  # computations; a node drops what nobody comes for, in the end
 CLOSED_SECONDS = 30 * 86400.0  # by then it has done so
+ASK_INTERVAL = 60.0  # between two questions to nodes that are away
+MOST_ASKED = 1000  # places, at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +45,17 @@ class _Closed:
 class LateClosings:
     """Closes computations on nodes that come too late for it."""
 
-    def __init__(self, emit: Callable[[Effect], None]) -> None:
+    def __init__(
+        self,
+        emit: Callable[[Effect], None],
+        records: Records,
+        deadlines: Deadlines,
+        knock: Callable[[Iterable[tuple[str, int]]], None],
+    ) -> None:
         self._emit = emit
+        self._records = records
+        self._deadlines = deadlines
+        self._knock = knock  # sees whether nodes are at places
         self._closed: dict[int, _Closed] = {}  # the oldest first
 
     def __len__(self) -> int:
@@ -57,41 +74,74 @@ class LateClosings:
         for node in told:
             _leave_out(away, node)
             answered.add(node.id)
-        if not declared.token:
-            return
         message = CloseComputation(declared.computation, token=declared.token, epoch=declared.epoch)
         closed = _Closed(message, away, now)
-        if away.known:
-            self._closed[declared.computation] = closed
-        for node in here:  # one that hangs may lose this: it is told again when it is met
+        if declared.token and away.known:
+            self._records.closed(message, away.known.values())
+            self._enter(closed, now)
+        else:
+            self._records.forgotten(declared.computation)
+        for node in here if declared.token else ():
+            # one that hangs may lose this: it is told again when it is met
             # who takes over may not know all nodes that have something: they alone could tell
             may_have = declared.resumes or away.names_of(node) or closed.may_be(node)
             if may_have and node.id not in answered:
                 self._emit(Send(node.id, message))
+
+    def known(self, event: ClosingKnown, now: float) -> None:
+        """A scheduler of before has left this on disk."""
+        self._enter(_Closed(event.message, Takeover(event.nodes), now - event.age), now)
+        self._deadlines.late_at = now
+
+    def _enter(self, closed: _Closed, now: float) -> None:
+        self._closed[closed.message.computation] = closed
         if len(self._closed) > MOST_CLOSED:
-            del self._closed[next(iter(self._closed))]
+            self._drop(next(iter(self._closed)))
+        self._deadlines.late_at = min(self._deadlines.late_at, now + ASK_INTERVAL)
+
+    def _drop(self, computation: int) -> None:
+        """Its nodes are told no more: what they keep, they drop by themselves."""
+        del self._closed[computation]
+        self._records.forgotten(computation)
+
+    def awaits(self, node: NodeRecord) -> bool:
+        """Whether a node that was found is one of those that are to be told."""
+        return any(closed.away.names_of(node) for closed in self._closed.values())
+
+    def due(self, now: float) -> None:
+        """Ask for those that are away, and tell them no more once they have dropped it."""
+        if now < self._deadlines.late_at:
+            return
+        for computation, closed in list(self._closed.items()):
+            if now >= closed.since + CLOSED_SECONDS:
+                self._drop(computation)
+        places = {place for closed in self._closed.values() for place in closed.away.places()}
+        self._knock(sorted(places)[:MOST_ASKED])
+        self._deadlines.late_at = now + ASK_INTERVAL if self._closed else inf
 
     def declared(self, computation: int) -> None:
         """It is used once more, after all."""
         self._closed.pop(computation, None)
 
-    def met(self, node: NodeRecord, now: float) -> None:
+    def met(self, node: NodeRecord) -> None:
         """A node is here: what it keeps of what was closed can go, as it is to confirm."""
-        for computation, closed in list(self._closed.items()):
-            if now >= closed.since + CLOSED_SECONDS:
-                del self._closed[computation]
-            elif closed.away.names_of(node) or closed.may_be(node):
+        for closed in self._closed.values():
+            if closed.away.names_of(node) or closed.may_be(node):
                 self._emit(Send(node.id, closed.message))
 
     def confirmed(self, node: NodeRecord, computation: int) -> None:
         """A node keeps nothing of a computation any more."""
         closed = self._closed.get(computation)
         if closed is not None:
-            _leave_out(closed.away, node)
+            names = _leave_out(closed.away, node)
+            if names:
+                self._records.told(computation, names)
             if not closed.away.known:
                 del self._closed[computation]
 
 
-def _leave_out(away: Takeover, node: NodeRecord) -> None:
-    for name in away.names_of(node):
+def _leave_out(away: Takeover, node: NodeRecord) -> set[str]:
+    names = away.names_of(node)
+    for name in names:
         away.forget(name)
+    return names

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from nodeserver.core.computation import Computation, Portion
 from nodeserver.core.effects import Effect
+from nodeserver.core.messages import CloseComputation
 from nodeserver.core.recoveryeffects import (
     ForgetComputation,
+    ForgetUntold,
+    RecordClosed,
     RecordComputation,
     RecordNode,
     RecordPlacements,
@@ -31,11 +34,13 @@ class Records:
         self._computations = computations
         self._emit = emit
         self._turn = RecordPlacements([], [], [], [])
+        self._told: dict[int, list[str]] = {}  # in this turn: nodes, of computations closed before
         self._count = 0  # placements since they were written anew
         self._rewrite_at = SPARE  # when there are more
 
     def declared(self, comp: Computation) -> None:
         """A client has declared a computation, for the first time or once more."""
+        self._told.pop(comp.id, None)  # its nodes may have something of it again
         self._emit(RecordComputation(comp.client, comp.declared))
 
     def node(self, comp: Computation, known: KnownNode) -> None:
@@ -48,11 +53,24 @@ class Records:
 
     def forgotten(self, gone: int) -> None:
         """Nothing of a computation is left, or its client will not come back."""
+        self._leave_out(gone)
+        self._emit(ForgetComputation(gone))
+
+    def closed(self, message: CloseComputation, nodes: Iterable[KnownNode]) -> None:
+        """A computation is closed, and these nodes are yet to be told."""
+        self._leave_out(message.computation)
+        self._emit(RecordClosed(message, [*nodes]))
+
+    def told(self, closed: int, nodes: Iterable[str]) -> None:
+        """Nodes know now that a computation is closed."""
+        self._told.setdefault(closed, []).extend(nodes)
+
+    def _leave_out(self, gone: int) -> None:
         turn = self._turn
         rows = zip(turn.computations, turn.nodes, turn.ids, turn.attempts, strict=True)
         left = [row for row in rows if row[0] != gone]
         self._turn = RecordPlacements(*map(list, zip(*left, strict=True) if left else [()] * 4))
-        self._emit(ForgetComputation(gone))
+        self._told.pop(gone, None)
 
     def note(
         self, comp: Computation, node: str, ids: list[int], attempts: list[int] | None = None
@@ -79,6 +97,9 @@ class Records:
 
     def flush(self) -> None:
         """Put on record what this turn has brought."""
+        if self._told:
+            told, self._told = self._told, {}
+            self._emit(ForgetUntold([*told], [*told.values()]))
         turn = self._turn
         if not turn.ids:
             return

@@ -12,7 +12,12 @@ it.  One that cannot write says so on the log, and the work goes on.
 from enum import IntEnum
 
 from nodeserver.core.events import JobsSubmitted
-from nodeserver.core.messages import DeclareComputation, JobsDone, OpenComputation
+from nodeserver.core.messages import (
+    CloseComputation,
+    DeclareComputation,
+    JobsDone,
+    OpenComputation,
+)
 from nodeserver.core.recoverymessages import KnownNode
 from nodeserver.core.values import value
 
@@ -63,6 +68,25 @@ class ForgetComputation:
     """Nothing of a computation is left: its records can go."""
 
     computation: int
+
+
+@value
+class RecordClosed:
+    """A computation is closed, and all that is to be known of it is who is yet to be told."""
+
+    message: CloseComputation
+    nodes: list[KnownNode]
+
+
+@value
+class ForgetUntold:
+    """Nodes have been told that computations are closed: of one without others nothing is left.
+
+    Parallel columns, an entry for each computation.
+    """
+
+    computations: list[int]
+    nodes: list[list[str]]
 
 
 # a cluster in the user's program
@@ -192,6 +216,8 @@ RecoveryEffect = (
     | RecordPlacements
     | RewritePlacements
     | ForgetComputation
+    | RecordClosed
+    | ForgetUntold
     | StoreJobs
     | StoreOutcomes
     | StoreUnrun

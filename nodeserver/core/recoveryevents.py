@@ -1,5 +1,6 @@
 """What was found on disk of schedulers of before."""
 
+from nodeserver.core.messages import CloseComputation
 from nodeserver.core.recoverymessages import KnownNode
 from nodeserver.core.values import value
 
@@ -20,3 +21,12 @@ class PlacementsKnown:
     ids: list[list[int]]
     attempts: list[list[int]]  # of these jobs; 0, or no list: not known
     exclusive: bool = False  # it had all nodes for itself, or waited for that
+
+
+@value
+class ClosingKnown:
+    """A scheduler of before has closed a computation, and these nodes are yet to be told."""
+
+    message: CloseComputation
+    nodes: list[KnownNode]
+    age: float  # seconds since, as far as clocks on the wall can be trusted

@@ -21,6 +21,7 @@ from nodeserver.core.computation import NOTICE_INTERVAL, Computation
 from nodeserver.core.effects import Effect
 from nodeserver.core.events import (
     CertificateExpiring,
+    ClosingKnown,
     DeadlinePassed,
     Event,
     MessageArrived,
@@ -110,6 +111,7 @@ class SchedulerCore:
             DeadlinePassed: self._deadline_passed,
             StopAsked: self._stop_asked,
             PlacementsKnown: self._known,
+            ClosingKnown: self._closings.late.known,
         }
         self._from_client = self._client_table()
         self._from_node = self._node_table()
@@ -252,7 +254,7 @@ class SchedulerCore:
     # nodes that come and go
 
     def _details(self, node: NodeRecord, message: NodeDetails, now: float) -> None:
-        self._closings.late.met(node, now)
+        self._closings.late.met(node)
         self._fleet.details(node, message, now)
 
     def _ready(self, node: NodeRecord, message: ComputationReady, now: float) -> None:
@@ -298,6 +300,7 @@ class SchedulerCore:
         self._parts.watching.ask(now)
         self._fleet.discovery.relays.due(now)
         self._absence.due(now)
+        self._closings.late.due(now)
         for comp in list(self._fleet.computations.values()):
             self._takeovers.due(comp, now)
             self._fleet.discovery.due(comp, now)

@@ -2,6 +2,7 @@
 
     RecordComputation, RecordNode ──▶ one commit each          ForgetComputation ──▶ nothing is left
     RecordPlacements ──▶ one commit for all jobs of a turn
+    RecordClosed ──▶ nodes that are yet to be told ── ForgetUntold, for all of a turn ──▶ nothing
 
 Written are names of computations, nodes and jobs, where programs are, and the tokens by which
 computations are taken over: neither functions nor arguments nor results.
@@ -9,11 +10,12 @@ computations are taken over: neither functions nor arguments nor results.
 
 import logging
 import sqlite3
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -26,20 +28,25 @@ from nodeserver.core.errors import (
 )
 from nodeserver.core.recoveryeffects import (
     ForgetComputation,
+    ForgetUntold,
+    RecordClosed,
     RecordComputation,
     RecordNode,
     RecordPlacements,
     RewritePlacements,
 )
+from nodeserver.core.recoveryevents import ClosingKnown
 from nodeserver.core.recoverymessages import KnownNode
+from nodeserver.io import closedrecords
+from nodeserver.io.closedrecords import ADD_NODE, Change, node_row, read_nodes
 from nodeserver.io.database import in_words, open_database, remove_database, set_aside
 from nodeserver.io.workdir import default_prefix, refuse_open
 
 FILE: Final = 'state.sqlite'
 APPLICATION: Final = 0x444E5363  # 'DNSc'
-VERSION: Final = 2
+VERSION: Final = 3
 MOST_PENDING: Final = 10_000  # changes that wait for room on the disk
-_SCHEMA: Final = """
+_SCHEMA: Final = f"""
 CREATE TABLE computation (
     id INTEGER PRIMARY KEY, token BLOB NOT NULL, epoch INTEGER NOT NULL, name TEXT NOT NULL,
     hosts TEXT NOT NULL, port INTEGER NOT NULL, exclusive INTEGER NOT NULL
@@ -52,10 +59,12 @@ CREATE TABLE placement (
     number INTEGER PRIMARY KEY, computation INTEGER NOT NULL, node TEXT NOT NULL,
     jobs BLOB NOT NULL, attempts BLOB NOT NULL
 );
-CREATE INDEX placement_of ON placement (computation)
+CREATE INDEX placement_of ON placement (computation);
+{closedrecords.TABLE}
 """
+_UPGRADES: Final = {2: closedrecords.TABLE}
 
-_Change = tuple[str, list[tuple[Any, ...]]]
+T = TypeVar('T')
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
@@ -93,9 +102,10 @@ class SchedulerState:
     dies meanwhile leaves a file that says too little; then programs' own words are believed.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
         self._path = directory / FILE
-        self._pending: list[_Change] = []
+        self._clock = clock
+        self._pending: list[Change] = []
         self._has_complained = False
         self._connection: sqlite3.Connection | None = self._open()
 
@@ -115,12 +125,12 @@ class SchedulerState:
         The epoch that is told is committed before: of two schedulers with one file's contents,
         nodes follow the later one.
         """
-        try:
-            self._write(('UPDATE computation SET epoch = epoch + 1', [()]))
-            return self._read()
-        except DatabaseDamaged as error:
-            self._start_anew(error)
-            return []
+        self._write(('UPDATE computation SET epoch = epoch + 1', [()]))
+        return self._read_or_begin(self._read)
+
+    def closings(self) -> list[ClosingKnown]:
+        """Read which computations of an earlier scheduler are closed, and who is yet to be told."""
+        return self._read_or_begin(self._read_closings)
 
     def computation(self, effect: RecordComputation, place: Place) -> None:
         """Note a computation and where its program is."""
@@ -131,13 +141,14 @@ class SchedulerState:
             'token = excluded.token, epoch = max(epoch, excluded.epoch), hosts = excluded.hosts, '
             'port = excluded.port, exclusive = excluded.exclusive'
         )
-        self._write((words, [(*row, '\n'.join(place.hosts), place.port, int(declared.exclusive))]))
+        self._write(
+            ('DELETE FROM closed WHERE id = ?', [(declared.computation,)]),
+            (words, [(*row, '\n'.join(place.hosts), place.port, int(declared.exclusive))]),
+        )
 
     def node(self, effect: RecordNode) -> None:
         """Note a node that gets a computation."""
-        node = effect.node
-        row = (effect.computation, node.node, node.address, node.port, node.via)
-        self._write(('INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?)', [row]))
+        self._write((ADD_NODE, [node_row(effect.computation, effect.node)]))
 
     def placements(self, effect: RecordPlacements) -> None:
         """Note which nodes get which jobs."""
@@ -158,12 +169,15 @@ class SchedulerState:
 
     def forget(self, computation: int) -> None:
         """Drop all that was noted of a computation."""
-        row = [(computation,)]
-        self._write(
-            ('DELETE FROM placement WHERE computation = ?', row),
-            ('DELETE FROM node WHERE computation = ?', row),
-            ('DELETE FROM computation WHERE id = ?', row),
-        )
+        self._write(*closedrecords.forgotten(computation))
+
+    def closed(self, effect: RecordClosed) -> None:
+        """Note which nodes are yet to be told that a computation is closed, and nothing else."""
+        self._write(*closedrecords.closed(effect, self._clock()))
+
+    def told(self, effect: ForgetUntold) -> None:
+        """Drop nodes that know of that."""
+        self._write(*closedrecords.told(effect))
 
     def try_again(self) -> None:
         """Write what waits for room, if anything does."""
@@ -172,28 +186,31 @@ class SchedulerState:
 
     def close(self) -> None:
         """Close the file; an empty one is removed."""
-        connection, self._connection = self._connection, None
+        connection = self._connection
         if connection is None:
             return
-        is_empty = not self._count(connection)
+        is_empty = not (self._count('computation') or self._count('closed'))
         connection.close()
+        self._connection = None
         if is_empty:
             remove_database(self._path)
 
     def has_computations(self) -> bool:
-        """Whether it holds anything that the next scheduler needs."""
-        return self._connection is not None and self._count(self._connection) > 0
+        """Whether nodes have anything that is for the next scheduler."""
+        return self._count('computation') > 0
 
-    def _count(self, connection: sqlite3.Connection) -> int:
+    def _count(self, table: str) -> int:
+        if self._connection is None:
+            return 0
         try:
-            return int(connection.execute('SELECT count(*) FROM computation').fetchone()[0])
+            return int(self._connection.execute(f'SELECT count(*) FROM {table}').fetchone()[0])
         except sqlite3.Error as error:
             _log.warning('%s', in_words(self._path, error))
             return 1
 
     def _open(self) -> sqlite3.Connection | None:
         try:
-            return open_database(self._path, APPLICATION, VERSION, _SCHEMA)
+            return _opened(self._path)
         except (DatabaseDamaged, DatabaseForeign) as error:
             return self._anew(error)
         except DatabaseUnwritable as error:
@@ -213,29 +230,41 @@ class SchedulerState:
             error,
             aside.name,
         )
-        return open_database(self._path, APPLICATION, VERSION, _SCHEMA)
+        return _opened(self._path)
+
+    def _read_or_begin(self, read: Callable[[], list[T]]) -> list[T]:
+        """Read something, unless that shows that the file is damaged: then a new one is begun."""
+        try:
+            return read()
+        except DatabaseDamaged as error:
+            self._start_anew(error)
+            return []
+
+    def _read_closings(self) -> list[ClosingKnown]:
+        return self._checked(lambda c: closedrecords.read_closed(c, self._clock()))
 
     def _read(self) -> list[KnownComputation]:
-        connection = self._connection
-        if connection is None:
+        return self._checked(self._all)
+
+    def _checked(self, read: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
+        if self._connection is None:
             return []
         try:
-            rows = connection.execute('SELECT * FROM computation').fetchall()
-            return [self._one(connection, row) for row in rows]
+            return read(self._connection)
         except sqlite3.Error as error:
             raise DatabaseDamaged(str(in_words(self._path, error))) from error
         except (msgspec.DecodeError, TypeError, ValueError) as error:
             raise DatabaseDamaged(f'{self._path} does not hold what it should: {error}') from error
 
+    def _all(self, connection: sqlite3.Connection) -> list[KnownComputation]:
+        rows = connection.execute('SELECT * FROM computation').fetchall()
+        return [self._one(connection, row) for row in rows]
+
     def _one(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> KnownComputation:
         computation, token, epoch, name, hosts, port, exclusive = msgspec.convert(
             row, _ROW, builtin_types=(bytes,)
         )
-        words = 'SELECT node, address, port, via FROM node WHERE computation = ?'
-        found = connection.execute(words, (computation,)).fetchall()
-        nodes = [
-            KnownNode(*each) for each in msgspec.convert(found, list[_NODE], builtin_types=(bytes,))
-        ]
+        nodes = read_nodes(connection, computation)
         words = 'SELECT node, jobs, attempts FROM placement WHERE computation = ? ORDER BY number'
         rows = connection.execute(words, (computation,)).fetchall()
         places = _typed([node for node, _, _ in rows], list[str])
@@ -248,7 +277,7 @@ class SchedulerState:
             computation, token, epoch, name, place, nodes, places, ids, attempts, bool(exclusive)
         )
 
-    def _write(self, *changes: _Change) -> None:
+    def _write(self, *changes: Change) -> None:
         """Commit changes, behind those that could not be written before."""
         connection = self._connection
         if connection is None:
@@ -267,7 +296,7 @@ class SchedulerState:
                 self._has_complained = False
                 _log.info('%s can be written again', self._path)
 
-    def _failed(self, error: sqlite3.Error, changes: Iterable[_Change]) -> None:
+    def _failed(self, error: sqlite3.Error, changes: Iterable[Change]) -> None:
         self._pending = [*changes]
         self._complain(in_words(self._path, error))
         if len(self._pending) > MOST_PENDING:
@@ -289,7 +318,10 @@ class SchedulerState:
 
 
 _ROW = tuple[int, bytes, int, str, str, int, int]
-_NODE = tuple[str, str, int, str]
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    return open_database(path, APPLICATION, VERSION, _SCHEMA, _UPGRADES)
 
 
 def _typed(found: Any, kind: Any) -> Any:
@@ -297,7 +329,7 @@ def _typed(found: Any, kind: Any) -> Any:
     return msgspec.convert(found, kind, builtin_types=(bytes,))
 
 
-def _placed(rows: Iterable[tuple[int, str, list[int], list[int]]]) -> _Change:
+def _placed(rows: Iterable[tuple[int, str, list[int], list[int]]]) -> Change:
     words = 'INSERT INTO placement (computation, node, jobs, attempts) VALUES (?, ?, ?, ?)'
     return words, [
         (comp, node, _encode(ids), _encode(_shortened(told))) for comp, node, ids, told in rows
@@ -348,7 +380,7 @@ def clean_state(directory: Path) -> None:
     """
     path = directory / FILE
     try:
-        open_database(path, APPLICATION, VERSION, _SCHEMA).close()
+        _opened(path).close()
     except (DatabaseDamaged, DatabaseVersionUnknown, DatabaseUnwritable) as error:
         _log.info('%s; it is removed', error)
     remove_database(path)

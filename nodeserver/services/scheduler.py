@@ -31,6 +31,8 @@ from nodeserver.core.messages import DeclareComputation
 from nodeserver.core.overview import Overview
 from nodeserver.core.recoveryeffects import (
     ForgetComputation,
+    ForgetUntold,
+    RecordClosed,
     RecordComputation,
     RecordNode,
     RecordPlacements,
@@ -62,6 +64,8 @@ RECORDS: tuple[type[Any], ...] = (
     RecordPlacements,
     RewritePlacements,
     ForgetComputation,
+    RecordClosed,
+    ForgetUntold,
 )
 SCHEDULER = 'scheduler'  # its name on links within the process
 

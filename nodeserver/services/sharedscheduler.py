@@ -17,6 +17,8 @@ from nodeserver.core.nodefacts import ZOMBIE_SECONDS
 from nodeserver.core.overview import Overview
 from nodeserver.core.recoveryeffects import (
     ForgetComputation,
+    ForgetUntold,
+    RecordClosed,
     RecordComputation,
     RecordNode,
     RecordPlacements,
@@ -178,6 +180,8 @@ class SharedSchedulerService:
             RecordPlacements: SchedulerState.placements,
             RewritePlacements: SchedulerState.rewritten,
             ForgetComputation: SchedulerState.forgotten,
+            RecordClosed: SchedulerState.closed,
+            ForgetUntold: SchedulerState.told,
         }
         table = {kind: partial(self._write, record) for kind, record in records.items()}
         return {RecordComputation: self._declared, **table}
@@ -188,7 +192,10 @@ class SharedSchedulerService:
 
     def _take_over(self) -> None:
         """Tell the core of the computations of a scheduler of before, and seek their programs."""
+        closings = self._state.closings() if self._state is not None else []
         found = self._state.take_over() if self._state is not None else []
+        for closing in closings:
+            self._scheduler.post(closing)
         for known in found:
             self._missing[known.computation] = known.place
             of = known.computation, known.token, known.epoch

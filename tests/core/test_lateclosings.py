@@ -3,13 +3,23 @@
 import pytest
 
 from nodeserver.core import messages as m
-from nodeserver.core.events import NodeFound, PeerConnected, PeerLost
-from nodeserver.core.lateclosings import CLOSED_SECONDS, MOST_CLOSED, LateClosings
+from nodeserver.core.effects import Connect, Knock, Send, StopKnocking
+from nodeserver.core.events import (
+    ClosingKnown,
+    DeadlinePassed,
+    KnockFailed,
+    MessageArrived,
+    NodeFound,
+    PeerConnected,
+    PeerLost,
+)
+from nodeserver.core.lateclosings import ASK_INTERVAL, CLOSED_SECONDS, MOST_CLOSED
+from nodeserver.core.recoveryeffects import ForgetComputation, ForgetUntold, RecordClosed
+from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus
 from nodeserver.core.takeovers import BUSY_SECONDS
 from tests.support.desk import CLIENT
 from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk, known
-from tests.support.world import declaration
 
 
 def closed_without_a() -> TakeoverDesk:
@@ -129,12 +139,102 @@ def test_a_computation_that_is_used_again_is_closed_by_nobody() -> None:
     assert not meets(desk, 'a', '10.0.0.1')
 
 
+# on record
+
+
+def test_who_is_yet_to_be_told_is_on_record_until_all_have_confirmed() -> None:
+    desk = TakeoverDesk({}, is_shared=True, resumes=False, epoch=3)
+    for number, node in enumerate(('a', 'b', 'c'), 1):
+        desk.join(node, address=f'10.0.0.{number}')
+    for node in 'a', 'b':
+        desk.tell(PeerLost(node, 'its connection closed'))
+    desk.hears(CLIENT, m.CloseComputation(7))
+    desk.hears('c', m.ComputationClosed(7))
+    recorded = desk.records.pop()
+    assert recorded == RecordClosed(
+        m.CloseComputation(7, token=TOKEN, epoch=3),
+        [known('a', '10.0.0.1'), known('b', '10.0.0.2')],
+    )
+    meets(desk, 'a', '10.0.0.1')
+    desk.hears('a', m.ComputationClosed(7))
+    assert desk.records.pop() == ForgetUntold([7], [['a']])
+    meets(desk, 'b', '10.0.0.2')
+    desk.hears('b', m.ComputationClosed(7))
+    assert desk.records.pop() == ForgetUntold([7], [['b']])
+    before = [*desk.records]
+    desk.hears('b', m.ComputationClosed(7))
+    assert desk.records == before
+
+
+def test_nothing_is_left_on_record_where_all_nodes_are_told_at_the_close() -> None:
+    desk = TakeoverDesk({}, is_shared=True, resumes=False)
+    desk.join('a')
+    desk.hears(CLIENT, m.CloseComputation(7))
+    desk.hears('a', m.ComputationClosed(7))
+    assert desk.records[-1] == ForgetComputation(7)
+
+
+def test_all_that_nodes_have_confirmed_in_a_turn_is_one_record() -> None:
+    core = restarted(*(closing(number, known('a', '10.0.0.1')) for number in (1, 2)))
+    core.handle(NodeFound('a', '10.0.0.1', 51348, ''), 51.0)
+    for number in 1, 2:
+        core.handle(MessageArrived('a', m.ComputationClosed(number)), 51.0)
+    effects = core.end_turn(51.0)
+    assert ForgetUntold([1, 2], [['a'], ['a']]) in effects
+
+
+def closing(number: int, *nodes: m.KnownNode, age: float = 0.0) -> ClosingKnown:
+    return ClosingKnown(m.CloseComputation(number, token=TOKEN, epoch=3), [*nodes], age)
+
+
+def restarted(*closings: ClosingKnown) -> SchedulerCore:
+    """A scheduler that finds on disk what one before it has closed."""
+    core = SchedulerCore(is_shared=True)
+    for each in closings:
+        core.handle(each, 50.0)
+    return core
+
+
+@pytest.mark.row('I05')
+def test_the_next_scheduler_looks_for_nodes_that_were_not_told_and_tells_them() -> None:
+    core = restarted(closing(7, known('a', '10.0.0.1'), known('b', '10.0.0.2', 0)))
+    assert core.next_deadline() == 50.0
+    assert core.handle(DeadlinePassed(), 50.0) == [Knock('10.0.0.1', 51348)]
+    failed = KnockFailed('10.0.0.1', 51348, 'no answer')
+    assert core.handle(failed, 50.1) == [StopKnocking('10.0.0.1', 51348)]
+    assert core.next_deadline() == 50.0 + ASK_INTERVAL
+    assert not core.handle(NodeFound('c', '10.0.0.3', 51348, ''), 51.0)
+    found = core.handle(NodeFound('a again', '10.0.0.1', 51348, ''), 51.0)
+    assert [effect.node for effect in found if isinstance(effect, Connect)] == ['a again']
+    core.handle(PeerConnected('a again', '10.0.0.1'), 51.0)
+    details = m.NodeDetails('a', 2, 'Linux', '3.11', None)
+    told = core.handle(MessageArrived('a again', details), 51.0)
+    assert Send('a again', m.CloseComputation(7, token=TOKEN, epoch=3)) in told
+    core.handle(MessageArrived('a again', m.ComputationClosed(7)), 51.0)
+    assert core.end_turn(51.0) == [ForgetUntold([7], [['a']])]
+    core.check()
+
+
+def test_what_a_scheduler_of_before_has_closed_may_be_used_once_more() -> None:
+    before = [closing(7, known('a', '10.0.0.1'))]
+    desk = TakeoverDesk({1: 'a'}, is_shared=True, before=before)
+    desk.meets('a')
+    assert not desk.sent(m.CloseComputation)
+    assert not desk.core._closings.late
+
+
 def test_what_is_remembered_is_bounded_and_ends() -> None:
-    desk = closed_without_a()
-    late = LateClosings(desk.effects.append)
-    for number in range(MOST_CLOSED + 5):
-        late.closed(declaration(number), [known('a', '10.0.0.1')], [], [], 50.0)
+    away = known('a', '10.0.0.1')
+    core = restarted(*(closing(number, away, age=9.0) for number in range(MOST_CLOSED)))
+    late = core._closings.late
+    forgotten = core.handle(closing(MOST_CLOSED, away), 50.0)
+    assert forgotten == [ForgetComputation(0)]
     assert len(late) == MOST_CLOSED
-    node = desk.core._fleet.nodes['b']
-    late.met(node, 50.0 + CLOSED_SECONDS)
+    forgotten = core.handle(DeadlinePassed(), 41.0 + CLOSED_SECONDS)
+    assert forgotten.pop() == Knock('10.0.0.1', 51348)
+    assert forgotten == [ForgetComputation(number) for number in range(1, MOST_CLOSED)]
+    assert len(late) == 1
+    forgotten = core.handle(DeadlinePassed(), 50.0 + CLOSED_SECONDS + ASK_INTERVAL)
+    assert forgotten == [ForgetComputation(MOST_CLOSED)]
     assert len(late) == 0
+    assert core.next_deadline() is None

@@ -19,14 +19,17 @@ from nodeserver.core.errors import (
     DatabaseVersionUnknown,
     UsageError,
 )
-from nodeserver.core.messages import DeclareComputation, NodeSpec
+from nodeserver.core.messages import CloseComputation, DeclareComputation, NodeSpec
 from nodeserver.core.recoveryeffects import (
     ForgetComputation,
+    ForgetUntold,
+    RecordClosed,
     RecordComputation,
     RecordNode,
     RecordPlacements,
     RewritePlacements,
 )
+from nodeserver.core.recoveryevents import ClosingKnown
 from nodeserver.core.recoverymessages import KnownNode
 from nodeserver.io import schedulerstate
 from nodeserver.io.schedulerstate import (
@@ -140,6 +143,81 @@ def test_placements_that_matter_replace_all_others(state: SchedulerState) -> Non
     assert placements(one) == {98: 'n1', 99: 'n2'}
 
 
+OTHER = KnownNode('n2', '10.1.2.5', 0, 'relay')
+
+
+def closed(computation: int, *nodes: KnownNode) -> RecordClosed:
+    return RecordClosed(CloseComputation(computation, token=TOKEN, epoch=4), [*nodes])
+
+
+def test_which_nodes_are_to_be_told_of_a_close_is_read_again_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    clock = [1000.0]
+    state = SchedulerState(tmp_path, lambda: clock[0])
+    record(state)
+    record(state, 8)
+    state.node(RecordNode(7, KnownNode('n0', '10.1.2.3', 51348)))
+    state.placements(RecordPlacements([7], ['n1'], [[1]], [[1]]))
+    state.closed(closed(7, NODE, OTHER))
+    clock[0] = 1090.0
+    state.close()
+    state = SchedulerState(tmp_path, lambda: clock[0])
+    assert [each.computation for each in state.take_over()] == [8]  # 7 has the epoch that it had
+    assert state.closings() == [ClosingKnown(closed(7).message, [NODE, OTHER], 90.0)]
+    clock[0] = 500.0  # somebody has set it
+    assert [each.age for each in state.closings()] == [0.0]
+    state.close()
+
+
+def test_nodes_that_are_told_leave_the_record_and_the_last_of_them_leaves_nothing(
+    state: SchedulerState, tmp_path: Path
+) -> None:
+    for computation in 7, 8:
+        state.closed(closed(computation, NODE, OTHER))
+    state.told(ForgetUntold([7, 8], [['n1'], ['n1', 'n2']]))
+    assert [(each.message.computation, each.nodes) for each in state.closings()] == [(7, [OTHER])]
+    assert not state.has_computations()  # nodes that are here need not wait for the next one
+    state.close()
+    assert (tmp_path / FILE).exists()  # but there is something for it to do
+    state = SchedulerState(tmp_path)
+    state.told(ForgetUntold([7], [['n2']]))
+    assert state.closings() == []
+    state.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_computation_that_was_closed_is_used_again_or_forgotten(state: SchedulerState) -> None:
+    for computation in 7, 8:
+        state.closed(closed(computation, NODE))
+    record(state)
+    state.forgotten(ForgetComputation(8))
+    assert state.closings() == []
+    state.told(ForgetUntold([7], [[]]))
+    assert [each.computation for each in state._read()] == [7]
+
+
+def test_a_state_of_the_version_before_is_read(tmp_path: Path) -> None:
+    state = SchedulerState(tmp_path)
+    record(state)
+    state.node(RecordNode(7, NODE))
+    state.close()
+    connection = sqlite3.connect(tmp_path / FILE)
+    with connection:
+        connection.execute('DROP TABLE closed')
+        connection.execute('PRAGMA user_version = 2')
+    connection.close()
+    state = SchedulerState(tmp_path)
+    assert state.closings() == []
+    assert [(each.computation, each.nodes) for each in state.take_over()] == [(7, [NODE])]
+    state.closed(closed(7, NODE))
+    state.close()
+    state = SchedulerState(tmp_path)
+    assert len(state.closings()) == 1
+    state.close()
+    assert not list(tmp_path.glob('*unusable*'))
+
+
 def test_neither_functions_nor_arguments_nor_tokens_are_shown(
     state: SchedulerState, tmp_path: Path
 ) -> None:
@@ -176,6 +254,7 @@ def test_a_file_that_cannot_be_read_is_set_aside_and_said(
         "UPDATE placement SET jobs = 'text'",
         "UPDATE computation SET token = 'text'",
         "UPDATE node SET port = 'many'",
+        "INSERT INTO closed VALUES (9, 'text', 1, 1.0)",
     ],
 )
 def test_contents_that_make_no_sense_are_set_aside(
@@ -191,6 +270,7 @@ def test_contents_that_make_no_sense_are_set_aside(
         connection.execute(words)
     connection.close()
     state = SchedulerState(tmp_path)
+    assert state.closings() == []
     assert state.take_over() == []
     record(state)
     assert len(state._read()) == 1
@@ -311,7 +391,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from tests.io.test_schedulerstate import NODE, placements, record
+from tests.io.test_schedulerstate import NODE, OTHER, closed, placements, record
 from nodeserver.core.recoveryeffects import *
 from nodeserver.io.schedulerstate import SchedulerState
 state = SchedulerState(Path(sys.argv[1]))
@@ -327,6 +407,8 @@ while True:
         state.rewritten(RewritePlacements(7, ['n1'], [[job]], [[1]]))
     if job % 70 == 0:
         state.forget(8)
+    state.closed(closed(9, NODE, OTHER))
+    state.told(ForgetUntold([9], [['n1']]))
     record(state, 8)
 """
 
@@ -352,4 +434,8 @@ def test_a_scheduler_that_is_killed_while_it_writes_leaves_what_it_has_sent_jobs
         if told:
             assert int(told[-1]) in placements(one)
         assert one.nodes == [NODE]
+        state = SchedulerState(tmp_path)
+        for closing in state.closings():
+            assert closing.nodes in ([NODE, OTHER], [OTHER])
+        state.close()
     assert not list(tmp_path.glob('*unusable*'))

@@ -1,7 +1,8 @@
 """What programs of a world in one thread keep on disks: it outlives them, and power cuts as well.
 
     NodeProgram ── KeepLetters ... ──▶ Spool ──▶ KeptFound      as `io/spool.py`
-    SchedulerProgram ── Record... ──▶ State ──▶ PlacementsKnown      as `io/schedulerstate.py`
+    SchedulerProgram ── Record... ──▶ State ──▶ PlacementsKnown, ClosingKnown
+                                                                    as `io/schedulerstate.py`
     a cluster ── StoreJobs, RecordPlacements ... ──▶ Journal ──▶ ResubmitJobs      as `recovery/`
 
 What an effect writes is there when the next one is performed: a program that dies in the middle of
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 from nodeserver.core import recoveryeffects as keep
 from nodeserver.core.messages import (
+    CloseComputation,
     DeclareComputation,
     JobsDone,
     KnownNode,
@@ -25,7 +27,7 @@ from nodeserver.core.messages import (
 from nodeserver.core.nodeevents import KeptFound, KeptSent
 from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import Keeping
-from nodeserver.core.recoveryevents import PlacementsKnown
+from nodeserver.core.recoveryevents import ClosingKnown, PlacementsKnown
 from nodeserver.core.unsettled import Unsettled
 
 Performers = dict[type[Any], Callable[[Any], None]]
@@ -118,15 +120,31 @@ class _Recorded:
     attempts: list[list[int]] = field(default_factory=list)
 
 
+@dataclass
+class _Closed:
+    message: CloseComputation
+    nodes: dict[str, KnownNode]  # that are yet to be told
+    at: float
+
+
 class State:
     """What a scheduler has put on record of its computations."""
 
     def __init__(self) -> None:
         self.computations: dict[int, _Recorded] = {}
+        self._closed: dict[int, _Closed] = {}
+
+    def untold(self) -> dict[int, set[str]]:
+        """The nodes that are yet to be told of a close, by computation."""
+        return {computation: set(closed.nodes) for computation, closed in self._closed.items()}
 
     def left(self) -> dict[int, int]:
-        """How many placements there are of each computation."""
-        return {computation: len(known.ids) for computation, known in self.computations.items()}
+        """How many placements there are of each computation, or nodes to be told where they are."""
+        left = {computation: len(known.ids) for computation, known in self.computations.items()}
+        for computation, closed in self._closed.items():
+            if any(node.port for node in closed.nodes.values()):  # who calls has another id now
+                left[computation] = len(closed.nodes)
+        return left
 
     def found(self) -> list[PlacementsKnown]:
         """What a scheduler that starts finds: the epoch is counted up before it opens anything."""
@@ -139,11 +157,17 @@ class State:
             found.append(PlacementsKnown(*of, nodes, *columns, known.exclusive))
         return found
 
-    def performers(self) -> Performers:
+    def closings(self, now: float) -> list[ClosingKnown]:
+        """What a scheduler that starts finds of computations that were closed."""
+        found = self._closed.values()
+        return [ClosingKnown(c.message, [*c.nodes.values()], now - c.at) for c in found]
+
+    def performers(self, clock: Any) -> Performers:
         """What is called for each effect of a scheduler."""
 
         def declared(effect: keep.RecordComputation) -> None:
             new = effect.declared
+            self._closed.pop(new.computation, None)
             known = self.computations.setdefault(new.computation, _Recorded(new.token, new.epoch))
             known.token, known.epoch = new.token, max(known.epoch, new.epoch)
             known.exclusive = new.exclusive
@@ -164,12 +188,31 @@ class State:
             known.places, known.ids = [*effect.nodes], [[*ids] for ids in effect.ids]
             known.attempts = [[*attempts] for attempts in effect.attempts]
 
+        def forget(effect: keep.ForgetComputation) -> None:
+            self.computations.pop(effect.computation, None)
+            self._closed.pop(effect.computation, None)
+
+        def closed(effect: keep.RecordClosed) -> None:
+            forget(keep.ForgetComputation(effect.message.computation))
+            nodes = {node.node: node for node in effect.nodes}
+            self._closed[effect.message.computation] = _Closed(effect.message, nodes, clock.now)
+
+        def told(effect: keep.ForgetUntold) -> None:
+            for computation, nodes in zip(effect.computations, effect.nodes, strict=True):
+                known = self._closed[computation]
+                for node in nodes:
+                    del known.nodes[node]
+                if not known.nodes:
+                    del self._closed[computation]
+
         return {
             keep.RecordComputation: declared,
             keep.RecordNode: node,
             keep.RecordPlacements: placed,
             keep.RewritePlacements: rewritten,
-            keep.ForgetComputation: lambda e: self.computations.pop(e.computation, None),
+            keep.ForgetComputation: forget,
+            keep.RecordClosed: closed,
+            keep.ForgetUntold: told,
         }
 
 

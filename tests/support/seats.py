@@ -247,10 +247,10 @@ class SchedulerProgram(LoopProgram):
             (self.peer, office.end),
             place_of,
             SchedulerCore(is_shared=True, zombie_seconds=ABSENCE),
-            {**office.state.performers(), keep.RecordPlacements: self._placed},
+            {**office.state.performers(around.agenda), keep.RecordPlacements: self._placed},
         )
         self._witness = around.witness
-        self._place = office.state.performers()[keep.RecordPlacements]
+        self._place = office.state.performers(around.agenda)[keep.RecordPlacements]
         link = Around(
             self,
             office.end,
@@ -261,8 +261,8 @@ class SchedulerProgram(LoopProgram):
         )
         self.clients = SimulatedListener(link)
         self.scheduling.to_client = self._to_client
-        for known in office.state.found():
-            self.scheduling.tell(known)
+        for event in (*office.state.closings(around.agenda.now), *office.state.found()):
+            self.scheduling.tell(event)
 
     def _placed(self, effect: keep.RecordPlacements) -> None:
         self._place(effect)
@@ -281,14 +281,9 @@ class SchedulerProgram(LoopProgram):
         self.clients.send(peer, message)
         return True
 
-    def leave_untold(self) -> None:
-        """It ends, and with it what nodes that were away at a close were to be told."""
-        self._witness.forgotten |= self.scheduling.core._closings.late._closed.keys()
-
     def finish(self) -> None:
         """The program ends in order, when it has no clients."""
         self.check()
-        self.leave_untold()
         self.scheduling.say_good_bye('it was asked to end')
         self.clients.close('it ended')
         self.is_alive = False

@@ -302,6 +302,8 @@ class ClientProgram(UserProgram):
             keep.RecordPlacements: placed,
             keep.RewritePlacements: rewritten,
             keep.ForgetComputation: lambda effect: None,
+            keep.RecordClosed: lambda effect: None,
+            keep.ForgetUntold: lambda effect: None,
         }
 
     def _connect(self, cluster: Cluster) -> Callable[[Message], None]:

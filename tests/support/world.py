@@ -233,6 +233,7 @@ class World:
     def close_office(self, office: Office) -> None:
         """A shared scheduler ends for good."""
         self.kill_scheduler(office)
+        self.witness.forgotten |= office.state.untold().keys()
         self.offices.remove(office)
         self.kill_programs_of(office)
 
@@ -246,7 +247,6 @@ class World:
     def kill_scheduler(self, office: Office) -> None:
         """A shared scheduler's program ends at once."""
         if office.program is not None:
-            office.program.leave_untold()
             office.program.is_alive = False
             self.network.closed_by(office.program)
             office.program = None
@@ -270,6 +270,7 @@ class World:
         programs = [p for p in self.living() if isinstance(p, SharedProgram)]
         clusters = [c for p in programs if p.office is office for c in p.clusters]
         self.witness.lost_record({*office.state.computations, *(c.id for c in clusters)})
+        self.witness.forgotten |= office.state.untold().keys()
         office.state = State()
 
     def lose_disk(self, machine: Machine) -> None:
@@ -430,6 +431,7 @@ class World:
             self._look_at_unreached(cluster)
         self.abandoned.clear()
         self._end_idle_schedulers()
+        self._tell_of_closings()
         self.run(self._lost_for_sure)
         if self._nodes_in_use():
             self.run(_ZOMBIE)  # of clients whose end nobody could tell them
@@ -466,6 +468,16 @@ class World:
             if not self.agenda.run_until(lambda p=program: not p.is_alive, 60.0):
                 broken(Promise.CLOSES, f'{program.name} has not ended')
             self._end_idle_schedulers()
+
+    def _tell_of_closings(self) -> None:
+        """Schedulers have ended that were to tell nodes of a close: the next ones do so."""
+        untold = [office for office in self.offices if office.state.untold()]
+        for office in untold:
+            self.start_scheduler(office)
+        self.run(self._lost_for_sure)
+        for office in untold:
+            assert office.program is not None
+            office.program.finish()
 
     def _look_at_disks(self) -> None:
         """What nobody can ask for any more is on no disk."""
