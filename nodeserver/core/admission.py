@@ -64,12 +64,12 @@ class Admission:
         else:
             self.run(now)
 
-    def run(self, now: float) -> None:
-        """Let in those whose turn has come."""
+    def run(self, now: float) -> bool:
+        """Let in those whose turn has come; whether there were any."""
         held_back = self._fleet.held_back
         if not held_back:
-            return
-        running, ahead = self._running(), list[Computation]()
+            return False
+        has_started, running, ahead = False, self._running(), list[Computation]()
         for comp in list(held_back.values()):
             if comp.closing or comp.id not in self._fleet.computations:
                 del held_back[comp.id]
@@ -77,9 +77,10 @@ class Admission:
                 continue
             elif not (self._awaits_others(comp) or _blockers(comp, running, ahead)):
                 self._start(comp, now)
-                running = self._running()
+                has_started, running = True, self._running()
             elif comp.declared.exclusive:
                 ahead.append(comp)
+        return has_started
 
     def blockers(self, comp: Computation) -> Sequence[Computation]:
         """Those for which a computation that is held back has to wait."""

@@ -166,7 +166,8 @@ class SchedulerCore:
     def end_turn(self, now: float) -> list[Effect]:
         """Hand out waiting jobs, once everything that has arrived is known."""
         self._parts.steering.run(now)
-        self._sharing.run(now)
+        if self._sharing.run(now):  # it may look for nodes at once
+            self._deadlines.moved()
         self._dispatch.run(now)
         self._parts.records.flush()
         return self._take()

@@ -6,9 +6,13 @@ import pytest
 
 from nodeserver.core import messages as m
 from nodeserver.core.admission import REUNION_SECONDS
+from nodeserver.core.discovery import FIRST_PINGS
 from nodeserver.core.events import DeadlinePassed, PlacementsKnown
 from tests.support.desk import Desk
+from tests.support.network import PERFECT
+from tests.support.promises import Fate
 from tests.support.shareddesk import SharedDesk
+from tests.support.world import World
 
 ANN, BOB, CARL = 'ann', 'bob', 'carl'
 
@@ -147,6 +151,17 @@ def test_an_exclusive_cluster_of_a_dead_program_starts_for_the_jobs_that_it_has(
     assert desk.running() == {2: 2}
 
 
+def test_who_is_let_in_as_a_job_ends_looks_for_nodes_at_once() -> None:
+    desk = desk_with((ANN, 1, True))
+    desk.dies(ANN)
+    desk.waits(1.0)
+    desk.declare(BOB, 2)
+    desk.waits(1.0)
+    desk.done(('n', 1, 1), ('n', 1, 2))
+    assert 2 not in desk.core._fleet.held_back
+    assert desk.core.next_deadline() == desk.now + FIRST_PINGS[0]
+
+
 def test_a_cluster_that_was_let_in_before_its_scheduler_was_restarted_goes_on() -> None:
     desk = desk_with((ANN, 1, False))
     known = m.KnownNode('n', '10.0.0.1', 51348)
@@ -216,6 +231,31 @@ def test_where_none_is_exclusive_nobody_waits_for_those_of_before() -> None:
     desk.declare(BOB, 2)
     desk.submit(2, 1)
     assert desk.running() == {2: 1}
+
+
+@pytest.mark.row('B08', 'B16')
+@pytest.mark.parametrize('restarts', [False, True])
+def test_jobs_of_an_exclusive_cluster_are_alone_until_they_end_though_its_program_is_dead(
+    restarts: bool,
+) -> None:
+    """After a restart it is the nodes that hold the others back: they alone know what runs."""
+    world = World(1, PERFECT)
+    office = world.add_office()
+    world.add_machine(4)
+    alone = world.make_cluster(world.add_program(office), exclusive=True)
+    world.submit(alone, 1, Fate(seconds=2 * REUNION_SECONDS))
+    world.submit(alone, 1, Fate(seconds=REUNION_SECONDS))
+    assert world.agenda.run_until(lambda: world.witness.starts == 2, 10.0)
+    world.kill_program(alone.program)
+    if restarts:
+        world.kill_scheduler(office)
+        world.start_scheduler(office)
+    other = world.make_cluster(world.add_program(office))
+    world.submit(other, 1)
+    world.run(2 * REUNION_SECONDS - 1.0)
+    assert world.witness.starts == 2
+    world.run_until_settled(other, 20.0)
+    world.finish()
 
 
 # what is said
