@@ -68,8 +68,9 @@ class Closings:
             self._parts.dispatch.place(node)
 
     def closed(self, node: NodeRecord, message: ComputationClosed, now: float) -> None:
-        """Nothing of a computation is left on a node."""
-        self.late.confirmed(node, message.computation)
+        """Nothing of a computation is left on a node, or nothing will be."""
+        if not message.waits:
+            self.late.confirmed(node, message.computation)
         comp = self._fleet.computations.get(message.computation)
         use = node.uses.get(message.computation)
         if comp is None or use is None or use.state is not UseState.CLOSING:
@@ -79,7 +80,7 @@ class Closings:
             self._parts.files.node_gone(node, comp, reason)
         if not self._parts.steering.closed(node, comp, now):
             node.leave(message.computation)
-            if comp.closing:
+            if comp.closing and not message.waits:
                 comp.told_of_end.append(node)
             self.finish_if_unused(comp, now)
 

@@ -63,6 +63,14 @@ class JobsSettled:
 
 
 @value
+class ComputationClosed:
+    """Nothing of this computation is left; nodes tell their schedulers, and these their clients."""
+
+    computation: int
+    waits: bool = False  # it is, and will go with a scheduler that is taken for alive
+
+
+@value
 class NodeChanged:
     """A node joined, left, or told how it is; `status` is a `NodeStatus`."""
 

@@ -19,6 +19,7 @@ from nodeserver.core.kept import Kept, Shelf
 from nodeserver.core.messages import (
     AcknowledgeOutcomes,
     CloseComputation,
+    ComputationClosed,
     ComputationReady,
     JobsReturned,
     NodeNotice,
@@ -87,8 +88,8 @@ class Handovers:
             self.lose_holder(hosted)
         for kept in self.shelf.of(peer):
             kept.is_claimed = False
-            if kept.is_unwanted:
-                self.shelf.forget(kept.opened.computation)
+            if kept.unwanted_by:
+                self._forget(kept)
 
     def farewell(self, peer: str) -> None:
         """A scheduler leaves in peace: what is kept for it can go, unless it was to be collected.
@@ -98,8 +99,8 @@ class Handovers:
         """
         self.resending.peer_lost(peer)
         for kept in self.shelf.of(peer):
-            if kept.is_unwanted or (kept.is_claimed and not kept.opened.collects):
-                self.shelf.forget(kept.opened.computation)
+            if kept.unwanted_by or (kept.is_claimed and not kept.opened.collects):
+                self._forget(kept)
             else:
                 kept.is_claimed = False
 
@@ -163,7 +164,7 @@ class Handovers:
         if not _is_told(message, hosted.opened):
             return False
         if hosted.scheduler in self.peers and not hosted.orphaned:
-            hosted.is_unwanted = True
+            hosted.unwanted_by = peer
             return False
         hosted.scheduler = peer
         return True
@@ -174,9 +175,25 @@ class Handovers:
         if kept is None or not (kept.holder == peer or _is_told(message, kept.opened)):
             return
         if kept.holder != peer and kept.holder in self.peers:
-            kept.is_unwanted = True
+            kept.unwanted_by = peer
         else:
             self.shelf.forget(message.computation)
+
+    def closing_waits(self, peer: str, computation: int) -> bool:
+        """Whether what this one has closed goes only when the scheduler that has it is gone.
+
+        It is on no disk: after a restart of the node, whoever has not heard that it is gone may say
+        so again.
+        """
+        here = self.hosted.get(computation) or self.shelf.get(computation)
+        return here is not None and here.unwanted_by == peer
+
+    def _forget(self, kept: Kept) -> None:
+        """What its client has closed through another scheduler is gone, which is told so."""
+        computation = kept.opened.computation
+        self.shelf.forget(computation)
+        if kept.unwanted_by in self.peers and computation not in self.hosted:
+            self.emit(Send(kept.unwanted_by, ComputationClosed(computation)))
 
     # another one comes
 
@@ -244,7 +261,7 @@ class Handovers:
         return hosted
 
     def _hand_over_kept(self, peer: str, kept: Kept, message: OpenComputation) -> None:
-        kept.holder, kept.is_claimed, kept.is_unwanted = peer, True, False
+        kept.holder, kept.is_claimed, kept.unwanted_by = peer, True, ''
         kept.opened = replace(
             kept.opened, epoch=message.epoch, owner=message.owner, collects=message.collects
         )
@@ -256,7 +273,7 @@ class Handovers:
         if not hosted.orphaned:
             self.lose_holder(hosted)  # what the former one was about to send does not come any more
         hosted.scheduler, hosted.orphaned, hosted.keeps = peer, False, False
-        hosted.is_unwanted = False
+        hosted.unwanted_by = ''
         hosted.opened = replace(
             hosted.opened,
             owner=message.owner,
@@ -291,7 +308,7 @@ class Handovers:
 
     def may_be_gone(self, hosted: Hosted, now: float) -> bool:
         """Whether letters are on their way to a scheduler that may be there no more."""
-        if hosted.is_unwanted:
+        if hosted.unwanted_by:
             return False
         heard = self.peers.get(hosted.scheduler)
         is_alone = heard is None or _is_silent(heard, hosted.opened, now)

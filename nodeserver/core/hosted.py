@@ -54,7 +54,6 @@ class Hosted:
         'id',
         'idle',
         'idle_at',
-        'is_unwanted',
         'keeps',
         'letters',
         'needs_more',
@@ -73,6 +72,7 @@ class Hosted:
         'state',
         'stopped_ahead',
         'takes_all',
+        'unwanted_by',
         'used_seconds',
         'vain_workers',
         'workers',
@@ -86,7 +86,7 @@ class Hosted:
         self.denied_at = inf  # since when its next job waits for more than there is free
         self.state = HostedState.OPENING
         self.orphaned = False  # its scheduler is gone
-        self.is_unwanted = False  # its client has closed it through another one: it goes with it
+        self.unwanted_by = ''  # through which its client has closed it: it goes with `scheduler`
         self.keeps = False  # its letters go to the spool: nobody may be there to take them
         self.idle_at = inf  # since when nothing of it runs or waits, as it is orphaned
         self.alone_at = inf  # since when it is

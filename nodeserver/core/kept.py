@@ -32,18 +32,18 @@ class Kept:
         'holder',
         'is_claimed',
         'is_on_disk',
-        'is_unwanted',
         'letters',
         'opened',
         'returned',
         'since',
+        'unwanted_by',
     )
 
     def __init__(self, opened: OpenComputation, holder: str, since: float) -> None:
         self.opened = replace(opened, package=b'', setup_args=b'', manifest=b'')
         self.holder = holder  # the scheduler that had it last
         self.is_claimed = False  # by it, and over the connection that still stands
-        self.is_unwanted = False  # its client has closed it: it goes with that scheduler
+        self.unwanted_by = ''  # through which its client has closed it: it goes with `holder`
         self.since = since
         self.expires_at = since + MOST_SECONDS
         self.letters: dict[int, int] = {}  # number -> how many jobs
@@ -133,7 +133,7 @@ class Shelf:
             self._expires_at = min(self._expires_at, now + MOST_SECONDS)
             self._bound()
         kept.holder, kept.is_claimed = hosted.scheduler, not hosted.orphaned
-        kept.is_unwanted = hosted.is_unwanted
+        kept.unwanted_by = hosted.unwanted_by
         return kept
 
     def _bound(self) -> None:

@@ -23,6 +23,7 @@ from dataclasses import field
 
 from nodeserver.core.askmessages import AskMessage
 from nodeserver.core.clustermessages import AllocateAsk as AllocateAsk
+from nodeserver.core.clustermessages import ComputationClosed as ComputationClosed
 from nodeserver.core.clustermessages import JobsRequeued as JobsRequeued
 from nodeserver.core.clustermessages import JobsRetried as JobsRetried
 from nodeserver.core.clustermessages import JobsSettled as JobsSettled
@@ -325,13 +326,6 @@ class JobsReturned:
     ids: list[int]
     attempts: list[int]
     reason: str
-
-
-@value
-class ComputationClosed:
-    """Nothing of this computation is left on the node."""
-
-    computation: int
 
 
 @value

@@ -232,7 +232,7 @@ class NodeCore:
             self._out.append(Report(levels.WARNING, text))
         self._handovers.peer_lost(event.peer, held)
         for hosted in held:
-            if hosted.is_unwanted:
+            if hosted.unwanted_by:
                 self._drop(hosted)
         if held:
             self._shift.holder_gone()
@@ -241,7 +241,7 @@ class NodeCore:
         self._peers.pop(peer, None)
         self._shift.peer_left(peer)
         for hosted in [h for h in self._hosted.values() if h.scheduler == peer]:
-            if hosted.is_unwanted or not (hosted.orphaned or hosted.opened.collects):
+            if hosted.unwanted_by or not (hosted.orphaned or hosted.opened.collects):
                 self._drop(hosted)
             elif not hosted.orphaned:
                 self._handovers.lose_holder(hosted)  # it was not closed: the rest will be collected
@@ -301,7 +301,8 @@ class NodeCore:
                 self._handovers.close_kept(peer, message)
             has_cause = bool(self._hosted or self._shift.closed)
             self._peers[peer].waits = self._peers[peer].waits and has_cause
-            self._send(peer, ComputationClosed(message.computation))
+            waits = self._handovers.closing_waits(peer, message.computation)
+            self._send(peer, ComputationClosed(message.computation, waits))
 
     def _drop(self, hosted: Hosted) -> None:
         """End all of a computation, and keep nothing of it."""
@@ -339,8 +340,9 @@ class NodeCore:
             return
         self._handovers.closed(hosted, now)
         del self._hosted[hosted.id]
-        if hosted.scheduler in self._peers:
-            self._send(hosted.scheduler, ComputationClosed(hosted.id))
+        told = [hosted.scheduler, *([] if hosted.keeps else [hosted.unwanted_by])]
+        for peer in dict.fromkeys(each for each in told if each in self._peers):
+            self._send(peer, ComputationClosed(hosted.id))
         if not self._hosted:
             self._shift.client_left(hosted)
         self._openings.closed(hosted, now)

@@ -709,13 +709,14 @@ def test_what_runs_goes_as_well_where_its_holder_is_gone(is_noticed: bool) -> No
         bench.tell(GONE)
     bench.hears(m.CloseComputation(7, token=TOKEN, epoch=1), 't')
     if not is_noticed:
-        assert bench.take(m.ComputationClosed) and not bench.take(do.CloseTemplate)
+        assert bench.take(m.ComputationClosed) == [m.ComputationClosed(7, waits=True)]
+        assert not bench.take(do.CloseTemplate)
         bench.tell(GONE)
     assert bench.take(do.CloseTemplate)
     bench.tell(TemplateClosed(7))
     assert len(bench.take(keep.KeepComputation)) == len(bench.take(keep.ForgetKept))
     assert not any('keeps' in line for line in bench.core.status())
-    assert bool(bench.take(m.ComputationClosed)) is is_noticed
+    assert bench.take(m.ComputationClosed) == [m.ComputationClosed(7)]
 
 
 def test_what_was_closed_while_its_holder_was_here_goes_with_that_from_the_disk_too() -> None:
@@ -724,9 +725,20 @@ def test_what_was_closed_while_its_holder_was_here_goes_with_that_from_the_disk_
         connect(bench, peer)
     bench.hears(claim(collects=True), 's2')
     bench.hears(m.CloseComputation(7, token=TOKEN, epoch=9), 's3')
-    bench.effects = []
+    assert bench.take(m.ComputationClosed) == [m.ComputationClosed(7, waits=True)]
+    assert not bench.take(keep.ForgetKept)
     bench.tell(PeerLost('s2', 'its connection closed'))
     assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+    assert bench.take(m.ComputationClosed) == [m.ComputationClosed(7)]
+
+
+def test_a_node_that_is_started_again_before_that_keeps_it_until_it_is_told_once_more() -> None:
+    bench = Bench()
+    bench.tell(KeptFound(opening(), [1], [1], 120.0, ('n',)))
+    connect(bench, 's3')
+    bench.hears(m.CloseComputation(7, token=TOKEN, epoch=9), 's3')
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+    assert bench.take(m.ComputationClosed) == [m.ComputationClosed(7)]
 
 
 def test_who_takes_it_over_after_it_was_closed_has_it() -> None:

@@ -56,6 +56,25 @@ def test_a_node_that_was_away_is_told_when_it_is_back_until_it_has_answered() ->
     assert not meets(desk, 'a again', '10.0.0.1')
 
 
+def test_a_node_that_takes_the_one_that_has_it_for_alive_is_told_until_it_has_acted() -> None:
+    desk = closed_without_a()
+    meets(desk, 'a', '10.0.0.1')
+    desk.hears('a', m.ComputationClosed(7, waits=True))
+    desk.tell(PeerLost('a', 'its connection closed'))
+    assert meets(desk, 'a again', '10.0.0.1')  # what it was told is not on its disk
+    desk.hears('a again', m.ComputationClosed(7))
+    assert not desk.core._closings.late
+
+
+def test_who_closes_does_not_wait_for_that() -> None:
+    desk = TakeoverDesk({}, is_shared=True, resumes=False)
+    desk.join('a', address='10.0.0.1')
+    desk.hears(CLIENT, m.CloseComputation(7))
+    desk.hears('a', m.ComputationClosed(7, waits=True))
+    assert desk.sent(m.ComputationClosed, CLIENT) == [m.ComputationClosed(7)]
+    assert len(desk.core._closings.late) == 1
+
+
 def test_a_node_that_was_started_again_is_told_where_it_was() -> None:
     desk = closed_without_a()
     assert not meets(desk, 'c', '10.0.0.3')
