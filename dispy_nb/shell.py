@@ -73,6 +73,7 @@ class ClusterShell:
         self.data = data
         self.files = files
         self.jobs: dict[int, DispyJob] = {}  # pending ones only (C25)
+        self.left: dict[int, int] = {}  # of those that have ended: what a later try may have of it
         self.nodes: dict[str, DispyNode] = {}
         self.counts: Counter[JobStatus] = Counter()  # ended jobs, by status
         self.cpus_per_job = options.cpus
@@ -261,6 +262,8 @@ class ClusterShell:
 
     def _perform_settle_unrun(self, effect: SettleUnrun) -> None:
         now = time.time()
+        if effect.kind:
+            self.left.update(dict.fromkeys(effect.ids, effect.kind))
         for number in effect.ids:
             job = self.jobs.get(number)
             if job is not None:

@@ -28,9 +28,7 @@ from dispy_nb.recovery.fileformat import (
 )
 from dispy_nb.recovery.journalfile import PUT_FACT, JournalFile, JournalPlan
 from dispy_nb.shortened import arguments_text
-from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.events import JobsSubmitted
-from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import (
     DropStored,
     Keeping,
@@ -42,6 +40,7 @@ from nodeserver.core.recoveryeffects import (
     StoreOutcomes,
     StoreUnrun,
 )
+from nodeserver.core.status import Unrun
 
 WRITE_SECONDS = 0.05  # that new jobs and ids wait for others, where nothing is sent
 LONGEST_ID = 1000  # characters
@@ -205,9 +204,9 @@ class Journal:
             self.file.add(_PUT_OUTCOMES, encode(Letter(done.node, time.time(), *columns)))
 
     def _store_unrun(self, effect: StoreUnrun) -> None:
-        if is_unreached(effect.status, effect.reason):
+        if effect.kind == Unrun.UNREACHED:
             return  # they are where they were, for a later try
-        if effect.reason == UNSTARTED and self._batch_of.keys() >= {*effect.ids}:
+        if effect.kind == Unrun.UNSTARTED and self._batch_of.keys() >= {*effect.ids}:
             return  # with their arguments: who attaches has them run
         if self._end(effect.ids):
             count = len(effect.ids)

@@ -24,10 +24,8 @@ from dispy_nb.recovery.journalfile import FIND_EPOCH, PUT_FACT
 from dispy_nb.recovery.recorded import Recorded, opened, read
 from dispy_nb.recovery.reopening import reopened
 from dispy_nb.recovery.resumption import Resumption, made, settle
-from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.errors import UsageError
-from nodeserver.core.notcome import is_unreached
-from nodeserver.core.status import SETTLED, JobStatus
+from nodeserver.core.status import SETTLED, JobStatus, Unrun
 from nodeserver.io.database import remove_database
 
 _log = logging.getLogger('dispy_nb')
@@ -146,9 +144,15 @@ class _Recovery:
     def hand_out(self) -> list[DispyJob]:
         """Return those that have ended, and see to it that they are never returned again."""
         ended = [job for job in self._jobs if job.status in SETTLED]
-        unreached = [job for job in ended if _is_unreached(job)]
-        runnable = [job for job in ended if self._is_runnable(job)]
-        handed = [job for job in ended if not (_is_unreached(job) or self._is_runnable(job))]
+        left = self._cluster._shell.left if self._cluster is not None else {}
+        unreached = [job for job in ended if left.get(job._number) == Unrun.UNREACHED]
+        runnable = [
+            job
+            for job in ended  # that have waited at a shared scheduler, and can run by the file
+            if left.get(job._number) == Unrun.UNSTARTED and job._number in self._recorded.jobs
+        ]
+        kept = {*unreached, *runnable}
+        handed = [job for job in ended if job not in kept]
         unstarted = len(self._recorded.unstarted) + len(runnable)
         self._tell(unreached, unstarted)
         for job in handed:
@@ -162,10 +166,6 @@ class _Recovery:
         else:
             self._cluster.close()
         return handed
-
-    def _is_runnable(self, job: DispyJob) -> bool:
-        """Whether a job has waited at a shared scheduler, and its arguments are in the file."""
-        return job.reason == UNSTARTED and job._number in self._recorded.jobs
 
     def end(self) -> None:
         """Let go of the nodes and of the file, whatever happened."""
@@ -214,7 +214,3 @@ class _Recovery:
                 unstarted,
                 str(path),
             )
-
-
-def _is_unreached(job: DispyJob) -> bool:
-    return is_unreached(job.status, job.reason)

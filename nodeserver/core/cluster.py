@@ -368,17 +368,17 @@ class ClusterCore:
     def _settled(self, message: JobsSettled) -> None:
         ids = [job for job in message.ids if job in self._pending]
         self._unsettled.ended(message)
-        self._end_unrun(ids, message.status, message.reason)
+        self._end_unrun(ids, message.status, message.reason, message.kind)
         if message.letter:
             self._letters.took('', message.letter)
 
-    def _end_unrun(self, ids: list[int], status: int, reason: str) -> None:
+    def _end_unrun(self, ids: list[int], status: int, reason: str, kind: int = 0) -> None:
         """End jobs without an outcome: who takes the cluster over does not run them again."""
         self._forget(ids)
         if ids and self._keeping:
-            self._out.append(StoreUnrun(ids, status, reason))
+            self._out.append(StoreUnrun(ids, status, reason, kind))
         if ids:
-            self._out.append(SettleUnrun(ids, status, reason))
+            self._out.append(SettleUnrun(ids, status, reason, kind))
 
     def _forget(self, ids: list[int]) -> None:
         """These jobs have ended."""

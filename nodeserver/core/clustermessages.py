@@ -60,6 +60,7 @@ class JobsSettled:
     status: int
     reason: str
     letter: int = 0  # 0: not kept
+    kind: int = 0  # an `Unrun`
 
 
 @value

@@ -306,6 +306,7 @@ class SettleUnrun:
     ids: list[int]
     status: int
     reason: str
+    kind: int = 0  # an `Unrun`
 
 
 @value

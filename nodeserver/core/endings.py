@@ -1,7 +1,7 @@
 """Jobs that do not end by themselves: taken back, given up with their node, or sent round again."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodeserver.core.computation import Computation
 from nodeserver.core.dispatch import Dispatch
@@ -10,9 +10,17 @@ from nodeserver.core.fleet import NodeRecord
 from nodeserver.core.messages import JobsRequeued, JobsRetried, JobsSettled, Message, StopJobs
 from nodeserver.core.records import Records
 from nodeserver.core.retries import sort_lost
-from nodeserver.core.status import JobStatus
+from nodeserver.core.status import JobStatus, Unrun
 
 UNSTARTED = 'it had not started, and only what had was asked for'
+
+
+class End(NamedTuple):
+    """How jobs end that nobody will answer for, unless they may run again."""
+
+    reason: str
+    status: JobStatus
+    kind: Unrun = Unrun.ENDED
 
 
 class Endings:
@@ -33,16 +41,27 @@ class Endings:
     def _send(self, peer: str, message: Any) -> None:
         self._emit(Send(peer, message))
 
-    def settle(self, comp: Computation, ids: list[int], status: JobStatus, reason: str) -> None:
+    def settle(
+        self,
+        comp: Computation,
+        ids: list[int],
+        status: JobStatus,
+        reason: str,
+        kind: Unrun = Unrun.ENDED,
+    ) -> None:
         """Tell the client of jobs that ended without an outcome."""
         if not ids:
             return
-        message = JobsSettled(comp.id, ids, int(status), reason)
+        message = JobsSettled(comp.id, ids, int(status), reason, kind=int(kind))
         if self._is_shared:
             message = comp.undelivered.numbered(message)
         if comp.takeover is not None:
             comp.takeover.settled.update(ids)
         self._send(comp.client, message)
+
+    def settle_unstarted(self, comp: Computation, ids: list[int]) -> None:
+        """Tell who only collects that these had not started: who comes next may have them run."""
+        self.settle(comp, ids, JobStatus.CANCELLED, UNSTARTED, Unrun.UNSTARTED)
 
     def cancel(self, comp: Computation, jobs: list[int]) -> None:
         """The user takes jobs back, wherever they are."""
@@ -91,11 +110,12 @@ class Endings:
         comp.settle(lacking + unwanted)
         text = f'{reason}; its arguments are gone'
         self.settle(comp, lacking, JobStatus.CANCELLED, text)
-        text = f'{reason}; only what had been started was asked for'
-        if not begun:  # who comes next may have them run
+        if begun:
+            text = f'{reason}; only what had been started was asked for'
+            self.settle(comp, unwanted, JobStatus.CANCELLED, text)
+        else:
             self._records.note(comp, '', unwanted)
-            text = UNSTARTED
-        self.settle(comp, unwanted, JobStatus.CANCELLED, text)
+            self.settle_unstarted(comp, unwanted)
         return again
 
     def give_up(

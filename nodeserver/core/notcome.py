@@ -4,16 +4,9 @@ from collections.abc import Mapping
 
 from nodeserver.core.computation import Computation
 from nodeserver.core.fleet import NodeRecord
-from nodeserver.core.status import JobStatus
 from nodeserver.core.takeover import Takeover
 
 LOST_AFTER_PULSES = 5  # after which a node that does not come is given up
-UNREACHED = 'cannot be reached'  # said to who only collects: such jobs stay for a later try
-
-
-def is_unreached(status: int, reason: str) -> bool:
-    """Whether a job that has ended was only not reached, by who only collects."""
-    return status == JobStatus.ABANDONED and UNREACHED in reason
 
 
 def why_missing(

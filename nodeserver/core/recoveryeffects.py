@@ -122,6 +122,7 @@ class StoreUnrun:
     ids: list[int]
     status: int
     reason: str
+    kind: int = 0  # an `Unrun`
 
 
 @value

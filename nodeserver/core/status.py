@@ -18,6 +18,14 @@ class JobStatus(IntEnum):
     FINISHED = 11
 
 
+class Unrun(IntEnum):
+    """What a later try has of a job that has ended without a node's word."""
+
+    ENDED = 0  # nothing
+    UNREACHED = 1  # who only collects did not reach its node, where it still may be
+    UNSTARTED = 2  # it had not started, and who only collects did not want that: it may be run
+
+
 STATUSES = {int(status): status for status in JobStatus}  # quicker than asking the enum
 
 

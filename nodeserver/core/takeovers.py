@@ -8,7 +8,7 @@ from math import inf
 
 from nodeserver.core.answers import Answers
 from nodeserver.core.computation import Computation
-from nodeserver.core.endings import UNSTARTED
+from nodeserver.core.endings import End
 from nodeserver.core.fleet import NodeRecord, UseState
 from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
 from nodeserver.core.lacking import drop_data, end_without_data, have_resent
@@ -23,11 +23,11 @@ from nodeserver.core.messages import (
     ResubmitJobs,
     StopJobs,
 )
-from nodeserver.core.notcome import LOST_AFTER_PULSES, UNREACHED, why_missing
+from nodeserver.core.notcome import LOST_AFTER_PULSES, why_missing
 from nodeserver.core.parts import Parts
 from nodeserver.core.resubmitted import failed_before, is_latest, rows_of
 from nodeserver.core.retries import sort_lost
-from nodeserver.core.status import JobStatus
+from nodeserver.core.status import JobStatus, Unrun
 from nodeserver.core.takeover import ALL_JOBS, ANYWHERE, Handover, Takeover
 from nodeserver.core.undelivered import ids_before
 from nodeserver.core.unstarted import queue_unfound, queue_unstarted, taken_back
@@ -110,7 +110,7 @@ class Takeovers:
             _leave_untold(comp, takeover)
             unstarted = [*comp.waiting]
             comp.waiting.clear()
-            self._parts.endings.settle(comp, unstarted, JobStatus.CANCELLED, UNSTARTED)
+            self._parts.endings.settle_unstarted(comp, unstarted)
         if takeover.resends:
             takeover.resends = False
             lacked = takeover.where.keys() | takeover.settled  # these may be under way to it
@@ -132,7 +132,7 @@ class Takeovers:
             if job in takeover.where:
                 by_place.setdefault(takeover.where[job], []).append(job)
         for place, ids in by_place.items():
-            self._give_up(comp, place, ids, OUTCOME_LOST, JobStatus.ABANDONED)
+            self._give_up(comp, place, ids, End(OUTCOME_LOST, JobStatus.ABANDONED))
 
     def due(self, comp: Computation, now: float) -> None:
         """Give up the nodes that have not come in time, unless they are handing over."""
@@ -172,15 +172,16 @@ class Takeovers:
         comp.undelivered.forget(name)
         ids = [*takeover.doubts.get(name, ())]
         if comp.declared.collects:
-            reason, status = f'node {title} {UNREACHED}: {why}', JobStatus.ABANDONED
+            reason = f'node {title} cannot be reached: {why}'
+            end = End(reason, JobStatus.ABANDONED, Unrun.UNREACHED)
             if ids:
                 comp.keeps = True
                 comp.leave_at(name, ids, map(takeover.attempt_of, ids))
         else:
-            reason, status = f'node {title} was lost: {why}', JobStatus.CANCELLED
-        self._give_up(comp, name, ids, reason, status)
+            end = End(f'node {title} was lost: {why}', JobStatus.CANCELLED)
+        self._give_up(comp, name, ids, end)
         unrun = comp.give_up_pinned(name)
-        self._parts.endings.settle(comp, unrun, JobStatus.CANCELLED, reason)
+        self._parts.endings.settle(comp, unrun, JobStatus.CANCELLED, end.reason)
 
     def node_gone(self, node: NodeRecord, comp: Computation, now: float) -> None:
         """A node is lost that may have been handing over: it is to begin anew."""
@@ -340,14 +341,12 @@ class Takeovers:
         if comp.takeover is not None and name != node.id:
             comp.takeover.repin(name, node.id)
         if name != node.id:
-            reason, status = f'node {node.title} came back without it', JobStatus.ABANDONED
+            end = End(f'node {node.title} came back without it', JobStatus.ABANDONED)
         else:
-            reason, status = f'node {node.title} has it no more', JobStatus.CANCELLED
-        self._give_up(comp, name, ids, reason, status)
+            end = End(f'node {node.title} has it no more', JobStatus.CANCELLED)
+        self._give_up(comp, name, ids, end)
 
-    def _give_up(
-        self, comp: Computation, place: str, ids: list[int], reason: str, status: JobStatus
-    ) -> None:
+    def _give_up(self, comp: Computation, place: str, ids: list[int], end: End) -> None:
         """Nobody will answer for jobs in doubt: again if they may, else ended."""
         takeover, endings = comp.takeover, self._parts.endings
         if takeover is None or not ids:
@@ -358,15 +357,15 @@ class Takeovers:
             comp.jobs[job], comp.places[job] = takeover.take(job), place
             if attempt:  # the next one has another number
                 comp.record(job).attempt = attempt
-        again, ended = sort_lost(comp, ids, reason)
+        again, ended = sort_lost(comp, ids, end.reason)
         if comp.declared.collects:
             comp.settle(again)
-            again, ended = [], {reason: ids}
+            again, ended = [], {end.reason: ids}
         if again:  # its client may take them for waiting, and is told next that they wait again
             self._parts.send(comp.client, JobsStarted(comp.id, place, again))
-        endings.requeue(comp, again, reason, begun=True)
+        endings.requeue(comp, again, end.reason, begun=True)
         for text, jobs in ended.items():
-            endings.settle(comp, jobs, status, text)
+            endings.settle(comp, jobs, end.status, text, end.kind)
 
     def end_if_over(self, comp: Computation) -> None:
         """Nobody is waited for any more."""

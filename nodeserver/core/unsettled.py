@@ -19,8 +19,8 @@ from nodeserver.core.messages import (
     ShareData,
     SubmitJobs,
 )
-from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import Keeping, RecordNode
+from nodeserver.core.status import Unrun
 
 MOST_NODES = 10_000
 MOST_JOBS = 4096  # in one message
@@ -114,7 +114,7 @@ class Unsettled:
 
     def ended(self, message: JobsSettled) -> None:
         """Jobs have ended, or were only not reached."""
-        self._has_unreached |= is_unreached(message.status, message.reason)
+        self._has_unreached |= message.kind == Unrun.UNREACHED
 
     def closing(self, computation: int) -> CloseComputation:
         """What the scheduler is told when the cluster is closed."""

@@ -3,7 +3,6 @@
 from math import inf
 
 from nodeserver.core.computation import Computation
-from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.jobrecord import Entry, JobRecord, payload_of
 from nodeserver.core.parts import Parts
 from nodeserver.core.status import JobStatus
@@ -26,7 +25,7 @@ def queue_unstarted(
     settle(comp, unwanted, JobStatus.CANCELLED, 'cancelled before it started')
     wanted = {j: e for j, e in fresh.items() if not (isinstance(e, JobRecord) and e.stopping)}
     if comp.declared.collects:
-        settle(comp, [*wanted], JobStatus.CANCELLED, UNSTARTED)
+        parts.endings.settle_unstarted(comp, [*wanted])
         return
     gone = [job for job, entry in wanted.items() if not payload_of(entry)]
     text = 'it had not started, and its arguments are gone'

@@ -12,7 +12,7 @@ from nodeserver.core import messages as m
 from nodeserver.core.cluster import ClusterCore
 from nodeserver.core.missing import SAY_INTERVAL, SAY_OTHER_INTERVAL
 from nodeserver.core.recoveryeffects import Keeping, RecordNode, StoreEpoch, StoreUnrun
-from nodeserver.core.status import JobStatus, NodeStatus
+from nodeserver.core.status import JobStatus, NodeStatus, Unrun
 from nodeserver.core.unsettled import MOST_BYTES, MOST_JOBS
 from tests.support.world import declaration
 
@@ -353,12 +353,23 @@ def test_who_has_jobs_that_were_not_reached_says_so_to_each_scheduler_as_it_clos
     program.met()
     program.submit(1)
     reason = 'node 10.0.0.1 cannot be reached: it was not found again within 25 s'
-    program.hears(m.JobsSettled(7, [1], int(JobStatus.ABANDONED), reason, 1))
+    kind = int(Unrun.UNREACHED)
+    program.hears(m.JobsSettled(7, [1], int(JobStatus.ABANDONED), reason, 1, kind))
     program.sent()
     program.tell(e.CloseAsked())
     assert program.sent()[-1] == m.CloseComputation(7, keeps=True)
     program.lost()  # before that scheduler had closed it
     assert program.met()[-1] == m.CloseComputation(7, keeps=True)
+
+
+def test_how_a_node_is_called_does_not_say_that_its_jobs_were_not_reached() -> None:
+    program = Program()
+    program.met()
+    program.submit(1)
+    reason = 'node "cannot be reached" (10.0.0.1) came back without it'
+    program.hears(m.JobsSettled(7, [1], int(JobStatus.ABANDONED), reason, 1))
+    program.tell(e.CloseAsked())
+    assert program.sent()[-1] == m.CloseComputation(7)
 
 
 def test_a_cluster_that_was_closed_before_any_scheduler_heard_of_it_is_declared_to_none() -> None:

@@ -16,7 +16,7 @@ from nodeserver.core.events import (
 from nodeserver.core.lateclosings import ASK_INTERVAL, CLOSED_SECONDS, MOST_CLOSED
 from nodeserver.core.recoveryeffects import ForgetComputation, ForgetUntold, RecordClosed
 from nodeserver.core.scheduler import SchedulerCore
-from nodeserver.core.status import JobStatus
+from nodeserver.core.status import JobStatus, Unrun
 from nodeserver.core.takeovers import BUSY_SECONDS
 from tests.support.desk import CLIENT
 from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk, known
@@ -133,7 +133,8 @@ def test_nodes_that_a_recovery_did_not_reach_keep_what_they_have_for_a_later_one
     nodes = [known('a', '10.0.0.1', 0), known('b', '10.0.0.2')]
     desk = TakeoverDesk({1: 'a', 2: 'b'}, nodes=nodes, collects=True, is_shared=True)
     desk.lets_time_pass(PATIENCE + 0.1)  # they did not come
-    assert [each.status for each in desk.sent(m.JobsSettled)] == 2 * [JobStatus.ABANDONED]
+    ends = [(each.status, each.kind) for each in desk.sent(m.JobsSettled)]
+    assert ends == 2 * [(JobStatus.ABANDONED, Unrun.UNREACHED)]
     assert not calls(desk, 'a again')
     desk.hears(CLIENT, m.CloseComputation(7))
     assert desk.sent(m.ComputationClosed, CLIENT)

@@ -11,7 +11,7 @@ from nodeserver.core.events import MessageArrived, NodeFound, PeerConnected, Pee
 from nodeserver.core.records import SPARE, placements
 from nodeserver.core.recoveryeffects import RecordNode, RecordPlacements, RewritePlacements
 from nodeserver.core.recoveryevents import PlacementsKnown
-from nodeserver.core.status import JobStatus
+from nodeserver.core.status import JobStatus, Unrun
 from tests.support.desk import CLIENT, Desk
 from tests.support.promises import jobs_left_in
 from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk, known
@@ -319,7 +319,9 @@ def test_jobs_that_a_node_had_not_begun_are_left_to_whoever_comes_next() -> None
     desk.holds('a', 1)
     turns = [each for each in desk.records if isinstance(each, RecordPlacements)]
     assert ([2], '') in [row for each in turns for row in zip(each.ids, each.nodes, strict=True)]
-    assert desk.settled() == {2: (JobStatus.CANCELLED, UNSTARTED)}
+    (end,) = desk.sent(m.JobsSettled)
+    assert (end.ids, end.status, end.reason) == ([2], JobStatus.CANCELLED, UNSTARTED)
+    assert end.kind == Unrun.UNSTARTED
 
 
 def test_who_collects_opens_only_nodes_that_may_have_something() -> None:

@@ -7,12 +7,12 @@ import pytest
 from nodeserver.core import messages as m
 from nodeserver.core.absence import UNKNOWN_EPOCHS
 from nodeserver.core.computation import ATTEMPTS_OF_AN_EPOCH
+from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.events import PeerLost
 from nodeserver.core.recoveryeffects import RecordPlacements
 from nodeserver.core.recoveryevents import PlacementsKnown
-from nodeserver.core.status import JobStatus
+from nodeserver.core.status import JobStatus, Unrun
 from nodeserver.core.takeover import ALL_JOBS, ANYWHERE
-from nodeserver.core.unstarted import UNSTARTED
 from tests.support.desk import CLIENT
 from tests.support.takeoverdesk import PATIENCE, TOKEN, TakeoverDesk
 
@@ -172,7 +172,9 @@ def test_who_collects_gets_what_nodes_have() -> None:
     desk.holds('a')
     assert [each.ids for each in desk.sent(m.JobsDone, CLIENT)] == [[1]]
     desk.lets_time_pass(PATIENCE)
-    assert desk.settled() == {2: (JobStatus.CANCELLED, UNSTARTED)}
+    (end,) = desk.sent(m.JobsSettled)
+    assert (end.ids, end.status, end.reason) == ([2], JobStatus.CANCELLED, UNSTARTED)
+    assert end.kind == Unrun.UNSTARTED
 
 
 def test_urgent_jobs_and_those_for_one_node_are_queued_as_such() -> None:

@@ -25,9 +25,9 @@ from nodeserver.core.messages import (
     ShareData,
 )
 from nodeserver.core.nodeevents import KeptFound, KeptSent
-from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.core.recoveryevents import ClosingKnown, PlacementsKnown
+from nodeserver.core.status import Unrun
 from nodeserver.core.unsettled import Unsettled
 
 Performers = dict[type[Any], Callable[[Any], None]]
@@ -286,7 +286,7 @@ class Journal:
             self._placed.pop(job, None)
 
     def _end_unrun(self, effect: keep.StoreUnrun) -> None:
-        if is_unreached(effect.status, effect.reason):
+        if effect.kind == Unrun.UNREACHED:
             self.unreached.update(effect.ids)
         else:
             self._end((job, effect.status) for job in effect.ids)

@@ -22,10 +22,9 @@ from nodeserver.core.messages import (
     SchedulerPulse,
     ShareData,
 )
-from nodeserver.core.notcome import is_unreached
 from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.core.scheduler import SchedulerCore
-from nodeserver.core.status import JobStatus
+from nodeserver.core.status import JobStatus, Unrun
 from nodeserver.core.values import CLIENT_ROLE
 from nodeserver.io.locallink import LocalLink
 from nodeserver.services.scheduler import SCHEDULER
@@ -206,7 +205,7 @@ class UserProgram(LoopProgram):
         cluster.files.settle(effect.done.ids)
 
     def _settled_unrun(self, cluster: Cluster, effect: do.SettleUnrun) -> None:
-        if is_unreached(effect.status, effect.reason):
+        if effect.kind == Unrun.UNREACHED:
             self._witness.left_behind(cluster.id, effect.ids)
             cluster.files.leave(effect.ids)
         else:
