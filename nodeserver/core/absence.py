@@ -32,7 +32,7 @@ from nodeserver.core.messages import (
 from nodeserver.core.parts import Parts
 from nodeserver.core.records import placements
 from nodeserver.core.status import NodeStatus
-from nodeserver.core.takeover import ALL_JOBS, ANYWHERE, Place, Takeover
+from nodeserver.core.takeover import ALL_JOBS, ANYWHERE, NOWHERE, Place, Takeover
 from nodeserver.core.takeovers import Takeovers
 from nodeserver.core.wording import harmless_name
 
@@ -219,6 +219,7 @@ class Absence:
         # in doubt, until they have come once more
         for node, ids, attempts in comp.undelivered.places():
             takeover.overrides.update(_placed(node, ids, attempts))
+        self._seek_unreached(comp, takeover)
         for node in dict.fromkeys(node for node, _ in comp.undelivered.letters):
             if node not in self._fleet.nodes and node in comp.nodes:
                 takeover.know(comp.nodes[node])
@@ -228,6 +229,17 @@ class Absence:
         self._parts.files.client_back(comp)
         if not takeover.is_gathering:
             self._takeovers.begin(comp, now)
+
+    def _seek_unreached(self, comp: Computation, takeover: Takeover) -> None:
+        """Jobs that an earlier recovery did not reach are looked for where it has left them."""
+        comp.undelivered.forget_left()
+        for node, columns in comp.unreached.items():
+            takeover.overrides.update(_placed(node, *columns))
+            if node in comp.nodes:
+                takeover.know(comp.nodes[node])
+        if takeover.overrides.pop(ALL_JOBS, NOWHERE) == ANYWHERE:
+            takeover.asks_all = True
+            self._parts.records.unknown(comp, True)
 
     def _tell_jobs(self, comp: Computation) -> None:
         """Say which jobs are with nodes, before anything else is said of them."""
@@ -267,6 +279,7 @@ class Absence:
         if comp is None:
             self._forget(computation)
             return
+        comp.undelivered.forget_left()
         self._remember(comp, [*comp.undelivered.endings.values()], now)
         for name, _ in holders(self._parts, comp):
             self._parts.send(name, CloseComputation(comp.id, keeps=True))

@@ -1,6 +1,6 @@
 """A computation as its scheduler sees it: the jobs that wait and the jobs that are with nodes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from math import inf
 
 from nodeserver.core.fleet import NodeRecord
@@ -123,6 +123,14 @@ class Computation:
         columns = self.unreached.setdefault(node, ([], []))
         columns[0].extend(ids)
         columns[1].extend(attempts)
+
+    def told_of(self, jobs: Container[int]) -> None:
+        """Whoever came later has asked for these jobs: they are not left for another one."""
+        rows = {node: zip(*columns, strict=True) for node, columns in self.unreached.items()}
+        self.unreached = {}
+        for node, pairs in rows.items():
+            if left := [pair for pair in pairs if pair[0] not in jobs]:
+                self.leave_at(node, *zip(*left, strict=True))
 
     def submit(self, message: SubmitJobs) -> None:
         """Queue new jobs, for any node or for one; their numbers are new ones of its client's."""

@@ -106,6 +106,9 @@ class Takeovers:
         takeover.begun_at = now
         takeover.lost_at = now + LOST_AFTER_PULSES * comp.declared.pulse_interval
         comp.notice_soon(now)
+        if comp.unreached:
+            told = takeover.where.keys() | comp.jobs.keys() | comp.waiting.keys()
+            comp.told_of(told | takeover.settled | {ALL_JOBS})
         if comp.declared.collects:
             _leave_untold(comp, takeover)
             unstarted = [*comp.waiting]

@@ -133,6 +133,10 @@ class Undelivered:
             del self.endings[next(iter(self.endings))]
         return numbered
 
+    def forget_left(self) -> None:
+        """Jobs that a later try may have are not told of: who comes next may be that one."""
+        self.endings = {n: ending for n, ending in self.endings.items() if not ending.kind}
+
     def take_over(self, endings: Iterable[JobsSettled]) -> None:
         """Keep what was to be told when the client was not there."""
         for message in endings:

@@ -14,7 +14,7 @@ from nodeserver.core.overview import describe
 from nodeserver.core.recoveryeffects import ForgetComputation, RecordComputation
 from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.scheduler import ZOMBIE_SECONDS
-from nodeserver.core.status import JobStatus, NodeStatus
+from nodeserver.core.status import JobStatus, NodeStatus, Unrun
 from nodeserver.core.takeovers import OUTCOME_LOST
 from tests.support.desk import CLIENT
 from tests.support.promises import jobs_left_in
@@ -909,3 +909,39 @@ def test_jobs_that_are_taken_back_when_the_client_is_back() -> None:
     desk.hears(BACK, m.CancelJobs(7, [1, 3]))
     assert [each.ids for each in desk.sent(m.StopJobs, 'a')] == [[1]]
     assert desk.settled() == {3: (JobStatus.CANCELLED, 'cancelled before it started')}
+
+
+@pytest.mark.row('I05')
+@pytest.mark.parametrize('knows', [False, True])
+def test_what_a_recovery_that_died_had_not_reached_is_in_doubt_for_who_attaches(
+    knows: bool,
+) -> None:
+    before = [PlacementsKnown(7, TOKEN, 1, [known('a', '10.0.0.1')], ['a'], [[1, 2]], [[1, 1]])]
+    desk = TakeoverDesk({1: 'a', 2: 'a'}, is_shared=True, before=before, collects=True)
+    desk.lets_time_pass(PATIENCE + 0.1)  # it did not come
+    (end,) = desk.sent(m.JobsSettled)
+    assert end.kind == Unrun.UNREACHED
+    if knows:
+        desk.hears(CLIENT, m.AcknowledgeOutcomes(7, '', [end.letter]))
+    desk.tell(PeerLost(CLIENT, 'its connection closed'))
+    desk.comes_back('next', epoch=2, resubmits=2)
+    desk.resubmit({1: '', 2: ''}, 'next')  # the file does not know where they are
+    desk.join('b', address='10.0.0.2')
+    assert not desk.sent(m.JobsSettled)
+    assert not desk.sent(m.RunJobs)
+    assert desk.meets('a').resumes
+    desk.holds('a', 1)
+    assert [each.ids for each in desk.sent(m.JobsStarted, 'next')] == [[1]]
+    assert desk.settled() == {2: (JobStatus.CANCELLED, 'node a (10.0.0.1) has it no more')}
+    assert not desk.core._fleet.computations[7].unreached
+
+
+def test_what_was_not_reached_and_is_not_asked_for_stays_for_a_later_try() -> None:
+    before = [PlacementsKnown(7, TOKEN, 1, [known('a', '10.0.0.1')], ['a'], [[1, 2]], [[1, 1]])]
+    desk = TakeoverDesk({1: 'a', 2: 'a'}, is_shared=True, before=before, collects=True)
+    desk.lets_time_pass(PATIENCE + 0.1)
+    desk.tell(PeerLost(CLIENT, 'its connection closed'))
+    desk.comes_back(epoch=2, collects=True)  # it has heard of it
+    assert desk.core._fleet.computations[7].unreached == {'a': ([1, 2], [1, 1])}
+    desk.hears(CLIENT, m.CloseComputation(7, keeps=True))
+    assert desk.core._absence._dormant[7].places == {1: ('a', 1), 2: ('a', 1)}
