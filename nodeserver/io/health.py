@@ -24,6 +24,7 @@ from nodeserver.io.zmqlisten import open_listening, stop_keeping_from_forks
 LARGEST_REQUEST: Final = 4096
 MOST_CONNECTIONS: Final = 64
 PATIENCE: Final = 5.0  # seconds for the whole conversation
+_ADVICE: Final = 'or leave it out to have no such pages'
 _PORT: Final = re.compile(r':\d+$')
 _REASONS: Final = {
     200: 'OK',
@@ -80,7 +81,7 @@ class HealthServer:
             self._fd, bound = open_listening(address, port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortBusy(port, address, option) from error
+                raise PortBusy(port, address, option, _ADVICE) from error
             raise UsageError(f'{option} {address}, port {port}: {error.strerror}') from error
         self._acceptor = Acceptor(self.loop, socket.socket(fileno=self._fd), self._accepted)
         return bound

@@ -147,6 +147,21 @@ def test_nobody_is_answered_unless_asked_to(own_home: Path) -> None:
         assert f'http://127.0.0.1:{health}/healthz' in server.log()
 
 
+def test_a_port_for_watching_that_is_taken_is_named_with_what_to_do(own_home: Path) -> None:
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+        for module in ('dispyscheduler', 'dispynode'):
+            command = [sys.executable, '-m', f'nodeserver.cli.{module}', '--daemon']
+            command += ['-i', '127.0.0.1', '-p', str(free_port()), '--health', str(port)]
+            more = ['--scheduler_port', '0'] if module == 'dispyscheduler' else []
+            ended = subprocess.run(
+                command + more, capture_output=True, text=True, timeout=30, check=False
+            )
+            assert ended.returncode == 78
+            assert f'port {port} at 127.0.0.1 is in use by another program' in ended.stderr
+            assert 'choose another with --health, or leave it out to have no such' in ended.stderr
+
+
 def test_slow_and_wild_clients_keep_nobody_out(own_home: Path) -> None:
     with scheduler() as (server, _, health), contextlib.ExitStack() as stack:
         for _ in range(2 * MOST_CONNECTIONS):
