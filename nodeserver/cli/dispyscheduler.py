@@ -33,7 +33,13 @@ from nodeserver.cli.options import (
     seconds,
 )
 from nodeserver.cli.schedulercommands import SchedulerCommands
-from nodeserver.cli.server import no_terminal, run_server, tell_health, tell_security
+from nodeserver.cli.server import (
+    no_terminal,
+    run_server,
+    tell_certificate,
+    tell_health,
+    tell_security,
+)
 from nodeserver.core.errors import UsageError
 from nodeserver.core.nodefacts import ZOMBIE_SECONDS
 from nodeserver.core.pulses import PULSE_INTERVAL
@@ -322,7 +328,9 @@ def _tell_start(options: SharedOptions, ports: tuple[int, int]) -> None:
     places = ', '.join(options.scheduler.ip_addr or ()) or '*'
     words = 'dispyscheduler %s serving at %s: port %d for programs, %d for nodes'
     _log.info(words, options.name, places, ports[1], ports[0])
-    tell_security(options.door.secret, options.door.certificate, 'can run programs at the nodes')
+    tell_certificate(options.door.certificate, 'connections to programs')
+    tell_certificate(options.scheduler.certificate, 'connections to nodes')
+    tell_security(options.door.secret, None, 'can run programs at the nodes')
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -53,9 +53,7 @@ def run_server(
 
 def tell_security(secret: Secret, certificate: Certificate | None, if_insecure: str) -> None:
     """Say who can use a server that has started, and how others come to that."""
-    if certificate is not None:
-        words = words_of_facts(certificate.pair().facts)
-        _log.info('all connections use SSL; the certificate is of %s', words)
+    tell_certificate(certificate, 'all connections')
     if secret.is_insecure:
         _log.warning('INSECURE: whoever reaches this port %s', if_insecure)
     elif secret.is_own:
@@ -63,6 +61,13 @@ def tell_security(secret: Secret, certificate: Certificate | None, if_insecure: 
             "serving programs with this user's key; for a program on another machine run "
             '`dispy key export` here and the line it prints there'
         )
+
+
+def tell_certificate(certificate: Certificate | None, which: str) -> None:
+    """Say which connections of a server use SSL, and until when its certificate is valid."""
+    if certificate is not None:
+        words = words_of_facts(certificate.pair().facts)
+        _log.info('%s use SSL; the certificate is of %s', which, words)
 
 
 def tell_health(place: tuple[str, int] | None, port: int) -> None:

@@ -156,8 +156,10 @@ def test_programs_and_nodes_have_certificates_of_their_own(own_home: Path) -> No
     sides = ('--cluster_certfile', outside, '--node_certfile', inside)
     with (
         node_program('-i', '127.0.0.1', '-p', node_port, '-c', 1, '--certfile', inside),
-        scheduler(*sides) as (_, port),
+        scheduler(*sides) as (server, port),
     ):
+        server.wait_for_log('connections to programs use SSL; the certificate is of CN=programs')
+        server.wait_for_log('connections to nodes use SSL; the certificate is of CN=nodes')
         with shared(port, double, node_port=node_port, certfile=outside) as cluster:
             assert outcomes(cluster, 1, 2) == [2, 4]
         for wrong in ({'certfile': inside}, {}):
