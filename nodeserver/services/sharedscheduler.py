@@ -68,6 +68,7 @@ class SharedSchedulerService:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._state: SchedulerState | None = None
         self._missing: dict[int, Place] = {}  # programs of a scheduler of before, by computation
+        self._unknown: set[str] = set()  # hosts of `--nodes`, which is said once
         self._ends_at = float('inf')
         self._reason = ''
 
@@ -166,11 +167,18 @@ class SharedSchedulerService:
         if self._options.nodes:
             self._later('nodes', SEARCH_INTERVAL, self._ask_for_nodes)
         for host, port in self._options.nodes:
-            look_up(self._loop, host, partial(self._ask, port))
+            look_up(self._loop, host, partial(self._ask, host, port))
 
-    def _ask(self, port: int, addresses: list[str]) -> None:
-        if addresses and not self._stopped.done():
+    def _ask(self, host: str, port: int, addresses: list[str]) -> None:
+        if self._stopped.done():
+            return
+        if addresses:
+            self._unknown.discard(host)
             self._scheduler.ask_for_nodes([(address, port) for address in addresses[:1]])
+        elif host not in self._unknown:
+            self._unknown.add(host)
+            words = '--nodes: the address of %s is not known; it is looked up until it is'
+            _log.warning(words, host)
 
     # what a scheduler of before has left
 

@@ -210,6 +210,13 @@ def test_nodes_that_it_was_told_of_are_used_by_programs_that_know_nothing_of_the
         assert done.stdout == f"[0, 1, 2, 3] ['{node.ip}']\n", done.stderr
 
 
+def test_a_host_for_nodes_whose_name_is_wrong_is_said(own_home: Path) -> None:
+    with scheduler('-n', '127.0.0.1', '-n', 'no-such-host.invalid') as (server, _):
+        told = server.wait_for_log('the address of no-such-host.invalid is not known')
+    assert 'WARNING --nodes: the address of no-such-host.invalid' in told
+    assert server.log().count('is not known') == 1
+
+
 # its words
 
 
