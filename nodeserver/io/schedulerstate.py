@@ -106,6 +106,7 @@ class SchedulerState:
         self._path = directory / FILE
         self._clock = clock
         self._pending: list[Change] = []
+        self._gone: set[int] = set()  # computations that are to be dropped once there is room
         self._has_complained = False
         self._connection: sqlite3.Connection | None = self._open()
 
@@ -135,6 +136,7 @@ class SchedulerState:
     def computation(self, effect: RecordComputation, place: Place) -> None:
         """Note a computation and where its program is."""
         declared = effect.declared
+        self._gone.discard(declared.computation)
         row = (declared.computation, declared.token, declared.epoch, declared.name)
         words = (
             'INSERT INTO computation VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET '
@@ -169,10 +171,12 @@ class SchedulerState:
 
     def forget(self, computation: int) -> None:
         """Drop all that was noted of a computation."""
+        self._gone.add(computation)
         self._write(*closedrecords.forgotten(computation))
 
     def closed(self, effect: RecordClosed) -> None:
         """Note which nodes are yet to be told that a computation is closed, and nothing else."""
+        self._gone.add(effect.message.computation)
         self._write(*closedrecords.closed(effect, self._clock()))
 
     def told(self, effect: ForgetUntold) -> None:
@@ -203,7 +207,9 @@ class SchedulerState:
         if self._connection is None:
             return 0
         try:
-            return int(self._connection.execute(f'SELECT count(*) FROM {table}').fetchone()[0])
+            rows = self._connection.execute(f'SELECT id FROM {table}').fetchall()
+            found = {computation for (computation,) in rows}
+            return len(found - self._gone if table == 'computation' else found)
         except sqlite3.Error as error:
             _log.warning('%s', in_words(self._path, error))
             return 1
@@ -292,6 +298,7 @@ class SchedulerState:
         except sqlite3.Error as error:
             self._failed(error, changes)
         else:
+            self._gone.clear()
             if self._has_complained:
                 self._has_complained = False
                 _log.info('%s can be written again', self._path)

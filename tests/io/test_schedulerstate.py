@@ -356,6 +356,23 @@ def test_a_full_disk_is_said_once_and_written_to_when_there_is_room(
     assert {*range(50)} <= {*placements(one)}
 
 
+def test_what_has_nothing_left_goes_from_a_full_disk_too(
+    state: SchedulerState, tmp_path: Path
+) -> None:
+    record(state)
+    with _full_disk():
+        for job in range(20):
+            state.placements(
+                RecordPlacements([7], ['n1'], [[job, *range(10**6, 10**6 + 5000)]], [[]])
+            )
+        assert state.has_computations()
+        state.forgotten(ForgetComputation(7))
+        assert not state.is_written
+        assert not state.has_computations()
+        state.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_disk_that_stays_full_costs_the_state_but_no_memory(
     state: SchedulerState,
     tmp_path: Path,
