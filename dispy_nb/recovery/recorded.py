@@ -36,7 +36,7 @@ from nodeserver.core.messages import (
     ResubmitJobs,
     ShareData,
 )
-from nodeserver.io.database import in_words, named_by_user, open_database
+from nodeserver.io.database import BESIDE, in_words, named_by_user, open_database
 
 
 class Ended(NamedTuple):
@@ -115,6 +115,10 @@ def read(path: Path) -> Recorded:
     """
     if not path.exists():
         raise UsageError(f'there is no recovery file {path}')
+    for end in BESIDE:  # as who lists the files that begin with `_dispy_` finds them, too
+        whole = path.with_name(path.name.removesuffix(end))
+        if whole != path and whole.exists():
+            raise UsageError(f'{path} belongs to {whole}: give that one')
     try:
         with named_by_user(path):
             connection = open_database(path, APPLICATION_ID, VERSION, SCHEMA)
@@ -137,7 +141,10 @@ def read(path: Path) -> Recorded:
 def _read(connection: sqlite3.Connection, path: Path) -> Recorded:
     facts = dict(connection.execute('SELECT name, value FROM facts').fetchall())
     if 'declared' not in facts:
-        raise UsageError(f'{path} is empty: its program ended before anything was written')
+        raise UsageError(
+            f'{path} is empty: its program ended before anything was written, or {path.name}-wal '
+            'was not moved with it'
+        )
     recorded = Recorded(
         path,
         decode(DeclareComputation, facts['declared']),

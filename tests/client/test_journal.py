@@ -384,6 +384,21 @@ def test_a_file_that_is_not_sound_is_refused_in_words(
         read(tmp_path / 'file')
 
 
+def test_a_file_and_what_sqlite_puts_beside_it_are_told_apart(
+    tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    desk = desks(tmp_path / 'file', Keeping.ALL)
+    desk.submit(1)
+    for end in ('', '-wal'):  # what there would be if it were killed now
+        shutil.copy(tmp_path / f'file{end}', tmp_path / f'copy{end}')
+    with pytest.raises(UsageError, match='copy-wal belongs to .*copy: give that one'):
+        read(tmp_path / 'copy-wal')
+    assert again(read(tmp_path / 'copy')) == {1: (b'arguments 1', '')}
+    shutil.copy(tmp_path / 'file', tmp_path / 'moved')
+    with pytest.raises(UsageError, match='or moved-wal was not moved with it'):
+        read(tmp_path / 'moved')
+
+
 def test_a_full_disk_is_said_once_and_what_waited_is_written_when_there_is_room(
     tmp_path: Path,
     desks: Callable[..., Desk],
