@@ -120,10 +120,10 @@ class SharedJobCluster(Cluster):
         for each in self._shell.nodes.values():
             if not each.closed and {each.node_id, each.ip_addr, each.name} & {*names}:
                 _log.warning(
-                    '%s: set_node_cpus(): the node is shared, and keeps its %d cpus for all '
-                    'programs; its own `cpus` command changes that',
+                    '%s: set_node_cpus(): the node is shared: this cluster may use %s there as '
+                    'before; its own `cpus` command changes that for all programs',
                     self.name,
-                    each.cpus,
+                    '1 cpu' if each.cpus == 1 else f'{each.cpus} cpus',
                 )
                 return each.cpus
         _log.warning('%s: set_node_cpus(): no node %s is in use', self.name, node)
