@@ -53,7 +53,7 @@ class JournalFile:
         self.is_over = False
         self._plan = plan
         self._connection: sqlite3.Connection | None = None
-        self._pointer: Path | None = None
+        self._is_pointed_to = False  # or cannot be
         self._rows: list[Row] = []
         self._waiting = 0  # bytes of them
         self._failed_at = 0.0  # 0: it has not
@@ -184,12 +184,12 @@ class JournalFile:
 
     def _point(self) -> None:
         """Have it found by `attach`, wherever it lies."""
-        if self._pointer is not None or self._plan.keeping != Keeping.ALL or self.path is None:
+        if self._is_pointed_to or self._plan.keeping != Keeping.ALL or self.path is None:
             return
+        self._is_pointed_to = True
         try:
-            self._pointer = places.point_to(self.path) or self.path
+            places.point_to(self.path)
         except OSError as error:
-            self._pointer = self.path
             _log.info('%s: attach() finds it by its path only: %s', self._plan.title, error)
 
     # the end
@@ -205,14 +205,11 @@ class JournalFile:
     def remove(self) -> None:
         """Remove it: nothing is left to be recovered."""
         self._rows.clear()
-        is_there, pointer = self._connection is not None, self._pointer
+        is_there = self._connection is not None
         self.leave()
         if is_there and self.path is not None:
             with suppress(OSError):
-                remove_database(self.path)
-            if pointer is not None:
-                with suppress(OSError):
-                    pointer.unlink(missing_ok=True)
+                places.remove_journal(self.path)
 
 
 def _write(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:

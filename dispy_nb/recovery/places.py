@@ -4,6 +4,7 @@ Those that a kernel can attach to are found in a directory of this user's: they 
 small file there says where.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
+from nodeserver.io.database import remove_database
 from nodeserver.io.privatefiles import check_directory
 
 PREFIX = '_dispy_'
@@ -54,16 +56,25 @@ def free_name(directory: Path, prefix: str) -> str:
     return str(path)
 
 
-def point_to(path: Path) -> Path | None:
-    """Have a journal found that lies elsewhere; None where it lies among the others."""
+def point_to(path: Path) -> None:
+    """Have a journal found, also one that lies elsewhere."""
     directory = made_state_directory()
-    if path.parent == directory:
-        return None
-    pointer = reserve(directory, 'at_')
-    named = pointer.with_name(pointer.name + POINTER)
-    pointer.write_text(str(path), 'utf-8')
-    pointer.rename(named)
-    return named
+    if path.parent != directory:
+        made = reserve(directory, 'at_')
+        made.write_text(str(path), 'utf-8')
+        made.rename(_pointer_to(path))
+
+
+def remove_journal(path: Path) -> None:
+    """Remove a journal, with what points to it."""
+    remove_database(path)
+    _pointer_to(path).unlink(missing_ok=True)
+
+
+def _pointer_to(path: Path) -> Path:
+    """Return what points to a journal: one, however often it is attached to."""
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    return state_directory() / f'at_{name}{POINTER}'
 
 
 def known_journals() -> Iterator[Path]:

@@ -21,12 +21,12 @@ from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.recovery.fileformat import OUTCOME, packed
 from dispy_nb.recovery.journal import PUT_ENDED, Journal
 from dispy_nb.recovery.journalfile import FIND_EPOCH, PUT_FACT
+from dispy_nb.recovery.places import remove_journal
 from dispy_nb.recovery.recorded import Recorded, opened, read
 from dispy_nb.recovery.reopening import reopened
 from dispy_nb.recovery.resumption import Resumption, made, settle
 from nodeserver.core.errors import UsageError
 from nodeserver.core.status import SETTLED, JobStatus, Unrun
-from nodeserver.io.database import remove_database
 
 _log = logging.getLogger('dispy_nb')
 
@@ -197,7 +197,7 @@ class _Recovery:
             connection.execute(PUT_FACT, ('epoch', str(epoch + 1).encode()))
             self._strike_in(connection)
         if self._is_over:
-            remove_database(path)
+            remove_journal(path)
 
     def _tell(self, unreached: list[DispyJob], unstarted: int) -> None:
         """Say what stays behind."""

@@ -13,10 +13,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from dispy_nb.recovery.journalfile import FIND_EPOCH, PUT_FACT
-from dispy_nb.recovery.places import state_directory
+from dispy_nb.recovery.places import remove_journal, state_directory
 from dispy_nb.recovery.recorded import opened, read
 from nodeserver.core.errors import DispyError
-from nodeserver.io.database import remove_database
 
 RESULT_DAYS = 7  # on which results of an ended kernel are left where they are
 PENDING_DAYS = 30  # on which its jobs can be attached to
@@ -39,7 +38,7 @@ def tidy(directory: Path, now: float) -> None:
         for path in random.sample(paths, min(len(paths), MOST_LOOKED_AT)):
             with suppress(OSError, sqlite3.Error, DispyError, ValueError):
                 if _is_free(path) and _is_done(path, int(now // DAY)):
-                    remove_database(path)
+                    remove_journal(path)
 
 
 def _is_free(path: Path) -> bool:

@@ -182,6 +182,23 @@ def test_where_the_first_place_cannot_be_written_the_next_one_is_taken(
     assert reread(desk).placed == {1: 'n1'}
 
 
+def test_a_file_elsewhere_is_pointed_to_once_and_not_when_it_is_gone(
+    own_home: Path, tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    files = tmp_path / 'attached to', tmp_path / 'recovered'
+    for epoch in range(3):
+        for path in files:
+            desk = desks(path, Keeping.ALL, epoch=epoch, resumes=epoch > 0)
+            desk.submit(epoch + 1)
+            desk.journal.leave()
+        assert {*places.known_journals()} == {*files}
+        assert len([*places.state_directory().iterdir()]) == 2
+    desks(files[0], Keeping.ALL, epoch=3, resumes=True).journal.file.remove()
+    places.remove_journal(files[1])
+    assert not any(path.exists() for path in files)
+    assert not any(places.state_directory().iterdir())
+
+
 def test_without_any_place_the_work_goes_on_and_that_is_said_once(
     own_home: Path, desks: Callable[..., Desk], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -391,7 +408,7 @@ def test_a_file_and_what_sqlite_puts_beside_it_are_told_apart(
     desk.submit(1)
     for end in ('', '-wal'):  # what there would be if it were killed now
         shutil.copy(tmp_path / f'file{end}', tmp_path / f'copy{end}')
-    with pytest.raises(UsageError, match='copy-wal belongs to .*copy: give that one'):
+    with pytest.raises(UsageError, match=r'copy-wal belongs to .*copy: give that one'):
         read(tmp_path / 'copy-wal')
     assert again(read(tmp_path / 'copy')) == {1: (b'arguments 1', '')}
     shutil.copy(tmp_path / 'file', tmp_path / 'moved')

@@ -16,6 +16,7 @@ import pytest
 import dispy_nb as dispy
 from dispy_nb import DispyJob
 from dispy_nb.local import DIRECTORY_START
+from dispy_nb.recovery.places import state_directory
 from nodeserver.core.errors import CertificateError, DatabaseBusy, UsageError
 from nodeserver.io.leftovers import sweep_directories
 from tests.features.conftest import Pair
@@ -404,6 +405,7 @@ def test_a_named_cluster_of_a_killed_script_is_given_back_whole(
         begun = [path for path in gate.parent.iterdir() if path.name.startswith('gate.')]
         assert len(begun) == 7
     assert not any(here.iterdir())
+    assert not any(state_directory().iterdir())
     with pytest.raises(UsageError, match='there is no cluster to attach to'):
         dispy.attach()
 
