@@ -16,7 +16,7 @@ from dispy_nb.recovery.journalfile import JournalPlan
 from dispy_nb.recovery.places import state_directory
 from dispy_nb.recovery.tidying import tidy
 from dispy_nb.sharedoptions import SharedOptions
-from dispy_nb.surroundings import in_kernel
+from dispy_nb.surroundings import in_kernel, running_shell
 from nodeserver.core.errors import PicklingFailed, UsageError
 from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.io.keys import SECRET_VARIABLE, Secret, choose_secret, kept_secret
@@ -27,10 +27,10 @@ _log = logging.getLogger('dispy_nb')
 
 
 def keeping_of(options: ClusterOptions) -> Keeping:
-    """Say what is kept of a cluster: all in a kernel and with a name, if somebody can attach."""
+    """Say what is kept: all where somebody types, and with a name, if it can be attached to."""
     # the futures of an executor cannot be given back
     is_executor = isinstance(options.computation, AnyFunction)
-    if not is_executor and (in_kernel() or options.name is not None):
+    if not is_executor and (running_shell() is not None or options.name is not None):
         return Keeping.ALL
     return Keeping.JOBS if isinstance(options, SharedOptions) else Keeping.ENDS
 

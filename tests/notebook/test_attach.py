@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +80,33 @@ def test_a_killed_kernels_jobs_results_output_and_widget_are_back_in_the_next_on
         assert 'there is no cluster to attach to' in kernel.errors.pop()
     for x in range(6):  # each ran once
         assert (own_home / f'gate.{x}').read_text() == 'once '
+
+
+def in_a_shell(source: str, here: Path) -> 'subprocess.CompletedProcess[str]':
+    """Type lines into IPython on a terminal, without its colours."""
+    command = [sys.executable, '-m', 'IPython', '--no-banner', '--simple-prompt']
+    return subprocess.run(
+        command, input=source, capture_output=True, text=True, cwd=here, timeout=60, check=False
+    )
+
+
+@pytest.mark.row('V15', 'V05')
+@pytest.mark.slow
+def test_what_a_killed_shell_of_ipython_had_is_back_in_the_next_one(
+    own_home: Path, node: int, tmp_path: Path
+) -> None:
+    gate = tmp_path / 'gate'
+    made = MAKE.format(gate=str(gate), address=ADDRESS, port=node)
+    submitted = 'jobs = [cluster.submit(x) for x in range(4)]; jobs[1](); time.sleep(0.3)\n'
+    killed = in_a_shell(f'{made}\n{submitted}os.kill(os.getpid(), 9)\n', tmp_path)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    gate.touch()
+    lines = (
+        '%load_ext dispy_nb\ncluster = %dispy attach\ncluster.wait(30)\n'
+        "print('are', [job.result for job in cluster.attached_jobs])\ncluster.close()\n"
+    )
+    ended = in_a_shell(lines, tmp_path)
+    assert 'are [0, 1, 4, 9]' in ended.stdout, ended.stdout + ended.stderr
+    for x in range(4):  # each ran once
+        assert (tmp_path / f'gate.{x}').read_text() == 'once '
+    assert not [*tmp_path.glob('_dispy_*')]
