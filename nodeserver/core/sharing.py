@@ -24,7 +24,7 @@ class Sharing:
         enlist: Callable[[Computation], None],
         is_away: Callable[[str], bool],
     ) -> None:
-        self._order = order
+        self._order, self._is_away = order, is_away
         self._admission = Admission(fleet, isinstance(order, Shares), enlist, is_away)
         self.declare = self._admission.declare
         self.run = self._admission.run
@@ -44,7 +44,7 @@ class Sharing:
     def lines(self, comp: Computation) -> list[str]:
         """Say for whom the jobs of a computation wait; none where nobody else is there."""
         if self.is_held_back(comp):
-            return _held_back_lines(self._admission, comp)
+            return _held_back_lines(self._admission, comp, self._is_away)
         return _share_lines(self._order, comp) if isinstance(self._order, Shares) else []
 
 
@@ -53,7 +53,9 @@ def _number_of(client: str) -> int:
     return int.from_bytes(blake2b(client.encode(), digest_size=7).digest()) | 1
 
 
-def _held_back_lines(admission: Admission, comp: Computation) -> list[str]:
+def _held_back_lines(
+    admission: Admission, comp: Computation, is_away: Callable[[str], bool]
+) -> list[str]:
     """Say for whom a computation has to wait before it may use any node."""
     blockers = admission.blockers(comp)
     if comp.declared.exclusive and blockers:
@@ -69,7 +71,9 @@ def _held_back_lines(admission: Admission, comp: Computation) -> list[str]:
         )
     own = [other for other in blockers if other.client == comp.client]
     lines = [f'{comp.declared.name} waits for its turn: {why}']
-    lines += [_line_of_computation(other, comp) for other in blockers[:MOST_NAMES]]
+    for other in blockers[:MOST_NAMES]:
+        ends = '; its program is gone: it is over once these jobs have ended'
+        lines.append(_line_of_computation(other, comp) + (ends if is_away(other.client) else ''))
     if len(blockers) > MOST_NAMES:
         lines.append(f'and {len(blockers) - MOST_NAMES} more clusters')
     if own and len(own) == len(blockers):
@@ -131,7 +135,7 @@ def _use(client: Client) -> str:
     jobs = sum(len(comp.jobs) for comp in computations)
     return (
         f'{_count(jobs, "job")} on nodes, with {_count(ceil(client.held), "cpu")}, '
-        f'{_time(client.seconds)} of cpu time so far'
+        f'{_time(client.seconds)} of cpu time in ended jobs'
     )
 
 
@@ -140,7 +144,7 @@ def _line_of_computation(other: Computation, comp: Computation) -> str:
     seconds = other.pace.used_seconds * other.declared.resources.cpus
     return (
         f'{_clean(other.declared.name)} of {whose}: {_count(len(other.jobs), "job")} on nodes, '
-        f'{len(other.waiting):,} waiting, {_time(seconds)} of cpu time so far'
+        f'{len(other.waiting):,} waiting, {_time(seconds)} of cpu time in ended jobs'
     )
 
 

@@ -267,13 +267,23 @@ def test_who_waits_is_told_for_whom() -> None:
     text = desk.explained(2)
     assert 'f2: 2 jobs waiting, 0 on nodes' in text
     assert 'f2 waits for its turn: it is exclusive, and starts when these are closed' in text
-    assert 'f1 of ann: 1 job on nodes, 0 waiting, 90 s of cpu time so far' in text
+    assert 'f1 of ann: 1 job on nodes, 0 waiting, 90 s of cpu time in ended jobs' in text
     text = desk.explained(3)
     assert 'it starts after others, which are exclusive and were made before it' in text
     assert 'f2 of bob: 0 jobs on nodes, 2 waiting' in text
     desk.close(1)
     assert 'all nodes are for another cluster, which is exclusive' in desk.explained(3)
     assert 'no node can be used' not in desk.explained(3)
+
+
+def test_who_waits_for_the_jobs_of_a_dead_program_is_told_so() -> None:
+    desk = desk_with((ANN, 1, True), (BOB, 2, False))
+    gone = '; its program is gone: it is over once these jobs have ended'
+    assert gone not in desk.explained(2)
+    desk.dies(ANN)
+    assert f'f1 of ann: 2 jobs on nodes, 0 waiting, 0 s of cpu time in ended jobs{gone}' in (
+        desk.explained(2)
+    )
 
 
 def test_a_program_that_waits_for_itself_is_told_so() -> None:

@@ -227,7 +227,9 @@ def test_who_waits_is_told_who_goes_first() -> None:
     desk.submit(3, *range(5))
     text = desk.explained(2)
     assert 'the cpus are shared with 2 other clients' in text
-    assert 'ann, f1: 4 jobs on nodes, with 4 cpus, 2.0 h of cpu time so far, 995 jobs' in text
+    assert (
+        'ann, f1: 4 jobs on nodes, with 4 cpus, 2.0 h of cpu time in ended jobs, 995 jobs' in text
+    )
     assert 'this one is next' in text
     assert '2 clients before this one' in desk.explained(1)
     assert 'before it: carl, f3: 0 jobs on nodes' in desk.explained(1)
