@@ -25,6 +25,7 @@ from nodeserver.core.messages import (
     NodeNotice,
     OpenComputation,
 )
+from nodeserver.core.nodeevents import KeptFound, KeptSent
 from nodeserver.core.nodefacts import Peer
 from nodeserver.core.nodefiles import OFFER_SECONDS, NodeFiles
 from nodeserver.core.recoverymessages import (
@@ -63,6 +64,10 @@ class Handovers:
         self.hosted = hosted
         self.files = files
         self.emit = emit
+        self.events: dict[type[Any], Callable[[Any, float], None]] = {
+            KeptFound: self.shelf.found,
+            KeptSent: self.resending.sent,
+        }
         self.messages: dict[type[Any], Callable[[str, Any, float], None]] = {
             AcknowledgeOutcomes: self._acknowledged,
             KeepOutcomes: self._keep_outcomes,

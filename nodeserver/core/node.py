@@ -60,8 +60,6 @@ from nodeserver.core.messages import (
 from nodeserver.core.nodeevents import (
     ClockRead,
     CpusChosen,
-    KeptFound,
-    KeptSent,
     OwnerGone,
     PauseAsked,
     ReleaseAsked,
@@ -129,8 +127,7 @@ class NodeCore:
             CloseAsked: self._shift.close,
             StopAsked: self._departure.asked,
             OwnerGone: self._departure.owner_gone,
-            KeptFound: self._shelf.found,
-            KeptSent: self._resending.sent,
+            **self._handovers.events,
             **self._files.events,
             AvailabilityMeasured: self._figures.measured,
         }
