@@ -264,6 +264,10 @@ class NodeProgram(LoopProgram):
         """Connect to whoever has the port that it calls, as `io/standingcall.py` does."""
         self._agenda.later(CALL_INTERVAL, self, self.call)
         program = self._around.who_is_called()
+        dialer, door = self.dialer, program.door if program is not None else None
+        if dialer is not None and not (dialer.is_up or dialer.is_greeted or dialer.place is door):
+            dialer.close('')  # it is not there any more: another one has the port now
+            self.dialer = None
         if self.dialer is None and program is not None and not self.is_ending:
             self.dialer = SimulatedDialer(
                 self._link, program.peer, program.door, self._gone, self._met
