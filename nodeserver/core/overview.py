@@ -1,5 +1,6 @@
 """What a scheduler has to do, in figures: for its status, and for who watches it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nodeserver.core.listing import NodeRow
@@ -17,6 +18,7 @@ class ComputationRow:
     running: int  # jobs that are with nodes
     nodes: int  # that can run them
     is_exclusive: bool
+    is_away: bool  # its program is gone, and may come back
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Overview:
         return sum(row.running for row in self.computations)
 
 
-def overview(fleet: Recruiting, now: float) -> Overview:
+def overview(fleet: Recruiting, is_away: Callable[[str], bool]) -> Overview:
     """Count what waits and runs, and where."""
     rows = tuple(
         ComputationRow(
@@ -49,6 +51,7 @@ def overview(fleet: Recruiting, now: float) -> Overview:
             len(comp.jobs),
             fleet.discovery.ready_count(comp),
             comp.declared.exclusive,
+            is_away(comp.client),
         )
         for comp in fleet.computations.values()
         if not comp.closing
@@ -67,6 +70,7 @@ def describe(seen: Overview, nodes: tuple[NodeRow, ...], clients: int) -> list[s
         lines.append(
             f'{row.name}{exclusive} of {row.owner}: {_count(row.running, "job")} running, '
             f'{row.waiting} waiting, on {_count(row.nodes, "node")}'
+            f'{"; its program is gone" if row.is_away else ""}'
         )
     return [*lines, *map(_node_line, nodes)]
 

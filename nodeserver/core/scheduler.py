@@ -188,7 +188,7 @@ class SchedulerCore:
 
     def overview(self, now: float) -> Overview:
         """Count what there is to do (M01)."""
-        return overview(self._fleet, now)
+        return overview(self._fleet, self._absence.is_away)
 
     def check(self) -> None:
         """Raise `InvariantBroken` if the books do not balance."""

@@ -169,6 +169,17 @@ def test_names_that_steer_a_terminal_or_add_lines_are_written_out_in_the_status(
     assert lines[1].startswith('mine?victim of ann: 0 jobs running of ?[31mxx')
 
 
+def test_the_status_says_whose_program_is_gone() -> None:
+    desk = shared()
+    desk.submit(1)
+    gone = '; its program is gone'
+    assert not describe(desk.core.overview(desk.now), (), 1)[1].endswith(gone)
+    goes_away(desk)
+    assert describe(desk.core.overview(desk.now), (), 1)[1].endswith(gone)
+    desk.comes_back(BACK, resubmits=1)
+    assert not describe(desk.core.overview(desk.now), (), 1)[1].endswith(gone)
+
+
 @pytest.mark.parametrize('column', ['name', 'owner'])
 def test_a_name_without_end_is_refused(column: str) -> None:
     desk = shared()
