@@ -144,24 +144,46 @@ def test_without_a_port_any_free_one_is_taken(shared: MakeShared, port: int | No
     assert cluster._runtime._way._port not in (0, 51347)  # type: ignore[attr-defined]
 
 
+OTHER = """
+import dispy_nb as dispy
+
+def hold(gate):
+    import os, time
+    open(gate + '.0', 'w').close()
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    return sorted(os.listdir('.'))
+
+with dispy.SharedJobCluster(hold, [('127.0.0.4', {port})], scheduler_port={scheduler}, port=0,
+                            depends=[{text!r}]) as cluster:
+    print(cluster.submit({gate!r})(), flush=True)
+"""
+
+
 @pytest.mark.row('B07', 'B20')
-def test_one_ends_while_the_other_goes_on(shared: MakeShared, pair: Pair, own_home: Path) -> None:
-    gate, text = own_home / 'gate', own_home / 'text'
+def test_one_program_ends_while_the_other_goes_on(
+    shared: MakeShared, scheduler: int, own_home: Path
+) -> None:
+    gate, text, port = own_home / 'gate', own_home / 'text', free_port()
     text.write_text('mine')
-    port = free_port()
-    with node_program('-i', '127.0.0.4', '-p', port, '-c', 2):
-        nodes = [('127.0.0.4', port)]
-        one, other = shared(read, nodes=nodes, depends=[str(text)]), shared(hold, nodes=nodes)
-        running = other.submit(str(gate))
+    script = own_home / 'other.py'
+    values = {'port': port, 'scheduler': scheduler, 'text': str(text), 'gate': str(gate)}
+    script.write_text(OTHER.format(**values))
+    with (
+        node_program('-i', '127.0.0.4', '-p', port, '-c', 2),
+        program(sys.executable, script) as other,
+    ):
+        one = shared(read, nodes=[('127.0.0.4', port)], depends=[str(text)])
         eventually(began(gate))
         content, directory = outcome(one.submit('text'))  # beside it, on the same node
         assert content == 'mine'
         assert Path(directory, 'text').exists()
         one.close()
         eventually(lambda: not Path(directory).exists())
-        assert running.status == DispyJob.Running
+        assert other.process.poll() is None
         gate.touch()
-        assert outcome(running) == 0
+        assert other.wait() == 0
+        assert other.output() == "['text']\n"  # its own are there still
 
 
 # where the scheduler is

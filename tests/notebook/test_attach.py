@@ -110,3 +110,31 @@ def test_what_a_killed_shell_of_ipython_had_is_back_in_the_next_one(
     for x in range(4):  # each ran once
         assert (tmp_path / f'gate.{x}').read_text() == 'once '
     assert not [*tmp_path.glob('_dispy_*')]
+
+
+@pytest.mark.row('V05')
+@pytest.mark.slow
+def test_the_magic_recovers_the_jobs_of_a_killed_script(
+    own_home: Path, node: int, tmp_path: Path
+) -> None:
+    made = MAKE.replace('%load_ext dispy_nb\n', '')
+    script = tmp_path / 'script.py'
+    script.write_text(
+        made.format(gate=str(tmp_path / 'gate'), address=ADDRESS, port=node)
+        + 'jobs = [cluster.submit(x) for x in range(3)]\n'
+        "while not os.path.exists(gate + '.2'):\n    time.sleep(0.01)\n"
+        'time.sleep(0.3)\nos.kill(os.getpid(), 9)\n'
+    )
+    run = subprocess.run([sys.executable, script], cwd=tmp_path, timeout=60, check=False)
+    assert run.returncode == -signal.SIGKILL
+    (file,) = (path for path in tmp_path.glob('_dispy_*') if not path.name.endswith('-wal'))
+    ended = in_a_shell(
+        f'%load_ext dispy_nb\njobs = %dispy recover {file.name} -t 0.5\nprint("first", jobs)\n'
+        f'jobs = %dispy recover {file.name} -t 0.1 --terminate\n'
+        "print('then', [(job.id, str(job.status.name), job.stdout) for job in jobs])\n",
+        tmp_path,
+    )
+    said = ended.stdout + ended.stderr
+    assert 'first []' in said
+    assert "then [(3, 'CANCELLED', 'job 2\\n')]" in said
+    assert not file.exists()
