@@ -15,11 +15,12 @@ _FINISHED = JobStatus.FINISHED  # looked up for each job otherwise, which takes 
 class OpenedOutcome:
     """What only an ended job has."""
 
-    __slots__ = ('error', 'exception', 'result', 'stderr', 'stdout')
+    __slots__ = ('error', 'exception', 'is_unreadable', 'result', 'stderr', 'stdout')
 
     def __init__(
         self, result: Any, stdout: Any, stderr: Any, exception: str | None, error: Buffer = b''
     ) -> None:
+        self.is_unreadable = False  # there is a result, which cannot be unpickled here
         self.error = error  # the exception itself, pickled
         self.result = result
         self.stdout = stdout
@@ -90,7 +91,9 @@ def _finished(pickled: Buffer, opened: Outcome, exception: str | None) -> Opened
     except (Exception, SystemExit) as exc:  # noqa: BLE001
         # user code runs in unpickling; what it raises belongs to the job
         exception = f'the result cannot be unpickled here: {exc!r}'
-        return OpenedOutcome(None, opened.stdout, opened.stderr, exception)
+        unreadable = OpenedOutcome(None, opened.stdout, opened.stderr, exception)
+        unreadable.is_unreadable = True
+        return unreadable
     return OpenedOutcome(result, opened.stdout, opened.stderr, exception)
 
 

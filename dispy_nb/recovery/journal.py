@@ -53,7 +53,7 @@ _PUT_PLACEMENT = 'INSERT INTO placements (node, ids, attempts) VALUES (?, ?, ?)'
 PUT_ENDED = 'INSERT INTO ended (ids) VALUES (?)'
 _PUT_JOBS = 'INSERT INTO jobs VALUES (?, ?, ?)'
 _DROP_PAYLOADS = "UPDATE jobs SET payloads = x'' WHERE row = ?"
-_PUT_OUTCOMES = 'INSERT INTO outcomes (content) VALUES (?)'
+PUT_OUTCOMES = 'INSERT INTO outcomes (content) VALUES (?)'
 _PUT_RETRIES = 'INSERT INTO retries (ids) VALUES (?)'
 _PUT_IDS = 'INSERT INTO users_ids (content) VALUES (?)'
 _PUT_LARGE = 'INSERT OR REPLACE INTO large VALUES (?, ?, ?, ?)'
@@ -201,7 +201,7 @@ class Journal:
         if self._end(done.ids):
             outcomes = self._without_large(OUTCOME, done.ids, done.outcomes)
             columns = done.ids, done.statuses, outcomes, done.reasons, done.seconds
-            self.file.add(_PUT_OUTCOMES, encode(Letter(done.node, time.time(), *columns)))
+            self.file.add(PUT_OUTCOMES, encode(Letter(done.node, time.time(), *columns)))
 
     def _store_unrun(self, effect: StoreUnrun) -> None:
         if effect.kind == Unrun.UNREACHED:
@@ -212,7 +212,7 @@ class Journal:
             count = len(effect.ids)
             words = [effect.status] * count, [b''] * count, [effect.reason] * count
             letter = Letter('', time.time(), effect.ids, *words, [0.0] * count)
-            self.file.add(_PUT_OUTCOMES, encode(letter))
+            self.file.add(PUT_OUTCOMES, encode(letter))
 
     def _end(self, ids: list[int]) -> bool:
         """Jobs have ended; whether their outcomes are to be stored."""
@@ -306,3 +306,19 @@ def _forget_others(connection: sqlite3.Connection, matter: set[int]) -> None:
     connection.execute(PUT_ENDED, (packed(sorted(ended & matter)),))
     kept = {job: text for job, text in texts.items() if job in matter}
     connection.execute(_PUT_IDS, (encode(kept),))
+
+
+def keep_outcomes(connection: sqlite3.Connection, wanted: set[int]) -> None:
+    """Keep of the outcomes only those of these jobs."""
+    rows = connection.execute('SELECT content FROM outcomes ORDER BY row').fetchall()
+    connection.execute('DELETE FROM outcomes')
+    for (content,) in rows:
+        letter = decode(Letter, content)
+        columns = letter.ids, letter.statuses, letter.outcomes, letter.reasons, letter.seconds
+        kept = [row for row in zip(*columns, strict=True) if row[0] in wanted]
+        if kept:
+            left = Letter(letter.node, letter.at, *map(list, zip(*kept, strict=True)))
+            connection.execute(PUT_OUTCOMES, (encode(left),))
+    query = 'SELECT DISTINCT id FROM large WHERE kind = ?'
+    large = {number for (number,) in connection.execute(query, (OUTCOME,)).fetchall()}
+    connection.executemany(_DROP_LARGE, [(OUTCOME, number) for number in large - wanted])

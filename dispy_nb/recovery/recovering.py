@@ -19,7 +19,7 @@ from typing import Any
 from dispy_nb.cluster import Cluster
 from dispy_nb.job import DispyJob, check_timeout
 from dispy_nb.recovery.fileformat import OUTCOME, packed
-from dispy_nb.recovery.journal import PUT_ENDED, Journal
+from dispy_nb.recovery.journal import PUT_ENDED, Journal, keep_outcomes
 from dispy_nb.recovery.journalfile import FIND_EPOCH, PUT_FACT
 from dispy_nb.recovery.places import remove_journal
 from dispy_nb.recovery.recorded import Recorded, opened, read
@@ -108,6 +108,7 @@ class _Recovery:
         self._resumption = Resumption(recorded, collects=True)
         self._cluster: Cluster | None = None
         self._handed: list[int] = []
+        self._kept: set[int] = set()  # jobs whose results could not be unpickled here
         self._is_over = False  # nothing is left to be recovered
         if not self._resumption.messages:  # all that there is, is in the file
             self._jobs = [made(recorded, None, each.number) for each in recorded.ended]
@@ -151,12 +152,15 @@ class _Recovery:
             for job in ended  # that have waited at a shared scheduler, and can run by the file
             if left.get(job._number) == Unrun.UNSTARTED and job._number in self._recorded.jobs
         ]
-        kept = {*unreached, *runnable}
-        handed = [job for job in ended if job not in kept]
+        left_there = {*unreached, *runnable}
+        wanted = [job for job in ended if job not in left_there]
         unstarted = len(self._recorded.unstarted) + len(runnable)
         self._tell(unreached, unstarted)
-        for job in handed:
-            job._decoded()  # user code runs in it, and may fail: before they are struck
+        # user code runs in it, and may fail: before they are struck
+        unreadable = [job for job in wanted if job._decoded().is_unreadable]
+        self._tell_unreadable(unreadable)
+        self._kept = {job._number for job in unreadable}
+        handed = [job for job in wanted if job._number not in self._kept]
         self._is_over = len(handed) == len(self._jobs) and not unstarted
         self._handed = [job._number for job in handed]
         if self._cluster is None:
@@ -184,8 +188,11 @@ class _Recovery:
         journal.leave()
 
     def _strike_in(self, connection: sqlite3.Connection) -> None:
-        connection.execute('DELETE FROM outcomes')
-        connection.execute('DELETE FROM large WHERE kind = ?', (OUTCOME,))
+        if self._kept:
+            keep_outcomes(connection, self._kept)
+        else:
+            connection.execute('DELETE FROM outcomes')
+            connection.execute('DELETE FROM large WHERE kind = ?', (OUTCOME,))
         connection.execute(PUT_ENDED, (packed(self._handed),))
 
     def _strike_alone(self) -> None:
@@ -213,4 +220,18 @@ class _Recovery:
                 self._recorded.name,
                 unstarted,
                 str(path),
+            )
+
+    def _tell_unreadable(self, jobs: list[DispyJob]) -> None:
+        """Say whose results need something that this program has not."""
+        if jobs:
+            _log.warning(
+                '%s: %s cannot be unpickled here, %s %r: %s; import or define what is missing, '
+                'and try again: %s stays for that',
+                self._recorded.name,
+                '1 result' if len(jobs) == 1 else f'{len(jobs)} results',
+                'that of job' if len(jobs) == 1 else 'the first of them that of job',
+                jobs[0].id,
+                jobs[0].exception,
+                self._recorded.path,
             )

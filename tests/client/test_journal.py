@@ -22,7 +22,7 @@ from dispy_nb.prepared import Prepared, prepare
 from dispy_nb.recovery import journalfile, places
 from dispy_nb.recovery.attaching import attach, chosen
 from dispy_nb.recovery.fileformat import LARGE, PART, Setting, decode, encode, packed
-from dispy_nb.recovery.journal import Journal
+from dispy_nb.recovery.journal import Journal, keep_outcomes
 from dispy_nb.recovery.journalfile import JournalPlan
 from dispy_nb.recovery.planning import keeping_of, plan_of, secret_of
 from dispy_nb.recovery.recorded import Recorded, opened, read
@@ -333,6 +333,21 @@ def test_jobs_of_a_scheduler_elsewhere_are_all_known_and_forgotten_in_time(
             desk.end('n1', number)
     desk.jobs = desk.journal._jobs = {}
     assert again(reread(desk)) == dict.fromkeys(range(2, 101, 2), (b'', ''))
+
+
+def test_of_outcomes_only_some_can_be_kept(tmp_path: Path, desks: Callable[..., Desk]) -> None:
+    desk = desks(tmp_path / 'file', Keeping.ALL)
+    desk.submit(*range(1, 8))
+    large = [b'%d' % number * (LARGE + 1) for number in (5, 6)]
+    desk.end('n1', 1, 2, 3)
+    desk.end('n2', 4)
+    desk.end('n1', 5, 6, 7, outcomes=[*large, b'outcome 7'])
+    desk.journal.file.change(lambda connection: keep_outcomes(connection, {2, 5, 7}))
+    found = [(each.number, each.node, each.outcome) for each in reread(desk).ended]
+    assert found == [(2, 'n1', b'outcome 2'), (5, 'n1', large[0]), (7, 'n1', b'outcome 7')]
+    with sqlite3.connect(tmp_path / 'file') as connection:
+        assert connection.execute('SELECT DISTINCT id FROM large').fetchall() == [(5,)]
+    connection.close()
 
 
 # what cannot be used

@@ -158,6 +158,48 @@ def test_the_jobs_of_a_killed_program_are_returned_once_and_its_nodes_are_free_a
         assert answers(address, pair.port)
 
 
+OF_A_CLASS = """
+class Square:
+    def __init__(self, x):
+        self.x, self.padding = x * x, bytes(3_000_000)
+
+"""
+
+
+class Square:
+    """What the same class is here, once there is one in `__main__`."""
+
+    x: int
+    padding: bytes
+
+
+@pytest.mark.row('I11')
+@pytest.mark.slow
+def test_a_result_that_cannot_be_unpickled_here_stays_until_it_can_be(
+    their_key: Pair,
+    gate: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = source(here, gate, their_key.port, their_key.addresses)
+    text = text.replace('return x * x', 'return Square(x) if x == 2 else x * x')
+    killed(OF_A_CLASS + text.replace('depends=[', 'depends=[Square, '), gate)
+    gate.touch()
+    for _ in range(2):
+        caplog.clear()
+        jobs = dispy.recover_jobs('file')
+        assert 'square of 2' not in {job.id for job in jobs}
+        assert "1 result cannot be unpickled here, that of job 'square of 2'" in caplog.text
+        assert 'the class __main__.Square is not defined here' in caplog.text
+        assert (here / 'file').exists()
+    assert jobs == []
+    monkeypatch.setattr(sys.modules['__main__'], 'Square', Square, raising=False)
+    (job,) = dispy.recover_jobs('file')
+    assert (job.id, job.result.x, len(job.result.padding)) == ('square of 2', 4, 3_000_000)
+    assert not any(here.iterdir())
+
+
 @pytest.mark.row('I01', 'I06', 'I07')
 @pytest.mark.slow
 def test_with_a_timeout_the_others_go_on_until_they_are_terminated(
