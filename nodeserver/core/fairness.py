@@ -15,7 +15,6 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Mapping
 from math import inf
-from operator import itemgetter
 from typing import Protocol
 
 from nodeserver.core.account import LOOK_INTERVAL, Client, Rank
@@ -24,7 +23,7 @@ from nodeserver.core.errors import InvariantBroken
 
 QUANTUM = 4  # short jobs that are placed before the next one has its turn
 LONGEST = 1e12  # seconds that a client is believed to have used: a node may report nonsense
-_rank_of = itemgetter(0)
+FEW = 8  # clients that are moved in the line one by one; with more it is sorted
 
 
 class Order(Protocol):
@@ -163,6 +162,7 @@ class Shares:
         self.most_cpus = most_cpus  # of one client at a time; 0: as many as there are
         self.waiting: dict[int, Computation] = {}
         self.clients: dict[str, Client] = {}
+        self._numbered: dict[int, Client] = {}  # the same
         self._owners: dict[int, Client] = {}  # by computation
         self._numbers = 0
         self._used = 0.0  # of the client that was served last
@@ -170,12 +170,12 @@ class Shares:
         self._looked_at = 0.0  # when all of them were weighed
         self._changed: dict[Client, None] = {}  # those that are to be weighed anew
         self._standing: dict[Client, Rank] = {}  # those with waiting jobs
-        self._line: list[tuple[Rank, Client]] = []  # the same, but for those that were passed
+        self._line: list[Rank] = []  # the same, but for those that were passed
         # of this turn
         self.is_alone = False
         self._most_held = 0.0  # cpus of one client of those that were given some
         self._is_most_known = False  # of those as well that only wait
-        self._passed: list[tuple[Rank, Client]] = []  # they can have no more
+        self._passed: list[Rank] = []  # they can have no more
         self._stuck: set[int] = set()  # computations that found no room
 
     def enlist(self, comp: Computation) -> None:
@@ -192,10 +192,10 @@ class Shares:
         """Have a client stand where it belongs, if it has jobs waiting."""
         before = self._standing.pop(client, None)
         if before is not None:
-            del self._line[bisect_left(self._line, before, key=_rank_of)]
+            del self._line[bisect_left(self._line, before)]
         if client.waiting:
             self._standing[client] = client.rank
-            insort(self._line, (client.rank, client), key=_rank_of)
+            insort(self._line, client.rank)
 
     def changed(self, comp: Computation) -> None:
         """More or fewer of its jobs are with nodes than it has placed itself."""
@@ -222,6 +222,7 @@ class Shares:
         if owner is None:
             self._numbers += 1
             owner = self.clients[comp.client] = Client(comp.client, self._numbers)
+            self._numbered[owner.number] = owner
         owner.add(comp, self._now)
         self._changed[owner] = None
         self._owners[comp.id] = owner
@@ -236,7 +237,7 @@ class Shares:
             self._stand(owner)
             self._changed[owner] = None
             if not owner.computations:
-                del self.clients[owner.peer], self._changed[owner]
+                del self.clients[owner.peer], self._numbered[owner.number], self._changed[owner]
 
     def begin(self, now: float) -> None:
         """A turn begins."""
@@ -244,11 +245,15 @@ class Shares:
         if now >= self._looked_at + LOOK_INTERVAL:
             self._looked_at = now
             self._changed.update(dict.fromkeys(self._standing))
-        for client in self._changed:
-            if client.waiting:
-                client.weigh(now)
-                self._stand(client)
+        changed = [client for client in self._changed if client.waiting]
         self._changed.clear()
+        for client in changed:
+            client.weigh(now)
+            if len(changed) <= FEW:
+                self._stand(client)
+        if len(changed) > FEW:
+            self._standing = {client: client.rank for client in self._standing}
+            self._line = sorted(self._standing.values())
         self.is_alone = len(self._line) == 1
         self._most_held, self._is_most_known = 0.0, False
 
@@ -256,7 +261,7 @@ class Shares:
         """A turn ends."""
         if self._passed:
             self._line += self._passed
-            self._line.sort(key=_rank_of)
+            self._line.sort()
             self._passed.clear()
         self._stuck.clear()
 
@@ -264,7 +269,7 @@ class Shares:
         """Choose from the client that has the fewest cpus, of those that can have more."""
         line, stuck = self._line, self._stuck
         while line:
-            client = line[0][1]
+            client = self._numbered[line[0][-1]]
             for comp in client.waiting.values():
                 if comp.id not in stuck and self.may_have(client, comp):
                     return comp
@@ -278,8 +283,9 @@ class Shares:
 
     def portion(self, comp: Computation, rounds: int) -> int:
         """So many that the client has as much as the next one, and a cpu more."""
-        client, needed = self._line[0][1], comp.declared.resources.cpus
-        behind = min((other.held for _, other in self._line[1:3]), default=inf)
+        line, clients, needed = self._line, self._numbered, comp.declared.resources.cpus
+        client = clients[line[0][-1]]
+        behind = min((clients[rank[-1]].held for rank in line[1:3]), default=inf)
         jobs: float = len(comp.waiting)
         if behind < inf:
             cpus = max(1.0, behind - client.held)
@@ -303,7 +309,7 @@ class Shares:
 
     def put_back(self, comp: Computation, placed: int) -> bool:
         """It has had its turn; the next one of its client's goes before it."""
-        client = self._line[0][1]
+        client = self._numbered[self._line[0][-1]]
         if comp.waiting:
             client.waiting.move_to_end(comp.id)
         else:
@@ -329,6 +335,5 @@ class Shares:
                 raise InvariantBroken(f'{client.peer}: {client.cpus} cpus, {client.held} kept busy')
             if (client in self._standing) != bool(client.waiting):
                 raise InvariantBroken(f'{client.peer}: stands there, or has jobs waiting')
-        rows = sorted((rank, client.peer) for client, rank in self._standing.items())
-        if rows != [(rank, client.peer) for rank, client in self._line]:
+        if self._line != sorted(self._standing.values()):
             raise InvariantBroken('clients do not stand in the order of their ranks')
