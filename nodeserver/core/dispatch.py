@@ -41,6 +41,7 @@ class Dispatch:
         self._choosy: dict[int, Computation] = {}
         # of this turn
         self._now = 0.0
+        self._left = -1  # jobs that wait to be placed, of all computations; below 0: to be found
         self._deepest = 0  # most rounds of jobs that one with jobs there may hold; 0: to be found
         self._looks = 0  # nodes that may yet be looked at for a place behind shorter jobs
         self._names: dict[int, deque[str]] = {}  # of nodes that may have room for pinned jobs
@@ -142,7 +143,7 @@ class Dispatch:
     def _allocate(self) -> None:
         plan: Plan = {}
         order = self._order
-        self._deepest, self._looks = 0, MOST_LOOKED_AT
+        self._left, self._deepest, self._looks = -1, 0, MOST_LOOKED_AT
         order.begin(self._now)
         while (comp := order.next()) is not None:
             placed = self._place_some(comp, plan)
@@ -259,16 +260,14 @@ class Dispatch:
         enough = (most - 1) * nodes
         if len(comp.waiting) >= enough:
             return most
-        return min(most, 1 + self._count_left(comp, enough) // nodes)
+        return min(most, 1 + self._count_left(comp) // nodes)
 
-    def _count_left(self, comp: Computation, enough: int) -> int:
-        """How many jobs wait to be placed, of all computations, if there are not enough of them."""
-        left = len(comp.waiting)
-        for other in self._order.waiting.values():
-            if left >= enough:
-                break
-            left += len(other.waiting) if other is not comp else 0
-        return left
+    def _count_left(self, comp: Computation) -> int:
+        """How many jobs wait to be placed, of this computation and all others."""
+        if self._left < 0:
+            others = (each for each in self._order.waiting.values() if each is not comp)
+            self._left = len(comp.waiting) + sum(len(each.waiting) for each in others)
+        return self._left
 
     def _place_pinned(self, comp: Computation, rounds: int, plan: Plan, most: int) -> int:
         """Place jobs that are for one node each; how many found room there."""
@@ -366,6 +365,7 @@ class Dispatch:
 
     def _give(self, comp: Computation, node: NodeRecord, portion: Portion, plan: Plan) -> int:
         count = len(portion[0])
+        self._left -= count
         node.take(comp.id, count)
         self.recalls.given(node, comp.id, count)
         self._placement.move(node, comp)
