@@ -20,6 +20,7 @@ from nodeserver.core.computation import Computation
 from nodeserver.core.endings import Endings
 from nodeserver.core.fileroutes import FileRoutes
 from nodeserver.core.fleet import NodeRecord
+from nodeserver.core.fleetmessages import AddNodes
 from nodeserver.core.hosted import Hosted, NodeJob
 from nodeserver.core.messages import NodeSpec
 from nodeserver.core.nodefiles import NodeFiles
@@ -151,6 +152,23 @@ def test_a_node_that_calls_serves_one_program_after_the_other() -> None:
         cluster.program.close_cluster(cluster)
         world.run(5)
     assert statuses(world) == {JobStatus.FINISHED: 20}
+    world.finish()
+
+
+def test_a_node_that_calls_an_address_is_used_by_whoever_has_that_next() -> None:
+    world = World(1)
+    machine = world.add_machine(1, calls=True)
+    first, second = world.make_cluster(), world.make_cluster()
+    world.submit(first, 1, Fate(seconds=5.0))
+    second.request(AddNodes, [NodeSpec(machine.end.name, 51348, 0, False)])
+    world.run(3)
+    first.program.close_cluster(first)  # the node calls the second one, which is connected already
+    world.run(30)
+    second.program.close_cluster(second)
+    world.run(30)
+    third = world.make_cluster()
+    world.submit(third, 1)
+    world.run_until_settled(third)
     world.finish()
 
 
