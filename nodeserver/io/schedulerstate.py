@@ -384,12 +384,17 @@ def clean_state(directory: Path) -> None:
         A scheduler uses it.
     DatabaseForeign
         It was made by another program, and is left where it is.
+    DatabaseUnwritable
+        It cannot be removed.
     """
     path = directory / FILE
     try:
         _opened(path).close()
     except (DatabaseDamaged, DatabaseVersionUnknown, DatabaseUnwritable) as error:
-        _log.info('%s; it is removed', error)
-    remove_database(path)
-    for aside in directory.glob(f'{FILE}.unusable-*'):
-        aside.unlink()
+        _log.info('%s; it is to be removed', error)
+    try:
+        remove_database(path)
+        for aside in directory.glob(f'{FILE}.unusable-*'):
+            aside.unlink()
+    except OSError as error:
+        raise DatabaseUnwritable(f'{error.filename} cannot be removed: {error.strerror}') from error

@@ -16,6 +16,7 @@ from nodeserver.core.errors import (
     DatabaseBusy,
     DatabaseExposed,
     DatabaseForeign,
+    DatabaseUnwritable,
     DatabaseVersionUnknown,
     UsageError,
 )
@@ -290,6 +291,12 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         SchedulerState(tmp_path)
     clean_state(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    (tmp_path / f'{FILE}.unusable-1').mkdir()
+    with pytest.raises(DatabaseUnwritable, match=r'unusable-1 cannot be removed: Is a directory'):
+        clean_state(tmp_path)
 
 
 def test_files_that_others_read_or_have_put_there_are_refused(tmp_path: Path) -> None:
