@@ -259,10 +259,11 @@ class Takeovers:
         """A node has handed over what it has: all that was in doubt there is in doubt no longer."""
         comp = self._computations.get(message.computation)
         takeover = comp.takeover if comp is not None else None
-        if comp is None or takeover is None or node.id not in takeover.handovers:
-            return
+        handover = takeover.handovers.get(node.id) if takeover is not None else None
+        if comp is None or takeover is None or handover is None or not handover.has_begun:
+            return  # the end of an earlier one, which was still under way, says nothing of this one
         names = takeover.names_of(node)
-        handover = takeover.handovers.pop(node.id)
+        del takeover.handovers[node.id]
         for name in names:
             takeover.forget(name)
         for name in (*handover.before, node.id):

@@ -733,6 +733,35 @@ def test_an_outcome_on_its_way_when_its_client_is_forgotten_stays_at_its_node() 
     assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
 
 
+@pytest.mark.row('I05')
+@pytest.mark.parametrize(
+    'late',
+    [
+        m.JobsHeld(7, [2], [1]),
+        m.ComputationReady(7),
+        m.ComputationRefused(7, 'empty', 'nothing of it runs here'),
+    ],
+)
+def test_the_end_of_an_earlier_handover_does_not_end_the_one_that_is_asked_for_now(
+    late: Any,
+) -> None:
+    desk = TakeoverDesk({1: 'a', 2: 'a'}, is_shared=True)
+    desk.meets('a')
+    desk.letter('a', 1, 1)
+    goes_away(desk)
+    desk.lets_time_pass(ZOMBIE_SECONDS + 1)  # the connection to its node hangs meanwhile
+    desk.comes_back(BACK, resubmits=2)
+    desk.resubmit({1: 'a', 2: 'a'}, BACK)
+    assert desk.sent(m.OpenComputation, 'a')[-1].resumes
+    desk.hears('a', late)
+    desk.begins('a')
+    desk.letter('a', 1, 1)
+    desk.holds('a', 2)
+    assert [each.ids for each in desk.sent(m.JobsDone, BACK)] == [[1]]
+    assert desk.sent(m.JobsStarted, BACK)[-1].ids == [2]
+    assert not desk.settled()
+
+
 def test_what_was_ended_for_a_client_that_was_forgotten_is_told_when_it_comes_after_all() -> None:
     desk = shared()
     desk.submit(1)

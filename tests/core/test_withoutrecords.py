@@ -96,6 +96,7 @@ def test_a_node_that_does_not_know_yet_that_the_scheduler_before_is_gone_is_aske
     desk.hears('a', m.ComputationRefused(7, 'busy', 'it is used by a program that runs'))
     desk.hears('a', m.NodeFree())
     assert [each.resumes for each in desk.sent(m.OpenComputation, 'a')] == [True]
+    desk.begins('a')
     desk.holds('a', 1)
     assert desk.core._fleet.computations[7].places == {1: 'a'}
 
