@@ -120,6 +120,7 @@ class Knocking:
         """A computation is closed: knock no more where no other one looks for nodes."""
         open_ones = (comp for comp in self._computations.values() if comp.is_looking)
         wanted = {place for comp in open_ones for place in (*_named(comp), *_relays(comp))}
+        wanted |= self._once  # these end by themselves
         for place in [place for place in self._tried if place not in wanted]:
             self._stop(place)
 

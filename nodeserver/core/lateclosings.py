@@ -8,6 +8,7 @@ So it does at once at those that are here and not used, as they came too late fo
 Nobody else will ever ask for it, as the client is done with it.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
@@ -23,7 +24,7 @@ from nodeserver.core.takeover import Takeover
 MOST_CLOSED = 1000  # computations; a node drops what nobody comes for, in the end
 CLOSED_SECONDS = 30 * 86400.0  # by then it has done so
 ASK_INTERVAL = 60.0  # between two questions to nodes that are away
-MOST_ASKED = 1000  # places, at a time
+MOST_ASKED = 100  # places at a time, in turn: others are looked for at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class LateClosings:
         self._deadlines = deadlines
         self._knock = knock  # sees whether nodes are at places
         self._closed: dict[int, _Closed] = {}  # the oldest first
+        self._asked_last = '', 0  # the place
 
     def __len__(self) -> int:
         return len(self._closed)
@@ -115,9 +117,16 @@ class LateClosings:
         for computation, closed in list(self._closed.items()):
             if now >= closed.since + CLOSED_SECONDS:
                 self._drop(computation)
-        places = {place for closed in self._closed.values() for place in closed.away.places()}
-        self._knock(sorted(places)[:MOST_ASKED])
+        self._knock(self._next_places())
         self._deadlines.late_at = now + ASK_INTERVAL if self._closed else inf
+
+    def _next_places(self) -> list[tuple[str, int]]:
+        """Of all places where one may be, those whose turn it is."""
+        places = sorted({p for closed in self._closed.values() for p in closed.away.places()})
+        begin = bisect_right(places, self._asked_last)
+        chosen = (places[begin:] + places[:begin])[:MOST_ASKED]
+        self._asked_last = chosen[-1] if chosen else self._asked_last
+        return chosen
 
     def declared(self, computation: int) -> None:
         """It is used once more, after all."""

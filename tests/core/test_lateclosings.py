@@ -13,7 +13,7 @@ from nodeserver.core.events import (
     PeerConnected,
     PeerLost,
 )
-from nodeserver.core.lateclosings import ASK_INTERVAL, CLOSED_SECONDS, MOST_CLOSED
+from nodeserver.core.lateclosings import ASK_INTERVAL, CLOSED_SECONDS, MOST_ASKED, MOST_CLOSED
 from nodeserver.core.recoveryeffects import ForgetComputation, ForgetUntold, RecordClosed
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus, Unrun
@@ -233,6 +233,32 @@ def test_the_next_scheduler_looks_for_nodes_that_were_not_told_and_tells_them() 
     core.handle(MessageArrived('a again', m.ComputationClosed(7)), 51.0)
     assert core.end_turn(51.0) == [ForgetUntold([7], [['a']])]
     core.check()
+
+
+def asked(core: SchedulerCore, now: float) -> list[str]:
+    """Where it is knocked at this time, by address; nobody is there."""
+    knocks = [e for e in core.handle(DeadlinePassed(), now) if isinstance(e, Knock)]
+    for knock in knocks:
+        core.handle(KnockFailed(knock.address, knock.port, 'no answer'), now)
+    return [knock.address for knock in knocks]
+
+
+def test_of_many_places_some_are_asked_at_a_time_and_all_in_turn() -> None:
+    many = MOST_ASKED * 2 + 1
+    core = restarted(closing(7, *(known(f'n{each}', f'host {each}') for each in range(many))))
+    found = [asked(core, 50.0 + turn * ASK_INTERVAL) for turn in range(3)]
+    assert list(map(len, found)) == 3 * [MOST_ASKED]
+    assert len({address for addresses in found for address in addresses}) == many
+
+
+def test_a_cluster_that_is_closed_does_not_end_the_search_for_nodes_of_another() -> None:
+    desk = TakeoverDesk(
+        {}, is_shared=True, resumes=False, before=[closing(9, known('b', '10.0.0.2'))]
+    )
+    desk.tell(DeadlinePassed())
+    assert Knock('10.0.0.2', 51348) in desk.effects
+    desk.hears(CLIENT, m.CloseComputation(7))
+    assert StopKnocking('10.0.0.2', 51348) not in desk.effects
 
 
 def test_what_a_scheduler_of_before_has_closed_may_be_used_once_more() -> None:
