@@ -209,7 +209,7 @@ class Steering:
                 del self._leaving[name, computation]
             elif use.state is UseState.DRAINING:
                 # when it is closed it forgets also what a client that is away has not yet got
-                if not (node.loads.get(computation) or comp.undelivered.jobs_at(name)):
+                if not (node.loads.get(computation) or comp.undelivered.has_letters_of(name)):
                     if not leave.again:
                         self._give_up_pinned(node, comp)  # also those that came back meanwhile
                     self._fleet.close_on(node, comp, leave.again)

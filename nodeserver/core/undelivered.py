@@ -66,7 +66,7 @@ class Undelivered:
     def node_gone(self, node: str) -> None:
         """A node is lost: if it comes back, it is to say once more what is not acknowledged."""
         self._drop_spare([key for key in self._spare if key[0] == node])
-        if any(name == node for name, _ in self.letters):
+        if self.has_letters_of(node):
             self.owing.add(node)
 
     def may_be_at(self, node: NodeRecord, nodes: Mapping[str, KnownNode]) -> bool:
@@ -120,6 +120,10 @@ class Undelivered:
         for node, number in self.letters:
             by_node.setdefault(node, []).append(number)
         return by_node
+
+    def has_letters_of(self, node: str) -> bool:
+        """Whether the client may lack something that one node has: seen at its first letter."""
+        return any(name == node for name, _ in self.letters)
 
     def jobs_at(self, node: str) -> set[int]:
         """The jobs in the letters of one node."""
