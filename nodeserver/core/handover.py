@@ -152,13 +152,22 @@ class Handovers:
             self._tell_provisional(hosted)
         self.shelf.last_letter = max(self.shelf.last_letter, hosted.last_letter)
 
-    def left(self, peer: str, computation: int) -> None:
-        """A scheduler uses it no more, as its client is gone: what is here goes on, and is kept."""
+    def left(self, peer: str, computation: int) -> Hosted | None:
+        """A scheduler uses it no more, as its client is gone: what is here goes on, and is kept.
+
+        Unless that client has closed it through another one meanwhile: what is to be ended then.
+        """
         hosted, kept = self.hosted.get(computation), self.shelf.held_by(peer, computation)
-        if hosted is not None and hosted.scheduler == peer:
-            self.lose_holder(hosted)
-        if kept is not None:
+        if kept is not None and kept.unwanted_by:
+            self._forget(kept)
+        elif kept is not None:
             kept.is_claimed = False
+        if hosted is None or hosted.scheduler != peer:
+            return None
+        if hosted.unwanted_by:
+            return hosted
+        self.lose_holder(hosted)
+        return None
 
     # it is closed, by its scheduler or through another one by the client that has its token
 

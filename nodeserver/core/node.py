@@ -289,7 +289,8 @@ class NodeCore:
         hosted = self._hosted.get(message.computation)
         self._openings.given_up(peer, message.computation)
         if message.keeps:
-            self._handovers.left(peer, message.computation)
+            if unwanted := self._handovers.left(peer, message.computation):
+                self._drop(unwanted)
         elif hosted is not None and self._handovers.may_close(peer, hosted, message):
             hosted.returns = message.again
             self._drop(hosted)

@@ -732,6 +732,29 @@ def test_what_was_closed_while_its_holder_was_here_goes_with_that_from_the_disk_
     assert bench.take(m.ComputationClosed) == [m.ComputationClosed(7)]
 
 
+def test_what_was_closed_goes_when_its_holder_gives_its_client_up() -> None:
+    bench = busy()
+    connect(bench, 't')
+    bench.hears(m.CloseComputation(7, token=TOKEN, epoch=1), 't')
+    bench.hears(m.CloseComputation(7, keeps=True))
+    assert bench.take(do.CloseTemplate)
+    bench.tell(TemplateClosed(7))
+    assert m.ComputationClosed(7) in bench.take(m.ComputationClosed)
+    assert not any('keeps' in line for line in bench.core.status())
+
+
+def test_what_was_closed_goes_from_the_disk_as_well_when_its_holder_gives_its_client_up() -> None:
+    bench = ended()
+    for peer in ('s2', 's3'):
+        connect(bench, peer)
+    bench.hears(claim(collects=True), 's2')
+    bench.hears(m.CloseComputation(7, token=TOKEN, epoch=9), 's3')
+    bench.effects = []
+    bench.hears(m.CloseComputation(7, keeps=True), 's2')
+    assert bench.take(keep.ForgetKept) == [keep.ForgetKept(7)]
+    assert bench.effects == [do.Send('s3', m.ComputationClosed(7))]
+
+
 def test_a_node_that_is_started_again_before_that_keeps_it_until_it_is_told_once_more() -> None:
     bench = Bench()
     bench.tell(KeptFound(opening(), [1], [1], 120.0, ('n',)))
