@@ -22,6 +22,7 @@ from nodeserver.core.records import Records
 from nodeserver.core.takeover import Takeover
 
 MOST_CLOSED = 1000  # computations; a node drops what nobody comes for, in the end
+MOST_UNTOLD = 100_000  # nodes of all of them: programs say which they had
 CLOSED_SECONDS = 30 * 86400.0  # by then it has done so
 ASK_INTERVAL = 60.0  # between two questions to nodes that are away
 MOST_ASKED = 100  # places at a time, in turn: others are looked for at the same time
@@ -97,9 +98,12 @@ class LateClosings:
 
     def _enter(self, closed: _Closed, now: float) -> None:
         self._closed[closed.message.computation] = closed
-        if len(self._closed) > MOST_CLOSED:
+        while len(self._closed) > MOST_CLOSED or self._count_untold() > MOST_UNTOLD:
             self._drop(next(iter(self._closed)))
         self._deadlines.late_at = min(self._deadlines.late_at, now + ASK_INTERVAL)
+
+    def _count_untold(self) -> int:
+        return sum(len(closed.away.known) for closed in self._closed.values())
 
     def _drop(self, computation: int) -> None:
         """Its nodes are told no more: what they keep, they drop by themselves."""

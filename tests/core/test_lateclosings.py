@@ -13,7 +13,13 @@ from nodeserver.core.events import (
     PeerConnected,
     PeerLost,
 )
-from nodeserver.core.lateclosings import ASK_INTERVAL, CLOSED_SECONDS, MOST_ASKED, MOST_CLOSED
+from nodeserver.core.lateclosings import (
+    ASK_INTERVAL,
+    CLOSED_SECONDS,
+    MOST_ASKED,
+    MOST_CLOSED,
+    MOST_UNTOLD,
+)
 from nodeserver.core.recoveryeffects import ForgetComputation, ForgetUntold, RecordClosed
 from nodeserver.core.scheduler import SchedulerCore
 from nodeserver.core.status import JobStatus, Unrun
@@ -284,3 +290,11 @@ def test_what_is_remembered_is_bounded_and_ends() -> None:
     assert forgotten == [ForgetComputation(MOST_CLOSED)]
     assert len(late) == 0
     assert core.next_deadline() is None
+
+
+def test_programs_that_name_very_many_nodes_fill_nothing() -> None:
+    half = [known(f'n{each}', f'host {each}') for each in range(MOST_UNTOLD // 2)]
+    core = restarted(closing(7, *half), closing(8, *half))
+    assert core.handle(closing(9, known('a', '10.0.0.1')), 50.0) == [ForgetComputation(7)]
+    assert len(core._closings.late) == 2
+    assert not core.handle(closing(10, *half[1:]), 50.0)
