@@ -58,22 +58,27 @@ def free_name(directory: Path, prefix: str) -> str:
 
 def point_to(path: Path) -> None:
     """Have a journal found, also one that lies elsewhere."""
-    directory = made_state_directory()
-    if path.parent != directory:
+    directory, place = made_state_directory(), _resolved(path)
+    if place.parent != directory.resolve():
         made = reserve(directory, 'at_')
-        made.write_text(str(path), 'utf-8')
-        made.rename(_pointer_to(path))
+        made.write_bytes(os.fsencode(place))
+        made.rename(_pointer_to(place))
 
 
 def remove_journal(path: Path) -> None:
     """Remove a journal, with what points to it."""
     remove_database(path)
-    _pointer_to(path).unlink(missing_ok=True)
+    _pointer_to(_resolved(path)).unlink(missing_ok=True)
 
 
-def _pointer_to(path: Path) -> Path:
+def _resolved(path: Path) -> Path:
+    """Return the one name of a file that may be called by many; that itself may be no link."""
+    return path.parent.resolve() / path.name
+
+
+def _pointer_to(place: Path) -> Path:
     """Return what points to a journal: one, however often it is attached to."""
-    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    name = hashlib.sha256(os.fsencode(place)).hexdigest()[:32]
     return state_directory() / f'at_{name}{POINTER}'
 
 
@@ -91,7 +96,7 @@ def known_journals() -> Iterator[Path]:
         if entry.name.startswith(PREFIX) and not entry.name.endswith(('-wal', '-shm', '-journal')):
             yield entry
         elif entry.name.endswith(POINTER) and entry.stat().st_size <= _LONGEST_POINTER:
-            path = Path(entry.read_text('utf-8', 'replace'))
+            path = Path(os.fsdecode(entry.read_bytes()))
             if path.is_file() and path not in pointed_to:
                 pointed_to.add(path)
                 yield path

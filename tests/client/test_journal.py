@@ -199,6 +199,33 @@ def test_a_file_elsewhere_is_pointed_to_once_and_not_when_it_is_gone(
     assert not any(places.state_directory().iterdir())
 
 
+def test_a_file_has_one_pointer_whatever_it_is_called(
+    own_home: Path, tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    own, there = places.made_state_directory(), tmp_path / 'there'
+    there.mkdir()
+    (tmp_path / 'link').symlink_to(there)
+    (tmp_path / 'own').symlink_to(own)
+    names = there / 'file', tmp_path / 'link' / 'file', tmp_path / 'link' / '..' / 'there' / 'file'
+    for epoch, path in enumerate((*names, names[0])):
+        desk = desks(path, Keeping.ALL, epoch=epoch, resumes=epoch > 0)
+        desk.submit(epoch + 1)
+        desk.journal.leave()
+        assert [*places.known_journals()] == [there / 'file']
+    desks(tmp_path / 'own' / '_dispy_1', Keeping.ALL).submit(1)
+    assert {*places.known_journals()} == {there / 'file', own / '_dispy_1'}
+    places.remove_journal(names[1])
+    assert [*places.known_journals()] == [own / '_dispy_1']
+
+
+def test_a_file_with_a_name_that_is_no_text_is_found_as_well(
+    own_home: Path, tmp_path: Path, desks: Callable[..., Desk]
+) -> None:
+    path = tmp_path / os.fsdecode(b'caf\xe9')
+    desks(path, Keeping.ALL).submit(1)
+    assert [*places.known_journals()] == [path]
+
+
 def test_without_any_place_the_work_goes_on_and_that_is_said_once(
     own_home: Path, desks: Callable[..., Desk], caplog: pytest.LogCaptureFixture
 ) -> None:
