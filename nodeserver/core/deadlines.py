@@ -31,6 +31,7 @@ class Deadlines:
 
     def __init__(self, fleet: Recruiting, watching: Watching) -> None:
         self.pulse_at = 0.0
+        self.silence_at = inf  # when nodes may be lost that leave pulses unanswered
         # computations whose clients are away -> when they are not waited for any more
         self.absences: dict[int, float] = {}
         self.reunion_at = inf  # when those that are expected after a restart are so no more
@@ -80,7 +81,7 @@ class Deadlines:
         times += [comp.takeover.lost_at for comp in comps if comp.takeover is not None]
         times += self.closing.values()
         times += self.absences.values()
-        times += (self._relays.due_at, self.reunion_at, self.late_at)
+        times += (self._relays.due_at, self.reunion_at, self.late_at, self.silence_at)
         if self.has_peers():
             times.append(self.pulse_at)
         if self._nodes:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from math import inf
 
 from nodeserver.core.demands import capacity, misfit
 from nodeserver.core.messages import Availability, KnownNode, NodeDetails, NodeSpec
@@ -93,6 +94,7 @@ class NodeRecord:
         'refusal',
         'setup_args',
         'shared',
+        'silent_at',
         'unanswered',
         'uses',
         'via',
@@ -136,6 +138,7 @@ class NodeRecord:
         """It gave a sign of life, or somebody begins to wait for one."""
         self.heard_at = now
         self.unanswered = 0  # pulses since then
+        self.silent_at = inf  # when it is lost, if it says nothing until then
         self.broken_at: float | None = None  # when its link broke, if nothing was heard since
 
     def room(self, computation: int, rounds: int, among: Iterable[int] | None = None) -> int:

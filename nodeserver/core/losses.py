@@ -1,5 +1,7 @@
 """Nodes that go: with a farewell, with their connection, or in silence."""
 
+from math import inf
+
 from nodeserver.core import levels
 from nodeserver.core.closings import Closings
 from nodeserver.core.effects import Disconnect
@@ -11,6 +13,7 @@ from nodeserver.core.status import JobStatus, NodeStatus
 from nodeserver.core.takeovers import Takeovers
 
 MISSED_PULSES = 5
+ANSWER_SECONDS = 1.0  # that a node has for the last of them, or a pulse interval if that is less
 
 
 class Losses:
@@ -59,22 +62,35 @@ class Losses:
             parts.emit(Disconnect(node.id))
 
     def pulse(self, now: float) -> None:
-        """Ask each node for a sign of life; lose those that left several pulses unanswered.
+        """Ask each node for a sign of life, and find those that have left several of them out.
 
         Pulses are counted, not seconds: a program that was suspended has sent none (D17).
         """
-        self._parts.deadlines.pulse_at = begin_pulse(self._fleet.computations.values(), now)
-        for node in list(self._fleet.nodes.values()):
-            if node.unanswered >= MISSED_PULSES:
-                seconds = round(now - node.heard_at)
-                self.lose(node, f'nothing was heard of it for {seconds} s', now)
-                continue
+        deadlines = self._parts.deadlines
+        deadlines.pulse_at = begin_pulse(self._fleet.computations.values(), now)
+        interval = deadlines.pulse_at - now
+        for node in self._fleet.nodes.values():
             node.unanswered += 1
             node.owes_pulse = True
+            if node.unanswered == MISSED_PULSES:
+                whole = min(node.heard_at + MISSED_PULSES * interval, deadlines.pulse_at)
+                node.silent_at = max(now + min(ANSWER_SECONDS, interval), whole)
+                deadlines.silence_at = min(deadlines.silence_at, node.silent_at)
             if node.connected:
                 self._parts.send(node.id, SchedulerPulse())
         if self._fleet.is_shared:
             self._pulse_clients()
+
+    def lose_silent(self, now: float) -> None:
+        """Lose the nodes that were silent for five pulses."""
+        deadlines = self._parts.deadlines
+        if now < deadlines.silence_at:
+            return
+        for node in [each for each in self._fleet.nodes.values() if each.silent_at <= now]:
+            seconds = round(now - node.heard_at)
+            self.lose(node, f'nothing was heard of it for {seconds} s', now)
+        left = self._fleet.nodes.values()
+        deadlines.silence_at = min((node.silent_at for node in left), default=inf)
 
     def _pulse_clients(self) -> None:
         """Say something to each client: of one that is gone without a word, its system says so."""

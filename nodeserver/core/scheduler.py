@@ -293,6 +293,7 @@ class SchedulerCore:
     # time
 
     def _deadline_passed(self, event: DeadlinePassed, now: float) -> None:
+        self._losses.lose_silent(now)
         if now >= self._deadlines.pulse_at and self._deadlines.has_peers():
             self._losses.pulse(now)
         if now >= self._deadlines.reunion_at:  # the end of the turn sees that, too

@@ -38,6 +38,28 @@ def test_a_more_impatient_cluster_loses_no_node_that_answers(first: float, secon
     assert 'a' not in desk.core._fleet.nodes
 
 
+@pytest.mark.row('I15')
+@pytest.mark.parametrize('interval', [0.2, 1.0, 5.0, 600.0])
+@pytest.mark.parametrize('slowness', [0.0, 0.1, 0.9])
+def test_a_node_is_lost_five_pulses_after_it_was_heard_and_no_more_than_a_second_later(
+    interval: float, slowness: float
+) -> None:
+    """It dies just after its answer, which it has given late, by a part of the interval."""
+    desk = Desk(pulse_interval=interval)
+    desk.join('a')
+    run_for(desk, 20.5 * interval, answers=True)
+    late = slowness * interval
+    run_for(desk, interval + late, answers=False)
+    desk.hears('a', m.NodePulse(None))
+    heard_at = desk.now
+    while 'a' in desk.core._fleet.nodes:
+        due = desk.core.next_deadline()
+        assert due is not None
+        desk.now = max(desk.now, due)
+        desk.tell(DeadlinePassed())
+    assert 5 * interval <= desk.now - heard_at + 1e-6 <= 5 * interval + 1.0 + 1e-5
+
+
 def test_a_program_that_was_suspended_waits_for_answers_as_long_as_ever() -> None:
     desk = Desk()
     desk.join('a')
