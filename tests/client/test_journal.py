@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ def test_default_files_have_names_of_their_own_also_within_one_second(
     tmp_path: Path, desks: Callable[..., Desk]
 ) -> None:
     paths = []
+    since = datetime.now().replace(microsecond=0)
     for _ in range(3):
         desk = desks(None, Keeping.ENDS, directories=(tmp_path,))
         desk.place('n1', 1)
@@ -167,7 +169,9 @@ def test_default_files_have_names_of_their_own_also_within_one_second(
     assert len({*paths}) == 3
     for path in paths:
         assert path is not None
-        assert re.fullmatch(r'_dispy_\d{14}(_\d+)?', path.name)
+        named = re.fullmatch(r'_dispy_(\d{14})(_\d+)?', path.name)
+        assert named
+        assert since <= datetime.strptime(named[1], '%Y%m%d%H%M%S') <= datetime.now()
 
 
 def test_where_the_first_place_cannot_be_written_the_next_one_is_taken(

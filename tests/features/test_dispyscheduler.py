@@ -15,7 +15,7 @@ import pytest
 import dispy_nb as dispy
 from nodeserver.core.errors import SchedulerRefused
 from tests.features.test_reach import FIREWALL
-from tests.support.certificates import needs_openssl, self_signed
+from tests.support.certificates import in_two_files, needs_openssl, self_signed
 from tests.support.machines import machines
 from tests.support.netns import Lan
 from tests.support.programs import Program, eventually, free_port, node_program, program
@@ -152,17 +152,22 @@ def test_programs_and_nodes_have_secrets_of_their_own(own_home: Path) -> None:
 @pytest.mark.row('M06', 'M07', 'B12')
 def test_programs_and_nodes_have_certificates_of_their_own(own_home: Path) -> None:
     node_port = free_port()
-    inside, outside = (str(self_signed(own_home / f'{n}.pem', n)) for n in ('nodes', 'programs'))
-    sides = ('--cluster_certfile', outside, '--node_certfile', inside)
+    (inside, inside_key), (outside, outside_key) = (
+        in_two_files(self_signed(own_home / f'{n}.pem', n)) for n in ('nodes', 'programs')
+    )
+    sides = ('--cluster_certfile', outside, '--cluster_keyfile', outside_key)
+    sides += ('--node_certfile', inside, '--node_keyfile', inside_key)
+    own = ('--certfile', inside, '--keyfile', inside_key)
     with (
-        node_program('-i', '127.0.0.1', '-p', node_port, '-c', 1, '--certfile', inside),
+        node_program('-i', '127.0.0.1', '-p', node_port, '-c', 1, *own),
         scheduler(*sides) as (server, port),
     ):
         server.wait_for_log('connections to programs use SSL; the certificate is of CN=programs')
         server.wait_for_log('connections to nodes use SSL; the certificate is of CN=nodes')
-        with shared(port, double, node_port=node_port, certfile=outside) as cluster:
+        theirs = {'certfile': outside, 'keyfile': outside_key}
+        with shared(port, double, node_port=node_port, **theirs) as cluster:
             assert outcomes(cluster, 1, 2) == [2, 4]
-        for wrong in ({'certfile': inside}, {}):
+        for wrong in ({'certfile': inside, 'keyfile': inside_key}, {}):
             with pytest.raises(SchedulerRefused), shared(port, double, **wrong):
                 pass
 

@@ -2,10 +2,11 @@
 
 import inspect
 import json
+import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ import dispy_nb as dispy
 
 def work(x, gate):
     print('job', x)
+    print('told', x, file=sys.stderr)
     open(f'{{gate}}.{{x}}', 'w').close()
     while x > 1 and not os.path.exists(gate):
         time.sleep(0.01)
@@ -54,8 +56,8 @@ if __name__ == '__main__':
         time.sleep(100)
 
     cluster = dispy.JobCluster(
-        work, nodes={nodes!r}, ip_addr='127.0.0.1', port=0, node_port={port}, depends=[os, time],
-        **{options!r},
+        work, nodes={nodes!r}, ip_addr='127.0.0.1', port=0, node_port={port},
+        depends=[os, sys, time], **{options!r},
     )
     jobs = []
     for x in range({count}):
@@ -118,7 +120,7 @@ def check(jobs: list[DispyJob], least: int = 2) -> None:
     assert len({*ids}) == len(ids) >= least
     for job in jobs:
         x = int(job.id.removeprefix('square of '))
-        assert job.stdout == f'job {x}\n'
+        assert (job.stdout, job.stderr) == (f'job {x}\n', f'told {x}\n')
         if x == 3:
             assert (job.status, job.result) == (DispyJob.Terminated, None)
             assert job.exception is not None
@@ -214,6 +216,14 @@ def test_with_a_timeout_the_others_go_on_until_they_are_terminated(
     assert len(jobs) >= 2
     assert {(job.status, job.exception) for job in jobs} == {(DispyJob.Cancelled, 'Cancelled')}
     assert not any(here.iterdir())
+    for address in pair.addresses:  # their only cpu is free, though the gate is shut
+        assert answers(address, pair.port)
+
+
+def signature_of(function: Callable[..., Any]) -> str:
+    """Write down what a function takes, without types."""
+    shown = inspect.signature(function).parameters.values()
+    return str(inspect.Signature([each.replace(annotation=each.empty) for each in shown]))
 
 
 @pytest.mark.row('I12', 'I13')
@@ -225,7 +235,11 @@ def test_the_older_form_does_not_wait_for_running_jobs(
     text = source(here, gate, pair.port, pair.addresses, options={'fault_recover': True})
     killed(text, gate)
     (path,) = [path for path in here.iterdir() if not path.name.endswith('-wal')]
-    assert path.name.startswith('_dispy_fault_recover_')
+    assert re.fullmatch(r'_dispy_fault_recover_\d{14}', path.name)
+    assert signature_of(dispy.fault_recover_jobs) == (
+        "(fault_recover_file, ip_addr=None, secret='', node_port=51348, certfile=None, "
+        'keyfile=None)'
+    )
     jobs = dispy.fault_recover_jobs(str(path), None, '', 51348, None, None)
     assert {job.status for job in jobs} == {DispyJob.Running}
     gate.touch()
@@ -239,6 +253,18 @@ def test_the_older_form_does_not_wait_for_running_jobs(
     eventually(fetched, LIMIT)
     ended = [job for job in collected if job.status != DispyJob.Running]
     check(ended)
+
+
+@pytest.mark.row('I12')
+@pytest.mark.slow
+def test_the_older_name_takes_a_path_too(their_key: Pair, here: Path) -> None:
+    place: dict[str, Any] = {'nodes': [their_key.addresses[0]], 'node_port': their_key.port}
+    place |= {'ip_addr': '127.0.0.1', 'port': 0}
+    with dispy.JobCluster(abs, fault_recover='older', **place) as cluster:
+        assert cluster.submit(-7)() == 7
+        assert {path.name for path in here.iterdir()} <= {'older', 'older-wal', 'older-shm'}
+        assert (here / 'older').exists()
+    assert not any(here.iterdir())
 
 
 SENDS = """
@@ -520,9 +546,7 @@ def test_the_documented_recovery_program_works_for_a_shared_scheduler_too(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
     signature = '(recover_file, timeout=None, terminate_pending=False)'
-    shown = inspect.signature(dispy.recover_jobs)
-    plain = [each.replace(annotation=each.empty) for each in shown.parameters.values()]
-    assert str(inspect.Signature(plain)) == signature
+    assert signature_of(dispy.recover_jobs) == signature
     with shared_scheduler(their_key) as options:
         options = options | {'recover_file': '_dispy_20160126112746'}
         killed(shared_source(here, gate, their_key, options), gate, 1)

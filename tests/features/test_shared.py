@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import socket
 import sys
 import textwrap
@@ -196,13 +197,13 @@ def double(number):
 
 for place in ({{}}, {{'scheduler_node': 'localhost'}}, {{'scheduler_node': '127.0.0.1'}},
               {{'scheduler_port': 51349}}, {{'scheduler_port': None}}):
-    with dispy.SharedJobCluster(double, **place) as cluster:
+    with dispy.SharedJobCluster(double, loglevel=dispy.logger.INFO, **place) as cluster:
         print(cluster.submit(4)(), cluster._runtime.place.port)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.row('B03', 'B04')
+@pytest.mark.row('B03', 'B04', 'B05')
 def test_without_a_place_it_is_this_machine_and_the_usual_port(
     own_network: tuple[str, ...], own_home: Path
 ) -> None:
@@ -223,6 +224,17 @@ def test_without_a_place_it_is_this_machine_and_the_usual_port(
     with program(*own_network, 'sh', script) as running:
         assert running.wait(LIMIT) == 0, running.log()
         assert running.output() == '8 51349\n' * 5, running.log()
+        # the client's own, which the scheduler has here
+        assert len(re.findall(r'TCP port 51347 is in use: port \d+ was', running.log())) == 5
+
+
+@pytest.mark.row('B03')
+def test_the_scheduler_is_the_one_at_the_given_address(shared: MakeShared, pair: Pair) -> None:
+    port = free_port()
+    with scheduler_program(port, '-i', '127.0.0.9') as elsewhere:
+        with shared(double, scheduler_node='127.0.0.9', scheduler_port=port) as cluster:
+            assert outcome(cluster.submit(4)) == 8
+        assert 'Traceback' not in elsewhere.log()
 
 
 @pytest.mark.row('B03', 'B10')

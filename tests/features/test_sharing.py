@@ -35,6 +35,7 @@ CLIENT = """
     def unload():
         global loaded
         del loaded
+        open({log!r} + '.unloaded', 'a').write({label!r} + ' ')
 
     def work(log, label, seconds):
         import os, time
@@ -85,6 +86,10 @@ class Place:
         script = self._directory / f'{label}.py'
         script.write_text(source, encoding='utf-8')
         return program(sys.executable, script)
+
+    def cleaned(self) -> list[str]:
+        """Of which programs the cleanup has run, in that order."""
+        return Path(f'{self._log}.unloaded').read_text().split()
 
     def _gate(self, label: str) -> Path:
         return self._directory / f'{label}.gate'
@@ -192,6 +197,7 @@ def test_an_exclusive_cluster_has_the_nodes_for_itself(make_place: Callable[...,
     firsts, alones, laters = (place.spans(label) for label in ('first', 'alone', 'later'))
     assert max(s.ended for s in firsts) < min(s.began for s in alones)
     assert max(s.ended for s in alones) < min(s.began for s in laters)
+    assert place.cleaned() == ['first', 'alone', 'later']
 
 
 @pytest.mark.row('B08', 'B09')

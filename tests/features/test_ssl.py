@@ -8,7 +8,7 @@ import pytest
 
 import dispy_nb as dispy
 from tests.support.capture import Capture
-from tests.support.certificates import needs_openssl, self_signed
+from tests.support.certificates import in_two_files, needs_openssl, self_signed
 from tests.support.machines import machines
 from tests.support.netns import Lan
 from tests.support.programs import Program, eventually, free_port, node_program
@@ -29,16 +29,6 @@ def cluster_of(port: int, **options: str | None) -> dispy.JobCluster:
 
 def start_node(stack: ExitStack, port: int, *options: object) -> Program:
     return stack.enter_context(node_program('-i', HERE, '-p', port, *options))
-
-
-def in_two_files(path: Path) -> tuple[str, str]:
-    """Split a pair into a certificate and a key."""
-    key, begin, certificate = path.read_text().partition('-----BEGIN CERTIFICATE')
-    certfile, keyfile = path.with_name('sscert'), path.with_name('sskey')
-    certfile.write_text(begin + certificate)
-    keyfile.write_text(key)
-    keyfile.chmod(0o600)
-    return str(certfile), str(keyfile)
 
 
 @pytest.mark.row('K04', 'L19')

@@ -37,6 +37,16 @@ def self_signed(path: Path, name: str = 'cluster', days: int = 1000, *more: obje
     return path
 
 
+def in_two_files(path: Path) -> tuple[str, str]:
+    """Split a pair into a certificate and a key."""
+    key, begin, certificate = path.read_text().partition('-----BEGIN CERTIFICATE')
+    certfile, keyfile = path.with_suffix('.cert'), path.with_suffix('.key')
+    certfile.write_text(begin + certificate)
+    keyfile.write_text(key)
+    keyfile.chmod(0o600)
+    return str(certfile), str(keyfile)
+
+
 def signed_by_ca(directory: Path, *names: str) -> list[Path]:
     """Make pairs that one CA has signed, each in one file; the CA is in `ca.pem`."""
     ca = self_signed(directory / 'ca.pem', 'the CA')
