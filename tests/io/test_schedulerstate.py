@@ -463,3 +463,55 @@ def test_a_scheduler_that_is_killed_while_it_writes_leaves_what_it_has_sent_jobs
             assert closing.nodes in ([NODE, OTHER], [OTHER])
         state.close()
     assert not list(tmp_path.glob('*unusable*'))
+
+
+_STEPS = """
+import os, resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.io.test_schedulerstate import NODE, record
+from nodeserver.core.recoveryeffects import *
+from nodeserver.io.schedulerstate import SchedulerState
+for limit in map(int, sys.argv[3:]):
+    child = os.fork()
+    if not child:
+        place = Path(sys.argv[1], str(limit))
+        place.mkdir(mode=0o700)
+        told = os.open(f'{place}.told', os.O_WRONLY | os.O_CREAT, 0o600)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        state = SchedulerState(place)
+        state.take_over()
+        for job in range(1, 1000):
+            record(state, 7)
+            state.node(RecordNode(7, NODE))
+            state.placements(RecordPlacements([7], ['n1'], [[job]], [[1]]))
+            os.write(told, b'%d ' % job)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXFSZ, status
+"""
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_in_the_midst_of_each_write_has_all_that_it_relied_on(
+    tmp_path: Path,
+) -> None:
+    """Its system ends it at the first byte for which a file has no room, some bytes further each
+    time: from the making of the file to its thirtieth record, between writes and within them."""
+    limits = range(1000, 160_000, 997)
+    command = [sys.executable, '-c', _STEPS, tmp_path, Path(__file__).parents[2], *limits]
+    subprocess.run([*map(str, command)], check=True, timeout=60)
+    most = 0
+    for limit in limits:
+        place = tmp_path / str(limit)
+        told = Path(f'{place}.told').read_text().split()
+        found = [each for each in known(place) if each.computation == 7]
+        if told:
+            (one,) = found
+            assert {*range(1, int(told[-1]) + 1)} <= {*placements(one)}
+            assert one.nodes == [NODE]
+        most = max(most, len(told))
+        assert not list(place.glob('*unusable*'))
+    assert most >= 10
