@@ -102,11 +102,16 @@ def test_what_a_killed_shell_of_ipython_had_is_back_in_the_next_one(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     gate.touch()
     lines = (
-        '%load_ext dispy_nb\ncluster = %dispy attach\ncluster.wait(30)\n'
-        "print('are', [job.result for job in cluster.attached_jobs])\ncluster.close()\n"
+        '%load_ext dispy_nb\n%dispy attach cubes\n'
+        'noted = []; note = lambda job: noted.append(job.id)\n'
+        'cluster = %dispy attach work --callback note\ncluster.wait(30)\n'
+        "print('are', [job.result for job in cluster.attached_jobs])\n"
+        "print('noted', sorted(noted))\ncluster.close()\n"
     )
     ended = in_a_shell(lines, tmp_path)
     assert 'are [0, 1, 4, 9]' in ended.stdout, ended.stdout + ended.stderr
+    assert 'noted [3, 4]' in ended.stdout  # the others had ended before
+    assert "there is no cluster 'cubes' to attach to" in ended.stdout + ended.stderr
     for x in range(4):  # each ran once
         assert (tmp_path / f'gate.{x}').read_text() == 'once '
     assert not [*tmp_path.glob('_dispy_*')]
