@@ -101,7 +101,9 @@ def test_its_pulse_interval_rules_dead_node_detection_for_all_programs(own_home:
         for host in hosts:  # one is lost, and keeps for a while what nobody wants of it
             call = ('-i', host, '-p', node_port, '-c', 1, '--dest_path_prefix', own_home / host)
             nodes[host] = stack.enter_context(node_program(*call))
-        _, port = stack.enter_context(scheduler('--pulse_interval', 0.2))
+        # as the one that is lost is still to be told of the close, that is kept, too
+        kept = ('--dest_path_prefix', own_home / 'state')
+        _, port = stack.enter_context(scheduler('--pulse_interval', 0.2, *kept))
         options = {'node_port': node_port, 'nodes': hosts, 'reentrant': True}
         cluster = stack.enter_context(shared(port, sleep_and_say, **options))
         began = time.monotonic()
