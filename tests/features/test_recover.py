@@ -202,16 +202,25 @@ def test_a_result_that_cannot_be_unpickled_here_stays_until_it_can_be(
     assert not any(here.iterdir())
 
 
-@pytest.mark.row('I01', 'I06', 'I07')
+@pytest.mark.row('I06')
 @pytest.mark.slow
-def test_with_a_timeout_the_others_go_on_until_they_are_terminated(
+def test_with_a_timeout_the_others_go_on_and_are_returned_later(
+    their_key: Pair, gate: Path, here: Path
+) -> None:
+    killed(source(here, gate, their_key.port, their_key.addresses), gate)
+    assert dispy.recover_jobs('file', timeout=1) == []  # both run still
+    gate.touch()
+    check(dispy.recover_jobs('file'))
+
+
+@pytest.mark.row('I01', 'I07')
+@pytest.mark.slow
+def test_with_a_timeout_the_others_are_terminated_where_that_is_asked_for(
     their_key: Pair, gate: Path, here: Path
 ) -> None:
     pair = their_key
     killed(source(here, gate, pair.port, pair.addresses, options={'recover_file': 'sub'}), gate)
     assert (here / 'sub').stat().st_mode & 0o777 == 0o600
-    await_begun(gate)
-    assert dispy.recover_jobs('sub', timeout=1) == []  # both run still
     jobs = dispy.recover_jobs(str(here / 'sub'), timeout=1, terminate_pending=True)
     assert len(jobs) >= 2
     assert {(job.status, job.exception) for job in jobs} == {(DispyJob.Cancelled, 'Cancelled')}
