@@ -1,6 +1,7 @@
 """Processes that die, freeze or leave: each is told in words within seconds, the rest goes on."""
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -224,7 +225,10 @@ def freeze_and_thaw(keep: ExitStack, gates: Path, reentrant: bool) -> None:
     stopped_at = time.monotonic()
     eventually(lambda: frozen.status in (DispyJob.Cancelled, DispyJob.Created), 10)
     assert time.monotonic() - stopped_at > 3.9  # five pulses, the last of them just before
-    assert f'node doomed ({DOOMED}) was lost: nothing was heard of it for' in frozen.reason
+    told = rf'node doomed \({DOOMED}\) was lost: nothing was heard of it for (\d+) s'
+    found = re.search(told, frozen.reason)
+    assert found
+    assert 5 <= int(found[1]) <= 7  # by the scheduler's clock, which a busy machine holds up
     gate.touch()
     assert nodes.cluster.wait(LIMIT)
     expected = 'steady' if reentrant else None
