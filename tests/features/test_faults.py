@@ -159,6 +159,7 @@ class TwoNodes:
         """Have a job run on each node; the one on the doomed node comes first."""
         jobs = [self.cluster.submit(hold, str(gate)) for _ in range(2)]
         await_begun(gate, 2)
+        eventually(lambda: all(job.ip_addr for job in jobs))  # that they run is told a bit later
         first, second = sorted(jobs, key=lambda job: str(job.ip_addr))
         assert (first.ip_addr, second.ip_addr) == (DOOMED, STEADY)
         return first, second
