@@ -118,8 +118,6 @@ class Absence:
             places = dormant.places if dormant is not None else self._without_records()
             comp.takeover = Takeover(nodes.values(), message.resubmits, places)
         self._parts.records.declared(comp)
-        if comp.takeover is not None and comp.takeover.asks_all:
-            self._parts.records.unknown(comp, True)
         if dormant is not None:
             comp.undelivered.take_over(dormant.endings)
         self._tell_endings(comp)

@@ -41,7 +41,8 @@ class Records:
     def declared(self, comp: Computation) -> None:
         """A client has declared a computation, for the first time or once more."""
         self._told.pop(comp.id, None)  # its nodes may have something of it again
-        self._emit(RecordComputation(comp.client, comp.declared))
+        is_unknown = comp.takeover is not None and comp.takeover.asks_all
+        self._emit(RecordComputation(comp.client, comp.declared, is_unknown))
 
     def node(self, comp: Computation, known: KnownNode) -> None:
         """A node may have something of a computation from now on."""

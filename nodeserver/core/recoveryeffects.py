@@ -30,6 +30,7 @@ class RecordComputation:
 
     client: str
     declared: DeclareComputation
+    is_unknown: bool = False  # where its jobs are: that is on record with it, or it is not at all
 
 
 @value

@@ -37,6 +37,7 @@ from nodeserver.core.recoveryeffects import (
 )
 from nodeserver.core.recoveryevents import ClosingKnown
 from nodeserver.core.recoverymessages import KnownNode
+from nodeserver.core.takeover import ALL_JOBS, ANYWHERE
 from nodeserver.io import closedrecords
 from nodeserver.io.closedrecords import ADD_NODE, Change, node_row, read_nodes
 from nodeserver.io.database import in_words, open_database, remove_database, set_aside
@@ -146,6 +147,7 @@ class SchedulerState:
         self._write(
             ('DELETE FROM closed WHERE id = ?', [(declared.computation,)]),
             (words, [(*row, '\n'.join(place.hosts), place.port, int(declared.exclusive))]),
+            _placed([(row[0], ANYWHERE[0], [ALL_JOBS], [])] if effect.is_unknown else []),
         )
 
     def node(self, effect: RecordNode) -> None:
@@ -167,12 +169,8 @@ class SchedulerState:
 
     def forgotten(self, effect: ForgetComputation) -> None:
         """Drop all that was noted of a computation."""
-        self.forget(effect.computation)
-
-    def forget(self, computation: int) -> None:
-        """Drop all that was noted of a computation."""
-        self._gone.add(computation)
-        self._write(*closedrecords.forgotten(computation))
+        self._gone.add(effect.computation)
+        self._write(*closedrecords.forgotten(effect.computation))
 
     def closed(self, effect: RecordClosed) -> None:
         """Note which nodes are yet to be told that a computation is closed, and nothing else."""

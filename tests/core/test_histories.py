@@ -33,6 +33,7 @@ from nodeserver.wire.session import Limits
 from tests.support import histories, operations
 from tests.support.histories import History, shrink, strategy
 from tests.support.network import PERFECT
+from tests.support.nodebench import opening
 from tests.support.promises import Fate, Promise, PromiseBroken, Witness
 from tests.support.users import Cluster
 from tests.support.world import TIGHT, World
@@ -376,6 +377,26 @@ def test_a_scheduler_that_lost_its_records_may_believe_what_the_user_knows_and_n
     witness.believed(finished('b', 2))
     with pytest.raises(PromiseBroken, match='late attempt'):
         witness.believed(finished('c', 3))  # now another one counts
+
+
+@pytest.mark.parametrize('is_given_up', [False, True])
+def test_where_nobody_knows_of_it_what_a_scheduler_gave_up_may_begin_again(
+    is_given_up: bool,
+) -> None:
+    witness = Witness()
+    witness.accept((7, False), [1], (False, False), Fate())
+    witness.ordered('a', m.RunJobs(7, [1], [1], [b'']))
+    witness.begun('a', 1, 7, 1)
+    witness.ended('a', 7)
+    if is_given_up:
+        witness.opened('a', opening(7))
+    witness.lost_record({7})
+    witness.asked_all(7, {'a'})
+    if is_given_up:
+        witness.begun('a', 1, 7, 1)
+    else:
+        with pytest.raises(PromiseBroken, match='began again'):
+            witness.begun('a', 1, 7, 1)
 
 
 def finished(node: str, attempt: int) -> m.JobsDone:

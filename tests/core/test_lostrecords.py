@@ -98,6 +98,25 @@ def test_a_scheduler_that_loses_its_records_hears_all_of_programs_and_nodes() ->
     assert world.witness.starts == 3
 
 
+@pytest.mark.parametrize('effects', range(1, 13))
+def test_one_without_records_that_dies_as_it_takes_over_leaves_none_that_say_too_little(
+    effects: int,
+) -> None:
+    world, _ = world_of_three()
+    go_on = killed(world)  # its journal does not know that a job has begun: its scheduler did
+    LoseState(0).apply(world)
+    world.run(20.0)
+    StartScheduler(0).apply(world)
+    (office,) = world.offices
+    assert office.program is not None
+    office.program.die_after(effects, lambda: world.kill_scheduler(office))
+    again = go_on()
+    assert world.agenda.run_until(lambda: office.program is None, 60.0)
+    StartScheduler(0).apply(world)
+    assert ends(world, again) == [FINISHED] * 3
+    assert world.witness.starts == 3
+
+
 def test_a_scheduler_that_loses_its_records_and_a_program_hears_all_of_nodes() -> None:
     world, _ = world_of_three()
     second_runs(world)

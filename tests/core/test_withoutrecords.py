@@ -9,7 +9,7 @@ from nodeserver.core.absence import UNKNOWN_EPOCHS
 from nodeserver.core.computation import ATTEMPTS_OF_AN_EPOCH
 from nodeserver.core.endings import UNSTARTED
 from nodeserver.core.events import PeerLost
-from nodeserver.core.recoveryeffects import RecordPlacements
+from nodeserver.core.recoveryeffects import RecordComputation, RecordPlacements
 from nodeserver.core.recoveryevents import PlacementsKnown
 from nodeserver.core.status import JobStatus, Unrun
 from nodeserver.core.takeover import ALL_JOBS, ANYWHERE
@@ -26,13 +26,14 @@ def unrecorded(*jobs: int, **changes: Any) -> TakeoverDesk:
 
 def noted(desk: TakeoverDesk) -> list[str]:
     """Where all jobs are that are not on record, as was put on record."""
-    return [
-        node
-        for effect in desk.records
-        if isinstance(effect, RecordPlacements)
-        for node, ids in zip(effect.nodes, effect.ids, strict=True)
-        if ids == [ALL_JOBS]
-    ]
+    found: list[str] = []
+    for effect in desk.records:
+        if isinstance(effect, RecordComputation) and effect.is_unknown:
+            found.append(ANYWHERE[0])
+        if isinstance(effect, RecordPlacements):
+            pairs = zip(effect.nodes, effect.ids, strict=True)
+            found += [node for node, ids in pairs if ids == [ALL_JOBS]]
+    return found
 
 
 def test_a_job_that_a_node_runs_does_not_begin_again() -> None:

@@ -190,11 +190,17 @@ def test_one_program_ends_while_the_other_goes_on(
 # where the scheduler is
 
 DEFAULTS = """
+import socket, time
 import dispy_nb as dispy
 
 def double(number):
     return 2 * number
 
+while True:
+    with socket.socket() as trial:
+        if trial.connect_ex(('127.0.0.1', 51347)) == 0:
+            break  # the scheduler has it
+    time.sleep(0.05)
 for place in ({{}}, {{'scheduler_node': 'localhost'}}, {{'scheduler_node': '127.0.0.1'}},
               {{'scheduler_port': 51349}}, {{'scheduler_port': None}}):
     with dispy.SharedJobCluster(double, loglevel=dispy.logger.INFO, **place) as cluster:

@@ -32,6 +32,7 @@ from nodeserver.core.recoveryeffects import (
 )
 from nodeserver.core.recoveryevents import ClosingKnown
 from nodeserver.core.recoverymessages import KnownNode
+from nodeserver.core.takeover import ALL_JOBS, ANYWHERE
 from nodeserver.io import schedulerstate
 from nodeserver.io.schedulerstate import (
     FILE,
@@ -106,6 +107,15 @@ def test_it_is_known_which_computation_has_all_nodes_for_itself(
     assert found == {7: False, 8: True}
 
 
+def test_that_nobody_knows_where_jobs_are_is_on_record_with_their_computation(
+    state: SchedulerState, tmp_path: Path
+) -> None:
+    state.computation(RecordComputation('client-1', declared(7), is_unknown=True), HOME)
+    state.close()
+    (one,) = SchedulerState(tmp_path).take_over()
+    assert placements(one) == {ALL_JOBS: ANYWHERE[0]}
+
+
 def test_each_scheduler_that_takes_over_counts_the_epoch_up_before_it_is_told(
     state: SchedulerState, tmp_path: Path
 ) -> None:
@@ -129,7 +139,7 @@ def test_a_computation_that_is_forgotten_leaves_nothing(
         state.placements(RecordPlacements([computation], ['n1'], [[1]], [[1]]))
     state.forgotten(ForgetComputation(7))
     assert [each.computation for each in state._read()] == [8]
-    state.forget(8)
+    state.forgotten(ForgetComputation(8))
     assert state._read() == []
     state.close()
     assert list(tmp_path.iterdir()) == []
@@ -430,7 +440,7 @@ while True:
     if job % 50 == 0:
         state.rewritten(RewritePlacements(7, ['n1'], [[job]], [[1]]))
     if job % 70 == 0:
-        state.forget(8)
+        state.forgotten(ForgetComputation(8))
     state.closed(closed(9, NODE, OTHER))
     state.told(ForgetUntold([9], [['n1']]))
     record(state, 8)

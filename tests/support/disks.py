@@ -28,6 +28,7 @@ from nodeserver.core.nodeevents import KeptFound, KeptSent
 from nodeserver.core.recoveryeffects import Keeping
 from nodeserver.core.recoveryevents import ClosingKnown, PlacementsKnown
 from nodeserver.core.status import Unrun
+from nodeserver.core.takeover import ALL_JOBS, ANYWHERE
 from nodeserver.core.unsettled import Unsettled
 
 Performers = dict[type[Any], Callable[[Any], None]]
@@ -171,6 +172,9 @@ class State:
             known = self.computations.setdefault(new.computation, _Recorded(new.token, new.epoch))
             known.token, known.epoch = new.token, max(known.epoch, new.epoch)
             known.exclusive = new.exclusive
+            if effect.is_unknown:
+                where, ids, attempts = ANYWHERE[0], [ALL_JOBS], list[int]()
+                placed(keep.RecordPlacements([new.computation], [where], [ids], [attempts]))
 
         def node(effect: keep.RecordNode) -> None:
             self.computations[effect.computation].nodes[effect.node.node] = effect.node

@@ -22,6 +22,7 @@ from nodeserver.core.messages import (
     JobsProvisional,
     JobsRequeued,
     JobsRetried,
+    OpenComputation,
     Resources,
     RunJobs,
 )
@@ -120,6 +121,7 @@ class _Story:
     order: tuple[str, int] | None = None  # the node and the attempt that count
     node: str = ''  # which was given it last, by peer id
     told: str = ''  # the machine that its user was told of last
+    is_given_up: bool = False  # there: its scheduler has had the node begin anew
     is_on_record: bool = True  # that it was, at its scheduler
     is_unknown: bool = False  # to all programs: that it was given to a node
     former: tuple[str, int] | None = None  # the last that counted, while none does
@@ -270,21 +272,28 @@ class Witness:
     def asked_all(self, computation: int, used: Container[str]) -> None:
         """A scheduler without records has asked nodes for jobs: the others wait from now on.
 
-        Whatever a node has begun that was not met in time, or is gone, begins once more.
+        Whatever a node has begun that was not met in time, or is gone, begins once more, and so
+        does what a scheduler had given up there.
         """
         for (number, _), story in self._stories.items():
             if number == computation and story.is_unknown:
                 story.is_unknown = False
-                story.most_starts += story.node not in used
+                story.most_starts += story.is_given_up or story.node not in used
 
     # nodes
+
+    def opened(self, node: str, message: OpenComputation) -> None:
+        """The scheduler has a node begin; one that does so anew drops what it had."""
+        for (computation, _), story in self._stories.items() if not message.resumes else ():
+            if computation == message.computation and story.node == node:
+                story.is_given_up = True
 
     def ordered(self, node: str, message: RunJobs) -> None:
         """The scheduler hands out attempts: from now on these are the ones that count."""
         for job, attempt in zip(message.ids, message.attempts, strict=True):
             story = self._stories[message.computation, job]
             story.order = self.machine_of(node), attempt
-            story.node, story.is_on_record = node, True
+            story.node, story.is_on_record, story.is_given_up = node, True, False
 
     def withdrawn(self, message: JobsRequeued | JobsRetried) -> None:
         """The scheduler has jobs wait again: no attempt counts."""

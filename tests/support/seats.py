@@ -17,6 +17,7 @@ from nodeserver.core.messages import (
     JobsRequeued,
     JobsRetried,
     Message,
+    OpenComputation,
     RunJobs,
 )
 from nodeserver.core.scheduler import SchedulerCore
@@ -91,6 +92,7 @@ class SchedulerSeat:
         self._knocks: set[tuple[str, int]] = set()
         witness = around.witness
         self._witnessed: dict[type[Message], Callable[[str, Any], None]] = {
+            OpenComputation: witness.opened,
             RunJobs: witness.ordered,
             JobsRequeued: lambda peer, message: witness.withdrawn(message),
             JobsRetried: lambda peer, message: witness.withdrawn(message),
