@@ -126,15 +126,17 @@ def test_thousands_of_short_jobs_do_not_hold_up_those_of_another_cluster(
         few = dispy.JobCluster(pause, **options)
         assert many.map([0.001] * 20, chunksize=1) == [None] * 20  # they are known to be short
         jobs = [many.submit(0.001) for _ in range(20_000)]
-        others = [few.submit(0.1) for _ in range(6)]
-        assert few.wait(10), few.explain()
-        assert {job.status for job in others} == {dispy.DispyJob.Finished}
 
         def ended() -> int:
             return sum(job.status == dispy.DispyJob.Finished for job in jobs)
 
-        while ended() <= 20:  # on a machine that is busy they are not always sent on in time
-            few.submit(0.1)()
-        assert ended() < 20_000  # they went on meanwhile, and are not at their end
+        others = [few.submit(0.1) for _ in range(6)]
+        enough = ended() + 20
+        while ended() < enough:  # they go on although some of the others wait all the time
+            others.append(few.submit(0.1))
+            others[-6]()
+        assert few.wait(10), few.explain()
+        assert {job.status for job in others} == {dispy.DispyJob.Finished}
+        assert ended() < 20_000  # neither were held up until the short ones were at their end
         many.close(timeout=0, terminate=True)
         few.close()

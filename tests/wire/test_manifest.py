@@ -14,7 +14,7 @@ DIGEST = bytes(16)
 
 
 def entry(path: bytes, **other: object) -> FileEntry:
-    row = FileEntry(path, 1, 2, 0o644, DIGEST, b'/srv/work/' + path)
+    row = FileEntry(path, 1, 2, 0o644, DIGEST, b'/srv/jobs/' + path)
     return row._replace(**other)  # type: ignore[arg-type]
 
 
@@ -57,7 +57,7 @@ def test_a_thousand_files_of_4_kb_take_less_than_a_hundredth_of_them() -> None:
             1_700_000_000_000_000_000 + random.Random(n).randrange(10**9),
             0o644,
             os.urandom(16),
-            b'/srv/work/data/part-%04d.dat' % n,
+            b'/srv/jobs/data/part-%04d.dat' % n,
         )
         for n in range(1000)
     ]
